@@ -1,0 +1,79 @@
+"""edgekit takes a fine-tuned model to the smallest, fastest artifact that still answers as well, for one named device.
+
+    import edgekit
+
+    report = edgekit.compress("model-folder", data="data-folder", target="arm64", max_drop=0.01)
+    edgekit.load(report.artifact.path).predict("a sentence")
+
+Importing the package imports no framework; each name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgekit.api import bench, compress, evaluate, load, load_pruned, verify
+    from edgekit.artifact import Artifact
+    from edgekit.errors import EdgekitError
+    from edgekit.planning import plan
+    from edgekit.recipe import Recipe, load_recipe
+    from edgekit.report import Report, load_report
+    from edgekit.source import Source
+    from edgekit.target import Target, load_target
+    from edgekit.tasks.base import Task, Workload
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Artifact": "edgekit.artifact",
+    "EdgekitError": "edgekit.errors",
+    "Recipe": "edgekit.recipe",
+    "Report": "edgekit.report",
+    "Source": "edgekit.source",
+    "Target": "edgekit.target",
+    "Task": "edgekit.tasks.base",
+    "Workload": "edgekit.tasks.base",
+    "bench": "edgekit.api",
+    "compress": "edgekit.api",
+    "evaluate": "edgekit.api",
+    "load": "edgekit.api",
+    "load_pruned": "edgekit.api",
+    "load_recipe": "edgekit.recipe",
+    "load_report": "edgekit.report",
+    "load_target": "edgekit.target",
+    "plan": "edgekit.planning",
+    "verify": "edgekit.api",
+}
+
+__all__ = [
+    "Artifact",
+    "EdgekitError",
+    "Recipe",
+    "Report",
+    "Source",
+    "Target",
+    "Task",
+    "Workload",
+    "bench",
+    "compress",
+    "evaluate",
+    "load",
+    "load_pruned",
+    "load_recipe",
+    "load_report",
+    "load_target",
+    "plan",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

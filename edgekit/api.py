@@ -1,0 +1,431 @@
+"""The public functions: the command line is the same thing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from pydantic import JsonValue
+
+from edgekit.artifact import WHOLE, Artifact, check_output, find_tampering, is_artifact, open_artifact
+from edgekit.assembly import assemble, hand_over, load_finished
+from edgekit.cache import Cache
+from edgekit.environment import available_cores, host, numeric_level, version_of
+from edgekit.errors import ArtifactError, UsageError, VerificationError
+from edgekit.pipeline import Trail, run
+from edgekit.progress import Progress, Silent
+from edgekit.recipe import Limits, Recipe, load_recipe
+from edgekit.report import BenchRecord, EvalRecord, Measurement, Report, load_report
+from edgekit.request import Request
+from edgekit.settings import Frozen
+from edgekit.source import resolve_source
+from edgekit.target import Target, load_target
+from edgekit.tasks import bind_task, task_of
+from edgekit.tasks.base import Runner, Task, TaskOptions, Workload
+from edgekit.tasks.data import Data, resolve_data
+from edgekit.workshop import Workshop, use_threads
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULT_OUTPUT = Path("artifacts")
+
+
+class VerifyRecord(Frozen):
+    """What ``verify`` checked.
+
+    Attributes:
+        files: how many files have the hash they were sealed with.
+        golden: for each component and the whole, the largest difference to the golden outputs.
+        tolerance: what was allowed.
+    """
+
+    files: int
+    golden: dict[str, float]
+    tolerance: float
+
+
+def resolve_request(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    target: str | Path | Target = "host",
+    task: str | None = None,
+    recipe: str | Path | Recipe = "default",
+    settings: Mapping[str, str] | None = None,
+    max_drop: float | None = None,
+    strict: bool = False,
+    metric: str | None = None,
+    workload: Workload | None = None,
+    threads: int | None = None,
+    jobs: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    max_length: int | None = None,
+    revision: str | None = None,
+    keep_stages: bool = False,
+    seed: int | None = None,
+) -> Request:
+    """Find and check everything that a run needs, before any work starts. The arguments are those of ``compress``."""
+    chosen = load_recipe(recipe, settings)
+    lock = chosen.lock
+    device = load_target(target)
+    found = resolve_source(source, revision=revision)
+    options = TaskOptions(metric=metric, columns=dict(columns or {}), max_length=max_length)
+    request = Request(
+        source=found,
+        task=task_of(found.architecture, task),
+        options=options,
+        data=resolve_data(data) if data is not None else None,
+        target=device,
+        recipe=chosen,
+        limits=chosen.limits if max_drop is None else Limits(max_drop=max_drop),
+        strict=strict,
+        workload=workload or (lock.workload if lock else Workload()),
+        threads=threads or (lock.threads if lock else 1),
+        jobs=jobs or (lock.jobs if lock else available_cores()),
+        seed=seed if seed is not None else (lock.seed if lock else 0),
+        keep_stages=keep_stages,
+    )
+    _check_lock(request)
+    return request
+
+
+def _check_lock(request: Request) -> None:
+    """A lock repeats one run: another model, other data or another target cannot be what was meant."""
+    lock = request.recipe.lock
+    if lock is None:
+        return
+    digest = request.data.digest if request.data else ""
+    for what, mine, theirs in (
+        ("model", request.source.digest, lock.source),
+        ("data", digest, lock.data),
+        ("target", request.target.name, lock.target),
+        ("numeric level of the processor", numeric_level(), lock.numeric_level),
+    ):
+        if mine != theirs:
+            raise UsageError(
+                f"the lock is for another {what}",
+                why=f"locked: {theirs[:16] or 'none'}; given: {mine[:16] or 'none'}",
+                hint="Give what the lock was made with, or a recipe without a lock.",
+            )
+
+
+def compress(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    target: str | Path | Target = "host",
+    task: str | None = None,
+    recipe: str | Path | Recipe = "default",
+    settings: Mapping[str, str] | None = None,
+    max_drop: float | None = None,
+    strict: bool = False,
+    metric: str | None = None,
+    workload: Workload | None = None,
+    threads: int | None = None,
+    jobs: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    max_length: int | None = None,
+    revision: str | None = None,
+    keep_stages: bool = False,
+    output: str | Path | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Compress a model for a target, and measure the result against the original.
+
+    Args:
+        source: a transformers folder or a hub id.
+        data: a file, a folder or a hub id of labelled data; None does what needs none.
+        target: name of a target, path of a target file, or ``host``.
+        task: name of the task; None reads it from the model's architecture.
+        recipe: name or path of a recipe, or ``recipe.lock.toml`` of an earlier run to repeat it.
+        settings: ``{"prune.ratio": "0.5"}``: settings of the recipe, changed.
+        max_drop: largest loss of the metric on its scale of 1 (0.01 is one point); None is the recipe's.
+        strict: a limit counts only when it is proven by the one-sided 95 % bound.
+        metric: one of the task's metrics; None is its first.
+        workload: what one inference is: 1 x 128 tokens by default.
+        threads: of the measured inference; 1 by default.
+        jobs: threads that train and calibrate; every core by default.
+        columns: our name of a column to the data's.
+        max_length: longest text in tokens.
+        revision: of the model on the hub.
+        keep_stages: leave the artifact of each stage in the output, below ``stages/``.
+        output: directory for the result; ``artifacts/NAME-TARGET`` by default.
+        seed: of every random choice; 0 by default.
+        progress: told how far the run is.
+
+    Returns:
+        The report; ``report.artifact.path`` is where the artifact lies, ``report.passed`` whether every limit is met.
+
+    Raises:
+        EdgekitError: see ``edgekit.errors``; its classes say what went wrong.
+    """
+    request = resolve_request(
+        source,
+        data=data,
+        target=target,
+        task=task,
+        recipe=recipe,
+        settings=settings,
+        max_drop=max_drop,
+        strict=strict,
+        metric=metric,
+        workload=workload,
+        threads=threads,
+        jobs=jobs,
+        columns=columns,
+        max_length=max_length,
+        revision=revision,
+        keep_stages=keep_stages,
+        seed=seed,
+    )
+    return run_request(request, output_path(request, output), progress or Silent(), Cache())
+
+
+def output_path(request: Request, output: str | Path | None) -> Path:
+    """Where the result goes, checked."""
+    name = Path(request.source.location.rstrip("/")).name or "model"
+    out = Path(output).expanduser() if output is not None else DEFAULT_OUTPUT / f"{name}-{request.target.name}"
+    check_output(out)
+    return out
+
+
+def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -> Report:
+    """Run a resolved request, or take its finished result from the cache, and leave it in ``out``."""
+    began = time.monotonic()
+    key = request.run_key()
+    finished = load_finished(cache, key)
+    if finished is None:
+        workshop = Workshop(request, cache, progress)
+
+        def interim(trail: Trail) -> None:
+            with workshop.scratch() as scratch:
+                folder = scratch()
+                assemble(workshop, trail, folder, complete=False, began=began)
+                hand_over(folder, out)
+
+        trail = run(workshop, interim)
+        with workshop.scratch() as scratch:
+            folder = scratch()
+            assemble(workshop, trail, folder, complete=True, began=began)
+            finished = cache.put(key, folder)
+        hand_over(finished, out)
+        return load_report(out)
+    if not _is_current(out, finished):
+        hand_over(finished, out)
+    return load_report(out, cached=True)
+
+
+def _is_current(out: Path, finished: Path) -> bool:
+    """Whether ``out`` already holds the finished result, untouched."""
+    try:
+        same = (out / "SHA256SUMS").read_bytes() == (finished / "SHA256SUMS").read_bytes()
+    except OSError:
+        return False
+    return same and not find_tampering(out)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Something that can be fed: a task, a runner, and what it is."""
+
+    task: Task
+    runner: Runner
+    runtime: str
+    kind: str
+
+
+def _open(path: str | Path, options: TaskOptions, task: str | None, threads: int, revision: str | None = None) -> _Subject:
+    """A model folder in torch, or an artifact in its own runtime."""
+    from edgekit.formats.torch import load_model
+    from edgekit.runtimes import open_runner
+    from edgekit.runtimes.torch import TorchRunner
+
+    if is_artifact(path):
+        artifact = open_artifact(path)
+        recorded = artifact.manifest.preprocessing.get("max_length")
+        if options.max_length is None and isinstance(recorded, int):
+            options = options.model_copy(update={"max_length": recorded})
+        bound = bind_task(task or artifact.manifest.task, artifact.path, options)
+        if artifact.format == "onnx":
+            return _Subject(bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "artifact")
+    else:
+        found = resolve_source(path, revision=revision)
+        bound = bind_task(task_of(found.architecture, task), Path(found.path), options)
+    use_threads(threads)
+    model, _ = load_model(bound)
+    return _Subject(bound, TorchRunner(bound.components(model)), f"torch {version_of('torch')}", "model")
+
+
+def evaluate(
+    path: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    task: str | None = None,
+    metric: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    max_length: int | None = None,
+    threads: int | None = None,
+    revision: str | None = None,
+    seed: int = 0,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> EvalRecord:
+    """Score a model folder or an artifact on a split, in its own runtime.
+
+    Args:
+        path: a model folder, a hub id, or an artifact.
+        data: a file, a folder or a hub id.
+        split: name of the split; None is the one that ``compress`` checks its limits on.
+        task, metric, columns, max_length, revision, seed: as for ``compress``.
+        threads: of the inference; every core by default.
+        batch: samples at once.
+        progress: told how far it is.
+    """
+    from edgekit.measure.quality import collect_outputs
+
+    options = TaskOptions(metric=metric, columns=dict(columns or {}), max_length=max_length)
+    subject = _open(path, options, task, threads or available_cores(), revision)
+    found = Data(resolve_data(data), subject.task, seed)
+    examples, rule = found.split(split)
+    told = progress or Silent()
+    told.start("evaluate", len(examples))
+    outputs = collect_outputs(subject.runner, subject.task, examples, batch, told)
+    told.finish()
+    if outputs.labels is None:
+        raise UsageError(f"the split {rule!r} has no labels, so that there is nothing to score")
+    metrics = [
+        Measurement(name=name, unit="1", value=function(outputs.logits, outputs.labels), n=len(outputs.labels))
+        for name, function in subject.task.metrics.items()
+        if metric is None or name == metric
+    ]
+    return EvalRecord(
+        subject={"kind": subject.kind, "name": Path(path).name, "task": subject.task.name},
+        runtime={"name": subject.runtime},
+        data={**found.source.record, "split": rule, "samples": len(examples)},
+        metrics=tuple(metrics),
+    )
+
+
+def bench(path: str | Path, *, threads: int = 1, workload: Workload | None = None) -> BenchRecord:
+    """Latency, size and memory of an artifact or an ``.onnx`` file on this machine.
+
+    Args:
+        path: an artifact, or an ONNX graph of any origin (free dimensions named batch and sequence follow the workload).
+        threads: of the inference.
+        workload: what one inference is.
+    """
+    from edgekit.measure.latency import measure_memory, time_all
+    from edgekit.measure.subjects import describe, subjects_at
+    from edgekit.runtimes.local import Timing
+
+    work = workload or Workload()
+    subjects = subjects_at(path, work)
+    timing = Timing()
+    timings = time_all(subjects, threads, timing)
+    metrics: list[Measurement] = [Measurement(name="size", unit="bytes", value=float(describe(path)["bytes"]), n=1)]
+    for component, subject in subjects.items():
+        metrics += timings.measurements(component, component)
+        metrics.append(measure_memory(subject, threads, component))
+    here = host()
+    return BenchRecord(
+        host={"fingerprint": here.fingerprint, **here.model_dump(mode="json")},
+        subject=describe(path),
+        runtime={"name": "onnxruntime", "version": version_of("onnxruntime"), "provider": "CPUExecutionProvider", "threads": threads},
+        protocol={"workload": work.model_dump(), **{key: value for key, value in vars(timing).items()}},
+        metrics=tuple(metrics),
+        warnings=timings.warnings,
+    )
+
+
+def verify(path: str | Path) -> VerifyRecord:
+    """Check an artifact: every file is as it was sealed, none is missing or added, and the golden inputs give the golden outputs.
+
+    Raises:
+        VerificationError: something is not; every file is named.
+    """
+    from edgekit.measure.golden import check_golden
+
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise ArtifactError(f"there is no directory {str(path)!r}")
+    problems = find_tampering(root)
+    if problems:
+        raise VerificationError(f"{str(path)!r} is not as it was sealed", why="\n".join(problems))
+    artifact = open_artifact(root)
+    task = bind_task(artifact.manifest.task, artifact.path, TaskOptions())
+    golden = check_golden(artifact, task)
+    files = len((root / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
+    return VerifyRecord(files=files, golden=golden, tolerance=artifact.manifest.golden_tolerance or 0.0)
+
+
+class Predictor:
+    """A model that answers raw inputs.
+
+    Args:
+        path: an artifact, a model folder or a hub id.
+        task: name of the task; None is the model's own.
+        threads: of the inference.
+    """
+
+    def __init__(self, path: str | Path, *, task: str | None = None, threads: int = 1) -> None:
+        self._subject = _open(path, TaskOptions(), task, threads)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self._subject.task.labels
+
+    @overload
+    def predict(self, inputs: str) -> list[tuple[str, float]]: ...
+
+    @overload
+    def predict(self, inputs: Sequence[str]) -> list[list[tuple[str, float]]]: ...
+
+    def predict(self, inputs: str | Sequence[str]) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
+        """Labels with scores, best first.
+
+        Args:
+            inputs: a text (a pair with a tab between) or the path of an image; or a list of them.
+        """
+        task = self._subject.task
+        answers = []
+        for text in [inputs] if isinstance(inputs, str) else inputs:
+            row = task.read_input(text)
+            examples = task.encode({name: [value] for name, value in row.items()})
+            logits = task.forward(self._subject.runner, examples.batch([0]))
+            answers += task.interpret(logits)
+        return answers[0] if isinstance(inputs, str) else answers
+
+
+def load(path: str | Path, *, task: str | None = None, threads: int = 1) -> Predictor:
+    """A model that answers raw inputs: ``load(path).predict("a sentence")``."""
+    return Predictor(path, task=task, threads=threads)
+
+
+def load_pruned(path: str | Path) -> nn.Module:
+    """The torch module of a pruned or distilled checkpoint: safetensors and a plan, no pickle.
+
+    Args:
+        path: a torch artifact, such as ``OUT/stages/2-distill`` of a run with ``keep_stages``.
+
+    Raises:
+        ArtifactError: not a torch artifact.
+    """
+    from edgekit.formats.torch import load_model
+
+    artifact: Artifact = open_artifact(path)
+    if artifact.format != "torch":
+        raise ArtifactError(
+            f"{str(path)!r} is an artifact of format {artifact.format!r}",
+            why="a module can be loaded from a torch artifact only",
+            hint="Run compress with --keep-stages and take one of OUT/stages/*-prune or *-distill.",
+        )
+    return load_model(bind_task(artifact.manifest.task, artifact.path, TaskOptions()))[0]
+
+

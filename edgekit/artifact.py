@@ -1,0 +1,270 @@
+"""An artifact: an immutable directory of components and a manifest that hashes every file the model needs.
+
+Every stage reads one artifact and writes a new one. The last one, the result of a run, also holds a report, and is
+closed by ``SHA256SUMS``, which covers every file of the directory and is written last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, JsonValue, ValidationError
+
+from edgekit.errors import ArtifactError, UsageError
+from edgekit.settings import Frozen
+from edgekit.source import sha256_file
+
+MANIFEST = "manifest.json"
+SUMS = "SHA256SUMS"
+PLAN = "plan.json"
+WHOLE = "model"
+# Never part of the model: written beside it, after it.
+UNSEALED = (MANIFEST, SUMS, "report.json", "recipe.lock.toml")
+MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+
+Format = Literal["torch", "onnx"]
+Shape = tuple[int | str, ...]
+
+
+class TensorSpec(Frozen):
+    """A named tensor: ``dtype`` as numpy names it, ``shape`` with a name for each free dimension."""
+
+    name: str
+    dtype: str
+    shape: Shape
+
+
+class State(Frozen):
+    """A tensor that a component hands to its own next call: ``output`` becomes ``input``, zeros of ``initial`` at first."""
+
+    output: str
+    input: str
+    initial: Shape
+    dtype: str = "float32"
+
+
+class Component(Frozen):
+    """One graph of an artifact.
+
+    Attributes:
+        files: its files, the graph first, external data after it.
+        inputs: named inputs, in order.
+        outputs: named outputs, in order.
+        precision: of most of its weights: ``fp32``, ``fp16`` or ``int8``.
+        states: tensors that go round.
+    """
+
+    files: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: str = "fp32"
+    states: tuple[State, ...] = ()
+
+
+class StageRecord(Frozen):
+    """A stage that made the artifact what it is."""
+
+    stage: str
+    version: int
+    settings: dict[str, JsonValue]
+
+
+class Manifest(Frozen):
+    """What an artifact is: no time, no path, no measurement."""
+
+    schema_: Literal["edgekit.artifact/1"] = Field("edgekit.artifact/1", alias="schema")
+    format: Format
+    task: str
+    labels: tuple[str, ...] = ()
+    source: dict[str, str | None]
+    target: str | None = None
+    components: dict[str, Component]
+    stages: tuple[StageRecord, ...] = ()
+    data: dict[str, str] = {}
+    tools: dict[str, str] = {}
+    golden_tolerance: float | None = None
+    preprocessing: dict[str, JsonValue] = {}
+    files: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact on disk.
+
+    Attributes:
+        path: the directory.
+        manifest: what it says of itself.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def format(self) -> Format:
+        return self.manifest.format
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the components' files, external data included."""
+        return sum(
+            (self.path / name).stat().st_size for part in self.manifest.components.values() for name in part.files
+        )
+
+    @property
+    def folder_bytes(self) -> int:
+        """Size of everything in the directory."""
+        return sum(path.stat().st_size for path in walk(self.path))
+
+    def file(self, component: str = WHOLE) -> Path:
+        """The graph (or weights) of one component."""
+        return self.path / self.manifest.components[component].files[0]
+
+
+def open_artifact(path: str | Path) -> Artifact:
+    """Read an artifact's manifest.
+
+    Raises:
+        ArtifactError: no directory, no manifest, or one of another version.
+    """
+    root = Path(path).expanduser()
+    file = root / MANIFEST
+    if not file.is_file():
+        raise ArtifactError(f"{str(path)!r} is not an artifact", why=f"it has no {MANIFEST}")
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise ArtifactError(f"{str(file)!r} has {file.stat().st_size} bytes", why=f"allowed: {MAX_MANIFEST_BYTES}")
+    try:
+        return Artifact(root, Manifest.model_validate_json(file.read_bytes()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{str(file)!r} is no valid manifest", why=f"{where}: {first['msg']}") from error
+
+
+def is_artifact(path: str | Path) -> bool:
+    """Whether a directory says that it is an artifact."""
+    return (Path(path).expanduser() / MANIFEST).is_file()
+
+
+def write_artifact(root: Path, manifest: Manifest) -> Artifact:
+    """Hash every file under ``root`` into the manifest and write it: the directory is an artifact from then on."""
+    files = {
+        path.relative_to(root).as_posix(): sha256_file(path)
+        for path in walk(root)
+        if path.relative_to(root).as_posix() not in UNSEALED
+    }
+    sealed = manifest.model_copy(update={"files": files})
+    write_text(root / MANIFEST, sealed.model_dump_json(by_alias=True, indent=2) + "\n")
+    return Artifact(root, sealed)
+
+
+def seal(root: Path) -> None:
+    """Write ``SHA256SUMS`` over every file of the directory, in the format of ``sha256sum``, as its last file."""
+    lines = [f"{sha256_file(path)}  {path.relative_to(root).as_posix()}\n" for path in walk(root) if path.name != SUMS]
+    write_text(root / SUMS, "".join(lines))
+
+
+def find_tampering(root: Path) -> list[str]:
+    """What in a sealed directory is not as it was sealed: one line for each file changed, missing or added.
+
+    Raises:
+        ArtifactError: the directory was never sealed, or its list of sums cannot be read.
+    """
+    sums = root / SUMS
+    if not sums.is_file():
+        raise ArtifactError(f"{str(root)!r} is not sealed", why=f"it has no {SUMS}")
+    expected: dict[str, str] = {}
+    for number, line in enumerate(sums.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        digest, separator, name = line.partition("  ")
+        if len(digest) != 64 or not separator or not name:
+            return [f"{SUMS}: line {number} is not a sum and a name"]
+        expected[name] = digest
+    present = {path.relative_to(root).as_posix(): path for path in walk(root)}
+    present.pop(SUMS)
+    problems = [f"{name}: missing" for name in sorted(expected.keys() - present.keys())]
+    problems += [f"{name}: added" for name in sorted(present.keys() - expected.keys())]
+    problems += [
+        f"{name}: changed" for name in sorted(expected.keys() & present.keys()) if sha256_file(present[name]) != expected[name]
+    ]
+    sealed = open_artifact(root).manifest.files if not problems else {}
+    problems += [f"{name}: not what {MANIFEST} says" for name, digest in sealed.items() if expected.get(name) != digest]
+    return problems
+
+
+def walk(root: Path) -> list[Path]:
+    """Every file below ``root``, sorted by name; links count as files, so that an added one is seen."""
+    return sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def copy_files(files: list[Path], destination: Path) -> None:
+    """Copy files flat into a directory: real copies, since onnx refuses links, readable by everyone (0644)."""
+    destination.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        copied = destination / path.name
+        shutil.copyfile(path, copied)
+        copied.chmod(0o644)
+
+
+def check_output(out: Path) -> None:
+    """Refuse an output path that holds something which is not ours.
+
+    Raises:
+        UsageError: the path is a file, or a directory that is neither empty nor an artifact.
+    """
+    if out.is_dir() and (not any(out.iterdir()) or is_artifact(out)):
+        return
+    if out.exists() or out.is_symlink():
+        raise UsageError(
+            f"{str(out)!r} exists and was not made by edgekit",
+            why="allowed: a new path, an empty directory, or an earlier output of edgekit, which is replaced",
+            hint="Choose another path with -o.",
+        )
+
+
+def publish(staged: Path, out: Path) -> None:
+    """Put a finished directory in the place of ``out`` in one step: a reader sees the old or the new one, never a mix.
+
+    ``staged`` lies on the same file system as ``out``, and is gone afterwards.
+    """
+    check_output(out)
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staged.rename(out)
+        return
+    if _exchange(staged, out):
+        shutil.rmtree(staged)
+        return
+    old = out.with_name(f".{out.name}.{uuid.uuid4().hex}")  # a system without renameat2: two renames
+    out.rename(old)
+    staged.rename(out)
+    shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two directories atomically (Linux ``renameat2`` with ``RENAME_EXCHANGE``); False where that is not to be had."""
+    at_fdcwd, rename_exchange = -100, 2
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if function(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(number, os.strerror(number), str(other))

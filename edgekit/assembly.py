@@ -1,0 +1,242 @@
+"""The result of a run: every row of the ledger measured in one interleaved run, the report, and the sealed directory."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import tomli_w
+from pydantic import JsonValue
+
+from edgekit.artifact import WHOLE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
+from edgekit.cache import OBJECT, Cache, copy_object
+from edgekit.environment import host, numeric_level, version_of, versions
+from edgekit.measure.latency import Timings, measure_memory, subjects_of, time_artifacts
+from edgekit.pipeline import Trail, leave_out
+from edgekit.recipe import LOCK_FILE, Lock
+from edgekit.report import LedgerRow, LimitVerdict, Measurement, Quality, Report, StageReport, build_ledger
+from edgekit.runtimes.local import Timing
+from edgekit.stages.base import DETAILS, read_details
+from edgekit.workshop import Workshop
+
+FINAL = Timing(seconds=20.0, rounds=30)
+INTERIM = Timing(seconds=2.0, rounds=10)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the one interleaved run gave; None where this machine cannot measure the target."""
+
+    timings: Timings | None
+    memory: dict[str, list[Measurement]]
+
+
+def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, began: float) -> Report:
+    """Measure, and write the sealed result into an empty folder.
+
+    Args:
+        workshop: of the run.
+        trail: what it has come to.
+        folder: empty.
+        complete: False for a result that is only the best so far.
+        began: ``time.monotonic()`` at the run's start.
+    """
+    measured = _measure(workshop, trail, FINAL if complete else INTERIM)
+    _copy_artifact(trail.finished.artifact, folder)
+    if workshop.request.keep_stages and complete:
+        _keep_stages(trail, folder)
+    write_text(folder / LOCK_FILE, _lock_text(workshop))
+    report = _report(workshop, trail, measured, complete=complete, seconds=time.monotonic() - began)
+    report.save(folder)
+    seal(folder)
+    return report
+
+
+def hand_over(folder: Path, out: Path) -> None:
+    """Copy a finished directory beside ``out`` and exchange the two."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staged = out.with_name(f".{out.name}.edgekit-new")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    copy_object(folder, staged)
+    publish(staged, out)
+
+
+def _copy_artifact(artifact: Artifact, folder: Path) -> None:
+    for path in walk(artifact.path):
+        if path.name in (OBJECT, DETAILS):
+            continue
+        destination = folder / path.relative_to(artifact.path)
+        copy_files([path], destination.parent)
+
+
+def _keep_stages(trail: Trail, folder: Path) -> None:
+    for number, entry in enumerate(trail.entries[1:], 1):
+        copy_object(entry.scored.artifact.path, folder / "stages" / f"{number}-{entry.stage}")
+
+
+def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
+    request = workshop.request
+    if not request.timed:
+        return Measured(None, {})
+    rows = {entry.timed.key: entry.timed.artifact for entry in trail.entries}
+    workshop.progress.start(f"measure: {len(rows)} artifacts, interleaved", None)
+    timings = time_artifacts(rows, workshop.task, request.workload, request.threads, timing)
+    memory: dict[str, list[Measurement]] = {}
+    for made in (trail.entries[0].timed, trail.best):
+        parts = subjects_of(made.artifact, workshop.task, request.workload)
+        memory[made.key] = [measure_memory(subject, request.threads, name) for name, subject in parts.items()]
+    workshop.progress.finish()
+    return Measured(timings, memory)
+
+
+def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, seconds: float) -> Report:
+    request = workshop.request
+    quality = _quality(trail)
+    _, notes = leave_out(request)
+    return Report(
+        edgekit=version_of("edgekit") or "unknown",
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        status="complete" if complete else "in progress",
+        source=request.source.record,
+        source_size_bytes=request.source.size_bytes,
+        task=request.task,
+        target=request.target.name,
+        runtime=f"{request.target.runtime.name} {version_of(request.target.runtime.name)}",
+        measured=request.timed,
+        not_measured_because=request.not_measured_because,
+        workload=request.workload.model_dump(),
+        threads=request.threads,
+        jobs=request.jobs,
+        seed=request.seed,
+        host=host(),
+        versions=versions(),
+        recipe=request.recipe.as_dict(),
+        data=workshop.data.record if workshop.data else {},
+        ledger=build_ledger(_rows(workshop, trail, measured)),
+        before=_measurements(workshop, trail, measured, before=True),
+        after=_measurements(workshop, trail, measured, before=False),
+        quality=quality,
+        limits=_limits(workshop, quality),
+        strict=request.strict,
+        stages=_stage_reports(trail),
+        notes=tuple(notes),
+        warnings=measured.timings.warnings if measured.timings else (),
+        seconds=round(seconds, 1),
+    )
+
+
+def _rows(workshop: Workshop, trail: Trail, measured: Measured) -> list[LedgerRow]:
+    rows = []
+    for entry in trail.entries:
+        score = workshop.outputs(entry.scored.artifact).score(workshop.task) if workshop.data else None
+        latency = _p50(measured.timings, entry.timed.key, entry.timed.artifact)
+        rows.append(
+            LedgerRow(
+                stage=entry.stage,
+                kept=entry.kept,
+                reason=entry.reason,
+                metric=score,
+                size_bytes=entry.scored.artifact.size_bytes,
+                latency_ms=latency,
+            )
+        )
+    return rows
+
+
+def _p50(timings: Timings | None, key: str, artifact: Artifact) -> float | None:
+    """Median latency; of several components, the sum of one call each."""
+    if timings is None:
+        return None
+    return sum(timings.p50(subject) for subject in _subject_names(key, artifact))
+
+
+def _subject_names(key: str, artifact: Artifact) -> list[str]:
+    names = list(artifact.manifest.components)
+    return [key] if len(names) == 1 else [f"{key}/{name}" for name in names]
+
+
+def _measurements(workshop: Workshop, trail: Trail, measured: Measured, *, before: bool) -> tuple[Measurement, ...]:
+    entry = trail.entries[0]
+    made = entry.timed if before else trail.best
+    size = workshop.original.artifact.size_bytes if before else trail.finished.artifact.size_bytes
+    found = [Measurement(name="size", unit="bytes", value=float(size), n=1)]
+    if measured.timings is None:
+        reason = workshop.request.not_measured_because
+        return (*found, *(Measurement(name=name, unit=unit, value=None, reason=reason) for name, unit in _UNTIMED))
+    for subject, component in zip(_subject_names(made.key, made.artifact), made.artifact.manifest.components, strict=True):
+        found += measured.timings.measurements(subject, component)
+    return (*found, *measured.memory[made.key])
+
+
+_UNTIMED = (("latency.p50", "ms"), ("latency.p90", "ms"), ("memory.peak", "bytes"))
+
+
+def _quality(trail: Trail) -> Quality | None:
+    found = read_details(trail.finished.artifact).get("quality")
+    return None if found is None else Quality.model_validate(cast("dict[str, object]", found) | {"looks": trail.looks})
+
+
+def _limits(workshop: Workshop, quality: Quality | None) -> tuple[LimitVerdict, ...]:
+    bound = workshop.request.limits.max_drop
+    if bound is None:
+        return ()
+    if quality is None:
+        return (LimitVerdict(limit="max_drop", bound=bound, value=None, met=None, proven=None),)
+    met, proven = quality.drop <= bound + 1e-12, quality.drop_high <= bound
+    return (LimitVerdict(limit="max_drop", bound=bound, value=quality.drop, met=met, proven=proven),)
+
+
+def _stage_reports(trail: Trail) -> tuple[StageReport, ...]:
+    reports = []
+    for entry in (*trail.entries[1:], None):
+        made = trail.finished if entry is None else entry.scored
+        record = made.artifact.manifest.stages[-1] if made.artifact.manifest.stages else None
+        if record is not None:
+            reports.append(StageReport(stage=record.stage, settings=record.settings, details=read_details(made.artifact)))
+    return tuple(reports)
+
+
+def _lock_text(workshop: Workshop) -> str:
+    request = workshop.request
+    lock = Lock(
+        target=request.target.name,
+        source=request.source.digest,
+        data=request.data.digest if request.data else "",
+        seed=request.seed,
+        jobs=request.jobs,
+        threads=request.threads,
+        workload=request.workload,
+        numeric_level=numeric_level(),
+        versions=versions(),
+        decisions=workshop.decisions.known,
+    )
+    recipe = request.recipe.as_dict()
+    recipe["limits"] = request.limits.model_dump(mode="json", exclude_none=True)
+    text = tomli_w.dumps(_without_none({**recipe, "lock": lock.model_dump(mode="json")}))
+    return "# With this file as --recipe, the run repeats.\n" + text
+
+
+def _without_none(value: JsonValue) -> dict[str, JsonValue]:
+    """TOML has no null: a key without a value is left out."""
+
+    def clean(item: JsonValue) -> JsonValue:
+        if isinstance(item, dict):
+            return {key: clean(entry) for key, entry in item.items() if entry is not None}
+        return [clean(entry) for entry in item] if isinstance(item, list) else item
+
+    return cast("dict[str, JsonValue]", clean(value))
+
+
+def load_finished(cache: Cache, key: str) -> Path | None:
+    """A finished run's directory in the cache, checked; None when the run was never finished."""
+    found = cache.get(key)
+    return found if found is not None and (found / "report.json").is_file() else None
+
+
+
+

@@ -1,0 +1,107 @@
+"""The command line: one file a command. Only this package prints or exits; only ``main`` maps errors to exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+import edgekit
+from edgekit.cli import bench, compress, demo, evaluate, output, predict, recipes, targets, verify
+from edgekit.cli.failures import OUTPUT_CLOSED_EXIT_CODE, Terminated, describe, raise_on_sigterm
+from edgekit.cli.groups import NAME, Commands, epilog, show_help
+from edgekit.cli.output import OutputClosed
+
+# name: what runs, and its examples
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "compress": (compress.compress, compress.EXAMPLES),
+    "eval": (evaluate.evaluate, evaluate.EXAMPLES),
+    "bench": (bench.bench, bench.EXAMPLES),
+    "predict": (predict.predict, predict.EXAMPLES),
+    "verify": (verify.verify, verify.EXAMPLES),
+    "demo": (demo.demo, demo.EXAMPLES),
+}
+GROUPS: dict[str, typer.Typer] = {"targets": targets.app, "recipes": recipes.app}
+EXAMPLES = """
+edgekit demo
+edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%
+edgekit predict ./out "a sentence"
+"""
+COMPLETION_VARIABLE = f"_{NAME.upper()}_COMPLETE"
+
+app = typer.Typer(
+    name=NAME, cls=Commands, epilog=epilog(EXAMPLES), rich_markup_mode="rich", pretty_exceptions_enable=False
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output.print_line(f"{NAME} {edgekit.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take a fine-tuned model, give back the smallest, fastest artifact that still answers as well.
+
+    Exit codes: 0 ok, 1 a limit or a check was missed, 2 usage or settings,
+    3 environment, 4 input model or data, 5 disk, memory or time ran out,
+    70 internal, 130 Ctrl-C, 143 SIGTERM.
+    """
+    del version
+    if context.invoked_subcommand is None:
+        show_help(context)
+
+
+for _name, (_run, _examples) in COMMANDS.items():
+    app.command(_name, epilog=epilog(_examples))(_run)
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code, as `edgekit.errors` lists them.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    output.prepare()
+    try:
+        try:
+            with raise_on_sigterm():
+                code = _invoke(given)
+        # The one place where every error ends: a person sees a sentence and an exit code, never a bare traceback.
+        except (KeyboardInterrupt, Terminated, Exception) as error:
+            failure = describe(error)
+            output.print_failure(failure, error, as_json=output.json_wanted(given))
+            code = failure.exit_code
+        output.flush()
+    except OutputClosed:
+        output.discard_the_rest()
+        code = OUTPUT_CLOSED_EXIT_CODE
+    return code
+
+
+def _invoke(arguments: list[str]) -> int:
+    # Not app(): in between, typer would turn Ctrl-C, a closed pipe and the end of a file into exit codes of its own.
+    command = typer.main.get_command(app)
+    if COMPLETION_VARIABLE in os.environ:
+        command.main(args=arguments, prog_name=NAME)
+    try:
+        with command.make_context(NAME, arguments) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    return 0

@@ -1,0 +1,38 @@
+"""``edgekit bench``: latency, size and memory of an artifact."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import edgekit
+from edgekit.cli import options, output
+
+EXAMPLES = """
+edgekit bench ./out
+edgekit bench ./out --tokens 64 --threads 2
+edgekit bench model.onnx --image 224 --json
+"""
+
+
+def bench(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="An artifact or an .onnx file.", show_default=False)],
+    *,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    batch: options.Batch = None,
+    tokens: options.Tokens = None,
+    image: options.Image = None,
+    threads: options.Threads = None,
+) -> None:
+    """Measure an artifact or an .onnx file on this machine: latency, size, memory."""
+    workload = options.read_workload(batch, tokens, image)
+    with output.work(quiet=quiet):
+        record = edgekit.bench(path, threads=threads or 1, workload=workload)
+    if json_:
+        output.print_document(record)
+    else:
+        from edgekit.render.records import bench_view
+
+        output.print_view(lambda _: bench_view(record))

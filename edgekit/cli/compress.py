@@ -1,0 +1,172 @@
+"""``edgekit compress``: the main job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+import edgekit
+from edgekit.cli import options, output
+from edgekit.cli.options import DATA, LIMITS, RUN, complete_recipe, complete_target
+from edgekit.errors import LIMIT_MISSED_EXIT_CODE
+
+if TYPE_CHECKING:
+    from edgekit.report import Report
+    from edgekit.tasks.base import Workload
+
+EXAMPLES = """
+edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%
+edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out
+edgekit compress ./my-model --data sents.csv --columns text=body,label=y
+edgekit compress ./my-model --data ./my-data --dry-run
+"""
+SET_EXAMPLE = "prune.ratio=0.5"
+COLUMNS_EXAMPLE = "text=sentence,label=y"
+
+
+class _Job(TypedDict):
+    """What a dry run and a run have in common."""
+
+    data: str | None
+    target: str
+    task: str | None
+    recipe: str
+    settings: dict[str, str]
+    max_drop: float | None
+    strict: bool
+    metric: str | None
+    workload: Workload | None
+    threads: int | None
+    jobs: int | None
+    columns: dict[str, str]
+    max_length: int | None
+    revision: str | None
+    output: str | None
+    seed: int | None
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A transformers folder or a hub id.", show_default=False)]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DATA", help="A folder, a file, or a hub id of a data set.", rich_help_panel=DATA),
+]
+TargetName = Annotated[
+    str,
+    typer.Option(
+        "--target", metavar="TARGET", help="The device: a name or a TOML file.", autocompletion=complete_target
+    ),
+]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe", metavar="RECIPE", help="The stages: a name or a TOML file.", autocompletion=complete_recipe
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe: prune.ratio=0.5. Repeatable."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan with its time and disk, do nothing.")]
+MaxDrop = Annotated[
+    str | None,
+    typer.Option(
+        "--max-drop", metavar="POINTS", help="Most of the metric to lose: 1%, 1pp or 0.01.", rich_help_panel=LIMITS
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Limits must be proven at 95%, not just met.", rich_help_panel=LIMITS)
+]
+KeepStages = Annotated[bool, typer.Option("--keep-stages", help="Keep each stage's artifact too.", rich_help_panel=RUN)]
+
+
+def compress(
+    model: Model,
+    *,
+    data: Data = None,
+    target: TargetName = "host",
+    recipe: RecipeName = "default",
+    set_: Set = None,
+    out: options.Output = None,
+    dry_run: DryRun = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    max_drop: MaxDrop = None,
+    strict: Strict = False,
+    task: options.TaskName = None,
+    metric: options.Metric = None,
+    columns: options.Columns = None,
+    max_length: options.MaxLength = None,
+    revision: options.Revision = None,
+    batch: options.Batch = None,
+    tokens: options.Tokens = None,
+    image: options.Image = None,
+    threads: options.Threads = None,
+    jobs: options.Jobs = None,
+    seed: options.Seed = None,
+    keep_stages: KeepStages = False,
+) -> None:
+    """Prune, distill, export and quantize a model for one device, and prove what it cost.
+
+    The artifact, the report and the verdict on every limit land in one
+    folder. A killed run goes on where it stopped when the same command
+    is given again. Exits with 1 when a limit is missed.
+    """
+    job = _Job(
+        data=data,
+        target=target,
+        task=task,
+        recipe=recipe,
+        settings=options.read_pairs(set_, "--set", SET_EXAMPLE),
+        max_drop=None if max_drop is None else options.read_share(max_drop, "--max-drop"),
+        strict=strict,
+        metric=metric,
+        workload=options.read_workload(batch, tokens, image),
+        threads=threads,
+        jobs=jobs,
+        columns=options.read_pairs(columns, "--columns", COLUMNS_EXAMPLE, several=True),
+        max_length=max_length,
+        revision=revision,
+        output=out,
+        seed=seed,
+    )
+    if dry_run:
+        _print_plan(model, job, json_=json_, quiet=quiet)
+        return
+    with output.work(quiet=quiet) as progress:
+        report = edgekit.compress(model, **job, keep_stages=keep_stages, progress=progress)
+    print_report(report, json_=json_)
+
+
+def _print_plan(model: str, job: _Job, *, json_: bool, quiet: bool) -> None:
+    with output.work(quiet=quiet):
+        plan = edgekit.plan(model, **job)
+    if json_:
+        output.print_document(plan)
+    else:
+        from edgekit.render.records import plan_view
+
+        output.print_view(lambda _: plan_view(plan))
+
+
+def print_report(report: Report, *, json_: bool) -> None:
+    """Print the result of a run; as JSON, with whether it passed and where it lies.
+
+    Raises:
+        typer.Exit: with 1, when a limit was missed.
+    """
+    if json_:
+        artifact = report.artifact
+        place = {
+            "path": str(artifact.path),
+            "size_bytes": artifact.size_bytes,
+            "folder_bytes": artifact.folder_bytes,
+        }
+        result = {"passed": report.passed, "cached": report.cached, "artifact": place}
+        output.print_document(report.model_dump(mode="json", by_alias=True) | result)
+    else:
+        from edgekit.render.terminal import report_view
+
+        output.print_view(lambda width: report_view(report, width=width))
+    if not report.passed:
+        raise typer.Exit(LIMIT_MISSED_EXIT_CODE)

@@ -1,0 +1,87 @@
+"""``edgekit eval``: the metric of any model or artifact on any data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import edgekit
+from edgekit.cli import options, output
+from edgekit.cli.compress import COLUMNS_EXAMPLE
+from edgekit.cli.options import DATA
+
+EXAMPLES = """
+edgekit eval ./out --data ./my-data
+edgekit eval org/name --data data.csv --split test --json
+"""
+
+
+Path = Annotated[
+    str, typer.Argument(metavar="PATH", help="An artifact, a transformers folder or a hub id.", show_default=False)
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="A folder, a file, or a hub id of a data set.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="Which part; the evaluation split of compress otherwise.",
+        rich_help_panel=DATA,
+    ),
+]
+Batch = Annotated[int | None, typer.Option("--batch", metavar="N", min=1, help="Samples at once (1).")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", min=0, help="As for compress, where the split is drawn (0).")
+]
+Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Threads to run on (all).")]
+
+
+def evaluate(
+    path: Path,
+    *,
+    data: Data,
+    split: Split = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+    task: options.TaskName = None,
+    metric: options.Metric = None,
+    columns: options.Columns = None,
+    max_length: options.MaxLength = None,
+    revision: options.Revision = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    seed: Seed = None,
+) -> None:
+    """Score a model folder or an artifact on labelled data, in its own runtime."""
+    pairs = options.read_pairs(columns, "--columns", COLUMNS_EXAMPLE, several=True)
+    with output.work(quiet=quiet) as progress:
+        record = edgekit.evaluate(
+            path,
+            data,
+            split=split,
+            task=task,
+            metric=metric,
+            columns=pairs,
+            max_length=max_length,
+            threads=threads,
+            revision=revision,
+            seed=seed or 0,
+            batch=batch or 1,
+            progress=progress,
+        )
+    if json_:
+        output.print_document(record)
+    else:
+        from edgekit.render.records import eval_view
+
+        output.print_view(lambda _: eval_view(record))

@@ -1,0 +1,139 @@
+"""What each error means to the person at the terminal: a kind, an exit code, and what, why and what to do next."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import cast
+
+import typer
+
+from edgekit.cli.groups import NAME
+from edgekit.errors import EdgekitError, HostError, ResourceLimitError, UnknownNameError, UsageError
+
+INTERNAL_EXIT_CODE = EdgekitError.exit_code
+INTERRUPTED_EXIT_CODE = 128 + signal.SIGINT
+TERMINATED_EXIT_CODE = 128 + signal.SIGTERM
+# As if SIGPIPE had ended the process, which Python ignores: whoever read the output has stopped.
+OUTPUT_CLOSED_EXIT_CODE = 141
+DEBUG_VARIABLE = "EDGEKIT_DEBUG"
+RESUME_HINT = "The same command again goes on where this one stopped."
+# typer's usage errors, reached by their one public subclass: click's own class in older versions, a copy in newer ones.
+CommandLineError = cast("type[Exception]", typer.BadParameter.__base__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as the command line tells it; the fields are those of `EdgekitError.as_dict`."""
+
+    kind: str
+    exit_code: int
+    what: str
+    why: str = ""
+    hint: str = ""
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The error as the ``--json`` document carries it."""
+        return asdict(self)
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. No ``Exception``, so that nothing on the way mistakes it for a failure."""
+
+
+@contextlib.contextmanager
+def raise_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated`, so that whatever is open gets closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may install a handler
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def debugging() -> bool:
+    """Whether EDGEKIT_DEBUG asks for tracebacks and for what libraries have to say."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def describe(error: BaseException) -> Failure:
+    """Any error as a `Failure`."""
+    if isinstance(error, KeyboardInterrupt):
+        return Failure("interrupted", INTERRUPTED_EXIT_CODE, "interrupted", hint=RESUME_HINT)
+    if isinstance(error, Terminated):
+        return Failure("terminated", TERMINATED_EXIT_CODE, "stopped by SIGTERM", hint=RESUME_HINT)
+    if isinstance(error, EdgekitError):
+        return Failure(error.kind, error.exit_code, error.what, error.why, error.hint)
+    if isinstance(error, CommandLineError):
+        return _from_command_line(error)
+    known = _from_system(error)
+    if known is not None:
+        return describe(known)
+    return Failure(
+        EdgekitError.kind,
+        INTERNAL_EXIT_CODE,
+        f"{NAME} failed: {type(error).__name__}: {error}",
+        why=f"this is a fault in {NAME}, not in how it was called",
+        hint=f"{DEBUG_VARIABLE}=1 shows the traceback; please report it.",
+    )
+
+
+def _from_system(error: BaseException) -> EdgekitError | None:
+    """What the operating system or Python ran out of or lacks; None where it is something else."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename!r}" if error.filename else ""
+        return ResourceLimitError(f"the disk is full{where}", why=str(error), hint="Make room. " + RESUME_HINT)
+    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+        hint = "Lower --batch, --tokens or --image, or use a machine with more memory. " + RESUME_HINT
+        return ResourceLimitError("memory ran out", why=str(error).partition("\n")[0], hint=hint)
+    if isinstance(error, PermissionError):
+        return HostError(f"no permission for {error.filename!r}" if error.filename else "no permission", why=str(error))
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != NAME:
+        package = error.name.partition(".")[0]
+        return HostError(
+            f"the package {package!r} is not installed", why=str(error), hint=f"Install it beside {NAME}, with pip."
+        )
+    return None
+
+
+def _is_torch_out_of_memory(error: BaseException) -> bool:
+    # torch is not imported to be asked: on a GPU it raises OutOfMemoryError, on a CPU a RuntimeError of these words.
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
+
+
+def _from_command_line(error: Exception) -> Failure:
+    """A usage error that typer found, told in edgekit's manner."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else NAME
+    option = getattr(error, "option_name", None)
+    if type(error).__name__ == "NoSuchOption" and context is not None and option is not None:
+        names = [
+            name for parameter in context.command.get_params(context) for name in parameter.opts if name.startswith("-")
+        ]
+        return describe(UnknownNameError(f"`{path}` option", option, names))
+    message = str(error.format_message()).strip() if hasattr(error, "format_message") else str(error)
+    what, _, why = message.partition("\n")
+    what = what.rstrip(".")
+    return Failure(
+        UsageError.kind,
+        UsageError.exit_code,
+        f"{what[:1].lower()}{what[1:]}",
+        why=" ".join(why.split()),
+        hint=f"`{path} --help` explains it.",
+    )

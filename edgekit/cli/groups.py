@@ -1,0 +1,45 @@
+"""How commands are grouped and helped: suggestions for a mistyped one, examples at the end of every help text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from edgekit.errors import UnknownNameError
+
+NAME = "edgekit"
+
+
+class Commands(TyperGroup):
+    """A group that answers a mistyped command as edgekit answers every mistyped name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that ``args`` begins with.
+
+        Raises:
+            UnknownNameError: there is none of this name; carries the nearest.
+        """
+        name = args[0]
+        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UnknownNameError(
+                f"`{ctx.command_path}` command",
+                name,
+                self.commands,
+                hint=f"`{ctx.command_path} --help` describes them.",
+            )
+        return super().resolve_command(ctx, args)
+
+
+def show_help(context: typer.Context) -> None:
+    """Print the help of a command that was called without what it needs to do anything."""
+    text = context.get_help()  # typer prints it itself when rich draws it, and returns it when not
+    if text:
+        typer.echo(text)
+
+
+def epilog(examples: str) -> str:
+    """The examples of a command, one a line, as they end its help text."""
+    lines = [line.strip().replace("[", r"\[") for line in examples.strip().splitlines()]
+    return "Examples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,160 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.tasks.base import Workload
+
+LIMITS, WORKLOAD, DATA, RUN = "Limits", "Workload", "Model and data", "Run"
+
+
+def complete_target(incomplete: str) -> Iterator[str]:
+    """Target names for the shell."""
+    from edgekit.target import target_names
+
+    return (name for name in target_names() if name.startswith(incomplete))
+
+
+def complete_recipe(incomplete: str) -> Iterator[str]:
+    """Recipe names for the shell."""
+    from edgekit.recipe import recipe_names
+
+    return (name for name in recipe_names() if name.startswith(incomplete))
+
+
+def complete_task(incomplete: str) -> Iterator[str]:
+    """Task names for the shell."""
+    from edgekit.tasks import TASKS
+
+    return (name for name in TASKS if name.startswith(incomplete))
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also on failure.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", metavar="N", min=1, help="Threads of training (all).", rich_help_panel=RUN)
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", min=0, help="Of every random choice (0).", rich_help_panel=RUN)
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="What the model does; read from its config otherwise.",
+        autocompletion=complete_task,
+        rich_help_panel=DATA,
+    ),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option("--metric", metavar="NAME", help="What is scored; the task's first otherwise.", rich_help_panel=DATA),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="OURS=YOURS,...",
+        help="Where the data's columns have unusual names: text=sentence,label=y.",
+        rich_help_panel=DATA,
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option("--max-length", metavar="N", min=1, help="Cut texts to N tokens.", rich_help_panel=DATA),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", metavar="R", help="Branch, tag or commit on the hub.", rich_help_panel=DATA),
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch", metavar="N", min=1, help="Samples at once (1).", rich_help_panel=WORKLOAD)
+]
+Tokens = Annotated[
+    int | None,
+    typer.Option("--tokens", metavar="N", min=1, help="Length of each text (128).", rich_help_panel=WORKLOAD),
+]
+Image = Annotated[
+    int | None,
+    typer.Option("--image", metavar="N", min=1, help="Images of N x N pixels (model's).", rich_help_panel=WORKLOAD),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", min=1, help="Threads of the measured inference (1).", rich_help_panel=WORKLOAD
+    ),
+]
+
+
+def read_workload(batch: int | None, tokens: int | None, image: int | None) -> Workload | None:
+    """What one inference is; None where nothing was said, so that a lock's or the usual one holds.
+
+    Raises:
+        UsageError: both a length of texts and a size of images.
+    """
+    if tokens is not None and image is not None:
+        raise UsageError("--tokens and --image were both given", why="a workload is made of texts or of images")
+    given = {"batch": batch, "tokens": tokens, "image": image}
+    if not any(given.values()):
+        return None
+    from edgekit.tasks.base import Workload
+
+    return Workload.model_validate({name: value for name, value in given.items() if value is not None})
+
+
+def read_share(text: str, option: str) -> float:
+    """A share of a metric's scale: ``1%``, ``1pp`` or ``0.01``.
+
+    Raises:
+        UsageError: no number, or none from 0 up to 1.
+    """
+    number, scale = text.strip().lower(), 1.0
+    for suffix in ("%", "pp"):
+        if number.endswith(suffix):
+            number, scale = number.removesuffix(suffix).rstrip(), 100.0
+    try:
+        share = float(number) / scale
+    except ValueError:
+        share = math.nan
+    if 0 <= share < 1:  # false for NaN, too
+        return share
+    hint = f"If points are meant, write {option} {number}%." if 1 <= share < 100 and scale == 1 else ""
+    raise UsageError(
+        f"{option} {text!r} is no share of the metric's scale",
+        why="allowed: points such as 1% or 0.5pp, or a number from 0 up to 1 such as 0.01",
+        hint=hint,
+    )
+
+
+def read_pairs(given: Iterable[str] | None, option: str, example: str, *, several: bool = False) -> dict[str, str]:
+    """``name=value`` options as a dict.
+
+    Args:
+        given: as often as the option was given.
+        option: its name, for errors.
+        example: one right use, for errors.
+        several: whether one use may hold several pairs, split by commas.
+
+    Raises:
+        UsageError: no pair, or a name given twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        for part in text.split(",") if several else (text,):
+            name, separator, value = (piece.strip() for piece in part.partition("="))
+            if not name or not separator or not value:
+                raise UsageError(f"{option} {text!r} is no name=value", hint=f"Write it as in {option} {example}.")
+            if name in pairs and pairs[name] != value:
+                raise UsageError(f"{option} gives {name!r} twice", why=f"as {pairs[name]!r} and as {value!r}")
+            pairs[name] = value
+    return pairs

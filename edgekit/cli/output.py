@@ -1,0 +1,170 @@
+"""Where output goes: data to stdout, everything else to stderr; one JSON document, or text that rich draws."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from edgekit.cli.failures import CommandLineError, Failure, debugging
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from edgekit.progress import Progress
+
+ERROR_SCHEMA = "edgekit.error/1"
+JSON_OPTION = "--json"
+# What libraries read when they are imported; whoever has set one of these keeps it.
+CALM = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "DATASETS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+}
+NO_LIBRARY_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+
+
+class OutputClosed(BaseException):
+    """Whoever reads stdout has stopped. No ``Exception``: it is no failure, and nothing on the way shall handle it."""
+
+
+class _Screen(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        raise OutputClosed
+
+
+def prepare() -> None:
+    """Let stdout take any text: what its encoding lacks is escaped, as on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def screen() -> Console:
+    """Stdout, for data."""
+    return _Screen(highlight=False, emoji=False, markup=False)
+
+
+def side_screen() -> Console:
+    """Stderr, for everything else."""
+    return _Screen(stderr=True, highlight=False, emoji=False, markup=False)
+
+
+def print_view(draw: Callable[[int], RenderableType]) -> None:
+    """Print something drawn on stdout, without blanks at the ends of lines.
+
+    Args:
+        draw: what to print, for a terminal of so many columns.
+    """
+    console = screen()
+    with console.capture() as captured:
+        console.print(draw(console.width))
+    print_line("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_line(text: str) -> None:
+    """Print text on stdout as it is: no wrapping, no colour."""
+    try:
+        sys.stdout.write(text + "\n")
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+
+
+def print_document(document: BaseModel | Mapping[str, object]) -> None:
+    """Print the one JSON document of a command: ASCII, so that any terminal takes it; NaN becomes null."""
+    from pydantic_core import to_json
+
+    plain = json.loads(to_json(document, by_alias=True, inf_nan_mode="null"))
+    print_line(json.dumps(plain, indent=2))
+
+
+def json_wanted(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, told before it is parsed, since parsing may fail."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return JSON_OPTION in options
+
+
+def print_failure(failure: Failure, error: BaseException, *, as_json: bool) -> None:
+    """Tell an error: on stderr for people, and as the one document on stdout where JSON was asked for."""
+    if debugging() and not isinstance(error, CommandLineError):
+        traceback.print_exception(error, file=sys.stderr)
+    console = side_screen()
+    console.print(Text.assemble(("error: ", "bold red"), failure.what))
+    for line in failure.why.splitlines():
+        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+    if failure.hint:
+        console.print(Padding(Text.assemble(("hint: ", "bold"), failure.hint), (0, 0, 0, 2), expand=False))
+    if as_json:
+        print_document({"schema": ERROR_SCHEMA, "error": failure.as_dict()})
+
+
+def flush() -> None:
+    """Hand everything over, so that a closed pipe is noticed here and not when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+
+
+def discard_the_rest() -> None:
+    """Point stdout nowhere, so that the interpreter's own last flush finds no closed pipe."""
+    with contextlib.suppress(OSError):  # a stdout that is no file (a test's) has nothing to flush either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def work(*, quiet: bool) -> Iterator[Progress]:
+    """The surroundings of long work: progress on stderr, libraries calmed, stdout kept for data.
+
+    Args:
+        quiet: no progress.
+    """
+    from edgekit.cli.progress import watch
+
+    console = side_screen()
+    bars = not quiet and console.is_terminal
+    with _stdout_kept_for_data(), _calm_libraries(bars=bars), watch(console, quiet=quiet) as progress:
+        yield progress
+
+
+@contextlib.contextmanager
+def _stdout_kept_for_data() -> Iterator[None]:
+    """Send to stderr whatever a library, its native code or a child process prints on stdout."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _calm_libraries(*, bars: bool) -> Iterator[None]:
+    """Keep the warnings and logs of libraries off the terminal: what matters stands in the report."""
+    for name, value in (CALM if bars else CALM | NO_LIBRARY_BARS).items():
+        os.environ.setdefault(name, value)
+    if debugging():
+        yield
+        return
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

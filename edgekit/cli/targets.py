@@ -1,0 +1,108 @@
+"""``edgekit targets``: the devices that are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli import options, output
+from edgekit.cli.groups import Commands, epilog, show_help
+from edgekit.errors import UsageError
+
+LIST_EXAMPLES = """
+edgekit targets list
+edgekit targets list --json
+"""
+SHOW_EXAMPLES = """
+edgekit targets show arm64
+edgekit targets show x86-64 > mine.toml
+"""
+CHECK_EXAMPLES = """
+edgekit targets check mine.toml
+"""
+MEASURABLE = "this machine can measure it"
+
+app = typer.Typer(cls=Commands, help="List, show and check targets: the devices that artifacts are made for.")
+
+
+@app.callback(invoke_without_command=True)
+def _targets(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        show_help(context)
+
+
+@app.command("list", epilog=epilog(LIST_EXAMPLES))
+def list_targets(*, json_: options.Json = False) -> None:
+    """List every target, and whether this machine can measure it."""
+    from edgekit.target import target_names
+
+    rows = [_row(name) for name in target_names()]
+    if json_:
+        keys = ("name", "description", "not_measured_because")
+        table = [dict(zip(keys, row, strict=True)) | {"measured": not row[2]} for row in rows]
+        output.print_document({"schema": "edgekit.targets/1", "targets": table})
+    else:
+        from edgekit.render.records import table_view
+
+        shown = [(name, description, reason or "yes") for name, description, reason in rows]
+        output.print_view(lambda _: table_view(("name", "description", "measured here"), shown))
+
+
+def _row(name: str) -> tuple[str, str, str]:
+    """Name, description, and why this machine cannot measure it ("" when it can)."""
+    from edgekit.environment import host
+    from edgekit.target import load_target
+
+    try:
+        target = load_target(name)
+    except UsageError as error:  # `host`, on a machine that no shipped target describes: the others are still listed
+        return name, "this machine", error.what
+    return name, target.description, target.missing_on(host()) or ""
+
+
+@app.command("show", epilog=epilog(SHOW_EXAMPLES))
+def show_target(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A target, or a TOML file.", show_default=False, autocompletion=options.complete_target
+        ),
+    ],
+    *,
+    json_: options.Json = False,
+) -> None:
+    """Show a target's facts with their sources, as the TOML that defines it."""
+    from edgekit.environment import host
+    from edgekit.target import load_target
+
+    target = load_target(name)
+    facts = target.model_dump(mode="json", by_alias=True, exclude_none=True)
+    reason = target.missing_on(host()) or ""
+    if json_:
+        output.print_document(facts | {"measured": not reason, "not_measured_because": reason})
+    else:
+        import tomli_w
+
+        verdict = f"not measured here: {reason}" if reason else MEASURABLE
+        output.print_line(f"# {verdict}\n{tomli_w.dumps(facts).rstrip()}")
+
+
+@app.command("check", epilog=epilog(CHECK_EXAMPLES))
+def check_target(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A TOML file.", show_default=False)],
+    *,
+    json_: options.Json = False,
+) -> None:
+    """Check a target's file: exits with 2 and names each wrong key."""
+    from edgekit.settings import read_bounded
+    from edgekit.target import parse_target
+
+    if not file.is_file():
+        raise UsageError(f"there is no target file {str(file)!r}", hint="Give the path of a TOML file.")
+    target = parse_target(read_bounded(file, "target"), str(file))
+    if json_:
+        output.print_document({"schema": "edgekit.check/1", "file": str(file), "name": target.name, "valid": True})
+    else:
+        output.print_line(f"{file}: the target {target.name!r} is valid")

@@ -1,0 +1,133 @@
+"""The embedded default: a small vision transformer, fine-tuned here on scikit-learn's digits, and compressed for this machine.
+
+It needs no network and no data of one's own. The images are 8 x 8 pixels; the model reads them in patches of 2 x 2.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.api import output_path, resolve_request, run_request
+from edgekit.cache import Cache, cache_key, copy_object
+from edgekit.environment import available_cores, code_digest, numeric_level, versions
+from edgekit.progress import Progress, Silent
+from edgekit.report import Report
+from edgekit.workshop import use_threads
+
+if TYPE_CHECKING:
+    from transformers import ViTForImageClassification
+
+SEED = 0
+EPOCHS, BATCH_SIZE, LEARNING_RATE = 12, 32, 5e-4
+VALIDATION_SHARE = 0.2
+IMAGE, PATCH, WIDTH, LAYERS, HEADS, NEURONS = 8, 2, 256, 6, 8, 1024
+MODEL, DATA = "digits-vit", "digits"
+# Digits are few: many short passes, and looks often enough to stop at the best of them.
+SETTINGS = {"distill.epochs": "12", "distill.learning_rate": "5e-4", "distill.evaluate_every": "80"}
+
+
+def demo(*, output: str | Path | None = None, jobs: int | None = None, progress: Progress | None = None) -> Report:
+    """Fine-tune, compress, measure: the whole line on data that comes with scikit-learn.
+
+    Args:
+        output: directory for the result; ``artifacts/digits-vit-host`` by default.
+        jobs: threads that train; every core by default.
+        progress: told how far it is.
+    """
+    told, cache = progress or Silent(), Cache()
+    threads = jobs or available_cores()
+    source, data = _prepared(cache, threads, told)
+    request = resolve_request(source, data=data, target="host", settings=SETTINGS, jobs=threads, seed=SEED)
+    return run_request(request, output_path(request, output), told, cache)
+
+
+def _prepared(cache: Cache, threads: int, progress: Progress) -> tuple[Path, Path]:
+    """Folders of the fine-tuned model and of its data, made once and kept in the cache."""
+    key = cache_key("demo", code_digest(), dict(versions()), numeric_level(), threads)
+    found = cache.get(key)
+    if found is None:
+        folder = cache.scratch()
+        write_data(folder / DATA)
+        train_model(folder / DATA, folder / MODEL, threads, progress)
+        found = cache.put(key, folder)
+    place = cache.root / "demo" / key
+    if not (place / MODEL / "config.json").is_file():
+        copy_object(found, place)
+    return place / MODEL, place / DATA
+
+
+def write_data(folder: Path) -> None:
+    """The digits as ``train.parquet`` and ``validation.parquet`` with columns image and label, as datasets writes them."""
+    import numpy as np
+    from datasets import ClassLabel, Dataset, Features, Image
+    from PIL import Image as Pillow
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(SEED).permutation(len(digits.target))
+    held_out = round(len(order) * VALIDATION_SHARE)
+    features = Features({"image": Image(), "label": ClassLabel(names=[str(number) for number in range(10)])})
+    folder.mkdir(parents=True)
+    for name, rows in (("validation", order[:held_out]), ("train", order[held_out:])):
+        images = [Pillow.fromarray((digits.images[row] * 15.9375).astype(np.uint8)) for row in rows]
+        labels = [int(digits.target[row]) for row in rows]
+        Dataset.from_dict({"image": images, "label": labels}, features=features).to_parquet(folder / f"{name}.parquet")
+
+
+def train_model(data: Path, folder: Path, threads: int, progress: Progress) -> None:
+    """Fine-tune a fresh vision transformer on the training split, and save it with its image processor."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    use_threads(threads)
+    torch.manual_seed(SEED)
+    config = ViTConfig(
+        image_size=IMAGE,
+        patch_size=PATCH,
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=NEURONS,
+        num_channels=3,
+        id2label={number: str(number) for number in range(10)},
+        label2id={str(number): number for number in range(10)},
+    )
+    processor = ViTImageProcessorPil(size={"height": IMAGE, "width": IMAGE}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    model = ViTForImageClassification(config)
+    pixels, labels = _tensors(data / "train.parquet", processor)
+    _fit(model, pixels, labels, progress)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def _tensors(file: Path, processor: object) -> tuple[object, object]:
+    import torch
+    from datasets import Dataset
+
+    rows = Dataset.from_parquet(str(file))
+    images = [image.convert("RGB") for image in rows["image"]]
+    pixels = processor(images, return_tensors="pt")["pixel_values"]  # type: ignore[operator]  # transformers' own type
+    return pixels, torch.tensor(rows["label"][:])
+
+
+def _fit(model: ViTForImageClassification, pixels: object, labels: object, progress: Progress) -> None:
+    import torch
+
+    steps_per_epoch = -(-len(labels) // BATCH_SIZE)  # type: ignore[arg-type]
+    steps = EPOCHS * steps_per_epoch
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.05, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    model.train()
+    progress.start("demo: fine-tune a ViT on the digits", steps)
+    for epoch in range(EPOCHS):
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SEED + epoch))  # type: ignore[arg-type]
+        for rows in order.split(BATCH_SIZE):
+            loss = model(pixel_values=pixels[rows], labels=labels[rows]).loss  # type: ignore[index]
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            progress.advance(1, f"loss {loss.item():.3f}")
+    progress.finish()
+    model.eval()

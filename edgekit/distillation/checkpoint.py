@@ -1,0 +1,115 @@
+"""Checkpoints of a training run: tensors in safetensors, everything else in JSON, nothing pickled.
+
+A checkpoint is a folder named by its step, renamed into place when it is whole; the one before it is removed after.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+STATE, STUDENT, BEST, OPTIMIZER = "state.json", "student.safetensors", "best.safetensors", "optimizer.safetensors"
+PREFIX = "step-"
+
+
+class Progressed(BaseModel):
+    """How far a training run is.
+
+    Attributes:
+        step: optimizer steps that are done.
+        best_step: step of the best student so far.
+        best_loss: its loss on the selection split; None before the first evaluation.
+        losses: for each evaluation, step and loss.
+        stopped: whether it ended early.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int = 0
+    best_step: int = 0
+    best_loss: float | None = None
+    losses: tuple[tuple[int, float], ...] = ()
+    stopped: bool = False
+
+
+@dataclass
+class TrainingState:
+    """All that a training run needs to go on.
+
+    Attributes:
+        progressed: how far it is.
+        best: the best student's tensors by name.
+    """
+
+    progressed: Progressed = field(default_factory=Progressed)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, state: TrainingState, student: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write a checkpoint, whole or not at all, and remove the older ones."""
+    from safetensors.torch import save_file
+
+    staged = folder / f".{uuid.uuid4().hex}"
+    staged.mkdir(parents=True)
+    save_file(_tensors(student), staged / STUDENT)
+    save_file(_optimizer_tensors(student, optimizer), staged / OPTIMIZER)
+    if state.best:
+        save_file(state.best, staged / BEST)
+    (staged / STATE).write_text(state.progressed.model_dump_json(), encoding="utf-8")
+    place = folder / f"{PREFIX}{state.progressed.step:08d}"
+    shutil.rmtree(place, ignore_errors=True)
+    staged.rename(place)
+    for other in folder.iterdir():
+        if other.is_dir() and other != place and (other.name.startswith((PREFIX, "."))):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path, student: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
+    """Put the newest whole checkpoint into student and optimizer; None when there is none."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    for place in sorted(folder.glob(f"{PREFIX}*"), reverse=True):
+        try:
+            progressed = Progressed.model_validate_json((place / STATE).read_bytes())
+            tensors, moments = load_file(place / STUDENT), load_file(place / OPTIMIZER)
+            best = load_file(place / BEST) if (place / BEST).exists() else {}
+        except (OSError, ValidationError, SafetensorError, json.JSONDecodeError):
+            continue
+        with torch.no_grad():
+            for name, parameter in student.named_parameters():
+                parameter.copy_(tensors[name])
+        _restore_optimizer(student, optimizer, moments)
+        return TrainingState(progressed, best)
+    return None
+
+
+def _tensors(student: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone().contiguous() for name, parameter in student.named_parameters()}
+
+
+def _optimizer_tensors(student: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Adam's moments and step counts, under the names of the parameters."""
+    return {
+        f"{name}|{key}": value.detach().clone().contiguous()
+        for name, parameter in student.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _restore_optimizer(student: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, torch.Tensor]) -> None:
+    parameters = dict(student.named_parameters())
+    for key, value in moments.items():
+        name, _, part = key.rpartition("|")
+        optimizer.state[parameters[name]][part] = value

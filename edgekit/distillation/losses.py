@@ -1,0 +1,130 @@
+"""What the student is held to, term by term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgekit.tasks.base import Task, TrainingOutput
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each term counts; a term of weight 0 is not computed.
+
+    Attributes:
+        logits: against the teacher's softened answers.
+        task: against the labels.
+        hidden: against the teacher's hidden states.
+        attention: against the teacher's attention maps.
+        temperature: of the softened answers.
+    """
+
+    logits: float
+    task: float
+    hidden: float
+    attention: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """Which of the teacher's parts each of the student's stands for.
+
+    Attributes:
+        hidden: for each student layer, the index in the teacher's hidden states that its output should equal.
+        attention: for each student layer, the teacher layer that it was cut from.
+        heads: for each student layer, the teacher's heads that it kept.
+    """
+
+    hidden: tuple[int, ...]
+    attention: tuple[int, ...]
+    heads: tuple[tuple[int, ...], ...]
+
+
+def distillation_loss(
+    student: TrainingOutput,
+    teacher: TrainingOutput,
+    *,
+    task: Task,
+    labels: torch.Tensor | None,
+    mask: torch.Tensor | None,
+    layers: LayerMap,
+    weights: Weights,
+) -> torch.Tensor:
+    """The weighted sum of all terms, a scalar.
+
+    Args:
+        student: with gradients.
+        teacher: without.
+        task: gives the loss against the labels.
+        labels: [batch] or [batch, classes]; None skips that term.
+        mask: [batch, tokens], 1 for real tokens; None when all are.
+        layers: what is compared with what.
+        weights: of the terms.
+    """
+    total = student.logits.new_zeros(())
+    if weights.logits:
+        total = total + weights.logits * soft_logits(student.logits, teacher.logits, weights.temperature)
+    if weights.task and labels is not None:
+        total = total + weights.task * task.loss(student.logits, labels)
+    if weights.hidden:
+        total = total + weights.hidden * hidden_states(student.hidden_states, teacher.hidden_states, layers.hidden, mask)
+    if weights.attention:
+        total = total + weights.attention * attention_maps(student.attentions, teacher.attentions, layers)
+    return total
+
+
+def soft_logits(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """KL divergence of the softened classes times temperature squared (Hinton et al. 2015, Distilling the Knowledge in a Neural Network, section 2).
+
+    One output alone has no classes: its mean squared error is taken. Logits [batch, outputs].
+    """
+    from torch.nn import functional
+
+    if student.shape[-1] == 1:
+        return functional.mse_loss(student, teacher)
+    divergence = functional.kl_div(
+        functional.log_softmax(student / temperature, dim=-1),
+        functional.log_softmax(teacher / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * temperature**2
+
+
+def hidden_states(
+    student: tuple[torch.Tensor, ...], teacher: tuple[torch.Tensor, ...], layers: tuple[int, ...], mask: torch.Tensor | None
+) -> torch.Tensor:
+    """Mean squared error of hidden states [batch, tokens, width] over real tokens, in units of the teacher's variance.
+
+    Source: Jiao et al. 2020, TinyBERT, eq. 8, without the projection, since pruning leaves the width as it is; the
+    division makes layers of a pre-norm encoder, whose states grow with depth, count alike.
+    """
+    total = student[0].new_zeros(())
+    for mine, index in zip(student[1:], layers, strict=True):
+        theirs = teacher[index]
+        error = (mine - theirs).square().mean(-1)
+        spread = theirs.var(-1, unbiased=False) + 1e-6
+        if mask is None:
+            total = total + error.mean() / spread.mean()
+        else:
+            real = mask.to(error.dtype)
+            total = total + (error * real).sum() / (spread * real).sum()
+    return total / len(layers)
+
+
+def attention_maps(student: tuple[torch.Tensor, ...], teacher: tuple[torch.Tensor, ...], layers: LayerMap) -> torch.Tensor:
+    """Mean squared error of attention probabilities [batch, heads, tokens, tokens] (Jiao et al. 2020, TinyBERT, eq. 7).
+
+    Each student head is compared with the teacher's head that it was cut from, so that the shapes always allow it.
+    """
+    from torch.nn import functional
+
+    total = student[0].new_zeros(())
+    for mine, index, heads in zip(student, layers.attention, layers.heads, strict=True):
+        total = total + functional.mse_loss(mine, teacher[index][:, list(heads)])
+    return total / len(layers.attention)

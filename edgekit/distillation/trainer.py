@@ -1,0 +1,255 @@
+"""The trainer: AdamW with warm-up and cosine decay, the best student on the selection split, checkpoints and resume.
+
+Every random choice is drawn from the seed and the step, so that a run that was killed and went on computes what an
+uninterrupted one does. Through ``accelerate``, the same code runs on a GPU and on several.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import JsonValue
+
+from edgekit.distillation.checkpoint import Progressed, TrainingState, load_checkpoint, save_checkpoint
+from edgekit.distillation.losses import LayerMap, Weights, distillation_loss
+from edgekit.errors import ResourceLimitError
+from edgekit.progress import Progress
+from edgekit.tasks.base import LABELS, Batch, Examples, Task, ordered_batches, shuffled_batches
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Note = Callable[..., None]
+MASK = "attention_mask"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        epochs, most_steps: training ends at whichever comes first.
+        batch_size: samples a step.
+        learning_rate: at its peak.
+        warmup: share of the steps over which it rises.
+        weight_decay: AdamW's.
+        clip: largest norm of the gradient.
+        evaluate_every: steps between two looks at the selection split.
+        patience: looks without a better student before training ends early.
+        checkpoint_every: steps between two checkpoints.
+        precision: of the products while training.
+        dropout: whether the student's dropout is on.
+    """
+
+    epochs: float
+    most_steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    clip: float
+    evaluate_every: int
+    patience: int
+    checkpoint_every: int
+    precision: Literal["fp32", "bf16"]
+    dropout: bool
+
+    def steps(self, samples: int) -> int:
+        """Steps in all, for so many training samples."""
+        return max(1, min(self.most_steps, round(self.epochs * max(1, samples // self.batch_size))))
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step: linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017, SGDR, eq. 5)."""
+        rising = max(1, round(self.warmup * steps))
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Who teaches whom, what, and on what.
+
+    Attributes:
+        teacher: the original.
+        student: trained in place.
+        layers: which parts correspond.
+        weights: of the losses.
+        task: of both.
+        train, selection: samples to train on, and to choose the best student on.
+    """
+
+    teacher: nn.Module
+    student: nn.Module
+    layers: LayerMap
+    weights: Weights
+    task: Task
+    train: Examples
+    selection: Examples
+
+
+def train(lesson: Lesson, schedule: Schedule, folder: Path, *, seed: int, progress: Progress, note: Note) -> dict[str, JsonValue]:
+    """Train the student and leave the best one in it.
+
+    Args:
+        lesson: who teaches whom.
+        schedule: how long and how fast.
+        folder: of the checkpoints; a run of the same lesson that was killed goes on from there.
+        seed: of the order of the samples, and of dropout.
+        progress: told of every step.
+        note: told of checkpoints and of where the run goes on.
+
+    Returns:
+        Figures for the report.
+
+    Raises:
+        ResourceLimitError: the loss is no longer a number.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(mixed_precision="bf16" if schedule.precision == "bf16" else "no")
+    optimizer = torch.optim.AdamW(lesson.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
+    steps = schedule.steps(len(lesson.train))
+    state = load_checkpoint(folder, lesson.student, optimizer) or TrainingState()
+    note("distill.start", step=state.progressed.step, steps=steps, checkpoint_every=schedule.checkpoint_every)
+    student, optimizer = accelerator.prepare(lesson.student, optimizer)
+    teacher = lesson.teacher.to(accelerator.device).eval()
+    loop = _Loop(lesson, schedule, accelerator, teacher, student, optimizer, seed)
+    progress.start("distill", steps)
+    progress.advance(state.progressed.step)
+    while state.progressed.step < steps and not state.progressed.stopped:
+        step = state.progressed.step
+        loss = loop.step(step, steps)
+        done = step + 1
+        state.progressed = state.progressed.model_copy(update={"step": done})
+        if done % schedule.evaluate_every == 0 or done == steps:
+            _keep_best(state, loop.selection_loss(), lesson.student, schedule.patience)
+        if done % schedule.checkpoint_every == 0 and done < steps and accelerator.is_main_process:
+            save_checkpoint(folder, state, lesson.student, optimizer)
+            note("distill.checkpoint", step=done)
+        progress.advance(1, f"loss {loss:.3f}")
+    _load_tensors(lesson.student, state.best)
+    lesson.student.to("cpu").eval()
+    teacher.to("cpu")
+    progress.finish(f"best at step {state.progressed.best_step} of {steps}")
+    note("distill.done", step=state.progressed.step, best_step=state.progressed.best_step)
+    return _figures(state.progressed, steps)
+
+
+@dataclass
+class _Loop:
+    """The parts of one step, bound together."""
+
+    lesson: Lesson
+    schedule: Schedule
+    accelerator: Any
+    teacher: nn.Module
+    student: nn.Module
+    optimizer: Any
+    seed: int
+    _epoch: int = 0
+    _batches: list[list[int]] = field(default_factory=list)
+
+    def step(self, step: int, steps: int) -> float:
+        """One optimizer step; returns the loss."""
+        import torch
+
+        if self.schedule.dropout:
+            torch.manual_seed(self.seed * 1_000_003 + step)
+            self.student.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(step, steps)
+        loss = self._loss(self.lesson.train.batch(self._indices(step)))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise ResourceLimitError(
+                f"distillation diverged: the loss is {value} at step {step}",
+                hint="Lower the learning rate: --set distill.learning_rate=3e-5.",
+            )
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.student.parameters(), self.schedule.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value
+
+    def selection_loss(self) -> float:
+        """The distillation loss over the selection split."""
+        import torch
+
+        self.student.eval()
+        examples, total, count = self.lesson.selection, 0.0, 0
+        with torch.no_grad():
+            for indices in ordered_batches(examples, self.schedule.batch_size):
+                total += float(self._loss(examples.batch(indices))) * len(indices)
+                count += len(indices)
+        return total / count
+
+    def _indices(self, step: int) -> list[int]:
+        """The samples of a step on this process."""
+        if not self._batches:
+            self._batches = self._shuffle(0)
+        epoch, place = divmod(step, len(self._batches))
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._shuffle(epoch)
+        indices = self._batches[place]
+        return indices[self.accelerator.process_index :: self.accelerator.num_processes] or indices
+
+    def _shuffle(self, epoch: int) -> list[list[int]]:
+        return shuffled_batches(self.lesson.train, self.schedule.batch_size, self.seed, epoch)
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        import torch
+
+        lesson, weights = self.lesson, self.lesson.weights
+        device = self.accelerator.device
+        tensors = {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+        wanted = {"hidden_states": bool(weights.hidden), "attentions": bool(weights.attention)}
+        with torch.no_grad():
+            taught = lesson.task.call(self.teacher, tensors, **wanted)
+        with self.accelerator.autocast():
+            learned = lesson.task.call(self.student, tensors, **wanted)
+            return distillation_loss(
+                learned,
+                taught,
+                task=lesson.task,
+                labels=tensors.get(LABELS),
+                mask=tensors.get(MASK),
+                layers=lesson.layers,
+                weights=weights,
+            )
+
+
+def _keep_best(state: TrainingState, loss: float, student: nn.Module, patience: int) -> None:
+    now = state.progressed
+    losses = (*now.losses, (now.step, loss))
+    if now.best_loss is None or loss < now.best_loss:
+        state.best = {name: parameter.detach().cpu().clone().contiguous() for name, parameter in student.named_parameters()}
+        state.progressed = now.model_copy(update={"losses": losses, "best_loss": loss, "best_step": now.step})
+        return
+    since = sum(1 for step, _ in losses if step > now.best_step)
+    state.progressed = now.model_copy(update={"losses": losses, "stopped": since >= patience})
+
+
+def _load_tensors(student: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            parameter.copy_(tensors[name])
+
+
+def _figures(progressed: Progressed, steps: int) -> dict[str, JsonValue]:
+    return {
+        "steps": progressed.step,
+        "planned_steps": steps,
+        "best_step": progressed.best_step,
+        "best_selection_loss": progressed.best_loss,
+        "selection_losses": [[step, loss] for step, loss in progressed.losses],
+        "stopped_early": progressed.stopped,
+    }

@@ -1,0 +1,145 @@
+"""This machine and this installation, as facts: processor, instruction sets, memory, versions, code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+PACKAGE_ROOT = Path(__file__).parent
+COMPUTING_PACKAGES = (
+    "edgekit",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxruntime",
+    "safetensors",
+    "pillow",
+)
+# Folders whose code decides nothing about an artifact: what they print may change without a rebuild.
+PRESENTATION_FOLDERS = ("cli", "render")
+# What a processor calls its extensions, by architecture, where edgekit's name differs from the kernel's.
+FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
+
+
+class Host(BaseModel):
+    """One machine, described without names, addresses or paths.
+
+    Attributes:
+        architecture: ``x86_64`` or ``aarch64`` as the kernel says.
+        processor: the model's name.
+        features: instruction-set extensions, sorted, in the names that target files use.
+        cores: logical processors that this process may use.
+        memory_bytes: installed memory.
+        system: operating system and its release's major part.
+        python: version of the interpreter.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    architecture: str
+    processor: str
+    features: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all of it: results of two machines with different fingerprints are never compared."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def has(self, feature: str) -> bool:
+        """Whether one extension, or one of several joined by ``|``, is there."""
+        return any(name in self.features for name in feature.split("|"))
+
+
+@cache
+def host() -> Host:
+    """The machine that this process runs on."""
+    processor, features = _processor()
+    return Host(
+        architecture=platform.machine(),
+        processor=processor,
+        features=tuple(sorted(features)),
+        cores=available_cores(),
+        memory_bytes=_memory_bytes(),
+        system=platform.system(),
+        python=platform.python_version(),
+    )
+
+
+def available_cores() -> int:
+    """Processors that this process may use (the affinity mask counts, where the system has one)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor() -> tuple[str, set[str]]:
+    name, features = platform.processor() or "unknown", set[str]()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return name, features
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Hardware"):
+            name = value.strip()
+        if key.strip() in ("flags", "Features"):
+            features.update(FEATURE_NAMES.get(flag, flag) for flag in value.split())
+    return name, features
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package, read without importing it; None where it is absent."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of every package that can change the bytes of an artifact."""
+    found = {name: version_of(name) for name in COMPUTING_PACKAGES}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@cache
+def code_digest() -> str:
+    """sha256 over the source of the package, without what only presents results."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE_ROOT.rglob("*.py")):
+        relative = path.relative_to(PACKAGE_ROOT)
+        if relative.parts[0] in PRESENTATION_FOLDERS:
+            continue
+        digest.update(relative.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def numeric_level() -> str:
+    """What decides which kernels compute, and so the last bits of a trained weight: architecture and widest vectors."""
+    here = host()
+    widest = next((f for f in ("amx_tile", "avx512f", "avx2", "sve", "neon") if here.has(f)), "baseline")
+    return f"{here.architecture}-{widest}-py{sys.version_info.major}.{sys.version_info.minor}"

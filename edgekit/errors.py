@@ -1,0 +1,112 @@
+"""Everything that edgekit raises on purpose, and the exit code that each class ends in.
+
+    EdgekitError                     70  internal: a promise of edgekit's own was broken
+    ├── VerificationError             1  an artifact is not what its hashes or golden outputs say
+    ├── UsageError                    2  an option, setting, recipe or target that cannot be meant
+    │   └── UnknownNameError          2  a name that does not exist, with the nearest ones that do
+    ├── HostError                     3  this machine lacks a package, a runtime or a permission
+    ├── InputError                    4  what was given cannot be used
+    │   ├── ModelError                4  ... the model
+    │   ├── DataError                 4  ... the data
+    │   └── ArtifactError             4  ... a folder that should be an artifact
+    └── ResourceLimitError            5  disk, memory or time ran out
+
+A limit that the result misses (``max_drop``) is no exception: the report says so and the command exits with 1.
+Signals end in 130 (Ctrl-C) and 143 (SIGTERM).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+LIMIT_MISSED_EXIT_CODE = 1
+
+
+class EdgekitError(Exception):
+    """What happened, why, and what to do next.
+
+    Args:
+        what: one sentence that names what was given.
+        why: what is allowed, or what went wrong underneath.
+        hint: what to do next.
+    """
+
+    exit_code: ClassVar[int] = 70
+    kind: ClassVar[str] = "internal"
+
+    def __init__(self, what: str, *, why: str = "", hint: str = "") -> None:
+        self.what = what
+        self.why = why
+        self.hint = hint
+        super().__init__("\n".join(part for part in (what, why, hint) if part))
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The error as the ``--json`` document carries it."""
+        return {
+            "kind": self.kind,
+            "exit_code": self.exit_code,
+            "what": self.what,
+            "why": self.why,
+            "hint": self.hint,
+        }
+
+
+class VerificationError(EdgekitError):
+    exit_code = 1
+    kind = "verification"
+
+
+class UsageError(EdgekitError):
+    exit_code = 2
+    kind = "usage"
+
+
+class UnknownNameError(UsageError):
+    """A name that is in none of the tables.
+
+    Args:
+        noun: what the name should be, as in "target".
+        name: what was given.
+        allowed: every name that exists.
+    """
+
+    kind = "unknown-name"
+
+    def __init__(self, noun: str, name: str, allowed: Iterable[str], *, hint: str = "") -> None:
+        names = sorted(allowed)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        guess = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+        super().__init__(
+            f"there is no {noun} {name!r}",
+            why=f"allowed: {', '.join(names)}" if names else f"no {noun} is known here",
+            hint=" ".join(part for part in (guess, hint) if part),
+        )
+
+
+class HostError(EdgekitError):
+    exit_code = 3
+    kind = "environment"
+
+
+class InputError(EdgekitError):
+    exit_code = 4
+    kind = "input"
+
+
+class ModelError(InputError):
+    kind = "model"
+
+
+class DataError(InputError):
+    kind = "data"
+
+
+class ArtifactError(InputError):
+    kind = "artifact"
+
+
+class ResourceLimitError(EdgekitError):
+    exit_code = 5
+    kind = "resource-limit"

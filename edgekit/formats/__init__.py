@@ -1,0 +1,1 @@
+"""Model formats: load, save, describe. They never run a model."""

@@ -1,0 +1,148 @@
+"""Where a transformer encoder keeps its heads, neurons and layers, by architecture.
+
+An encoder layer reads and writes the residual stream twice: through attention (queries, keys and values of each head,
+then the output projection that mixes the heads) and through a feed-forward block (``up`` to the neurons, ``down`` from
+them). A head is rows of q, k, v and the columns of o that read them; a neuron is a row of up and a column of down; a
+layer is all of it. Removing them makes the matrices smaller and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from edgekit.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Names of the parts, below the model's base module (``layers``) and below one layer (the rest).
+
+    ``sizes`` lists attributes of the attention module that repeat how many heads or columns it has.
+    """
+
+    layers: str
+    q: str
+    k: str
+    v: str
+    o: str
+    up: str
+    down: str
+    attention: str
+    sizes: tuple[str, ...] = ()
+
+
+_BERT = Anatomy(
+    layers="encoder.layer",
+    q="attention.self.query",
+    k="attention.self.key",
+    v="attention.self.value",
+    o="attention.output.dense",
+    up="intermediate.dense",
+    down="output.dense",
+    attention="attention.self",
+    sizes=("num_attention_heads", "all_head_size"),
+)
+_VIT = Anatomy(
+    layers="layers",
+    q="attention.q_proj",
+    k="attention.k_proj",
+    v="attention.v_proj",
+    o="attention.o_proj",
+    up="mlp.fc1",
+    down="mlp.fc2",
+    attention="attention",
+    sizes=("num_attention_heads",),
+)
+_DISTILBERT = Anatomy(
+    layers="transformer.layer",
+    q="attention.q_lin",
+    k="attention.k_lin",
+    v="attention.v_lin",
+    o="attention.out_lin",
+    up="ffn.lin1",
+    down="ffn.lin2",
+    attention="attention",
+    sizes=("n_heads", "dim"),
+)
+
+ANATOMIES: dict[str, Anatomy] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "camembert": _BERT,
+    "electra": _BERT,
+    "distilbert": _DISTILBERT,
+    "vit": _VIT,
+    "deit": _VIT,
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One encoder layer and its six matrices."""
+
+    module: nn.Module
+    q: nn.Linear
+    k: nn.Linear
+    v: nn.Linear
+    o: nn.Linear
+    up: nn.Linear
+    down: nn.Linear
+    head_width: int
+
+    @property
+    def heads(self) -> int:
+        return self.o.in_features // self.head_width
+
+    @property
+    def neurons(self) -> int:
+        return self.down.in_features
+
+
+def anatomy_of(model: nn.Module) -> Anatomy:
+    """The anatomy of a transformers model.
+
+    Raises:
+        ModelError: the architecture is not in the table.
+    """
+    model_type = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+    if model_type not in ANATOMIES:
+        raise ModelError(
+            f"edgekit does not know where {model_type!r} keeps its heads and neurons",
+            why=f"structured pruning knows: {', '.join(ANATOMIES)}",
+            hint="Use a recipe without pruning: --recipe quantize.",
+        )
+    return ANATOMIES[model_type]
+
+
+def layer_list(model: nn.Module) -> nn.ModuleList:
+    """The encoder's list of layers."""
+    prefix = str(getattr(model, "base_model_prefix", ""))
+    base = getattr(model, prefix) if prefix and hasattr(model, prefix) else model
+    return cast("nn.ModuleList", base.get_submodule(anatomy_of(model).layers))
+
+
+def head_width(model: nn.Module) -> int:
+    """Columns of one head, as the model's configuration has them: pruning never changes it."""
+    config = getattr(model, "config", None)
+    width = getattr(config, "head_dim", None)
+    if width is None:
+        width = getattr(config, "hidden_size") // getattr(config, "num_attention_heads")  # noqa: B009
+    return int(width)
+
+
+def encoder_layers(model: nn.Module) -> list[Layer]:
+    """Each layer with its matrices, in order."""
+    anatomy, width = anatomy_of(model), head_width(model)
+    return [
+        Layer(
+            module=module,
+            **{part: cast("nn.Linear", module.get_submodule(getattr(anatomy, part))) for part in ("q", "k", "v", "o", "up", "down")},
+            head_width=width,
+        )
+        for module in layer_list(model)
+    ]

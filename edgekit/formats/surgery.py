@@ -1,0 +1,151 @@
+"""A plan of what stays, and the surgery that makes a model so: matrices are cut, layers leave the list.
+
+A pruned model on disk is ``model.safetensors`` and ``plan.json``. The plan is replayed on the architecture of the
+original's configuration, and the weights then fit: no module is ever pickled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, ValidationError
+
+from edgekit.artifact import PLAN, write_text
+from edgekit.errors import ArtifactError, ModelError
+from edgekit.formats.encoder import Layer, anatomy_of, encoder_layers, layer_list
+from edgekit.settings import Frozen
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+MAX_PLAN_BYTES = 64 * 1024 * 1024
+
+
+class LayerPlan(Frozen):
+    """What stays of one layer; every number counts in the original model.
+
+    Attributes:
+        index: the layer's place.
+        heads: attention heads, ascending.
+        neurons: feed-forward neurons, ascending.
+    """
+
+    index: int
+    heads: tuple[int, ...] = Field(min_length=1)
+    neurons: tuple[int, ...] = Field(min_length=1)
+
+
+class Plan(Frozen):
+    """What stays of a model, layer by layer."""
+
+    schema_: Literal["edgekit.plan/1"] = Field("edgekit.plan/1", alias="schema")
+    architecture: str
+    layers: tuple[LayerPlan, ...] = Field(min_length=1)
+
+    def then(self, later: Plan) -> Plan:
+        """The plan of pruning by this one and then, counted in what this one leaves, by ``later``."""
+        layers = []
+        for cut in later.layers:
+            mine = self.layers[cut.index]
+            layers.append(
+                LayerPlan(
+                    index=mine.index,
+                    heads=tuple(mine.heads[head] for head in cut.heads),
+                    neurons=tuple(mine.neurons[neuron] for neuron in cut.neurons),
+                )
+            )
+        return Plan(architecture=self.architecture, layers=tuple(layers))
+
+    def stands_for(self, layers: int) -> tuple[int, ...]:
+        """For each layer that stays, the number of original layers that are done after it.
+
+        A layer that stays does the work of all up to the next one that stays, the last one up to the end: entry ``i``
+        of an original of ``layers`` layers is the index in its hidden states that layer ``i``'s output should equal.
+        """
+        return (*(layer.index for layer in self.layers[1:]), layers)
+
+    def save(self, folder: Path) -> None:
+        write_text(folder / PLAN, self.model_dump_json(by_alias=True) + "\n")
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan in a model folder; None where nothing was pruned."""
+    file = folder / PLAN
+    if not file.is_file():
+        return None
+    if file.stat().st_size > MAX_PLAN_BYTES:
+        raise ArtifactError(f"{str(file)!r} has {file.stat().st_size} bytes", why=f"allowed: {MAX_PLAN_BYTES}")
+    try:
+        return Plan.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise ArtifactError(f"{str(file)!r} is no valid plan", why=str(error.errors()[0]["msg"])) from error
+
+
+def whole_plan(model: nn.Module) -> Plan:
+    """The plan that keeps everything."""
+    layers = tuple(
+        LayerPlan(index=index, heads=tuple(range(layer.heads)), neurons=tuple(range(layer.neurons)))
+        for index, layer in enumerate(encoder_layers(model))
+    )
+    return Plan(architecture=type(model).__name__, layers=layers)
+
+
+def replay(model: nn.Module, plan: Plan) -> nn.Module:
+    """Cut ``model`` in place to what ``plan`` keeps, and return it.
+
+    Raises:
+        ModelError: the plan is for another architecture, or names parts that the model does not have.
+    """
+    if type(model).__name__ != plan.architecture:
+        raise ModelError(f"the plan is for {plan.architecture}", why=f"the model is {type(model).__name__}")
+    layers, listed = encoder_layers(model), layer_list(model)
+    for cut in plan.layers:
+        if cut.index >= len(layers):
+            raise ModelError(f"the plan keeps layer {cut.index}", why=f"the model has {len(layers)} layers")
+        layer = layers[cut.index]
+        if max(cut.heads) >= layer.heads or max(cut.neurons) >= layer.neurons:
+            raise ModelError(
+                f"the plan keeps head {max(cut.heads)} and neuron {max(cut.neurons)} of layer {cut.index}",
+                why=f"the layer has {layer.heads} heads and {layer.neurons} neurons",
+            )
+        _cut_layer(layer, cut)
+        attention = layer.module.get_submodule(anatomy_of(model).attention)
+        for name in anatomy_of(model).sizes:
+            setattr(attention, name, layer.heads if "head" in name and "size" not in name else layer.o.in_features)
+    kept = [listed[cut.index] for cut in plan.layers]
+    del listed[:]
+    listed.extend(kept)
+    return model
+
+
+def _cut_layer(layer: Layer, cut: LayerPlan) -> None:
+    import torch
+
+    width = layer.head_width
+    columns = torch.tensor([head * width + offset for head in cut.heads for offset in range(width)])
+    neurons = torch.tensor(cut.neurons)
+    for matrix in (layer.q, layer.k, layer.v):
+        keep_outputs(matrix, columns)
+    keep_inputs(layer.o, columns)
+    keep_outputs(layer.up, neurons)
+    keep_inputs(layer.down, neurons)
+
+
+def keep_outputs(linear: nn.Linear, kept: torch.Tensor) -> None:
+    """Keep some output features of a linear layer: weight [out, in] -> [len(kept), in]."""
+    from torch import nn
+
+    linear.weight = nn.Parameter(linear.weight.detach()[kept].clone())
+    if linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias.detach()[kept].clone())
+    linear.out_features = len(kept)
+
+
+def keep_inputs(linear: nn.Linear, kept: torch.Tensor) -> None:
+    """Keep some input features of a linear layer: weight [out, in] -> [out, len(kept)]."""
+    from torch import nn
+
+    linear.weight = nn.Parameter(linear.weight.detach()[:, kept].clone())
+    linear.in_features = len(kept)

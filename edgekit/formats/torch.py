@@ -1,0 +1,52 @@
+"""Torch artifacts on disk: safetensors, the original's configuration, and a plan where something was pruned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import WHOLE, Component
+from edgekit.errors import ModelError
+from edgekit.formats.surgery import Plan, read_plan, replay
+from edgekit.tasks.base import Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WEIGHTS = "model.safetensors"
+
+
+def torch_components(files: tuple[str, ...] = (WEIGHTS,)) -> dict[str, Component]:
+    """The components of a torch artifact: its weights; inputs and outputs are named when it is exported."""
+    return {WHOLE: Component(files=files, inputs=(), outputs=())}
+
+
+def save_weights(model: nn.Module, folder: Path, plan: Plan | None) -> None:
+    """Write ``model.safetensors``, and ``plan.json`` where the model was pruned."""
+    from safetensors.torch import save_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)
+    if plan is not None:
+        plan.save(folder)
+
+
+def load_model(task: Task) -> tuple[nn.Module, Plan | None]:
+    """The model in the task's folder, pruned as its plan says, and the plan.
+
+    Raises:
+        ModelError: the weights do not fit.
+    """
+    plan = read_plan(task.folder)
+    if plan is None:
+        return task.load_model(), None
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model as load_safetensors
+
+    model = replay(task.build_model(), plan)
+    try:
+        load_safetensors(model, str(task.folder / WEIGHTS))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ModelError(f"the weights in {task.folder.name!r} do not fit its plan", why=str(error).splitlines()[0]) from error
+    return model.eval(), plan

@@ -1,0 +1,66 @@
+"""The rule by which a stage stays or is undone.
+
+A stage is undone when it breaks the limit, when it makes the model slower on the target, or when it makes it neither
+faster nor smaller. What cannot be timed on this machine is judged by size alone, and the reason says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekit.measure.latency import MARGIN
+from edgekit.measure.statistics import Interval
+from edgekit.report import MEGABYTE
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a candidate.
+
+    Attributes:
+        size_before, size_after: bytes of the model's files.
+        operators_before, operators_after: nodes of the graphs.
+        slowdown: latency of the candidate over its parent's, with a 99 % interval; None where it cannot be timed.
+        drop: loss of the metric against the original, as the limit counts it; None without data.
+        max_drop: the limit, or None.
+        timed_by: why latency was not measured.
+    """
+
+    size_before: int
+    size_after: int
+    operators_before: int
+    operators_after: int
+    slowdown: tuple[float, Interval] | None
+    drop: float | None
+    max_drop: float | None
+    not_timed_because: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Whether a stage stays, and the sentence that says why."""
+
+    kept: bool
+    reason: str
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Apply the rule."""
+    if evidence.drop is not None and evidence.max_drop is not None and evidence.drop > evidence.max_drop + 1e-12:
+        return Judgement(False, f"loses {evidence.drop * 100:.2f} points in all, allowed {evidence.max_drop * 100:.2f}")
+    smaller = evidence.size_after < evidence.size_before * (1 - MARGIN)
+    size = f"{evidence.size_before / MEGABYTE:.1f} -> {evidence.size_after / MEGABYTE:.1f} MB"
+    if evidence.slowdown is None:
+        fewer = evidence.operators_after < evidence.operators_before
+        kept = smaller or (fewer and evidence.size_after <= evidence.size_before)
+        what = f"smaller, {size}" if smaller else "fewer operators" if kept else f"not smaller, {size}"
+        return Judgement(kept, f"{what}; not timed: {evidence.not_timed_because}")
+    ratio, interval = evidence.slowdown
+    times = f"{1 / ratio:.2f}x as fast"
+    if interval.low > 1 and ratio > 1 + MARGIN:
+        return Judgement(False, f"slower: {times}" + (f", although smaller, {size}" if smaller else ""))
+    if interval.high < 1 and ratio < 1 - MARGIN:
+        return Judgement(True, times)
+    if smaller:
+        return Judgement(True, f"smaller, {size}, and as fast")
+    return Judgement(False, f"neither faster nor smaller: {times}, {size}")

@@ -1,0 +1,39 @@
+"""Rewrites of an ONNX graph that leave its answers as they are and make it cheaper.
+
+Each is a function of a graph, changed in place, that returns how often it applied. What onnxruntime does by itself when
+it loads a graph (a residual sum with its LayerNormalization, a bias with its Gelu) is left to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgekit.optimization.attention import fuse_attention
+from edgekit.optimization.tokens import keep_first_token
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A rewrite as the table has it.
+
+    Attributes:
+        name: as reports call it.
+        apply: changes the graph in place; returns how often.
+        removes_work: whether it saves work on any machine, and so is right where nothing can be timed.
+    """
+
+    name: str
+    apply: Callable[[ir.Graph], int]
+    removes_work: bool
+
+
+# In the order in which they are applied.
+REWRITES: dict[str, Rewrite] = {
+    "first_token": Rewrite("first_token", keep_first_token, removes_work=True),
+    "attention": Rewrite("attention", fuse_attention, removes_work=True),
+}

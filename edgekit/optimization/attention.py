@@ -1,0 +1,151 @@
+"""Attention in one node: queries, keys and values in one product, heads split inside onnxruntime's own kernel.
+
+The exporter writes three products, three reshapes, three transposes, ``Attention`` and a transpose and reshape back.
+onnxruntime's ``com.microsoft.MultiHeadAttention`` takes [batch, tokens, width] as the products give it and a mask of
+[batch, tokens], so that no mask of tokens x tokens is ever made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgekit.optimization.graph import CONTRIB, Linear, add_initializer, constant, insert_node, match_linear, only_user, producer, replace
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgekit.tasks.base import Array
+
+SWAP = [0, 2, 1, 3]
+MASK_NAME = "key_padding_mask"
+
+
+@dataclass(frozen=True)
+class _Match:
+    """An attention block: its three products, where its result leaves, and what the kernel must know."""
+
+    attention: ir.Node
+    q: Linear
+    k: Linear
+    v: Linear
+    output: ir.Value
+    last: ir.Node
+    heads: int
+    mask: ir.Value | None
+
+
+def fuse_attention(graph: ir.Graph) -> int:
+    """Replace each attention block by one packed product and one node; returns how many."""
+    matches = [match for node in list(graph) if node.op_type == "Attention" and not node.domain and (match := _match(node))]
+    for match in matches:
+        _replace(graph, match)
+    return len(matches)
+
+
+def _match(node: ir.Node) -> _Match | None:
+    sides = [_split_heads(node.inputs[slot]) for slot in range(3)]
+    leave = only_user(node.outputs[0], "Transpose") if len(node.outputs) == 1 else None
+    join = only_user(leave.outputs[0], "Reshape") if leave is not None and _swaps(leave) else None
+    if join is None or any(side is None for side in sides) or _has_extras(node):
+        return None
+    (q, width), (k, _), (v, _) = [side for side in sides if side is not None]
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    key_mask = None if mask is None else _key_mask(mask)
+    if (mask is not None and key_mask is None) or q.weight.shape[1] % width:
+        return None
+    return _Match(node, q, k, v, join.outputs[0], join, q.weight.shape[1] // width, key_mask)
+
+
+def _has_extras(node: ir.Node) -> bool:
+    """Whether the node is causal, capped or has past keys: kinds of attention that the kernel is not asked for."""
+    flags = [node.attributes[name].as_int() for name in ("is_causal",) if name in node.attributes]
+    caps = [node.attributes[name].as_float() for name in ("softcap",) if name in node.attributes]
+    return any(flags) or any(caps) or any(value is not None for value in node.inputs[4:])
+
+
+def _split_heads(value: ir.Value | None) -> tuple[Linear, int] | None:
+    """A [batch, heads, tokens, width] value as the product that it was split from, and the width of a head."""
+    transpose = producer(value, "Transpose")
+    if transpose is None or not _swaps(transpose):
+        return None
+    reshape = producer(transpose.inputs[0], "Reshape")
+    if reshape is None or reshape.inputs[0] is None:
+        return None
+    linear, width = match_linear(reshape.inputs[0]), _last_dimension(reshape)
+    return None if linear is None or width is None else (linear, width)
+
+
+def _swaps(node: ir.Node) -> bool:
+    return list(node.attributes["perm"].as_ints()) == SWAP
+
+
+def _last_dimension(reshape: ir.Node) -> int | None:
+    target = constant(reshape.inputs[1])
+    if target is None:
+        concat = producer(reshape.inputs[1], "Concat")
+        target = None if concat is None else constant(concat.inputs[-1])
+    return None if target is None or int(target[-1]) <= 0 else int(target[-1])
+
+
+def _key_mask(mask: ir.Value) -> ir.Value | None:
+    """The [batch, tokens] mask that a [batch, 1, queries, tokens] one was spread from, or None when it says more."""
+    value: ir.Value | None = mask
+    while value is not None and value.producer() is not None:
+        node = producer(value, "Expand", "Cast", "Unsqueeze", "Slice")
+        if node is None:
+            return None
+        value = node.inputs[0]
+    return value if value is not None and value.shape is not None and len(value.shape) == 2 else None
+
+
+def _replace(graph: ir.Graph, match: _Match) -> None:
+    name = str(match.output.name)
+    if match.q.x is match.k.x:
+        q, k, v = _product(graph, match, [match.q, match.k, match.v], f"{name}_qkv")
+    else:
+        (q,) = _product(graph, match, [match.q], f"{name}_q")
+        k, v = _product(graph, match, [match.k, match.v], f"{name}_kv")
+    mask = None if match.mask is None else _int32_mask(graph, match.mask)
+    attributes: dict[str, int | float | str | list[int]] = {"num_heads": match.heads}
+    if "scale" in match.attention.attributes:
+        attributes["scale"] = match.attention.attributes["scale"].as_float()
+    inputs = [q, k, v] if mask is None else [q, k, v, None, mask]
+    node = insert_node(
+        graph, match.last, "MultiHeadAttention", inputs, f"{name}_attention", attributes=dict(attributes), domain=CONTRIB
+    )
+    replace(match.output, node.outputs[0])
+
+
+def _product(graph: ir.Graph, match: _Match, parts: list[Linear], name: str) -> list[ir.Value]:
+    """Several products of the same input as one, split again behind it."""
+    import numpy as np
+
+    weight = add_initializer(graph, f"{name}_weight", np.concatenate([part.weight for part in parts], axis=1))
+    value = insert_node(graph, match.last, "MatMul", [parts[0].x, weight], f"{name}_product").outputs[0]
+    if any(part.bias is not None for part in parts):
+        bias = add_initializer(graph, f"{name}_bias", np.concatenate([_bias(part) for part in parts]))
+        value = insert_node(graph, match.last, "Add", [value, bias], f"{name}_sum").outputs[0]
+    if len(parts) == 1:
+        return [value]
+    sizes = add_initializer(graph, f"{name}_widths", np.array([part.weight.shape[1] for part in parts], np.int64))
+    split = insert_node(graph, match.last, "Split", [value, sizes], name, attributes={"axis": 2}, outputs=len(parts))
+    return list(split.outputs)
+
+
+def _bias(part: Linear) -> Array:
+    import numpy as np
+
+    return np.zeros(part.weight.shape[1], part.weight.dtype) if part.bias is None else part.bias
+
+
+def _int32_mask(graph: ir.Graph, mask: ir.Value) -> ir.Value:
+    """The mask as the kernel takes it, made once for all layers."""
+    import onnx_ir as ir
+
+    for use in mask.uses():
+        if use.node.op_type == "Cast" and use.node.outputs[0].name == MASK_NAME:
+            return use.node.outputs[0]
+    first = graph[0]
+    node = insert_node(graph, first, "Cast", [mask], MASK_NAME, attributes={"to": int(ir.DataType.INT32)}, dtype=ir.DataType.INT32)
+    return node.outputs[0]

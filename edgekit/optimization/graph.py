@@ -1,0 +1,124 @@
+"""Small tools for reading and changing an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgekit.tasks.base import Array
+
+CONTRIB = "com.microsoft"
+
+
+class Linear(NamedTuple):
+    """``x @ weight + bias``: weight [in, out], bias [out] or None."""
+
+    x: ir.Value
+    weight: Array
+    bias: Array | None
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """The array behind a constant value, or None."""
+    import onnx_ir as ir
+
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def producer(value: ir.Value | None, *kinds: str) -> ir.Node | None:
+    """The node that makes a value, when it is of one of these kinds."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.op_type in kinds else None
+
+
+def only_user(value: ir.Value, *kinds: str) -> ir.Node | None:
+    """The single node that reads a value, when it is of one of these kinds and the value is no output of the graph."""
+    uses = value.uses()
+    if len(uses) != 1 or value.is_graph_output() or uses[0].node.op_type not in kinds:
+        return None
+    return uses[0].node
+
+
+def match_linear(value: ir.Value) -> Linear | None:
+    """A value as a product with constant weights, with or without a constant bias; None when it is no such thing."""
+    bias, product = None, value
+    add = producer(value, "Add")
+    if add is not None:
+        split = split_bias(add)
+        if split is None:
+            return None
+        product, bias = split
+    matmul = producer(product, "MatMul")
+    if matmul is None or matmul.inputs[0] is None:
+        return None
+    weight = constant(matmul.inputs[1])
+    if weight is None or weight.ndim != 2:
+        return None
+    return Linear(matmul.inputs[0], weight, None if bias is None else constant(bias))
+
+
+def split_bias(add: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    """The operands of an addition as (varying, constant vector); None when there is not one of each."""
+    first, second = add.inputs
+    for value, bias in ((first, second), (second, first)):
+        array = constant(bias)
+        if value is not None and bias is not None and array is not None and array.ndim == 1 and constant(value) is None:
+            return value, bias
+    return None
+
+
+def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new constant of the graph; an old one of the same name is used again when it is equal."""
+    import numpy as np
+    import onnx_ir as ir
+
+    known = graph.initializers.get(name)
+    if known is not None and np.array_equal(constant(known), array):
+        return known
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+    graph.initializers[name] = value
+    return value
+
+
+def insert_node(
+    graph: ir.Graph,
+    before: ir.Node,
+    kind: str,
+    inputs: Sequence[ir.Value | None],
+    name: str,
+    *,
+    attributes: dict[str, int | float | str | Sequence[int]] | None = None,
+    domain: str = "",
+    outputs: int = 1,
+    dtype: ir.DataType | None = None,
+) -> ir.Node:
+    """Insert a node before another one; its outputs are called ``name`` (``name_0`` ... when there are several)."""
+    import onnx_ir as ir
+
+    node = ir.node(kind, list(inputs), attributes=attributes or {}, domain=domain, num_outputs=outputs, name=f"node_{name}")
+    for index, output in enumerate(node.outputs):
+        output.name = name if outputs == 1 else f"{name}_{index}"
+        output.type = ir.TensorType(dtype or ir.DataType.FLOAT)
+    graph.insert_before(before, node)
+    return node
+
+
+def replace(old: ir.Value, new: ir.Value) -> None:
+    """Let everything that reads ``old`` read ``new``; a graph output keeps its name."""
+    new.shape = old.shape
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def tidy(model: ir.Model) -> None:
+    """Fold constants, drop what nothing reads, and put the nodes in order."""
+    from onnx_ir.passes.common import IdentityEliminationPass, RemoveUnusedNodesPass, TopologicalSortPass
+
+    if any(node.domain == CONTRIB for node in model.graph):
+        model.opset_imports[CONTRIB] = 1
+    for change in (IdentityEliminationPass(), TopologicalSortPass(), RemoveUnusedNodesPass()):
+        change(model)

@@ -1,0 +1,138 @@
+"""Work that no output needs: where only the first token's state is read, only the first token's state is computed.
+
+A classifier reads one token of the last layer. Keys and values of that layer still come from every token, but queries,
+the output projection, the feed-forward block and the normalisations are needed for one token alone. The rewrite marks,
+from the outputs backwards, the nodes whose result is read at token 0 only, and slices what enters them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgekit.optimization.graph import add_initializer, constant, insert_node
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgekit.tasks.base import Array
+
+    # A node of which only token 0 is read, with the inputs that can be sliced for it: slot and token axis.
+    Marked = dict[ir.Node, dict[int, int]]
+
+# Nodes that compute each token from the same token of their inputs.
+ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Gelu", "Erf", "Tanh", "Relu", "Sigmoid", "Cast"}
+SWAP = [0, 2, 1, 3]
+# What an Attention node reads for each query token: the query itself (slot 0) and a row of the mask (slot 3).
+ATTENTION_SLOTS, ATTENTION_AXIS = (0, 3), 2
+
+
+def keep_first_token(graph: ir.Graph) -> int:
+    """Compute only the first token wherever nothing else is read; returns the number of nodes that became cheaper."""
+    marked: Marked = {}
+    for node in reversed(list(graph)):
+        axis = _read_at_first_token(node, marked)
+        if axis is not None and (slots := _token_inputs(node, axis)):
+            marked[node] = slots
+    if not any(node.op_type in ("MatMul", "Attention") for node in marked):
+        return 0
+    slices: dict[tuple[ir.Value, int], ir.Value] = {}
+    for node in [node for node in graph if node in marked]:
+        for slot, axis in marked[node].items():
+            value = node.inputs[slot]
+            if value is not None and value.producer() not in marked:
+                node.replace_input_with(slot, _slice(graph, node, value, axis, slices))
+        if node.op_type == "Reshape":
+            _reshape_one_token(graph, node)
+    for node in marked:
+        node.outputs[0].shape = None
+    return len(marked)
+
+
+def _read_at_first_token(node: ir.Node, marked: Marked) -> int | None:
+    """The token axis of a node's output when only token 0 of it is ever read, else None."""
+    if len(node.outputs) != 1 or node.outputs[0].is_graph_output():
+        return None
+    found = set()
+    for use in node.outputs[0].uses():
+        if _selects_first_token(use.node) and use.idx == 0:
+            found.add(1)
+        elif use.node in marked:
+            found.add(marked[use.node].get(use.idx))
+        else:
+            return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _selects_first_token(node: ir.Node) -> bool:
+    if node.op_type != "Gather" or "axis" not in node.attributes or node.attributes["axis"].as_int() != 1:
+        return False
+    index = constant(node.inputs[1])
+    return index is not None and index.ndim == 0 and int(index) == 0
+
+
+def _token_inputs(node: ir.Node, axis: int) -> dict[int, int]:
+    """The inputs that can be sliced so that the output is sliced at ``axis``: slot and token axis. Empty when it cannot be."""
+    if node.op_type in ELEMENTWISE and axis == 1:
+        return _elementwise_inputs(node)
+    if node.op_type == "LayerNormalization" and axis == 1:
+        return {0: 1} if node.attributes["axis"].as_int() in (-1, 2) else {}
+    if node.op_type == "MatMul" and axis == 1:
+        weight = constant(node.inputs[1])
+        return {0: 1} if weight is not None and weight.ndim == 2 else {}
+    if node.op_type == "Transpose" and list(node.attributes["perm"].as_ints()) == SWAP and axis in (1, 2):
+        return {0: 3 - axis}
+    if node.op_type == "Reshape" and axis == 1:
+        return {0: 1} if _splits_or_joins_heads(node) else {}
+    if node.op_type == "Attention" and axis == ATTENTION_AXIS and len(node.outputs) == 1:
+        return {slot: 2 for slot in ATTENTION_SLOTS if slot < len(node.inputs) and node.inputs[slot] is not None}
+    return {}
+
+
+def _elementwise_inputs(node: ir.Node) -> dict[int, int]:
+    slots: dict[int, int] = {}
+    for slot, value in enumerate(node.inputs):
+        fixed = constant(value)
+        if fixed is not None:
+            if fixed.ndim > 1:
+                return {}  # a table with a row for each token
+            continue
+        if value is None or value.shape is None or len(value.shape) != 3:
+            return {}
+        slots[slot] = 1
+    return slots
+
+
+def _splits_or_joins_heads(node: ir.Node) -> bool:
+    """Whether a reshape goes between [batch, tokens, width] and [batch, tokens, heads, head width]."""
+    before, after = node.inputs[0], node.outputs[0]
+    if before is None or before.shape is None or after.shape is None:
+        return False
+    return {len(before.shape), len(after.shape)} == {3, 4} and before.shape[1] == after.shape[1]
+
+
+def _slice(graph: ir.Graph, before: ir.Node, value: ir.Value, axis: int, slices: dict[tuple[ir.Value, int], ir.Value]) -> ir.Value:
+    """``value`` at the first place of ``axis``, the axis kept; one node for each value and axis."""
+    import numpy as np
+
+    if (value, axis) not in slices:
+        bounds: list[tuple[str, Array]] = [
+            ("first_token_start", np.array([0], np.int64)),
+            ("first_token_end", np.array([1], np.int64)),
+            (f"first_token_axis_{axis}", np.array([axis], np.int64)),
+        ]
+        inputs = [value, *(add_initializer(graph, name, array) for name, array in bounds)]
+        node = insert_node(graph, before, "Slice", inputs, f"{value.name}_first_{axis}", dtype=value.dtype)
+        slices[value, axis] = node.outputs[0]
+    return slices[value, axis]
+
+
+def _reshape_one_token(graph: ir.Graph, node: ir.Node) -> None:
+    """Give a marked reshape its new target shape: one token, the rest as it was."""
+    import numpy as np
+    import onnx_ir as ir
+
+    rank = 0 if node.outputs[0].shape is None else len(node.outputs[0].shape)
+    width = None if rank == 3 or node.outputs[0].shape is None else node.outputs[0].shape[3]
+    target = [0, 1, -1] if rank == 3 else [0, 1, -1, int(str(width))]
+    node.replace_input_with(1, add_initializer(graph, f"one_token_{'_'.join(map(str, target[2:]))}", np.array(target, np.int64)))
+    node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)

@@ -1,0 +1,163 @@
+"""The straight line: run the stages, judge each, keep the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from edgekit.artifact import Artifact
+from edgekit.formats.onnx import load_graph
+from edgekit.judgement import Evidence, Judgement, judge
+from edgekit.measure.latency import time_artifacts
+from edgekit.measure.quality import compare
+from edgekit.recipe import Step
+from edgekit.request import Request
+from edgekit.runtimes.local import Timing
+from edgekit.workshop import Made, Workshop, use_threads
+
+JUDGING = Timing(seconds=6.0, rounds=25)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the ledger before it is measured.
+
+    Attributes:
+        stage: its name.
+        scored: the artifact whose metric and size it shows.
+        timed: the exported artifact whose latency it shows.
+        kept: False when it was undone.
+        reason: why.
+    """
+
+    stage: str
+    scored: Made
+    timed: Made
+    kept: bool = True
+    reason: str = ""
+
+
+@dataclass
+class Trail:
+    """What a run has come to.
+
+    Attributes:
+        entries: the ledger so far.
+        best: the best artifact so far, exported.
+        finished: the same, verified.
+        looks: how often the evaluation split decided something.
+    """
+
+    entries: list[Entry]
+    best: Made
+    finished: Made
+    looks: int = 0
+
+
+def run(workshop: Workshop, publish: Callable[[Trail], None]) -> Trail:
+    """Every stage in order; each artifact that is the best so far is handed to ``publish``, verified."""
+    request = workshop.request
+    use_threads(request.jobs)
+    steps, _ = leave_out(request)
+    export, verify = _only(steps, "export"), _only(steps, "verify")
+    baseline = workshop.stage(export, workshop.original)
+    trail = Trail([Entry("original", workshop.original, baseline)], baseline, workshop.stage(verify, baseline))
+    publish(trail)
+    block = [step for step in steps if step.stage.produces == "torch"]
+    if block and _torch_block(workshop, trail, block, export):
+        trail.finished = workshop.stage(verify, trail.best)
+        publish(trail)
+    trail.entries.append(Entry("export", trail.best, trail.best, reason="never undone; equal to torch within its tolerance"))
+    for step in steps:
+        if step.stage.accepts == "onnx" and step is not verify:
+            candidate = workshop.stage(step, trail.best)
+            _settle(workshop, trail, step.stage.name, candidate, [(step.stage.name, candidate, candidate)])
+    trail.finished = workshop.stage(verify, trail.best)
+    return trail
+
+
+def leave_out(request: Request) -> tuple[list[Step], list[str]]:
+    """The steps that can run, and a sentence for each that cannot because there is no data."""
+    if request.data is not None:
+        return list(request.recipe.steps), []
+    left = [step for step in request.recipe.steps if step.stage.needs_data(step.settings, request.target)]
+    kept = [step for step in request.recipe.steps if step not in left]
+    training = any(step.stage.name == "distill" for step in left)
+    if training:  # pruning without anything to recover on would only lose accuracy
+        left += [step for step in kept if step.stage.name == "prune"]
+        kept = [step for step in kept if step.stage.name != "prune"]
+    names = list(dict.fromkeys(step.stage.name for step in left))
+    notes = [f"{name}: left out, since it needs data (--data)" for name in names]
+    return kept, [*notes, "the metric was not measured, since there is no data"]
+
+
+def _torch_block(workshop: Workshop, trail: Trail, block: list[Step], export: Step) -> bool:
+    """Prune and distill: each is seen through its export, and the whole block stays or goes."""
+    at, rows = workshop.original, []
+    for step in block:
+        at = workshop.stage(step, at)
+        rows.append((step.stage.name, at, workshop.stage(export, at)))
+    name = "+".join(dict.fromkeys(step.stage.name for step in block))
+    return _settle(workshop, trail, name, rows[-1][2], rows)
+
+
+def _settle(workshop: Workshop, trail: Trail, name: str, candidate: Made, rows: list[tuple[str, Made, Made]]) -> bool:
+    """Judge a candidate against the best so far, enter its rows, and let it be the best where it stays."""
+
+    def measure() -> JsonValue:
+        verdict = judge(_evidence(workshop, name, candidate, trail.best))
+        return {"kept": verdict.kept, "reason": verdict.reason}
+
+    trail.looks += workshop.data is not None
+    found = workshop.decisions.decide(f"keep.{name}", measure)
+    assert isinstance(found, dict)
+    verdict = Judgement(bool(found["kept"]), str(found["reason"]))
+    for stage, scored, timed in rows:
+        last = scored is rows[-1][1]
+        reason = verdict.reason if last else f"judged together with {rows[-1][0]}"
+        trail.entries.append(Entry(stage, scored, timed, verdict.kept, reason))
+    if verdict.kept:
+        trail.best = candidate
+    return verdict.kept
+
+
+def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> Evidence:
+    request, slowdown = workshop.request, None
+    if request.timed:
+        workshop.progress.start(f"measure: {name}", None)
+        pair = {"parent": parent.artifact, "candidate": candidate.artifact}
+        timings = time_artifacts(pair, workshop.task, request.workload, request.threads, JUDGING)
+        slowdown = timings.slowdown("candidate", than="parent")
+        workshop.progress.finish(f"{1 / slowdown[0]:.2f}x as fast as before")
+    return Evidence(
+        size_before=parent.artifact.size_bytes,
+        size_after=candidate.artifact.size_bytes,
+        operators_before=count_nodes(parent.artifact),
+        operators_after=count_nodes(candidate.artifact),
+        slowdown=slowdown,
+        drop=_drop(workshop, candidate),
+        max_drop=request.limits.max_drop,
+        not_timed_because=request.not_measured_because,
+    )
+
+
+def _drop(workshop: Workshop, candidate: Made) -> float | None:
+    """Loss of the metric against the original; under ``strict`` its one-sided 95 % bound."""
+    if workshop.data is None:
+        return None
+    original, outputs = workshop.outputs(workshop.original.artifact), workshop.outputs(candidate.artifact)
+    quality = compare(original, outputs, workshop.task, split=workshop.data.rule, looks=0)
+    if quality is None:
+        return None
+    return quality.drop_high if workshop.request.strict else quality.drop
+
+
+def count_nodes(artifact: Artifact) -> int:
+    """Nodes of all graphs of an artifact."""
+    return sum(len(load_graph(artifact.file(name)).graph) for name in artifact.manifest.components)
+
+
+def _only(steps: list[Step], name: str) -> Step:
+    return next(step for step in steps if step.stage.name == name)

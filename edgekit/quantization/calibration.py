@@ -1,0 +1,107 @@
+"""Calibration for static quantization: the range of every activation, streamed, in memory that does not grow.
+
+Samples go through one by one at their own length, since padding would widen ranges. Minimum and maximum are merged as
+they come and written down every few samples, so that a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import Artifact, write_text
+from edgekit.progress import Progress
+from edgekit.quantization.schemes import LINEAR_KINDS, quiet
+from edgekit.runtimes.ort import OnnxRunner, RecordingRunner, open_session
+from edgekit.tasks.base import Batch, Examples, Task
+
+if TYPE_CHECKING:
+    from onnxruntime.quantization.calibrate import MinMaxCalibrater
+
+CHUNK = 32
+Note = Callable[..., None]
+
+
+def record_feeds(artifact: Artifact, task: Task, examples: Examples, indices: Sequence[int], threads: int) -> Iterator[dict[str, list[Batch]]]:
+    """What each component is fed for each sample, states included, a chunk of samples at a time."""
+    for start in range(0, len(indices), CHUNK):
+        runner = RecordingRunner(OnnxRunner(artifact, threads))
+        for index in indices[start : start + CHUNK]:
+            task.forward(runner, examples.batch([index]))
+        yield runner.fed
+
+
+def calibrate(
+    artifact: Artifact,
+    task: Task,
+    examples: Examples,
+    indices: Sequence[int],
+    folder: Path,
+    *,
+    threads: int,
+    progress: Progress,
+    note: Note,
+) -> dict[str, Path]:
+    """Calibrate every component and return the files of ranges, as onnxruntime's tool reads them.
+
+    Args:
+        artifact: float32, of format ``onnx``.
+        task: drives the components.
+        examples, indices: the samples.
+        folder: keeps the ranges and how far they are.
+        threads: of the inference.
+        progress: told of every chunk.
+        note: told where a killed run goes on, and of every chunk.
+    """
+    done_file = folder / "calibration.json"
+    done = json.loads(done_file.read_text(encoding="utf-8"))["samples"] if done_file.is_file() else 0
+    files = {name: folder / f"ranges-{name}.json" for name in artifact.manifest.components}
+    note("calibration.start", sample=done, samples=len(indices), checkpoint_every=CHUNK)
+    progress.start("quantize: calibration", len(indices))
+    progress.advance(done)
+    calibrators = {name: _open(artifact.file(name), folder / f"augmented-{name}.onnx", files[name] if done else None, threads) for name in files}
+    for fed in record_feeds(artifact, task, examples, indices[done:], threads):
+        for name, calibrator in calibrators.items():
+            _merge(calibrator, fed.get(name, []), files[name])
+        done = min(done + CHUNK, len(indices))
+        write_text(done_file, json.dumps({"samples": done}))
+        note("calibration.checkpoint", sample=done)
+        progress.advance(CHUNK)
+    progress.finish(f"{len(indices)} samples")
+    return files
+
+
+def _open(graph: Path, augmented: Path, ranges: Path | None, threads: int) -> MinMaxCalibrater:
+    """onnxruntime's min-max calibrator, with the ranges of an earlier attempt and our number of threads."""
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator, load_tensors_data
+
+    with quiet():
+        calibrator = create_calibrator(
+            graph, list(LINEAR_KINDS), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
+        )
+    calibrator.infer_session = open_session(augmented, threads, optimized=False)
+    if ranges is not None:
+        calibrator.calibrate_tensors_range = load_tensors_data(ranges)
+    return calibrator
+
+
+def _merge(calibrator: MinMaxCalibrater, feeds: list[Batch], file: Path) -> None:
+    from onnxruntime.quantization.calibrate import save_tensors_data
+
+    if not feeds:
+        return
+    calibrator.collect_data(_Reader(feeds))
+    save_tensors_data(calibrator.compute_data(), file)
+    calibrator.clear_collected_data()
+
+
+class _Reader:
+    """Feeds one after the other, then None: what the calibrator reads."""
+
+    def __init__(self, feeds: list[Batch]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Batch | None:
+        return next(self._feeds, None)

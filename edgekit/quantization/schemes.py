@@ -1,0 +1,183 @@
+"""What a quantized graph looks like, from the settings and the target's own wishes, and making it by onnxruntime's tools."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from edgekit.errors import UsageError
+from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.optimization.graph import constant
+from edgekit.settings import Frozen
+from edgekit.target import Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Method = Literal["auto", "dynamic", "static", "fp16"]
+SchemeName = Literal["auto", "u8s8", "s8s8", "u8u8"]
+
+# The operators whose weights are quantized, named: left to itself, onnxruntime's tool also takes activations' products.
+LINEAR_KINDS = ("MatMul", "Gemm")
+EMBEDDING_KIND = "Gather"
+# A constant smaller than this is a bias or an index table: nothing is won by quantizing it.
+FEWEST_ELEMENTS = 1024
+FLOAT = 1  # onnx.TensorProto.FLOAT
+
+
+class Scheme(Frozen):
+    """A resolved scheme.
+
+    Attributes:
+        method: ``dynamic`` (activations scaled as they come), ``static`` (scaled once, from calibration) or ``fp16``.
+        activations, weights: integer types.
+        per_channel: one weight scale per output channel.
+        reduce_range: 7-bit weights.
+        embeddings: whether embedding tables are quantized too.
+    """
+
+    method: Literal["dynamic", "static", "fp16"]
+    activations: Literal["u8", "s8"]
+    weights: Literal["u8", "s8"]
+    per_channel: bool
+    reduce_range: bool
+    embeddings: bool
+
+
+class WeightedNode(NamedTuple):
+    """A node with constant weights that can be quantized."""
+
+    name: str
+    kind: str
+    elements: int
+
+
+def resolve_scheme(method: Method, scheme: SchemeName, embeddings: bool, target: Target) -> Scheme:
+    """The scheme that a target wants, changed by what the user said.
+
+    onnxruntime scales activations dynamically as u8 only: ``auto`` is dynamic where that fits, else static.
+
+    Raises:
+        UsageError: the two cannot go together.
+    """
+    wish = target.int8
+    activations, weights = (wish.activations, wish.weights) if scheme == "auto" else (scheme[:2], scheme[2:])
+    if method == "dynamic" and activations == "s8":
+        raise UsageError(
+            f"quantize.method=dynamic cannot go with quantize.scheme={scheme}",
+            why="onnxruntime's dynamic quantization scales activations as u8",
+            hint="Use --set quantize.method=static, or leave the method to auto.",
+        )
+    resolved = ("static" if activations == "s8" else "dynamic") if method == "auto" else method
+    return Scheme.model_validate(
+        {
+            "method": resolved,
+            "activations": activations,
+            "weights": weights,
+            "per_channel": wish.per_channel,
+            "reduce_range": wish.reduce_range and weights == "s8",
+            "embeddings": embeddings,
+        }
+    )
+
+
+def weighted_nodes(model: ir.Model, *, embeddings: bool) -> list[WeightedNode]:
+    """The nodes of a graph whose weights can be quantized, in order; every one gets a name."""
+    kinds = (*LINEAR_KINDS, EMBEDDING_KIND) if embeddings else LINEAR_KINDS
+    found = []
+    for index, node in enumerate(model.graph):
+        node.name = node.name or f"{node.op_type}_{index}"
+        if node.domain or node.op_type not in kinds:
+            continue
+        table = constant(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
+        if table is not None and table.dtype.kind == "f" and table.ndim == 2 and table.size >= FEWEST_ELEMENTS:
+            found.append(WeightedNode(node.name, node.op_type, int(table.size)))
+    return found
+
+
+def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:
+    """Write a quantized graph.
+
+    Args:
+        source: float32 graph.
+        destination: the new file.
+        scheme: how.
+        nodes: which of its nodes; the others stay as they are.
+        ranges: for ``static``, the file of calibrated ranges.
+    """
+    with quiet():
+        if scheme.method == "fp16":
+            _half(source, destination)
+        elif not nodes:
+            save_graph(load_graph(source), destination)
+        elif scheme.method == "dynamic":
+            _dynamic(source, destination, scheme, nodes)
+        else:
+            _static(source, destination, scheme, nodes, ranges)
+    if destination.exists():
+        save_graph(load_graph(destination), destination)
+
+
+def _dynamic(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(
+        source,
+        destination,
+        op_types_to_quantize=[*LINEAR_KINDS, EMBEDDING_KIND],
+        nodes_to_quantize=list(nodes),
+        per_channel=scheme.per_channel,
+        reduce_range=scheme.reduce_range,
+        weight_type=_kind(scheme.weights),
+        extra_options={"DefaultTensorType": FLOAT, "MatMulConstBOnly": True},
+    )
+
+
+def _static(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:
+    from onnxruntime.quantization import QuantFormat, quantize_static
+
+    quantize_static(
+        source,
+        destination,
+        None,
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=[*LINEAR_KINDS, EMBEDDING_KIND],
+        nodes_to_quantize=list(nodes),
+        per_channel=scheme.per_channel,
+        reduce_range=scheme.reduce_range,
+        activation_type=_kind(scheme.activations),
+        weight_type=_kind(scheme.weights),
+        calibration_cache_path=ranges,
+        extra_options={
+            "ActivationSymmetric": scheme.activations == "s8",
+            "DefaultTensorType": FLOAT,
+            "MatMulConstBOnly": True,
+        },
+    )
+
+
+def _half(source: Path, destination: Path) -> None:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), destination)
+
+
+def _kind(name: str) -> object:
+    from onnxruntime.quantization import QuantType
+
+    return QuantType.QUInt8 if name == "u8" else QuantType.QInt8
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """onnxruntime's tool asks on the root logger for a preparation that has been done here."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(previous)

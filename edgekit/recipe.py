@@ -1,0 +1,209 @@
+"""A recipe: which stages run, with which settings, and the limits that the result must keep. TOML, with a version.
+
+``recipe.lock.toml``, which every run leaves in its output, is a recipe with everything resolved and what was decided by
+measurement: with it as the recipe, the run repeats.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from edgekit.errors import UnknownNameError, UsageError
+from edgekit.settings import MAX_LOCK_BYTES, Frozen, parse_toml, read_bounded, validate
+from edgekit.stages import STAGES
+from edgekit.stages.base import Stage, StageSettings
+from edgekit.tasks.base import Workload
+
+LOCK_FILE = "recipe.lock.toml"
+
+
+class Limits(Frozen):
+    """What the result must keep.
+
+    Attributes:
+        max_drop: largest loss of the metric, on its scale of 1, against the original on the same samples.
+    """
+
+    max_drop: float | None = Field(None, ge=0, le=1)
+
+
+class Lock(Frozen):
+    """What a run was, so that it can be repeated.
+
+    Attributes:
+        target: name of the target.
+        source, data: digests.
+        seed, jobs, threads, workload: as they were.
+        numeric_level: architecture and widest vectors of the processor that computed.
+        versions: of every package that computes.
+        decisions: what was decided by measurement.
+    """
+
+    target: str
+    source: str
+    data: str = ""
+    seed: int
+    jobs: int
+    threads: int
+    workload: Workload
+    numeric_level: str
+    versions: dict[str, str]
+    decisions: dict[str, JsonValue] = {}
+
+
+class _File(Frozen):
+    """The file as it stands."""
+
+    schema_: Literal["edgekit.recipe/1"] = Field(alias="schema")
+    name: str
+    description: str = ""
+    limits: Limits = Limits()
+    stages: list[dict[str, JsonValue]] = Field(min_length=1)
+    lock: Lock | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage with its settings."""
+
+    stage: Stage
+    settings: StageSettings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in order, and limits.
+
+    Attributes:
+        name: as it is called.
+        description: one sentence.
+        limits: of the result.
+        steps: the stages.
+        lock: of the run that it repeats, or None.
+    """
+
+    name: str
+    description: str
+    limits: Limits
+    steps: tuple[Step, ...]
+    lock: Lock | None = None
+
+    def as_dict(self) -> dict[str, JsonValue]:
+        """The recipe as its file has it, every setting spelled out."""
+        values: dict[str, JsonValue] = {"schema": "edgekit.recipe/1", "name": self.name, "description": self.description}
+        values["limits"] = self.limits.model_dump(mode="json", exclude_none=True)
+        values["stages"] = [{"stage": step.stage.name, **step.settings.model_dump(mode="json")} for step in self.steps]
+        return values
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with edgekit."""
+    folder = resources.files("edgekit.recipes")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name: str | Path | Recipe, settings: Mapping[str, str] | None = None) -> Recipe:
+    """A recipe by name or by the path of its TOML file, with settings changed.
+
+    Args:
+        name: a shipped recipe, a file, or a recipe that was loaded.
+        settings: ``stage.key`` to a value as TOML writes it; it holds for every stage of that name.
+
+    Raises:
+        UnknownNameError: no such recipe, stage or setting.
+        UsageError: not valid; every wrong key is named.
+    """
+    recipe = name if isinstance(name, Recipe) else _load(str(name))
+    for key, value in (settings or {}).items():
+        recipe = _change(recipe, key, value)
+    check_chain(recipe)
+    return recipe
+
+
+def _load(name: str) -> Recipe:
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UsageError(f"there is no recipe file {name!r}", hint=f"Give a TOML file, or one of: {', '.join(recipe_names())}.")
+        return parse_recipe(read_bounded(path, "recipe", MAX_LOCK_BYTES), name)
+    if name not in recipe_names():
+        raise UnknownNameError("recipe", name, recipe_names(), hint="`edgekit recipes list` describes them.")
+    return parse_recipe(resources.files("edgekit.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8"), name)
+
+
+def parse_recipe(text: str, origin: str) -> Recipe:
+    """Parse and check the TOML text of a recipe; ``origin`` names it in errors."""
+    file = parse_toml(_File, text, f"recipe {origin!r}")
+    steps = tuple(_step(values, f"recipe {origin!r}, stage {number}") for number, values in enumerate(file.stages, 1))
+    recipe = Recipe(file.name, file.description, file.limits, steps, file.lock)
+    check_chain(recipe)
+    return recipe
+
+
+def _step(values: Mapping[str, JsonValue], origin: str) -> Step:
+    name = values.get("stage")
+    if not isinstance(name, str):
+        raise UsageError(f"{origin} does not say which stage it is", why=f'allowed: stage = one of {", ".join(STAGES)}')
+    if name not in STAGES:
+        raise UnknownNameError("stage", name, STAGES)
+    stage = STAGES[name]
+    rest = {key: value for key, value in values.items() if key != "stage"}
+    return Step(stage, validate(stage.settings, rest, f"{origin} ({name})"))
+
+
+def _change(recipe: Recipe, key: str, value: str) -> Recipe:
+    name, dot, setting = key.partition(".")
+    present = {step.stage.name for step in recipe.steps}
+    if not dot or not setting:
+        raise UsageError(f"--set {key}={value} does not say which setting", why="allowed: STAGE.SETTING=VALUE, as in prune.ratio=0.5")
+    if name not in present:
+        raise UnknownNameError(f"stage in the recipe {recipe.name!r}", name, present)
+    fields = STAGES[name].settings.model_fields
+    if setting not in fields:
+        raise UnknownNameError(f"setting of {name}", setting, fields)
+    steps = tuple(
+        step
+        if step.stage.name != name
+        else Step(step.stage, validate(step.stage.settings, {**step.settings.model_dump(), setting: _value(value)}, f"--set {key}={value}"))
+        for step in recipe.steps
+    )
+    return Recipe(recipe.name, recipe.description, recipe.limits, steps, recipe.lock)
+
+
+def _value(text: str) -> object:
+    """A value as TOML writes it; anything else is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def check_chain(recipe: Recipe) -> None:
+    """Check that each stage takes what the one before it makes.
+
+    Raises:
+        UsageError: the stages cannot follow each other so; says which could.
+    """
+    at = "torch"
+    for number, step in enumerate(recipe.steps, 1):
+        if step.stage.accepts != at:
+            fitting = ", ".join(name for name, stage in STAGES.items() if stage.accepts == at)
+            raise UsageError(
+                f"in the recipe {recipe.name!r}, stage {number} ({step.stage.name}) takes {step.stage.accepts} and gets {at}",
+                why=f"stages that take {at}: {fitting}",
+            )
+        at = step.stage.produces
+    names = [step.stage.name for step in recipe.steps]
+    if names[-1] != "verify" or names.count("verify") > 1 or names.count("export") != 1:
+        raise UsageError(
+            f"the recipe {recipe.name!r} does not end in verify, after one export",
+            why=f"its stages: {', '.join(names)}",
+            hint="A run always exports once and verifies what it leaves.",
+        )

@@ -1,0 +1,177 @@
+"""Every other record on a terminal: a plan, a bench, an evaluation, predictions, a verification, a catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from pydantic import JsonValue
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.artifact import WHOLE
+from edgekit.render import figures
+from edgekit.render.parts import DOUBT, FAINT, GOOD, STRONG, items, make_grid, make_table, pairs, title
+from edgekit.report import BenchRecord, EvalRecord, Measurement
+
+# What of a host is worth a line; all of it is in the JSON document.
+HOST_KEYS = ("processor", "architecture", "cores")
+
+
+class StepFacts(Protocol):
+    """What a view needs of one step of a plan."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, JsonValue]: ...
+    @property
+    def cached(self) -> bool: ...
+    @property
+    def seconds(self) -> float | None: ...
+
+
+class PlanFacts(Protocol):
+    """What a view needs of a plan; `edgekit.api` lies above this package, so its class is not named here."""
+
+    @property
+    def source(self) -> Mapping[str, object]: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def measured(self) -> bool: ...
+    @property
+    def not_measured_because(self) -> str: ...
+    @property
+    def workload(self) -> Mapping[str, object]: ...
+    @property
+    def output(self) -> str: ...
+    @property
+    def steps(self) -> Sequence[StepFacts]: ...
+    @property
+    def seconds(self) -> float | None: ...
+    @property
+    def disk_bytes(self) -> int: ...
+    @property
+    def disk_free_bytes(self) -> int: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+
+class VerifyFacts(Protocol):
+    """What a view needs of a verification."""
+
+    @property
+    def files(self) -> int: ...
+    @property
+    def golden(self) -> Mapping[str, float]: ...
+    @property
+    def tolerance(self) -> float | None: ...
+
+
+def plan_view(plan: PlanFacts) -> RenderableType:
+    """What ``compress --dry-run`` prints: the resolved chain with its time and disk."""
+    name = plan.source.get("name") or plan.source.get("location") or "the model"
+    table = make_table("stage", "settings", "time", unbroken=("stage", "time"))
+    for step in plan.steps:
+        table.add_row(Text(step.stage), Text(pairs(step.settings), style=FAINT), Text(_step_time(step)))
+    measured = "on this machine" if plan.measured else f"not measured: {plan.not_measured_because}"
+    facts = make_grid(
+        [
+            ("task", plan.task),
+            ("latency", measured),
+            ("workload", pairs(plan.workload)),
+            ("time", "unknown" if plan.seconds is None else f"about {figures.roughly(plan.seconds)}"),
+            ("disk", f"{figures.storage(plan.disk_bytes)} needed, {figures.storage(plan.disk_free_bytes)} free"),
+            ("output", plan.output),
+        ]
+    )
+    parts: list[RenderableType] = [Text(f"Plan: {name} for {plan.target}", style=STRONG), facts, title("Stages"), table]
+    if plan.disk_bytes > plan.disk_free_bytes:
+        parts.append(Text("there is not enough room on the disk", style=DOUBT))
+    if plan.notes:
+        parts += [title("Notes"), items(plan.notes)]
+    return Group(*parts)
+
+
+def bench_view(record: BenchRecord) -> RenderableType:
+    """What ``bench`` prints."""
+    parts: list[RenderableType] = [_facts({"subject": record.subject}), metrics_table(record.metrics)]
+    host = {key: record.host[key] for key in HOST_KEYS if key in record.host}
+    parts += [Text(), _facts({"host": host, "runtime": record.runtime, "protocol": record.protocol})]
+    if record.warnings:
+        parts += [title("Warnings"), items(record.warnings, DOUBT)]
+    return Group(*parts)
+
+
+def eval_view(record: EvalRecord) -> RenderableType:
+    """What ``eval`` prints."""
+    return Group(
+        _facts({"subject": record.subject}),
+        metrics_table(record.metrics),
+        Text(),
+        _facts({"data": record.data, "runtime": record.runtime}),
+    )
+
+
+def metrics_table(metrics: Sequence[Measurement]) -> Table:
+    """Measurements with their intervals and sample sizes."""
+    table = make_table("metric", "value", "interval", "n", right=("value", "n"), unbroken=("metric", "n"))
+    for one in metrics:
+        name = one.name if one.component == WHOLE else f"{one.name}, {one.component}"
+        value = (
+            f"not measured: {one.reason}" if one.value is None else figures.measurement(one.name, one.unit, one.value)
+        )
+        table.add_row(Text(name), Text(value), Text(_interval(one), style=FAINT), Text(str(one.n) if one.n else ""))
+    return table
+
+
+def predictions_view(inputs: Sequence[str], answers: Sequence[Sequence[tuple[str, float]]]) -> RenderableType:
+    """What ``predict`` prints: each input, and under it its labels, best first."""
+    table = make_table("input", "label", "score", right=("score",), unbroken=("score",))
+    for text, labels in zip(inputs, answers, strict=True):
+        for index, (label, score) in enumerate(labels):
+            table.add_row(Text(text if index == 0 else ""), Text(label), Text(f"{score:.4f}"))
+    return table
+
+
+def verify_view(path: str, record: VerifyFacts) -> RenderableType:
+    """What ``verify`` prints when all is well."""
+    largest = max(record.golden.values(), default=0.0)
+    tolerance = "" if record.tolerance is None else f" (tolerance {record.tolerance:.0e})"
+    lines = [
+        f"{record.files} files are as they were sealed, nothing is missing and nothing was added",
+        f"golden outputs: largest difference {largest:.1e}{tolerance}"
+        if record.golden
+        else "golden outputs: none in this artifact",
+    ]
+    return Group(Text.assemble(("verified", f"{STRONG} {GOOD}"), f"  {path}"), items(lines))
+
+
+def table_view(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A catalogue: the first column keeps to one line, the others wrap."""
+    table = make_table(*columns, unbroken=columns[:1])
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _facts(groups: Mapping[str, Mapping[str, object]]) -> Table:
+    return make_grid([(Text(name, style=STRONG), pairs(values)) for name, values in groups.items() if values])
+
+
+def _step_time(step: StepFacts) -> str:
+    if step.cached:
+        return "cached"
+    return "unknown" if step.seconds is None else f"about {figures.roughly(step.seconds)}"
+
+
+def _interval(one: Measurement) -> str:
+    if one.ci_low is None or one.ci_high is None:
+        return ""
+    low, high = (figures.measurement(one.name, one.unit, end) for end in (one.ci_low, one.ci_high))
+    level = f" ({one.level:.0%})" if one.level is not None else ""
+    return f"{low} to {high}{level}"

@@ -1,0 +1,69 @@
+"""What the stages say of their own work, in a line each: what pruning left, which rewrites pay, what is INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from pydantic import JsonValue
+
+from edgekit.report import Report
+
+Details = Mapping[str, JsonValue]
+
+
+def stage_lines(report: Report) -> Iterator[tuple[str, str]]:
+    """Pairs of a stage and its sentence, for stages that were kept and have something to say."""
+    undone = {row.stage for row in report.ledger if not row.kept}
+    for stage in report.stages:
+        describe = DESCRIPTIONS.get(stage.stage)
+        line = describe(stage.details) if describe and stage.stage not in undone else ""
+        if line:
+            yield stage.stage, line
+
+
+def _prune(details: Details) -> str:
+    """Layers, heads and neurons that are left: ``3 of 6 layers; heads 6 4 5 of 12; neurons 384 each of 1536``."""
+    before, kept = details.get("before"), details.get("kept")
+    if not isinstance(before, dict) or not isinstance(kept, list):
+        return ""
+    layers = [layer for layer in kept if isinstance(layer, dict)]
+    if not layers:
+        return ""
+    parts = [f"{len(layers)} of {before['layers']} layers"]
+    parts += [f"{name} {_each([layer[name] for layer in layers])} of {before[name]}" for name in ("heads", "neurons")]
+    macs = details.get("macs_before"), details.get("macs_after")
+    if isinstance(macs[0], (int, float)) and isinstance(macs[1], (int, float)) and macs[0]:
+        parts.append(f"{macs[1] / macs[0]:.0%} of the encoder's multiply-accumulates")
+    return "; ".join(parts)
+
+
+def _optimize(details: Details) -> str:
+    """The rewrites that stayed, and those that were tried and did not pay."""
+    kept: dict[str, None] = {}
+    left: dict[str, None] = {}
+    for table in details.values():
+        rows = table.get("rewrites") if isinstance(table, dict) else None
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and row.get("nodes"):
+                (kept if row.get("kept") else left)[str(row.get("rewrite"))] = None
+    parts = [f"rewrites: {', '.join(kept)}"] if kept else []
+    return "; ".join([*parts, f"did not pay: {', '.join(left)}"] if left else parts)
+
+
+def _quantize(details: Details) -> str:
+    """How many layers are quantized and how, and which stayed in float."""
+    scheme, layers, fallbacks = details.get("scheme"), details.get("layers"), details.get("fallback_layers")
+    if not isinstance(scheme, dict) or not isinstance(layers, int):
+        return ""
+    method = "FP16" if scheme.get("method") == "fp16" else f"INT8, {scheme.get('method')}"
+    if not isinstance(fallbacks, list) or not fallbacks:
+        return f"all {layers} layers in {method}"
+    return f"{layers - len(fallbacks)} of {layers} layers in {method}; in float: {', '.join(map(str, fallbacks))}"
+
+
+def _each(values: list[JsonValue]) -> str:
+    """A figure of every layer: ``6 4 4 3``, or ``4 each``."""
+    return f"{values[0]} each" if len(set(map(str, values))) == 1 else " ".join(map(str, values))
+
+
+DESCRIPTIONS: dict[str, Callable[[Details], str]] = {"prune": _prune, "optimize": _optimize, "quantize": _quantize}

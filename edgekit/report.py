@@ -1,0 +1,301 @@
+"""The report of a run: measurements with units and raw samples, the loss ledger, and the verdict on every limit.
+
+Metric names are dotted: ``latency.p50``, ``latency.p90``, ``memory.peak``, ``size``, ``accuracy``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError
+
+from edgekit.artifact import Artifact, open_artifact, write_text
+from edgekit.environment import Host
+from edgekit.errors import ArtifactError
+
+FILE = "report.json"
+MEGABYTE = 1e6
+ORIGINAL = "original"
+
+
+class Record(BaseModel):
+    """A part of a report: immutable, and tolerant of keys that a later version adds."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class Measurement(Record):
+    """One metric of one subject.
+
+    Attributes:
+        name: dotted name.
+        unit: ``ms``, ``bytes`` or ``1`` (a share).
+        value: None where it could not be measured; ``reason`` says why.
+        n: size of the sample behind the value.
+        component: the part of the artifact that was measured.
+        samples: raw samples in ``unit``, in the order taken.
+    """
+
+    name: str
+    unit: str
+    value: float | None
+    n: int = 0
+    component: str = "model"
+    reason: str = ""
+    ci_low: float | None = None
+    ci_high: float | None = None
+    level: float | None = None
+    samples: tuple[float, ...] = ()
+
+
+class Latency(Record):
+    """A latency distribution in milliseconds; None where the sample is too small for the percentile."""
+
+    p50: float | None
+    p90: float | None
+    n: int
+
+
+class LedgerRow(Record):
+    """What one stage did.
+
+    Attributes:
+        stage: its name; ``original`` in the first row.
+        kept: False when the stage was undone.
+        reason: why it was kept or undone.
+        metric: of the artifact after the stage, on the evaluation split; None without data.
+        size_bytes: of the artifact's model files after the stage.
+        latency_ms: p50 in the one interleaved run; None where it cannot be measured.
+        metric_delta, size_delta_bytes, latency_delta_ms: against the row before that was kept; 0 when undone.
+        would_metric, would_size_bytes, would_latency_ms: the change that an undone stage would have made.
+    """
+
+    stage: str
+    kept: bool = True
+    reason: str = ""
+    metric: float | None = None
+    size_bytes: int
+    latency_ms: float | None = None
+    metric_delta: float | None = None
+    size_delta_bytes: int = 0
+    latency_delta_ms: float | None = None
+    would_metric: float | None = None
+    would_size_bytes: int | None = None
+    would_latency_ms: float | None = None
+
+
+class Quality(Record):
+    """The final artifact beside the original on the same samples.
+
+    Attributes:
+        metric: name of the metric.
+        before, after: of the original (in torch) and of the artifact (in the target's runtime).
+        drop: before - after.
+        drop_low, drop_high: two-sided 90 % paired bootstrap interval of the drop, so that each end is a one-sided 95 % bound.
+        n: samples.
+        flips: samples whose prediction changed; None for regression.
+        cosine: mean cosine similarity of the logits.
+        split: which samples, and how they were chosen.
+        looks: how often the evaluation split was used to decide.
+    """
+
+    metric: str
+    before: float
+    after: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    n: int
+    flips: int | None
+    cosine: float
+    split: str
+    looks: int
+
+
+class LimitVerdict(Record):
+    """One limit: ``met`` by the point estimate, ``proven`` by the one-sided 95 % bound; None where it cannot be told."""
+
+    limit: str
+    bound: float
+    value: float | None
+    met: bool | None
+    proven: bool | None
+
+
+class StageReport(Record):
+    """What a stage says of its own work: its settings, figures and tables."""
+
+    stage: str
+    settings: dict[str, JsonValue]
+    details: dict[str, JsonValue] = {}
+
+
+class Report(Record):
+    """The result of ``compress``."""
+
+    schema_: Literal["edgekit.report/1"] = Field("edgekit.report/1", alias="schema")
+    edgekit: str
+    created: str
+    status: Literal["complete", "in progress"] = "complete"
+    source: dict[str, str | None]
+    source_size_bytes: int
+    task: str
+    target: str
+    runtime: str
+    measured: bool
+    not_measured_because: str = ""
+    workload: dict[str, int | None]
+    threads: int
+    jobs: int
+    seed: int
+    host: Host
+    versions: dict[str, str]
+    recipe: dict[str, JsonValue]
+    data: dict[str, JsonValue] = {}
+    ledger: tuple[LedgerRow, ...]
+    before: tuple[Measurement, ...]
+    after: tuple[Measurement, ...]
+    quality: Quality | None = None
+    limits: tuple[LimitVerdict, ...] = ()
+    strict: bool = False
+    stages: tuple[StageReport, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    _artifact: Artifact | None = PrivateAttr(None)
+    _cached: bool = PrivateAttr(False)
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact that this report lies in.
+
+        Raises:
+            ArtifactError: the report was not read from an artifact's directory.
+        """
+        if self._artifact is None:
+            raise ArtifactError("this report was not read from an artifact's directory")
+        return self._artifact
+
+    @property
+    def cached(self) -> bool:
+        """Whether the run was answered from the cache, nothing computed."""
+        return self._cached
+
+    @property
+    def metric(self) -> float | None:
+        """The artifact's metric on the evaluation split."""
+        return self.quality.after if self.quality else None
+
+    @property
+    def latency_ms(self) -> Latency:
+        """The artifact's latency."""
+        return _latency(self.after)
+
+    @property
+    def original_latency_ms(self) -> Latency:
+        """The original's latency, as FP32 in the target's runtime, from the same run."""
+        return _latency(self.before)
+
+    @property
+    def speedup(self) -> float | None:
+        """Original p50 over artifact p50."""
+        before, after = self.original_latency_ms.p50, self.latency_ms.p50
+        return before / after if before and after else None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every limit is met (``strict``: proven)."""
+        return all((limit.proven if self.strict else limit.met) is not False for limit in self.limits)
+
+    def value(self, name: str, *, before: bool = False) -> float | None:
+        """A measurement by its dotted name."""
+        return next((m.value for m in (self.before if before else self.after) if m.name == name), None)
+
+    def located(self, artifact: Artifact, *, cached: bool = False) -> Report:
+        """The same report, knowing where its artifact lies."""
+        copy = self.model_copy()
+        copy._artifact = artifact
+        copy._cached = cached
+        return copy
+
+    def save(self, folder: Path) -> None:
+        """Write ``report.json``."""
+        write_text(folder / FILE, self.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def load_report(folder: str | Path, *, cached: bool = False) -> Report:
+    """The report in an artifact's directory.
+
+    Raises:
+        ArtifactError: there is none, or it is of another version.
+    """
+    file = Path(folder).expanduser() / FILE
+    if not file.is_file():
+        raise ArtifactError(f"{str(folder)!r} holds no {FILE}")
+    try:
+        report = Report.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise ArtifactError(f"{str(file)!r} is no valid report", why=str(error.errors()[0]["msg"])) from error
+    return report.located(open_artifact(folder), cached=cached)
+
+
+class BenchRecord(Record):
+    """What ``edgekit bench`` measured of one subject."""
+
+    schema_: Literal["edgekit.bench/1"] = Field("edgekit.bench/1", alias="schema")
+    host: dict[str, JsonValue]
+    subject: dict[str, JsonValue]
+    runtime: dict[str, JsonValue]
+    protocol: dict[str, JsonValue]
+    metrics: tuple[Measurement, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class EvalRecord(Record):
+    """What ``edgekit eval`` found."""
+
+    schema_: Literal["edgekit.eval/1"] = Field("edgekit.eval/1", alias="schema")
+    subject: dict[str, JsonValue]
+    runtime: dict[str, JsonValue]
+    data: dict[str, JsonValue]
+    metrics: tuple[Measurement, ...]
+
+
+def build_ledger(rows: list[LedgerRow]) -> tuple[LedgerRow, ...]:
+    """Fill in the changes: each kept row against the kept row before it, so that they add up to the whole."""
+    done: list[LedgerRow] = []
+    last: LedgerRow | None = None
+    for row in rows:
+        if last is None:
+            done.append(row)
+            last = row
+            continue
+        metric = _difference(row.metric, last.metric)
+        latency = _difference(row.latency_ms, last.latency_ms)
+        size = row.size_bytes - last.size_bytes
+        if row.kept:
+            done.append(
+                row.model_copy(update={"metric_delta": metric, "latency_delta_ms": latency, "size_delta_bytes": size})
+            )
+            last = row
+        else:
+            nothing = {
+                "metric_delta": None if metric is None else 0.0,
+                "latency_delta_ms": None if latency is None else 0.0,
+                "size_delta_bytes": 0,
+            }
+            would = {"would_metric": metric, "would_latency_ms": latency, "would_size_bytes": size}
+            done.append(row.model_copy(update=nothing | would))
+    return tuple(done)
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
+
+
+def _latency(measurements: tuple[Measurement, ...]) -> Latency:
+    found = {m.name: m for m in measurements if m.component == "model"}
+    p50, p90 = found.get("latency.p50"), found.get("latency.p90")
+    return Latency(p50=p50.value if p50 else None, p90=p90.value if p90 else None, n=p50.n if p50 else 0)

@@ -1,0 +1,83 @@
+"""onnxruntime as a Runner, for outputs: what is measured runs in ``device.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import Artifact
+from edgekit.environment import version_of
+from edgekit.errors import ModelError
+from edgekit.tasks.base import Array
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+NAME = "onnxruntime"
+PROVIDER = "CPUExecutionProvider"
+
+
+def open_session(file: Path, threads: int, *, optimized: bool = True) -> onnxruntime.InferenceSession:
+    """A session on the CPU.
+
+    Args:
+        file: the graph.
+        threads: threads within one operator.
+        optimized: False runs the graph as it stands, for calibration.
+
+    Raises:
+        ModelError: onnxruntime refuses the graph; the reason is its own.
+    """
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    refusals = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.InvalidArgument, state.NotImplemented, state.NoSuchFile)
+    try:
+        return ort.InferenceSession(str(file), options, providers=[PROVIDER])
+    except refusals as error:
+        raise ModelError(f"onnxruntime {version_of(NAME)} does not load {file.name!r}", why=str(error).splitlines()[0]) from error
+
+
+class OnnxRunner:
+    """The components of an ONNX artifact, each in a session of its own.
+
+    Args:
+        artifact: an artifact of format ``onnx``.
+        threads: threads within one operator.
+    """
+
+    def __init__(self, artifact: Artifact, threads: int = 1) -> None:
+        self._sessions = {name: open_session(artifact.file(name), threads) for name in artifact.manifest.components}
+        self._outputs = {name: [output.name for output in session.get_outputs()] for name, session in self._sessions.items()}
+
+    def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one component on named arrays."""
+        values = self._sessions[component].run(None, dict(feeds))
+        return dict(zip(self._outputs[component], values, strict=True))
+
+
+class RecordingRunner:
+    """A Runner that keeps what each component is fed and gives, states included: calibration and golden data for any model.
+
+    Args:
+        runner: does the work.
+    """
+
+    def __init__(self, runner: OnnxRunner) -> None:
+        self._runner = runner
+        self.fed: dict[str, list[dict[str, Array]]] = {}
+        self.gave: dict[str, list[dict[str, Array]]] = {}
+
+    def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one component and remember what went in and came out."""
+        outputs = self._runner.run(component, feeds)
+        self.fed.setdefault(component, []).append(dict(feeds))
+        self.gave.setdefault(component, []).append(outputs)
+        return outputs

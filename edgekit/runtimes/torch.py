@@ -1,0 +1,30 @@
+"""torch as a Runner: the components as modules, the reference that every export is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgekit.tasks.base import Array, ComponentSpec
+
+NAME = "torch"
+
+
+class TorchRunner:
+    """Components that were not exported.
+
+    Args:
+        components: what the task made of a loaded model.
+    """
+
+    def __init__(self, components: Mapping[str, ComponentSpec]) -> None:
+        self._components = components
+
+    def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one component on named arrays."""
+        import torch
+
+        spec = self._components[component]
+        with torch.inference_mode():
+            outputs = spec.module(**{name: torch.from_numpy(values) for name, values in feeds.items()})
+        values = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+        return {name: value.numpy() for name, value in zip(spec.outputs, values, strict=True)}

@@ -1,0 +1,71 @@
+"""Reading settings: TOML files and option values become frozen, typed tables; each wrong key is named."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgekit.errors import UsageError
+
+MAX_FILE_BYTES = 64 * 1024
+MAX_LOCK_BYTES = 1024 * 1024
+
+Table = TypeVar("Table", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """A settings table: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def read_bounded(path: Path, noun: str, limit: int = MAX_FILE_BYTES) -> str:
+    """The text of a small settings file; a file above ``limit`` bytes is refused unread."""
+    if path.stat().st_size > limit:
+        raise UsageError(f"the {noun} file {str(path)!r} has {path.stat().st_size} bytes", why=f"allowed: {limit}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the {noun} file {str(path)!r} is not UTF-8 text", why=str(error)) from error
+
+
+def parse_toml(kind: type[Table], text: str, origin: str) -> Table:
+    """TOML text as one of edgekit's tables; errors name each wrong key and what is allowed.
+
+    Raises:
+        UsageError: not TOML, or not valid for ``kind``.
+    """
+    try:
+        values = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{origin} is not valid TOML", why=str(error)) from error
+    return validate(kind, values, origin)
+
+
+def validate(kind: type[Table], values: object, origin: str) -> Table:
+    """``values`` as a ``kind``, or a UsageError that names every wrong key and the nearest right one."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(
+            f"{origin} is not valid",
+            why="\n".join(explain(kind, item["loc"], item["type"], item["msg"]) for item in error.errors()),
+            hint=f"Known keys: {', '.join(_keys(kind))}.",
+        ) from error
+
+
+def explain(kind: type[BaseModel], loc: tuple[int | str, ...], problem: str, message: str) -> str:
+    """One line for one wrong key, with the nearest key that exists."""
+    where = ".".join(str(part) for part in loc)
+    if problem == "extra_forbidden":
+        near = difflib.get_close_matches(str(loc[-1]), _keys(kind), n=1, cutoff=0.5)
+        return f"unknown key {where!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"{where}: {message[0].lower()}{message[1:]}"
+
+
+def _keys(kind: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in kind.model_fields.items()]

@@ -1,0 +1,182 @@
+"""A source: where the model comes from, resolved to a local folder and a digest of what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from edgekit.errors import HostError, ModelError
+from edgekit.settings import Frozen
+
+# Files of a model folder that decide what the model answers; anything else in it (cards, other formats) is left alone.
+MODEL_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "pytorch_model*.bin")
+MAX_CONFIG_BYTES = 16 * 1024 * 1024
+
+
+class _Config(BaseModel):
+    """What is needed of ``config.json``."""
+
+    architectures: list[str] = []
+    model_type: str = ""
+    problem_type: str | None = None
+    auto_map: dict[str, object] | None = None
+
+
+class Source(Frozen):
+    """A transformers model on this disk.
+
+    Attributes:
+        location: what the user gave: a folder or a hub id.
+        kind: how it is read.
+        path: the local folder.
+        commit: the hub's commit, None for a local folder.
+        architecture: the class named in ``config.json``.
+        model_type: transformers' name of the family, such as ``bert``.
+        problem_type: ``config.json``'s ``problem_type``, if any.
+        digest: sha256 over the names and contents of the model's files.
+        size_bytes: size of the weight files.
+    """
+
+    location: str
+    kind: Literal["transformers"] = "transformers"
+    path: str
+    commit: str | None = None
+    architecture: str
+    model_type: str
+    problem_type: str | None = None
+    digest: str
+    size_bytes: int
+
+    @property
+    def record(self) -> dict[str, str | None]:
+        """What a manifest says of the source: no local path."""
+        name = self.location if self.commit else Path(self.location).name
+        return {"kind": self.kind, "name": name, "commit": self.commit, "architecture": self.architecture, "digest": self.digest}
+
+
+def resolve_source(location: str | Path, *, revision: str | None = None) -> Source:
+    """Find a model: a local folder as transformers saves it, or a hub id (fetched into the hub's own cache).
+
+    Args:
+        location: folder or ``organisation/name``.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        ModelError: nothing there, or nothing that can be used; says what is missing.
+        HostError: the hub cannot be reached.
+    """
+    text = str(location)
+    folder = Path(text).expanduser()
+    commit = None
+    if folder.is_dir():
+        if revision is not None:
+            raise ModelError(f"--revision {revision!r} was given for the local folder {text!r}", hint="Revisions exist on the hub only.")
+    elif folder.exists():
+        raise ModelError(
+            f"{text!r} is a file, not a model folder",
+            why="allowed: a folder as transformers' save_pretrained writes it, or a hub id",
+        )
+    elif text.startswith((".", "/", "~")) or text.count("/") > 1:
+        raise ModelError(f"there is no folder {text!r}", hint="Check the path, or give a hub id such as 'organisation/name'.")
+    else:
+        folder, commit = _fetch(text, revision)
+    config = _read_config(folder, text)
+    weights = _weight_files(folder, text)
+    return Source(
+        location=text,
+        path=str(folder.resolve()),
+        commit=commit,
+        architecture=config.architectures[0],
+        model_type=config.model_type,
+        problem_type=config.problem_type,
+        digest=digest_files(folder, model_files(folder)),
+        size_bytes=sum(path.stat().st_size for path in weights),
+    )
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that decide its answers, sorted; safetensors hide ``.bin`` twins."""
+    found = {path for pattern in MODEL_PATTERNS for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."}
+    if any(path.suffix == ".safetensors" for path in found):
+        found = {path for path in found if path.suffix != ".bin"}
+    return sorted(found)
+
+
+def digest_files(root: Path, files: list[Path]) -> str:
+    """sha256 over relative names and contents, in the order given."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + sha256_file(path).encode() + b"\0")
+    return digest.hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=list(MODEL_PATTERNS)))
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is neither a folder nor a hub id", why=str(error)) from error
+    except LocalEntryNotFoundError as error:
+        raise HostError(
+            f"{name!r} is no folder here, and the hub could not be reached",
+            why=str(error).splitlines()[0],
+            hint="Check the spelling of the path, or the network; a model that was fetched before works offline.",
+        ) from error
+    except HfHubHTTPError as error:
+        raise ModelError(
+            f"the hub has no model {name!r}" + (f" at revision {revision!r}" if revision else ""),
+            why=str(error).splitlines()[0],
+            hint="For a private or gated model, log in with `hf auth login` or set HF_TOKEN.",
+        ) from error
+    return path, path.name
+
+
+def _read_config(folder: Path, text: str) -> _Config:
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{text!r} is a PEFT adapter, not a whole model",
+            why="edgekit prunes and quantizes weights, and an adapter's are not merged yet",
+            hint="Merge it first: model.merge_and_unload().save_pretrained(FOLDER), and save the tokenizer there too.",
+        )
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{text!r} has no config.json",
+            why="a model folder holds config.json, model.safetensors and a tokenizer or image processor",
+            hint="Save the model with save_pretrained(FOLDER).",
+        )
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ModelError(f"{str(path)!r} has {path.stat().st_size} bytes", why=f"allowed: {MAX_CONFIG_BYTES}")
+    try:
+        config = _Config.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ModelError(f"{str(path)!r} is no valid model configuration", why=str(error.errors()[0]["msg"])) from error
+    if not config.architectures:
+        raise ModelError(
+            f"{str(path)!r} names no architecture",
+            hint='Add "architectures": ["..."], or save the model again with save_pretrained.',
+        )
+    if config.auto_map is not None:
+        raise ModelError(
+            f"{text!r} needs code of its own (auto_map in config.json)",
+            why="edgekit does not run code that comes with a model",
+        )
+    return config
+
+
+def _weight_files(folder: Path, text: str) -> list[Path]:
+    files = [path for path in model_files(folder) if path.suffix in (".safetensors", ".bin")]
+    if not files:
+        raise ModelError(f"{text!r} has no weights", why="expected model.safetensors (or shards of it) beside config.json")
+    return files

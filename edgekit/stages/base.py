@@ -1,0 +1,184 @@
+"""What a stage is: it reads one artifact, writes a new one, and keeps nothing.
+
+A stage is a name, a version, a typed table of settings and one function. What it is handed beside its artifact is a
+``Job``. What a stage may use of the job is declared (``uses``), because the cache's key is made of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue
+
+from edgekit.artifact import Artifact, Format, Manifest, StageRecord, write_artifact, write_text
+from edgekit.measure.quality import Outputs
+from edgekit.progress import Progress, Silent
+from edgekit.settings import Frozen
+from edgekit.source import model_files
+from edgekit.target import Target
+from edgekit.tasks.base import Task, TaskOptions, Workload
+from edgekit.tasks.data import Data
+
+log = logging.getLogger(__name__)
+
+DETAILS = "details.json"
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+Facet = Literal["data", "widths", "opset", "int8", "target", "workload", "seed", "jobs", "threads", "original", "host"]
+
+
+class StageSettings(Frozen):
+    """Settings of a stage; every field has a default and a description."""
+
+
+class Decisions(ABC):
+    """What was decided by measurement: taken from the lock or an earlier attempt where it is there, else measured and kept at once."""
+
+    @abstractmethod
+    def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
+        """The decision of this name."""
+
+
+class Remembered(Decisions):
+    """Decisions in memory, for a stage that is used alone."""
+
+    def __init__(self, known: dict[str, JsonValue] | None = None) -> None:
+        self.known = dict(known or {})
+
+    def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
+        if name not in self.known:
+            self.known[name] = measure()
+        return self.known[name]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage is handed beside its artifact.
+
+    Attributes:
+        task: bound to the original's folder.
+        target: the device.
+        workload: what one inference is.
+        original: the original as a torch artifact: the teacher, and what everything is compared with.
+        data: None where the user gave none.
+        work: where checkpoints lie; the same folder when a killed run goes on.
+        scratch: makes a new empty folder for the stage's result.
+        seed: of every random choice.
+        jobs: threads that train and calibrate.
+        threads: threads of the measured inference.
+        timed: whether this machine can measure the target.
+        decisions: what was decided by measurement.
+        outputs: an artifact's outputs on the evaluation split, computed once.
+        progress: how far the stage is.
+    """
+
+    task: Task
+    target: Target
+    workload: Workload
+    original: Artifact
+    data: Data | None
+    work: Path
+    scratch: Callable[[], Path]
+    seed: int = 0
+    jobs: int = 1
+    threads: int = 1
+    timed: bool = True
+    decisions: Decisions = field(default_factory=Remembered)
+    progress: Progress = field(default_factory=Silent)
+    outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
+
+    @property
+    def options(self) -> TaskOptions:
+        return self.task.options
+
+    def task_for(self, artifact: Artifact) -> Task:
+        """The same task on another artifact's files."""
+        return type(self.task)(artifact.path, self.task.options)
+
+    def need_data(self) -> Data:
+        """The data; the chain was checked before, so that a stage which needs it has it."""
+        assert self.data is not None
+        return self.data
+
+    def note(self, event: str, **values: JsonValue) -> None:
+        """Write a line into the run's log: what was done, computed again, or taken up."""
+        line = json.dumps({"event": event, **values})
+        log.info("%s", line)
+        with (self.work / "events.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as the table has it.
+
+    Attributes:
+        name: as recipes call it.
+        version: goes up when the same settings give another result.
+        accepts: format of the artifact that it reads.
+        produces: format of the artifact that it writes.
+        settings: its table of settings.
+        uses: what of the job decides its result, for the cache's key.
+        needs_data: whether it cannot run without data, given its settings and the target.
+        run: reads an artifact, writes another and returns it.
+    """
+
+    name: str
+    version: int
+    accepts: Format
+    produces: Format
+    settings: type[StageSettings]
+    uses: tuple[Facet, ...]
+    needs_data: Callable[[StageSettings, Target], bool]
+    run: Callable[[Artifact, StageSettings, Job], Artifact]
+
+
+def finish(
+    folder: Path,
+    parent: Artifact,
+    stage: Stage,
+    settings: StageSettings,
+    *,
+    changes: dict[str, object],
+    details: dict[str, JsonValue],
+) -> Artifact:
+    """Close a stage's result: the parent's companions, the stage's details, and the manifest.
+
+    Args:
+        folder: holds the new graphs or weights already.
+        parent: the artifact that the stage read.
+        stage: which one.
+        settings: as they were used.
+        changes: fields of the parent's manifest that changed.
+        details: what the report says of the stage's work.
+    """
+    copy_companions(parent.path, folder)
+    write_text(folder / DETAILS, json.dumps(details, indent=1, sort_keys=True) + "\n")
+    record = StageRecord(stage=stage.name, version=stage.version, settings=settings.model_dump(mode="json"))
+    manifest = Manifest.model_validate(
+        parent.manifest.model_dump(by_alias=True) | {"files": {}, "stages": (*parent.manifest.stages, record)} | changes
+    )
+    return write_artifact(folder, manifest)
+
+
+def copy_companions(source: Path, destination: Path) -> None:
+    """Copy what a model folder holds beside its weights (configuration, tokenizer or image processor), keeping what is there."""
+    for path in model_files(source):
+        if path.suffix in WEIGHT_SUFFIXES or path.name in ("manifest.json", DETAILS, "plan.json") or path.name.endswith(".index.json"):
+            continue
+        if not (destination / path.name).exists():
+            (destination / path.name).write_bytes(path.read_bytes())
+            (destination / path.name).chmod(0o644)
+
+
+def read_details(artifact: Artifact) -> dict[str, JsonValue]:
+    """What the stage that made an artifact said of its work."""
+    file = artifact.path / DETAILS
+    found: dict[str, JsonValue] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+

@@ -1,0 +1,111 @@
+"""Optimize: rewrite the graph where that makes it faster on the target, and leave it where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from pydantic import Field, JsonValue
+
+from edgekit.artifact import Artifact
+from edgekit.formats.onnx import count_operators, describe_component, load_graph, save_graph
+from edgekit.measure.latency import MARGIN, subjects_of, time_all
+from edgekit.optimization import REWRITES
+from edgekit.optimization.graph import tidy
+from edgekit.runtimes.local import Subject, Timing
+from edgekit.stages.base import Job, Stage, StageSettings, finish
+
+
+class OptimizeSettings(StageSettings):
+    rewrites: tuple[str, ...] = Field(tuple(REWRITES), description=f"which to try: {', '.join(REWRITES)}")
+    seconds: float = Field(6.0, gt=0, description="time for measuring whether each pays")
+
+
+def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
+    settings = cast("OptimizeSettings", settings)
+    folder = job.scratch()
+    components: dict[str, object] = {}
+    tables: dict[str, JsonValue] = {}
+    for name, part in artifact.manifest.components.items():
+        graph = artifact.file(name)
+        applied = {rewrite: _apply(graph, [rewrite], None) for rewrite in settings.rewrites}
+        candidates = [rewrite for rewrite in settings.rewrites if applied[rewrite]]
+        job.progress.start(f"optimize: {name}", None)
+        chosen, rows = _choose(artifact, name, candidates, settings, job)
+        file = folder / graph.name
+        _apply(graph, chosen, file)
+        job.progress.finish(", ".join(chosen) or "no rewrite pays")
+        components[name] = describe_component(file, part.states).model_dump()
+        tables[name] = {
+            "rewrites": [
+                {"rewrite": rewrite, "nodes": applied[rewrite], "kept": rewrite in chosen, **rows.get(rewrite, {})}
+                for rewrite in settings.rewrites
+            ],
+            "operators_before": cast("JsonValue", count_operators(load_graph(graph))),
+            "operators_after": cast("JsonValue", count_operators(load_graph(file))),
+        }
+    return finish(folder, artifact, OPTIMIZE, settings, changes={"components": components}, details=tables)
+
+
+def _apply(graph: Path, rewrites: Sequence[str], file: Path | None) -> int:
+    """Apply rewrites in the table's order, write the result where a file is given, and return how often they applied."""
+    model = load_graph(graph)
+    count = sum(REWRITES[name].apply(model.graph) for name in REWRITES if name in rewrites)
+    if file is not None:
+        tidy(model)
+        save_graph(model, file)
+    return count
+
+
+def _choose(
+    artifact: Artifact, name: str, candidates: list[str], settings: OptimizeSettings, job: Job
+) -> tuple[list[str], dict[str, dict[str, JsonValue]]]:
+    """The rewrites that pay, and for each the latency with all of them and with all but it."""
+    if not job.timed:
+        return [rewrite for rewrite in candidates if REWRITES[rewrite].removes_work], {}
+    if not candidates:
+        return [], {}
+    answer = cast(
+        "dict[str, dict[str, JsonValue]]",
+        job.decisions.decide(f"optimize.{name}", lambda: cast("JsonValue", _measure(artifact, name, candidates, settings, job))),
+    )
+    chosen = [rewrite for rewrite in candidates if answer[rewrite]["pays"]]
+    return chosen, {rewrite: dict(row) for rewrite, row in answer.items()}
+
+
+def _measure(
+    artifact: Artifact, name: str, candidates: list[str], settings: OptimizeSettings, job: Job
+) -> dict[str, dict[str, JsonValue]]:
+    feeds = subjects_of(artifact, job.task, job.workload)[name].feeds
+    folder = job.scratch()
+    variants = {"all": candidates} | {rewrite: [other for other in candidates if other != rewrite] for rewrite in candidates}
+    subjects = {}
+    for key, rewrites in variants.items():
+        file = folder / key / artifact.file(name).name
+        file.parent.mkdir()
+        _apply(artifact.file(name), rewrites, file)
+        subjects[key] = Subject(file, feeds)
+    timings = time_all(subjects, job.threads, Timing(seconds=settings.seconds))
+    rows: dict[str, dict[str, JsonValue]] = {}
+    for rewrite in candidates:
+        ratio, interval = timings.slowdown(rewrite, than="all")
+        rows[rewrite] = {
+            "with_ms": round(timings.p50("all"), 4),
+            "without_ms": round(timings.p50(rewrite), 4),
+            "without_over_with": round(ratio, 4),
+            "pays": interval.low > 1 and ratio > 1 + MARGIN,
+        }
+    return rows
+
+
+OPTIMIZE = Stage(
+    "optimize",
+    version=1,
+    accepts="onnx",
+    produces="onnx",
+    settings=OptimizeSettings,
+    uses=("target", "workload", "threads", "host"),
+    needs_data=lambda settings, target: False,
+    run=run,
+)

@@ -1,0 +1,74 @@
+"""Verify: the artifact loads and runs in the target's runtime, and is compared with the original on real samples."""
+
+from __future__ import annotations
+
+import shutil
+from typing import cast
+
+from pydantic import Field, JsonValue
+
+from edgekit.artifact import Artifact
+from edgekit.errors import ModelError
+from edgekit.measure.golden import TOLERANCES, write_golden
+from edgekit.measure.quality import compare
+from edgekit.stages.base import Job, Stage, StageSettings, finish
+from edgekit.tasks.base import Batch
+
+LABELS_FILE = "labels.txt"
+
+
+class VerifySettings(StageSettings):
+    golden: int = Field(4, ge=1, le=64, description="samples kept as golden inputs and outputs")
+
+
+def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
+    settings = cast("VerifySettings", settings)
+    folder = job.scratch()
+    for part in artifact.manifest.components.values():
+        for name in part.files:
+            shutil.copyfile(artifact.path / name, folder / name)
+    copied = Artifact(folder, artifact.manifest)
+    job.progress.start("verify", None)
+    write_golden(copied, job.task, _golden_batches(settings, job))
+    (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in job.task.labels), encoding="utf-8")
+    details: dict[str, JsonValue] = {"quality": None}
+    if job.data is not None:
+        details["quality"] = _quality(artifact, job)
+    job.progress.finish()
+    precisions = [part.precision for part in artifact.manifest.components.values()]
+    changes: dict[str, object] = {
+        "golden_tolerance": max(TOLERANCES[precision] for precision in precisions),
+        "target": job.target.name,
+    }
+    return finish(folder, artifact, VERIFY, settings, changes=changes, details=details)
+
+
+def _quality(artifact: Artifact, job: Job) -> JsonValue:
+    import numpy as np
+
+    mine = job.outputs(artifact)
+    if not np.isfinite(mine.logits).all():
+        raise ModelError("the artifact answers with values that are no numbers", hint="Try --recipe quantize, or --set quantize.method=dynamic.")
+    quality = compare(job.outputs(job.original), mine, job.task, split=job.need_data().rule, looks=0)
+    return None if quality is None else cast("JsonValue", quality.model_dump(mode="json"))
+
+
+def _golden_batches(settings: VerifySettings, job: Job) -> list[Batch]:
+    """A few samples of the selection split; without data, inputs of the workload's size."""
+    if job.data is None:
+        feeds = job.task.workload_feeds(job.workload)
+        return [next(iter(feeds.values()))]
+    examples = job.data.selection
+    return [examples.batch([index]) for index in range(min(settings.golden, len(examples)))]
+
+
+VERIFY = Stage(
+    "verify",
+    version=1,
+    accepts="onnx",
+    produces="onnx",
+    settings=VerifySettings,
+    uses=("target", "data", "original", "workload"),
+    needs_data=lambda settings, target: False,
+    run=run,
+)

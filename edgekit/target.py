@@ -1,0 +1,132 @@
+"""A target: one device, as plain facts in a TOML file.
+
+``load_target`` takes the name of a shipped target, ``host`` for this machine, or the path of a TOML file.
+Every field and its unit is explained in ``targets/README.md``.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgekit.environment import Host, host, version_of
+from edgekit.errors import UnknownNameError, UsageError
+from edgekit.settings import Frozen, parse_toml, read_bounded
+
+HOST = "host"
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class IntegerScheme(Frozen):
+    """How the target's kernels want INT8.
+
+    Attributes:
+        activations: ``u8`` or ``s8``.
+        weights: ``s8`` or ``u8``.
+        reduce_range: 7-bit weights, where the kernel adds products in 16 bits and would saturate.
+        per_channel: one weight scale per output channel.
+    """
+
+    activations: Literal["u8", "s8"] = "u8"
+    weights: Literal["s8", "u8"] = "s8"
+    reduce_range: bool = False
+    per_channel: bool = True
+
+
+class RuntimeSpec(Frozen):
+    """The runtime on the device: its name in the table of runtimes, and the oldest version that is supported."""
+
+    name: Literal["onnxruntime"] = "onnxruntime"
+    version: str
+
+
+class Target(Frozen):
+    """One device. See ``targets/README.md`` for every field."""
+
+    schema_: Literal["edgekit.target/1"] = Field(alias="schema")
+    name: str
+    description: str
+    architecture: Literal["x86_64", "aarch64"]
+    features: tuple[str, ...] = ()
+    runtime: RuntimeSpec
+    formats: tuple[Literal["onnx"], ...] = ("onnx",)
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+    opset: int = Field(23, ge=18, le=25)
+    width_multiple: int = Field(8, ge=1, le=128)
+    int8: IntegerScheme = IntegerScheme()
+    reach: Literal["local"] = "local"
+    sources: dict[str, str] = {}
+
+    def missing_on(self, machine: Host) -> str | None:
+        """Why ``machine`` cannot measure this target, or None when it can."""
+        if machine.architecture != self.architecture:
+            return f"the target is {self.architecture} and this machine is {machine.architecture}"
+        absent = [feature for feature in self.features if not machine.has(feature)]
+        if absent:
+            return f"this machine's processor lacks {', '.join(absent)}"
+        if version_of(self.runtime.name) is None:
+            return f"{self.runtime.name} is not installed here"
+        return None
+
+
+def target_names() -> list[str]:
+    """Names of the shipped targets, and ``host``."""
+    return sorted([HOST, *(entry.name.removesuffix(".toml") for entry in _shipped())])
+
+
+def load_target(name: str | Path | Target) -> Target:
+    """A target by name or by the path of its TOML file.
+
+    Raises:
+        UnknownNameError: no shipped target has this name.
+        UsageError: the file is no valid target; every wrong key is named.
+    """
+    if isinstance(name, Target):
+        return name
+    text = str(name)
+    if text == HOST:
+        return detect_host()
+    if text.endswith(".toml") or "/" in text:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise UsageError(
+                f"there is no target file {text!r}",
+                hint=f"Give the path of a TOML file, or one of: {', '.join(target_names())}.",
+            )
+        return parse_target(read_bounded(path, "target"), text)
+    for entry in _shipped():
+        if entry.name == f"{text}.toml":
+            return parse_target(entry.read_text(encoding="utf-8"), text)
+    raise UnknownNameError("target", text, target_names(), hint="`edgekit targets list` describes them.")
+
+
+def parse_target(text: str, origin: str) -> Target:
+    """Parse and check the TOML text of a target; ``origin`` names it in errors."""
+    return parse_toml(Target, text, f"target {origin!r}")
+
+
+def detect_host() -> Target:
+    """This machine as a target: the shipped target with the most features that it satisfies, renamed ``host``."""
+    here = host()
+    fitting = [
+        target
+        for target in (load_target(name) for name in target_names() if name != HOST)
+        if target.architecture == here.architecture and all(here.has(f) for f in target.features)
+    ]
+    if not fitting:
+        raise UsageError(
+            f"no shipped target describes this machine ({here.architecture}, {here.processor})",
+            hint="Write a TOML file after targets/README.md and pass its path.",
+        )
+    best = max(fitting, key=lambda target: len(target.features))
+    return best.model_copy(update={"name": HOST, "description": f"this machine, as {best.name}: {here.processor}"})
+
+
+def _shipped() -> list[Traversable]:
+    folder = resources.files("edgekit.targets")
+    return [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]

@@ -1,0 +1,49 @@
+"""The table of tasks, and which one a model is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit.errors import ModelError, UnknownNameError
+from edgekit.tasks.base import Task, TaskOptions
+from edgekit.tasks.image_classification import ImageClassification
+from edgekit.tasks.text_classification import TextClassification
+
+TASKS: dict[str, type[Task]] = {
+    TextClassification.name: TextClassification,
+    ImageClassification.name: ImageClassification,
+}
+# How transformers' class names end, by task.
+ARCHITECTURES = {
+    "ForSequenceClassification": TextClassification.name,
+    "ForImageClassification": ImageClassification.name,
+    "ForImageClassificationWithTeacher": ImageClassification.name,
+}
+
+
+def task_of(architecture: str, override: str | None = None) -> str:
+    """The task's name: ``override``, else by how the architecture's class name ends.
+
+    Raises:
+        UnknownNameError: ``override`` is no task.
+        ModelError: the architecture is for no task that is known.
+    """
+    if override is not None:
+        if override not in TASKS:
+            raise UnknownNameError("task", override, TASKS)
+        return override
+    for ending, name in ARCHITECTURES.items():
+        if architecture.endswith(ending):
+            return name
+    raise ModelError(
+        f"the architecture {architecture!r} is for no task that edgekit knows",
+        why=f"known endings: {', '.join(ARCHITECTURES)}",
+        hint=f"If it fits one of {', '.join(TASKS)} all the same, name it with --task.",
+    )
+
+
+def bind_task(name: str, folder: Path, options: TaskOptions) -> Task:
+    """The task of this name for the model in ``folder``."""
+    if name not in TASKS:
+        raise UnknownNameError("task", name, TASKS)
+    return TASKS[name](folder, options)

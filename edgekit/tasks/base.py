@@ -1,0 +1,236 @@
+"""What a task is: how to feed a model and how to score it, whatever the model is made of.
+
+A model is a table of *components*, each a graph with named inputs and outputs; some have *states*, tensors that go
+round from one call to the next. A task says what the components are and drives them, so that no stage needs to know
+whether it holds a classifier or an encoder with a recurrent decoder.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import Field, JsonValue
+
+from edgekit.artifact import State
+from edgekit.errors import UnknownNameError
+from edgekit.settings import Frozen
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+    Array = npt.NDArray[Any]
+    Metric = Callable[[Array, Array], float]
+else:
+    Array = Metric = Any
+
+Batch = dict[str, Array]
+LABELS = "labels"
+
+
+class Runner(Protocol):
+    """All that a runtime offers: run one component on named arrays."""
+
+    def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+
+
+class Workload(Frozen):
+    """What one inference is, wherever a latency is given.
+
+    Attributes:
+        batch: samples at once.
+        tokens: length of each text; ignored by images.
+        image: height and width of each image in pixels; None is the model's own size.
+    """
+
+    batch: int = Field(1, ge=1)
+    tokens: int = Field(128, ge=1)
+    image: int | None = Field(None, ge=1)
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """A component before it is exported.
+
+    Attributes:
+        module: takes the inputs by name and returns the outputs in order.
+        example: one example of every input, each free dimension at least 2.
+        axes: for each input, the free dimensions by number and name.
+        outputs: names of the outputs, in order.
+        limits: largest value of a named dimension, where there is one.
+        states: outputs that become inputs of the next call.
+    """
+
+    module: torch.nn.Module
+    example: dict[str, torch.Tensor]
+    axes: dict[str, dict[int, str]]
+    outputs: tuple[str, ...]
+    limits: dict[str, int] = field(default_factory=dict)
+    states: tuple[State, ...] = ()
+
+
+class Examples(Protocol):
+    """Pre-processed samples, made into batches on demand."""
+
+    def __len__(self) -> int: ...
+
+    def length(self, index: int) -> int:
+        """What a sample costs: its tokens; 1 where all cost the same."""
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The samples as named arrays, with ``labels`` where they have any."""
+
+
+class TaskOptions(Frozen):
+    """What the user may say of a task.
+
+    Attributes:
+        metric: one of the task's metrics; None is its first.
+        columns: our name of a column to the data's.
+        max_length: longest text in tokens; None is the model's own limit.
+    """
+
+    metric: str | None = None
+    columns: dict[str, str] = {}
+    max_length: int | None = Field(None, ge=1)
+
+
+class Task(ABC):
+    """A task bound to one model folder.
+
+    Args:
+        folder: the model's files (config, tokenizer or image processor).
+        options: what the user said of it.
+    """
+
+    name: str
+    # our name of a column to the names by which it is recognised, in order of preference
+    columns: Mapping[str, tuple[str, ...]]
+
+    def __init__(self, folder: Path, options: TaskOptions) -> None:
+        self.folder = folder
+        self.options = options
+        if options.metric is not None and options.metric not in self.metrics:
+            raise UnknownNameError("metric", options.metric, self.metrics, hint=f"They are those of the task {self.name!r}.")
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Mapping[str, Metric]:
+        """Metrics by name, each of (logits [samples, outputs], labels [samples, ...]), higher is better; the first is the default."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, by index; empty where there are none."""
+
+    @property
+    def metric_name(self) -> str:
+        return self.options.metric or next(iter(self.metrics))
+
+    def score(self, outputs: Array, labels: Array) -> float:
+        """The task's metric of one set of outputs."""
+        return self.metrics[self.metric_name](outputs, labels)
+
+    @abstractmethod
+    def load_model(self) -> torch.nn.Module:
+        """The folder's model on its own architecture, float32, in evaluation mode."""
+
+    @abstractmethod
+    def build_model(self) -> torch.nn.Module:
+        """The same architecture with fresh weights, for a plan to be replayed on."""
+
+    @abstractmethod
+    def components(self, model: torch.nn.Module) -> dict[str, ComponentSpec]:
+        """The parts of a loaded model that are exported."""
+
+    @abstractmethod
+    def forward(self, runner: Runner, batch: Batch) -> Array:
+        """Drive the components over one batch: logits [batch, ...]."""
+
+    @abstractmethod
+    def call(
+        self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor], *, hidden_states: bool = False, attentions: bool = False
+    ) -> TrainingOutput:
+        """Run the torch module for training: logits, and what distillation looks at."""
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss the model was trained with, a scalar: the mean over the batch."""
+
+    @abstractmethod
+    def encode(self, rows: Mapping[str, Sequence[Any]]) -> Examples:
+        """Raw columns under our names, as samples to make batches of."""
+
+    @abstractmethod
+    def interpret(self, logits: Array) -> list[list[tuple[str, float]]]:
+        """For each sample, labels with scores, best first."""
+
+    @abstractmethod
+    def workload_feeds(self, workload: Workload) -> dict[str, Batch]:
+        """For each component, inputs of the workload's size (seeded; latency does not depend on the values)."""
+
+    @abstractmethod
+    def read_label(self, value: object, names: Sequence[str] | None) -> int | float | list[float]:
+        """A label of the data as a number; ``names`` are the data's own class names, if any. -1 is unlabelled."""
+
+    @property
+    @abstractmethod
+    def preprocessing(self) -> dict[str, JsonValue]:
+        """What a manifest records of the pre-processing."""
+
+    @abstractmethod
+    def read_input(self, text: str) -> dict[str, Any]:
+        """One input of the command line as a row under our column names."""
+
+
+@dataclass(frozen=True)
+class TrainingOutput:
+    """What a module gives when it is trained.
+
+    Attributes:
+        logits: [batch, outputs].
+        hidden_states: the embedding's output, then each layer's: [batch, tokens, width].
+        attentions: each layer's probabilities: [batch, heads, tokens, tokens].
+    """
+
+    logits: torch.Tensor
+    hidden_states: tuple[torch.Tensor, ...] = ()
+    attentions: tuple[torch.Tensor, ...] = ()
+
+
+def ordered_batches(examples: Examples, size: int) -> Iterator[list[int]]:
+    """Indices in batches, like lengths together so that little is padded; every sample once, the same at every call."""
+    order = sorted(range(len(examples)), key=examples.length) if size > 1 else range(len(examples))
+    for start in range(0, len(examples), size):
+        yield list(order[start : start + size])
+
+
+def shuffled_batches(examples: Examples, size: int, seed: int, epoch: int) -> list[list[int]]:
+    """One epoch of training batches, full ones only where there are enough samples.
+
+    Samples are shuffled, sorted by length within pools of 50 batches, and the batches shuffled again: little padding,
+    and another order each epoch. The same seed and epoch give the same list.
+    """
+    import numpy as np
+
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(examples)).tolist()
+    batches: list[list[int]] = []
+    for start in range(0, len(order), size * 50):
+        pool = sorted(order[start : start + size * 50], key=examples.length)
+        batches += [pool[begin : begin + size] for begin in range(0, len(pool), size)]
+    full = [batch for batch in batches if len(batch) == size] or batches
+    return [full[index] for index in random.permutation(len(full))]
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities over the last axis."""
+    import numpy as np
+
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

@@ -1,0 +1,152 @@
+"""What text and image classification share: labels, losses, metrics, scores, and one component named ``model``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from edgekit.artifact import WHOLE
+from edgekit.errors import DataError, ModelError
+from edgekit.tasks.base import LABELS, Array, Batch, Metric, Runner, Task, TrainingOutput, softmax
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+UNLABELLED = -1
+
+
+class Classification(Task):
+    """A transformers classifier with one component, ``model``, and one output, ``logits``."""
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.folder)
+
+    @cached_property
+    def problem(self) -> str:
+        """transformers' problem type: from the config, else by the number of outputs."""
+        return self.config.problem_type or (REGRESSION if self.config.num_labels == 1 else SINGLE)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        from edgekit.tasks import metrics
+
+        return {
+            SINGLE: {"accuracy": metrics.accuracy, "f1": metrics.f1_macro},
+            MULTI: {"f1": metrics.f1_micro_multilabel, "exact_match": metrics.exact_match_multilabel},
+            REGRESSION: {"pearson": metrics.pearson, "spearman": metrics.spearman},
+        }[self.problem]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.config.id2label[index] for index in range(self.config.num_labels))
+
+    def auto_class(self) -> Any:
+        """transformers' Auto class of the task."""
+        raise NotImplementedError(self.name)
+
+    def load_model(self) -> torch.nn.Module:
+        import torch
+
+        try:
+            model = self.auto_class().from_pretrained(self.folder, dtype=torch.float32, weights_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"the model in {Path(self.folder).name!r} does not load", why=str(error).splitlines()[0]) from error
+        except Exception as error:
+            if type(error).__name__ != "SafetensorError":  # safetensors raises a class of its own, from Rust
+                raise
+            raise ModelError(f"the weights in {Path(self.folder).name!r} are not valid safetensors", why=str(error)) from error
+        return cast("torch.nn.Module", model.eval())
+
+    def build_model(self) -> torch.nn.Module:
+        import torch
+
+        return cast("torch.nn.Module", self.auto_class().from_config(self.config, dtype=torch.float32).eval())
+
+    def forward(self, runner: Runner, batch: Batch) -> Array:
+        feeds = {name: values for name, values in batch.items() if name != LABELS}
+        return runner.run(WHOLE, feeds)["logits"]
+
+    def call(
+        self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor], *, hidden_states: bool = False, attentions: bool = False
+    ) -> TrainingOutput:
+        inputs = {name: values for name, values in batch.items() if name != LABELS}
+        output = cast("PreTrainedModel", model)(**inputs, output_hidden_states=hidden_states, output_attentions=attentions)
+        return TrainingOutput(
+            output.logits, tuple(output.hidden_states) if hidden_states else (), tuple(output.attentions) if attentions else ()
+        )
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        from torch.nn import functional
+
+        if self.problem == REGRESSION:
+            return functional.mse_loss(logits.squeeze(-1), labels.float())
+        if self.problem == MULTI:
+            return functional.binary_cross_entropy_with_logits(logits, labels.float())
+        return functional.cross_entropy(logits, labels)
+
+    def interpret(self, logits: Array) -> list[list[tuple[str, float]]]:
+        import numpy as np
+
+        if self.problem == REGRESSION:
+            return [[(self.labels[0], float(row[0]))] for row in logits]
+        scores = softmax(logits) if self.problem == SINGLE else 1 / (1 + np.exp(-logits))
+        ranked = [np.argsort(-row, kind="stable") for row in scores]
+        return [[(self.labels[i], float(row[i])) for i in order] for row, order in zip(scores, ranked, strict=True)]
+
+    def read_label(self, value: object, names: Sequence[str] | None) -> int | float | list[float]:
+        if self.problem == REGRESSION:
+            return float(cast("float", value))
+        if self.problem == MULTI:
+            return self._read_many(cast("Sequence[object]", value), names)
+        return self._read_one(value, names)
+
+    def _read_one(self, value: object, names: Sequence[str] | None) -> int:
+        known = {name.casefold(): index for index, name in enumerate(self.labels)}
+        if value is None:
+            return UNLABELLED
+        if isinstance(value, str):
+            if value.casefold() in known:
+                return known[value.casefold()]
+            if not value.lstrip("-").isdigit():
+                raise self._mismatch(value)
+        index = int(cast("int", value))
+        if index == UNLABELLED:
+            return UNLABELLED
+        if names and all(name.casefold() in known for name in names):
+            return known[names[index].casefold()]
+        if names and not self._generic() and not all(name.isdigit() for name in names):
+            raise self._mismatch(names[index])
+        if not 0 <= index < len(self.labels):
+            raise self._mismatch(index)
+        return index
+
+    def _read_many(self, value: Sequence[object], names: Sequence[str] | None) -> list[float]:
+        if len(value) == len(self.labels) and all(isinstance(item, (int, float)) and item in (0, 1) for item in value):
+            return [float(cast("float", item)) for item in value]
+        chosen = {self._read_one(item, names) for item in value}
+        return [float(index in chosen) for index in range(len(self.labels))]
+
+    def _generic(self) -> bool:
+        return all(name == f"LABEL_{index}" for index, name in enumerate(self.labels))
+
+    def _mismatch(self, value: object) -> DataError:
+        return DataError(
+            f"the data has the label {value!r}, which the model does not know",
+            why=f"the model's labels: {', '.join(f'{index} {name}' for index, name in enumerate(self.labels[:20]))}",
+            hint="Rename the labels in the data, or choose another column with --columns label=NAME.",
+        )
+
+    def label_array(self, values: Sequence[Any] | None) -> Batch:
+        """Labels as a batch holds them: int64 [samples], or float32 for several labels and regression."""
+        import numpy as np
+
+        if values is None:
+            return {}
+        return {LABELS: np.asarray(values, dtype=np.int64 if self.problem == SINGLE else np.float32)}

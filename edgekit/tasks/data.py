@@ -1,0 +1,293 @@
+"""Data: found, hashed, split and named the way a task wants it, by Hugging Face ``datasets``.
+
+The evaluation split is validation where it is labelled, else test where it is labelled, else a seeded tenth of what
+there is. The selection split, which stages may look at as often as they like, is cut from the training data and never
+overlaps with the evaluation split.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import JsonValue
+
+from edgekit.errors import DataError, HostError, UnknownNameError
+from edgekit.settings import Frozen
+from edgekit.source import digest_files
+from edgekit.tasks.base import Examples, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+# How a split may be called, and what it is then.
+ROLES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "eval": "validation",
+}
+SELECTION_SHARE, SELECTION_MOST = 0.1, 1000
+EVALUATION_SHARE = 0.1
+UNLABELLED = (-1, None)
+
+
+class DataSource(Frozen):
+    """Where the data comes from.
+
+    Attributes:
+        location: what the user gave: a file, a folder or a hub id.
+        kind: how it is read.
+        revision: on the hub, the commit.
+        digest: sha256 over the files, or the hub's commit.
+    """
+
+    location: str
+    kind: Literal["file", "folder", "hub"]
+    revision: str | None = None
+    digest: str
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What a manifest says of the data: no local path."""
+        name = self.location if self.kind == "hub" else Path(self.location).name
+        return {"name": name, "digest": self.digest}
+
+
+def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSource:
+    """Find data: a file or folder of csv, json lines or parquet, a folder of images, or a hub id.
+
+    Raises:
+        DataError: nothing there that can be read.
+    """
+    text = str(location)
+    path = Path(text).expanduser()
+    if path.is_file():
+        if path.suffix.lower() not in READERS:
+            raise DataError(f"{text!r} is no data file that edgekit reads", why=f"allowed: {', '.join(READERS)}, or a folder")
+        return DataSource(location=str(path.resolve()), kind="file", digest=digest_files(path.parent, [path]))
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        if not files:
+            raise DataError(f"the data folder {text!r} is empty")
+        return DataSource(location=str(path.resolve()), kind="folder", digest=digest_files(path, files))
+    if text.startswith((".", "/", "~")) or text.count("/") > 1:
+        raise DataError(f"there is no file or folder {text!r}", hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'.")
+    return _resolve_hub(text, revision)
+
+
+def _resolve_hub(name: str, revision: str | None) -> DataSource:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        commit = HfApi().dataset_info(name, revision=revision).sha
+    except HFValidationError as error:
+        raise DataError(f"{name!r} is neither a file, nor a folder, nor a hub id", why=str(error)) from error
+    except HfHubHTTPError as error:
+        raise DataError(f"the hub has no dataset {name!r}", why=str(error).splitlines()[0]) from error
+    except OSError as error:
+        raise HostError(f"{name!r} is no file or folder here, and the hub could not be reached", why=str(error)) from error
+    return DataSource(location=name, kind="hub", revision=commit, digest=str(commit))
+
+
+class Data:
+    """The splits of a data source, encoded for a task when they are first used.
+
+    Args:
+        source: where it lies.
+        task: names the columns and reads the labels.
+        seed: of every cut made here.
+    """
+
+    def __init__(self, source: DataSource, task: Task, seed: int) -> None:
+        self.source = source
+        self.task = task
+        self.seed = seed
+
+    @cached_property
+    def raw(self) -> dict[str, Dataset]:
+        """Splits under their own names."""
+        return _load(self.source)
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """Which of our roles (train, validation, test) each split has."""
+        found: dict[str, str] = {}
+        for name in self.raw:
+            role = ROLES.get(name.lower(), name.lower())
+            found.setdefault(role, name)
+        return found
+
+    @cached_property
+    def evaluation_source(self) -> str | None:
+        """The split that limits are checked on, or None when it is cut from the training data."""
+        named = [self.roles[role] for role in ("validation", "test") if role in self.roles]
+        return next((name for name in named if len(self.raw) > 1 and self._labelled(name)), None)
+
+    @cached_property
+    def _cuts(self) -> dict[str, list[int]]:
+        """Row numbers of the training split by what they are for."""
+        import numpy as np
+
+        rows = np.random.default_rng([self.seed, 1]).permutation(len(self.raw[self.train_source])).tolist()
+        evaluation = 0 if self.evaluation_source else max(1, round(len(rows) * EVALUATION_SHARE))
+        selection = max(1, min(SELECTION_MOST, round((len(rows) - evaluation) * SELECTION_SHARE)))
+        if len(rows) < evaluation + selection + 1:
+            raise DataError(f"the data has {len(rows)} training rows", why=f"needed: at least {evaluation + selection + 1}")
+        return {
+            "evaluation": sorted(rows[:evaluation]),
+            "selection": sorted(rows[evaluation : evaluation + selection]),
+            "train": sorted(rows[evaluation + selection :]),
+        }
+
+    @cached_property
+    def train_source(self) -> str:
+        """The split that is trained on: the one called so, else the only one, else the largest that is not evaluated."""
+        if "train" in self.roles:
+            return self.roles["train"]
+        rest = [name for name in self.raw if name != self.evaluation_source]
+        return max(rest, key=lambda name: len(self.raw[name])) if rest else next(iter(self.raw))
+
+    @cached_property
+    def train(self) -> Examples:
+        return self._encode(self.train_source, self._cuts["train"])
+
+    @cached_property
+    def selection(self) -> Examples:
+        return self._encode(self.train_source, self._cuts["selection"])
+
+    @cached_property
+    def evaluation(self) -> Examples:
+        if self.evaluation_source:
+            return self._encode(self.evaluation_source, None)
+        return self._encode(self.train_source, self._cuts["evaluation"])
+
+    def split(self, name: str | None) -> tuple[Examples, str]:
+        """One split by its name or role (None: the evaluation split), and a sentence that says which rows those are."""
+        if name is None:
+            return self.evaluation, self.rule
+        known = {**{role: split for role, split in self.roles.items()}, **{split: split for split in self.raw}}
+        if name not in known:
+            raise UnknownNameError("split", name, known)
+        return self._encode(known[name], None), known[name]
+
+    @property
+    def rule(self) -> str:
+        """How the evaluation split was chosen."""
+        if self.evaluation_source:
+            return self.evaluation_source
+        return f"a tenth of {self.train_source} (seed {self.seed})"
+
+    @property
+    def record(self) -> dict[str, JsonValue]:
+        """Sizes and choice of the splits, for the report."""
+        sizes: dict[str, JsonValue] = {"train": len(self.train), "selection": len(self.selection), "evaluation": len(self.evaluation)}
+        return {**self.source.record, "evaluation_split": self.rule, "samples": sizes}
+
+    def _labelled(self, name: str) -> bool:
+        dataset = self.raw[name]
+        column = self._column(dataset, "label")
+        if column is None:
+            return False
+        values = dataset[column][:]
+        return any(value not in UNLABELLED if not isinstance(value, list) else True for value in values)
+
+    def _column(self, dataset: Dataset, wanted: str) -> str | None:
+        given = self.task.options.columns.get(wanted)
+        if given is not None:
+            if given not in dataset.column_names:
+                raise UnknownNameError("column", given, dataset.column_names, hint=f"It was given for {wanted!r} with --columns.")
+            return given
+        lowered = {name.lower(): name for name in dataset.column_names}
+        return next((lowered[name] for name in self.task.columns[wanted] if name in lowered), None)
+
+    def _encode(self, name: str, rows: list[int] | None) -> Examples:
+        dataset = self.raw[name] if rows is None else self.raw[name].select(rows)
+        unknown = self.task.options.columns.keys() - self.task.columns.keys()
+        if unknown:
+            raise UnknownNameError("kind of column", min(unknown), self.task.columns)
+        found = {wanted: self._column(dataset, wanted) for wanted in self.task.columns}
+        first = next(iter(self.task.columns))
+        if found[first] is None:
+            raise DataError(
+                f"the split {name!r} has no column for {first!r}",
+                why=f"its columns: {', '.join(dataset.column_names)}; recognised: {', '.join(self.task.columns[first])}",
+                hint=f"Name it: --columns {first}=NAME.",
+            )
+        columns: dict[str, Sequence[Any]] = {w: dataset[c] for w, c in found.items() if c is not None}
+        if "label" in columns:
+            columns["label"] = self._read_labels(dataset, str(found["label"]))
+            columns = _drop_unlabelled(columns)
+        columns = {key: values if key == "image" else list(values) for key, values in columns.items()}
+        _check_text(columns, name)
+        return self.task.encode(columns)
+
+    def _read_labels(self, dataset: Dataset, column: str) -> list[Any]:
+        feature = dataset.features[column]
+        names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+        return [self.task.read_label(value, names) for value in dataset[column][:]]
+
+
+def _drop_unlabelled(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    kept = [row for row, label in enumerate(columns["label"]) if isinstance(label, list) or label not in UNLABELLED]
+    if len(kept) == len(columns["label"]) or not kept:
+        return dict(columns)
+    return {name: [values[row] for row in kept] for name, values in columns.items()}
+
+
+def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:
+    for column in ("text", "pair"):
+        for row, value in enumerate(columns.get(column, ())):
+            if not isinstance(value, str):
+                raise DataError(f"row {row} of the split {name!r} has no text in the column for {column!r}", why=f"it holds {value!r}")
+
+
+def _load(source: DataSource) -> dict[str, Dataset]:
+    from datasets import DatasetDict, load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    path = Path(source.location)
+    with _quiet():
+        try:
+            if source.kind == "file":
+                reader = READERS[path.suffix.lower()]
+                options = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
+                loaded = load_dataset(reader, data_files=str(path), **options)
+            else:
+                loaded = load_dataset(source.location, revision=source.revision)
+        except (DatasetGenerationError, ValueError, FileNotFoundError) as error:
+            cause = error.__cause__ or error
+            raise DataError(
+                f"the data in {path.name!r} cannot be read",
+                why=str(cause).splitlines()[0] if str(cause) else type(cause).__name__,
+                hint="Allowed: csv, tsv, json lines or parquet with a column for each field, or folders of images by class.",
+            ) from error
+    if not isinstance(loaded, DatasetDict):
+        raise DataError(f"the data in {path.name!r} has no splits")
+    splits = {str(name): dataset for name, dataset in loaded.items() if len(dataset)}
+    if not splits:
+        raise DataError(f"the data in {path.name!r} has no rows")
+    return splits
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of datasets' own."""
+    from datasets import disable_progress_bars, enable_progress_bars
+    from datasets.utils.logging import set_verbosity_error
+
+    set_verbosity_error()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

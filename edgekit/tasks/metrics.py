@@ -1,0 +1,54 @@
+"""Metrics of (logits, labels), each higher for better and on a scale of 1, so that a drop of 0.01 means one point."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekit.tasks.base import Array
+
+
+def accuracy(logits: Array, labels: Array) -> float:
+    """Share of samples whose largest logit is the label's. logits [samples, classes], labels [samples]."""
+    return float(np.mean(logits.argmax(axis=-1) == labels))
+
+
+def f1_macro(logits: Array, labels: Array) -> float:
+    """Mean over the classes that occur of the harmonic mean of precision and recall."""
+    predicted = logits.argmax(axis=-1)
+    return float(np.mean([_f1(predicted == c, labels == c) for c in np.unique(labels)]))
+
+
+def f1_micro_multilabel(logits: Array, labels: Array) -> float:
+    """F1 over all (sample, label) pairs at probability 0.5. logits and labels [samples, classes]."""
+    return _f1(logits > 0, labels > 0.5)
+
+
+def exact_match_multilabel(logits: Array, labels: Array) -> float:
+    """Share of samples with every label right at probability 0.5."""
+    return float(np.mean(np.all((logits > 0) == (labels > 0.5), axis=-1)))
+
+
+def pearson(logits: Array, labels: Array) -> float:
+    """Correlation of the single output with the label; 0 where either does not vary."""
+    predicted, expected = logits.reshape(-1), labels.reshape(-1)
+    if predicted.std() == 0 or expected.std() == 0:
+        return 0.0
+    return float(np.corrcoef(predicted, expected)[0, 1])
+
+
+def spearman(logits: Array, labels: Array) -> float:
+    """Pearson's correlation of the ranks (ties share their mean rank)."""
+    return pearson(_ranks(logits.reshape(-1)), _ranks(labels.reshape(-1)))
+
+
+def _f1(predicted: Array, expected: Array) -> float:
+    right = float(np.sum(predicted & expected))
+    total = float(np.sum(predicted) + np.sum(expected))
+    return 2 * right / total if total else 1.0
+
+
+def _ranks(values: Array) -> Array:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean_rank: Array = last - (counts - 1) / 2
+    return mean_rank[inverse]

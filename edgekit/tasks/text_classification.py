@@ -1,0 +1,154 @@
+"""Text classification: one sentence or a pair, by transformers' sequence classifiers and their own tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
+
+from edgekit.artifact import WHOLE
+from edgekit.errors import ModelError, UsageError
+from edgekit.tasks.base import Batch, ComponentSpec, Examples, Workload
+from edgekit.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+# Position 0 and 1 of RoBERTa's table are never used by a token: its positions start behind the padding index.
+OFFSET_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2}
+
+
+class TextClassification(Classification):
+    """Sentences in, logits out."""
+
+    name = "text-classification"
+    columns = {
+        "text": ("text", "sentence", "sentence1", "premise", "question1", "question", "content", "review"),
+        "pair": ("sentence2", "hypothesis", "question2", "text_pair", "pair"),
+        "label": ("label", "labels", "target", "class", "score"),
+    }
+
+    def auto_class(self) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(
+                "the model folder has no usable tokenizer",
+                why=str(error).splitlines()[0],
+                hint="Save it beside the model: tokenizer.save_pretrained(FOLDER).",
+            ) from error
+        if not tokenizer.is_fast:
+            raise ModelError("the model's tokenizer has no fast version (tokenizer.json)")
+        return tokenizer
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens: the user's, else what tokenizer and position table allow."""
+        positions = self.config.max_position_embeddings - OFFSET_POSITIONS.get(self.config.model_type, 0)
+        allowed = min(self.tokenizer.model_max_length, positions)
+        if self.options.max_length is not None and self.options.max_length > allowed:
+            raise UsageError(f"--max-length {self.options.max_length} is more than the model takes", why=f"allowed: 1 to {allowed}")
+        return self.options.max_length or allowed
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Inputs in the tokenizer's order: ids, mask, and segments where the model has them."""
+        return tuple(name for name in self.tokenizer.model_input_names if name in ("input_ids", "attention_mask", "token_type_ids"))
+
+    @property
+    def preprocessing(self) -> dict[str, JsonValue]:
+        return {"kind": "tokenizer", "max_length": self.max_length}
+
+    def components(self, model: torch.nn.Module) -> dict[str, ComponentSpec]:
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(0, self.config.vocab_size, (2, 16), generator=generator)
+        mask = torch.ones_like(ids)
+        mask[1, 10:] = 0
+        values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        example = {name: values[name] for name in self.input_names}
+        axes = {name: {0: "batch", 1: "sequence"} for name in example}
+        return {WHOLE: ComponentSpec(_export_module(model), example, axes, ("logits",), limits={"sequence": self.max_length})}
+
+    def encode(self, rows: Mapping[str, Sequence[Any]]) -> Examples:
+        pair = list(rows["pair"]) if "pair" in rows else None
+        encoded = self.tokenizer(list(rows["text"]), pair, truncation=True, max_length=self.max_length)
+        return TextExamples(self, {name: encoded[name] for name in self.input_names}, rows.get("label"))
+
+    def workload_feeds(self, workload: Workload) -> dict[str, Batch]:
+        import numpy as np
+
+        if workload.tokens > self.max_length:
+            raise UsageError(f"--tokens {workload.tokens} is more than the model takes", why=f"allowed: 1 to {self.max_length}")
+        shape = (workload.batch, workload.tokens)
+        ids = np.random.default_rng(0).integers(0, self.config.vocab_size, shape, dtype=np.int64)
+        values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        return {WHOLE: {name: values[name] for name in self.input_names}}
+
+    def read_input(self, text: str) -> dict[str, Any]:
+        first, tab, second = text.partition("\t")
+        return {"text": first, "pair": second} if tab else {"text": text}
+
+
+@dataclass(frozen=True)
+class TextExamples:
+    """Tokenized texts: for each input a list of unpadded rows."""
+
+    task: TextClassification
+    rows: Mapping[str, Sequence[Sequence[int]]]
+    labels: Sequence[Any] | None
+
+    def __len__(self) -> int:
+        return len(self.rows["input_ids"])
+
+    def length(self, index: int) -> int:
+        return len(self.rows["input_ids"][index])
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Rows padded to the longest of them, int64 [batch, tokens]."""
+        import numpy as np
+
+        widest = max(self.length(index) for index in indices)
+        fill = {"input_ids": self.task.tokenizer.pad_token_id or 0}
+        batch: Batch = {}
+        for name, rows in self.rows.items():
+            padded = np.full((len(indices), widest), fill.get(name, 0), dtype=np.int64)
+            for position, index in enumerate(indices):
+                padded[position, : len(rows[index])] = rows[index]
+            batch[name] = padded
+        labels = None if self.labels is None else [self.labels[index] for index in indices]
+        return batch | self.task.label_array(labels)
+
+
+def _export_module(model: torch.nn.Module) -> torch.nn.Module:
+    """The classifier with its mask spelled out, so that the graph holds one broadcast and no index arithmetic."""
+    import torch
+
+    class SequenceClassifier(torch.nn.Module):
+        def __init__(self, classifier: torch.nn.Module) -> None:
+            super().__init__()
+            self.classifier = classifier
+
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+        ) -> torch.Tensor:
+            tokens = input_ids.shape[1]
+            mask = attention_mask[:, None, None, :].bool().expand(-1, -1, tokens, -1)
+            extra = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            logits: torch.Tensor = self.classifier(input_ids=input_ids, attention_mask=mask, **extra).logits
+            return logits
+
+    return SequenceClassifier(model).eval()

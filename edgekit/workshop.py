@@ -1,0 +1,214 @@
+"""Where a run's artifacts are made: each stage by its key, from the cache or computed and kept there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from edgekit.artifact import Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
+from edgekit.cache import Cache
+from edgekit.environment import versions
+from edgekit.formats.torch import load_model, torch_components
+from edgekit.measure.quality import Outputs, collect_outputs
+from edgekit.progress import Progress
+from edgekit.recipe import Step
+from edgekit.request import Request
+from edgekit.runtimes import open_runner
+from edgekit.runtimes.torch import TorchRunner
+from edgekit.source import model_files
+from edgekit.stages.base import WEIGHT_SUFFIXES, Decisions, Job
+from edgekit.tasks import bind_task
+from edgekit.tasks.base import Runner, Task
+from edgekit.tasks.data import Data
+
+log = logging.getLogger(__name__)
+
+DECISIONS, EVENTS, OUTPUTS = "decisions.json", "events.jsonl", "outputs.safetensors"
+
+
+@dataclass(frozen=True)
+class Made:
+    """An artifact and its key in the cache."""
+
+    artifact: Artifact
+    key: str
+
+
+class RunDecisions(Decisions):
+    """Decisions of a run, written down the moment they fall; those of a lock come first.
+
+    Args:
+        file: where they are kept.
+        locked: the lock's.
+    """
+
+    def __init__(self, file: Path, locked: dict[str, JsonValue]) -> None:
+        self._file = file
+        self.locked = locked
+        self.known: dict[str, JsonValue] = dict(locked)
+        if file.is_file():
+            self.known |= json.loads(file.read_text(encoding="utf-8"))
+
+    def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
+        """The decision of this name."""
+        if name not in self.known:
+            self.known[name] = measure()
+            write_text(self._file, json.dumps(self.known, indent=1, sort_keys=True))
+        return self.known[name]
+
+    def locked_for(self, stage: str) -> dict[str, JsonValue]:
+        """What a lock has decided inside one stage."""
+        return {name: value for name, value in self.locked.items() if name.startswith(f"{stage}.")}
+
+
+class Workshop:
+    """Makes what a request asks for.
+
+    Args:
+        request: what was asked for.
+        cache: where finished and unfinished work lies.
+        progress: told how far it is.
+    """
+
+    def __init__(self, request: Request, cache: Cache, progress: Progress) -> None:
+        self.request = request
+        self.cache = cache
+        self.progress = progress
+        self.folder = cache.run(request.run_key())
+        locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
+        self.decisions = RunDecisions(self.folder / DECISIONS, locked)
+        self.task: Task = bind_task(request.task, Path(request.source.path), request.options)
+        self.data = Data(request.data, self.task, request.seed) if request.data else None
+        self.original = self._import()
+
+    def stage(self, step: Step, parent: Made) -> Made:
+        """Run one stage, or take its result from the cache."""
+        key = self.request.stage_key(step, parent.key, self.decisions.locked_for(step.stage.name))
+        found = self.cache.get(key)
+        if found is None:
+            began = time.monotonic()
+            with self.scratch() as scratch:
+                job = self._job(key, scratch)
+                made = step.stage.run(parent.artifact, step.settings, job)
+                found = self.cache.put(key, made.path)
+            self._log(step.stage.name, key, time.monotonic() - began)
+        return Made(open_artifact(found), key)
+
+    def outputs(self, artifact: Artifact) -> Outputs:
+        """An artifact's outputs on the evaluation split: from the cache, or computed and kept there."""
+        import numpy as np
+        from safetensors.numpy import load_file, save_file
+
+        key = self.request.outputs_key(dict(artifact.manifest.files))
+        found = self.cache.get(key)
+        if found is None:
+            computed = self._compute_outputs(artifact)
+            tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
+            with self.scratch() as scratch:
+                folder = scratch()
+                save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, str(folder / OUTPUTS))
+                found = self.cache.put(key, folder)
+        stored = load_file(str(found / OUTPUTS))
+        return Outputs(stored["logits"], stored.get("labels"))
+
+    @contextmanager
+    def scratch(self) -> Iterator[Callable[[], Path]]:
+        """Makes empty folders that are gone after the block, unless they were moved away."""
+        root = self.cache.scratch()
+
+        def make() -> Path:
+            folder = root / str(len(list(root.iterdir())))
+            while folder.exists():
+                folder = folder.with_name(f"{folder.name}_")
+            folder.mkdir()
+            return folder
+
+        try:
+            yield make
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+    def _job(self, key: str, scratch: Callable[[], Path]) -> Job:
+        request = self.request
+        return Job(
+            task=self.task,
+            target=request.target,
+            workload=request.workload,
+            original=self.original.artifact,
+            data=self.data,
+            work=self.cache.work(key),
+            scratch=scratch,
+            seed=request.seed,
+            jobs=request.jobs,
+            threads=request.threads,
+            timed=request.timed,
+            decisions=self.decisions,
+            progress=self.progress,
+            outputs=self.outputs,
+        )
+
+    def _import(self) -> Made:
+        """The original as an artifact of its own: copies of the files that decide its answers."""
+        key = self.request.import_key()
+        found = self.cache.get(key)
+        if found is None:
+            source = Path(self.request.source.path)
+            with self.scratch() as scratch:
+                folder = scratch()
+                files = model_files(source)
+                copy_files(files, folder)
+                weights = tuple(path.name for path in files if path.suffix in WEIGHT_SUFFIXES)
+                manifest = Manifest(
+                    format="torch",
+                    task=self.request.task,
+                    labels=self.task.labels,
+                    source=self.request.source.record,
+                    components=torch_components(weights),
+                    data=self.request.data.record if self.request.data else {},
+                    tools=versions(),
+                    preprocessing=self.task.preprocessing,
+                )
+                found = self.cache.put(key, write_artifact(folder, manifest).path)
+        return Made(open_artifact(found), key)
+
+    def _compute_outputs(self, artifact: Artifact) -> Outputs:
+        assert self.data is not None
+        examples = self.data.evaluation
+        name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
+        self.progress.start(f"evaluate: {name}", len(examples))
+        computed = collect_outputs(self._runner(artifact), self.task, examples, self.request.workload.batch, self.progress)
+        score = computed.score(self.task)
+        self.progress.finish("" if score is None else f"{self.task.metric_name} {score:.4f}")
+        return computed
+
+    def _runner(self, artifact: Artifact) -> Runner:
+        if artifact.format == "onnx":
+            return open_runner(artifact, self.request.jobs)
+        task = type(self.task)(artifact.path, self.task.options)
+        return TorchRunner(task.components(load_model(task)[0]))
+
+    def _log(self, stage: str, key: str, seconds: float) -> None:
+        """Add a finished stage's events to the run's log, and forget its checkpoints."""
+        events = self.cache.work(key) / EVENTS
+        lines = events.read_text(encoding="utf-8") if events.is_file() else ""
+        done = json.dumps({"event": "stage.done", "stage": stage, "key": key, "seconds": round(seconds, 2)})
+        with (self.folder / EVENTS).open("a", encoding="utf-8") as stream:
+            stream.write(lines + done + "\n")
+        self.cache.forget_work(key)
+        log.info("%s", done)
+
+
+def use_threads(jobs: int) -> None:
+    """Let torch compute with this many threads, and repeatably."""
+    import torch
+
+    torch.set_num_threads(jobs)
+    torch.use_deterministic_algorithms(True)

@@ -1,0 +1,1 @@
+"""The shipped targets: one TOML file each, described field by field in README.md."""

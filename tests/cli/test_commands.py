@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from cli.samples import make_report
+
+from edgekit.errors import VerificationError
+from edgekit.report import BenchRecord, EvalRecord, Measurement
+from edgekit.tasks.base import Workload
+
+BENCH = BenchRecord(
+    host={"processor": "a processor", "features": [f"f{number}" for number in range(99)]},
+    subject={"path": "out"},
+    runtime={"name": "onnxruntime"},
+    protocol={"threads": 1},
+    metrics=(
+        Measurement(name="latency.p50", unit="ms", value=6.8, n=900, ci_low=6.7, ci_high=6.9, level=0.95),
+        Measurement(name="latency.p99", unit="ms", value=None, n=20, reason="too few runs"),
+        Measurement(name="memory.peak", unit="bytes", value=81_000_000),
+        Measurement(name="size", unit="bytes", value=17_100_000),
+    ),
+    warnings=("the clock was not fixed",),
+)
+EVAL = EvalRecord(
+    subject={"path": "out"},
+    runtime={"name": "onnxruntime"},
+    data={"split": "validation"},
+    metrics=(Measurement(name="accuracy", unit="1", value=0.9106, n=872, ci_low=0.89, ci_high=0.93, level=0.95),),
+)
+ANSWERS = [[("positive", 0.99), ("negative", 0.01)], [("negative", 0.98), ("positive", 0.02)]]
+
+
+def test_eval_passes_its_options_and_tells_the_metric(run, pretend, recorder):
+    evaluate = recorder(EVAL)
+    pretend(evaluate=evaluate)
+    result = run("eval", "out", "--data", "d", "--split", "test", "--columns", "text=s", "--threads", "2")
+    assert result.code == 0
+    assert evaluate.arguments == ("out", "d")
+    assert evaluate.keywords["split"] == "test"
+    assert evaluate.keywords["columns"] == {"text": "s"}
+    assert (evaluate.keywords["threads"], evaluate.keywords["batch"], evaluate.keywords["seed"]) == (2, 1, 0)
+    assert hasattr(evaluate.keywords["progress"], "advance")
+    assert "accuracy   91.1%   89.0% to 93.0% (95%)   872" in result.stdout
+
+
+def test_eval_gives_one_document(run, pretend, recorder):
+    pretend(evaluate=recorder(EVAL))
+    document = run("eval", "out", "--data", "d", "--json").document
+    assert document["schema"] == "edgekit.eval/1"
+    assert document["metrics"][0]["value"] == 0.9106
+
+
+def test_bench_passes_its_workload_and_tells_every_metric(run, pretend, recorder):
+    bench = recorder(BENCH)
+    pretend(bench=bench)
+    result = run("bench", "out", "--image", "224", "--threads", "2", "--batch", "4")
+    assert result.code == 0
+    assert bench.keywords == {"threads": 2, "workload": Workload(batch=4, image=224)}
+    assert "6.80 ms" in result.stdout
+    assert "6.70 ms to 6.90 ms (95%)" in result.stdout
+    assert "not measured: too few runs" in result.stdout
+    assert "17.1 MB" in result.stdout
+    assert "features" not in result.stdout
+    assert "-  the clock was not fixed" in result.stdout
+
+
+def test_bench_leaves_the_workload_to_the_api_unless_told(run, pretend, recorder):
+    bench = recorder(BENCH)
+    pretend(bench=bench)
+    run("bench", "out")
+    assert bench.keywords == {"threads": 1, "workload": None}
+
+
+def test_bench_gives_the_documented_keys(run, pretend, recorder):
+    pretend(bench=recorder(BENCH))
+    document = run("bench", "out", "--json").document
+    assert set(document) == {"schema", "host", "subject", "runtime", "protocol", "metrics", "warnings"}
+    assert document["metrics"][1]["value"] is None
+
+
+def test_bench_refuses_tokens_with_image(run):
+    result = run("bench", "out", "--tokens", "64", "--image", "224")
+    assert result.code == 2
+    assert "--tokens and --image were both given" in result.told
+
+
+def test_predict_tells_labels_with_scores(run, pretend, recorder):
+    predict = recorder(ANSWERS)
+    load = recorder(SimpleNamespace(predict=predict))
+    pretend(load=load)
+    result = run("predict", "out", "a gripping film", "two [bold]long[/bold] hours")
+    assert (load.arguments, load.keywords) == (("out",), {"task": None, "threads": 1})
+    assert predict.arguments == (["a gripping film", "two [bold]long[/bold] hours"],)
+    lines = result.stdout.splitlines()
+    assert lines[2].split() == ["a", "gripping", "film", "positive", "0.9900"]
+    assert "two [bold]long[/bold] hours" in lines[4]
+
+
+@pytest.mark.parametrize(("arguments", "labels"), [((), 2), (("--top", "1"), 1)])
+def test_predict_gives_all_labels_or_the_top(arguments, labels, run, pretend, recorder):
+    pretend(load=recorder(SimpleNamespace(predict=recorder(ANSWERS))))
+    document = run("predict", "out", "a", "b", "--json", *arguments).document
+    assert document["schema"] == "edgekit.predict/1"
+    assert [entry["input"] for entry in document["predictions"]] == ["a", "b"]
+    assert [len(entry["labels"]) for entry in document["predictions"]] == [labels, labels]
+    assert document["predictions"][1]["labels"][0] == {"label": "negative", "score": 0.98}
+
+
+def test_predict_turns_a_score_that_is_no_number_into_null(run, pretend, recorder):
+    pretend(load=recorder(SimpleNamespace(predict=recorder([[("positive", float("nan"))]]))))
+    assert run("predict", "out", "a", "--json").document["predictions"][0]["labels"][0]["score"] is None
+
+
+def test_verify_tells_files_and_golden_difference(run, pretend, recorder):
+    pretend(verify=recorder(SimpleNamespace(files=12, golden={"model": 3.2e-6}, tolerance=1e-4)))
+    result = run("verify", "out")
+    assert result.code == 0
+    assert result.stdout.startswith("verified  out\n-  12 files are as they were sealed")
+    assert "largest difference 3.2e-06 (tolerance 1e-04)" in result.stdout
+    assert run("verify", "out", "--json").document == {
+        "schema": "edgekit.verify/1",
+        "path": "out",
+        "files": 12,
+        "golden": {"model": 3.2e-6},
+        "tolerance": 1e-4,
+    }
+
+
+def test_verify_exits_with_1_and_names_the_file(run, pretend, recorder):
+    pretend(verify=recorder(VerificationError("'out' is not as sealed", why="model.onnx: changed")))
+    result = run("verify", "out")
+    assert result.code == 1
+    assert "model.onnx: changed" in result.stderr
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_demo_reports_like_compress(as_json, run, pretend_module, recorder, tmp_path):
+    demo = recorder(make_report(tmp_path / "out"))
+    pretend_module("demo", demo=demo)
+    result = run("demo", "-o", "out", "--jobs", "2", *["--json"] * as_json)
+    assert result.code == 0
+    assert (demo.keywords["output"], demo.keywords["jobs"]) == ("out", 2)
+    if as_json:
+        assert result.document["schema"] == "edgekit.report/1"
+    else:
+        assert "What each stage did" in result.stdout

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from edgekit.errors import (
+    ArtifactError,
+    DataError,
+    EdgekitError,
+    HostError,
+    ModelError,
+    ResourceLimitError,
+    UnknownNameError,
+    UsageError,
+    VerificationError,
+)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+TORCH_CPU = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried ..."
+)
+MAPPED = [
+    (VerificationError("model.onnx: changed"), 1, "verification"),
+    (UsageError("no such key"), 2, "usage"),
+    (UnknownNameError("target", "amr64", ["arm64"]), 2, "unknown-name"),
+    (HostError("no runtime"), 3, "environment"),
+    (PermissionError(errno.EACCES, "Permission denied", "/out"), 3, "environment"),
+    (ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"), 3, "environment"),
+    (ModelError("no config.json"), 4, "model"),
+    (DataError("no label column"), 4, "data"),
+    (ArtifactError("not an artifact"), 4, "artifact"),
+    (ResourceLimitError("too big"), 5, "resource-limit"),
+    (MemoryError(), 5, "resource-limit"),
+    (OutOfMemoryError("CUDA out of memory"), 5, "resource-limit"),
+    (TORCH_CPU, 5, "resource-limit"),
+    (OSError(errno.ENOSPC, "No space left on device", "/out/model.onnx"), 5, "resource-limit"),
+    (OSError(errno.EDQUOT, "Quota exceeded"), 5, "resource-limit"),
+    (EdgekitError("a promise was broken"), 70, "internal"),
+    (ValueError("surprise"), 70, "internal"),
+    (OSError(errno.EIO, "Input/output error"), 70, "internal"),
+    (BrokenPipeError(errno.EPIPE, "Broken pipe"), 70, "internal"),
+    (EOFError("cut short"), 70, "internal"),
+    (ModuleNotFoundError("No module named 'edgekit.lost'", name="edgekit.lost"), 70, "internal"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "kind"), MAPPED, ids=lambda value: type(value).__name__)
+def test_every_error_ends_in_its_exit_code_and_one_document(error, code, kind, run, pretend, recorder):
+    pretend(verify=recorder(error))
+    result = run("verify", "out", "--json")
+    assert result.code == code
+    assert (result.error["kind"], result.error["exit_code"]) == (kind, code)
+    assert set(result.error) == {"kind", "exit_code", "what", "why", "hint"}
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_error_is_told_as_what_why_and_hint(run, pretend, recorder):
+    why = "first\nsecond " + "word " * 20
+    pretend(verify=recorder(ModelError("'x' is [red]no[/red] model", why=why, hint="Save it again.")))
+    result = run("verify", "x")
+    assert result.code == 4
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert lines[:2] == ["error: 'x' is [red]no[/red] model", "  first"]
+    assert lines[-1] == "  hint: Save it again."
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert max(map(len, lines)) <= 80
+
+
+def test_disk_full_names_the_file(run, pretend, recorder):
+    pretend(verify=recorder(OSError(errno.ENOSPC, "No space left on device", "/out/model.onnx")))
+    assert "the disk is full while writing '/out/model.onnx'" in run("verify", "x").told
+
+
+def test_internal_error_says_how_to_see_the_traceback(run, pretend, recorder):
+    pretend(verify=recorder(ValueError("surprise")))
+    result = run("verify", "x")
+    assert "error: edgekit failed: ValueError: surprise" in result.told
+    assert "EDGEKIT_DEBUG=1 shows the traceback" in result.told
+
+
+def test_traceback_is_shown_with_the_variable_and_stdout_stays_json(run, pretend, recorder, monkeypatch):
+    pretend(verify=recorder(ValueError("surprise")))
+    monkeypatch.setenv("EDGEKIT_DEBUG", "1")
+    result = run("verify", "x", "--json")
+    assert result.code == 70
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.error["what"] == "edgekit failed: ValueError: surprise"
+
+
+def test_sigterm_ends_in_143_and_says_how_to_go_on(run, pretend, recorder):
+    before = signal.getsignal(signal.SIGTERM)
+    pretend(verify=recorder(lambda: signal.raise_signal(signal.SIGTERM)))
+    result = run("verify", "x", "--json")
+    assert result.code == 143
+    assert result.error["kind"] == "terminated"
+    assert result.error["hint"] == "The same command again goes on where this one stopped."
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_to_a_running_command_ends_it_with_its_code(number, code):
+    script = (
+        "import sys, time, edgekit; from edgekit.cli import main;"
+        "edgekit.verify = lambda path: (sys.stderr.write('ready\\n'), sys.stderr.flush(), time.sleep(30));"
+        "sys.exit(main(['verify', 'x']))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(timeout=20) == code
+        assert process.stderr.read().startswith("error: ")
+
+
+def test_mistyped_command_suggests_the_nearest(run):
+    result = run("compres", "model")
+    assert result.code == 2
+    assert "there is no `edgekit` command 'compres'" in result.told
+    assert "Did you mean 'compress'?" in result.told
+
+
+def test_mistyped_command_of_a_group_is_json_too(run):
+    result = run("targets", "lst", "--json")
+    assert result.code == 2
+    assert result.error["kind"] == "unknown-name"
+    assert result.error["hint"].startswith("Did you mean 'list'?")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("--traget", "--target"), ("--max-dorp", "--max-drop"), ("--keep-stage", "--keep-stages")]
+)
+def test_mistyped_option_suggests_the_nearest(given, meant, run):
+    result = run("compress", "model", given, "x", "--json")
+    assert result.code == 2
+    assert result.error["what"] == f"there is no `edgekit compress` option {given!r}"
+    assert f"Did you mean '{meant}'" in result.error["hint"]
+
+
+def test_mistyped_target_suggests_the_nearest(run):
+    result = run("targets", "show", "amr64", "--json")
+    assert result.code == 2
+    assert result.error["what"] == "there is no target 'amr64'"
+    assert "Did you mean 'arm64'" in result.error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("compress",), "missing argument 'MODEL'"),
+        (("eval", "x"), "missing option '--data'"),
+        (("bench", "x", "--batch", "0"), "invalid value for '--batch'"),
+        (("bench", "x", "--threads", "many"), "invalid value for '--threads'"),
+        (("verify", "x", "y"), "y"),
+    ],
+)
+def test_usage_error_of_typer_is_told_in_edgekits_manner(arguments, what, run):
+    plain = run(*arguments)
+    assert plain.code == 2
+    assert plain.stdout == ""
+    assert plain.stderr.startswith("error: ")
+    assert f"`edgekit {arguments[0]} --help` explains it." in plain.told
+    document = run(*arguments, "--json")
+    assert document.code == 2
+    assert what in document.error["what"]
+    assert document.error["kind"] == "usage"
+
+
+def test_json_after_a_double_dash_is_an_input_and_no_option(run, pretend, recorder):
+    pretend(load=recorder(ModelError("no model")))
+    result = run("predict", "x", "--", "--json")
+    assert result.code == 4
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [("targets", "list"), ("targets", "list", "--json")])
+def test_closed_output_ends_quietly(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "edgekit", *arguments],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+    assert result.returncode == 141
+    assert result.stderr == b""
+
+
+def test_stdout_that_lacks_a_letter_gets_it_escaped():
+    script = (
+        "import sys, types, edgekit; from edgekit.cli import main;"
+        "edgekit.load = lambda path, **options: types.SimpleNamespace(predict=lambda inputs: [[('gut', 0.9)]]);"
+        "sys.exit(main(['predict', 'x', 'sch\\u00f6n']))"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    assert "sch\\xf6n" in result.stdout
