@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from pydantic import JsonValue
-
-from edgekit.artifact import WHOLE, Artifact, check_output, find_tampering, is_artifact, open_artifact
+from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.environment import available_cores, host, numeric_level, version_of
@@ -239,7 +237,9 @@ class _Subject:
     kind: str
 
 
-def _open(path: str | Path, options: TaskOptions, task: str | None, threads: int, revision: str | None = None) -> _Subject:
+def _open(
+    path: str | Path, options: TaskOptions, task: str | None, threads: int, revision: str | None = None
+) -> _Subject:
     """A model folder in torch, or an artifact in its own runtime."""
     from edgekit.formats.torch import load_model
     from edgekit.runtimes import open_runner
@@ -252,7 +252,9 @@ def _open(path: str | Path, options: TaskOptions, task: str | None, threads: int
             options = options.model_copy(update={"max_length": recorded})
         bound = bind_task(task or artifact.manifest.task, artifact.path, options)
         if artifact.format == "onnx":
-            return _Subject(bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "artifact")
+            return _Subject(
+                bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "artifact"
+            )
     else:
         found = resolve_source(path, revision=revision)
         bound = bind_task(task_of(found.architecture, task), Path(found.path), options)
@@ -282,7 +284,12 @@ def evaluate(
         path: a model folder, a hub id, or an artifact.
         data: a file, a folder or a hub id.
         split: name of the split; None is the one that ``compress`` checks its limits on.
-        task, metric, columns, max_length, revision, seed: as for ``compress``.
+        task: as for ``compress``.
+        metric: as for ``compress``; None scores every metric of the task.
+        columns: as for ``compress``.
+        max_length: as for ``compress``; None is what the artifact was made with.
+        revision: as for ``compress``.
+        seed: as for ``compress``: it decides which rows a split is cut from where the data has only one.
         threads: of the inference; every core by default.
         batch: samples at once.
         progress: told how far it is.
@@ -316,19 +323,19 @@ def bench(path: str | Path, *, threads: int = 1, workload: Workload | None = Non
     """Latency, size and memory of an artifact or an ``.onnx`` file on this machine.
 
     Args:
-        path: an artifact, or an ONNX graph of any origin (free dimensions named batch and sequence follow the workload).
+        path: an artifact, or an ONNX graph of any origin, whose free dimensions follow the workload.
         threads: of the inference.
         workload: what one inference is.
     """
     from edgekit.measure.latency import measure_memory, time_all
-    from edgekit.measure.subjects import describe, subjects_at
+    from edgekit.measure.subjects import describe, size_at, subjects_at
     from edgekit.runtimes.local import Timing
 
     work = workload or Workload()
     subjects = subjects_at(path, work)
     timing = Timing()
     timings = time_all(subjects, threads, timing)
-    metrics: list[Measurement] = [Measurement(name="size", unit="bytes", value=float(describe(path)["bytes"]), n=1)]
+    metrics: list[Measurement] = [Measurement(name="size", unit="bytes", value=float(size_at(path)), n=1)]
     for component, subject in subjects.items():
         metrics += timings.measurements(component, component)
         metrics.append(measure_memory(subject, threads, component))
@@ -336,15 +343,20 @@ def bench(path: str | Path, *, threads: int = 1, workload: Workload | None = Non
     return BenchRecord(
         host={"fingerprint": here.fingerprint, **here.model_dump(mode="json")},
         subject=describe(path),
-        runtime={"name": "onnxruntime", "version": version_of("onnxruntime"), "provider": "CPUExecutionProvider", "threads": threads},
-        protocol={"workload": work.model_dump(), **{key: value for key, value in vars(timing).items()}},
+        runtime={
+            "name": "onnxruntime",
+            "version": version_of("onnxruntime"),
+            "provider": "CPUExecutionProvider",
+            "threads": threads,
+        },
+        protocol={"workload": work.model_dump(), **vars(timing)},
         metrics=tuple(metrics),
         warnings=timings.warnings,
     )
 
 
 def verify(path: str | Path) -> VerifyRecord:
-    """Check an artifact: every file is as it was sealed, none is missing or added, and the golden inputs give the golden outputs.
+    """Check that every file is as it was sealed, none missing or added, and that golden inputs give golden outputs.
 
     Raises:
         VerificationError: something is not; every file is named.
@@ -385,9 +397,9 @@ class Predictor:
     def predict(self, inputs: str) -> list[tuple[str, float]]: ...
 
     @overload
-    def predict(self, inputs: Sequence[str]) -> list[list[tuple[str, float]]]: ...
+    def predict(self, inputs: list[str]) -> list[list[tuple[str, float]]]: ...
 
-    def predict(self, inputs: str | Sequence[str]) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
+    def predict(self, inputs: str | list[str]) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
         """Labels with scores, best first.
 
         Args:
@@ -427,5 +439,3 @@ def load_pruned(path: str | Path) -> nn.Module:
             hint="Run compress with --keep-stages and take one of OUT/stages/*-prune or *-distill.",
         )
     return load_model(bind_task(artifact.manifest.task, artifact.path, TaskOptions()))[0]
-
-

@@ -42,7 +42,7 @@ class TensorSpec(Frozen):
 
 
 class State(Frozen):
-    """A tensor that a component hands to its own next call: ``output`` becomes ``input``, zeros of ``initial`` at first."""
+    """A tensor handed to the next call: ``output`` becomes ``input``, zeros of shape ``initial`` at first."""
 
     output: str
     input: str
@@ -190,7 +190,9 @@ def find_tampering(root: Path) -> list[str]:
     problems = [f"{name}: missing" for name in sorted(expected.keys() - present.keys())]
     problems += [f"{name}: added" for name in sorted(present.keys() - expected.keys())]
     problems += [
-        f"{name}: changed" for name in sorted(expected.keys() & present.keys()) if sha256_file(present[name]) != expected[name]
+        f"{name}: changed"
+        for name in sorted(expected.keys() & present.keys())
+        if sha256_file(present[name]) != expected[name]
     ]
     sealed = open_artifact(root).manifest.files if not problems else {}
     problems += [f"{name}: not what {MANIFEST} says" for name, digest in sealed.items() if expected.get(name) != digest]
@@ -256,7 +258,7 @@ def publish(staged: Path, out: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two directories atomically (Linux ``renameat2`` with ``RENAME_EXCHANGE``); False where that is not to be had."""
+    """Swap two directories atomically (Linux ``renameat2``, ``RENAME_EXCHANGE``); False where that cannot be had."""
     at_fdcwd, rename_exchange = -100, 2
     try:
         function = ctypes.CDLL(None, use_errno=True).renameat2

@@ -1,4 +1,4 @@
-"""The result of a run: every row of the ledger measured in one interleaved run, the report, and the sealed directory."""
+"""The result of a run: the ledger measured in one interleaved run, the report, and the sealed directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import cast
 import tomli_w
 from pydantic import JsonValue
 
-from edgekit.artifact import WHOLE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
+from edgekit.artifact import Artifact, copy_files, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.measure.latency import Timings, measure_memory, subjects_of, time_artifacts
@@ -168,7 +168,9 @@ def _measurements(workshop: Workshop, trail: Trail, measured: Measured, *, befor
     if measured.timings is None:
         reason = workshop.request.not_measured_because
         return (*found, *(Measurement(name=name, unit=unit, value=None, reason=reason) for name, unit in _UNTIMED))
-    for subject, component in zip(_subject_names(made.key, made.artifact), made.artifact.manifest.components, strict=True):
+    for subject, component in zip(
+        _subject_names(made.key, made.artifact), made.artifact.manifest.components, strict=True
+    ):
         found += measured.timings.measurements(subject, component)
     return (*found, *measured.memory[made.key])
 
@@ -197,7 +199,9 @@ def _stage_reports(trail: Trail) -> tuple[StageReport, ...]:
         made = trail.finished if entry is None else entry.scored
         record = made.artifact.manifest.stages[-1] if made.artifact.manifest.stages else None
         if record is not None:
-            reports.append(StageReport(stage=record.stage, settings=record.settings, details=read_details(made.artifact)))
+            reports.append(
+                StageReport(stage=record.stage, settings=record.settings, details=read_details(made.artifact))
+            )
     return tuple(reports)
 
 
@@ -236,7 +240,3 @@ def load_finished(cache: Cache, key: str) -> Path | None:
     """A finished run's directory in the cache, checked; None when the run was never finished."""
     found = cache.get(key)
     return found if found is not None and (found / "report.json").is_file() else None
-
-
-
-

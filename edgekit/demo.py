@@ -1,4 +1,4 @@
-"""The embedded default: a small vision transformer, fine-tuned here on scikit-learn's digits, and compressed for this machine.
+"""The embedded default: a small ViT, fine-tuned on scikit-learn's digits and compressed for this machine.
 
 It needs no network and no data of one's own. The images are 8 x 8 pixels; the model reads them in patches of 2 x 2.
 """
@@ -58,7 +58,7 @@ def _prepared(cache: Cache, threads: int, progress: Progress) -> tuple[Path, Pat
 
 
 def write_data(folder: Path) -> None:
-    """The digits as ``train.parquet`` and ``validation.parquet`` with columns image and label, as datasets writes them."""
+    """The digits as ``train.parquet`` and ``validation.parquet``, with the columns image and label."""
     import numpy as np
     from datasets import ClassLabel, Dataset, Features, Image
     from PIL import Image as Pillow

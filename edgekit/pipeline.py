@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
@@ -69,7 +69,9 @@ def run(workshop: Workshop, publish: Callable[[Trail], None]) -> Trail:
     if block and _torch_block(workshop, trail, block, export):
         trail.finished = workshop.stage(verify, trail.best)
         publish(trail)
-    trail.entries.append(Entry("export", trail.best, trail.best, reason="never undone; equal to torch within its tolerance"))
+    trail.entries.append(
+        Entry("export", trail.best, trail.best, reason="never undone; equal to torch within its tolerance")
+    )
     for step in steps:
         if step.stage.accepts == "onnx" and step is not verify:
             candidate = workshop.stage(step, trail.best)

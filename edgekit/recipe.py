@@ -97,7 +97,11 @@ class Recipe:
 
     def as_dict(self) -> dict[str, JsonValue]:
         """The recipe as its file has it, every setting spelled out."""
-        values: dict[str, JsonValue] = {"schema": "edgekit.recipe/1", "name": self.name, "description": self.description}
+        values: dict[str, JsonValue] = {
+            "schema": "edgekit.recipe/1",
+            "name": self.name,
+            "description": self.description,
+        }
         values["limits"] = self.limits.model_dump(mode="json", exclude_none=True)
         values["stages"] = [{"stage": step.stage.name, **step.settings.model_dump(mode="json")} for step in self.steps]
         return values
@@ -131,7 +135,9 @@ def _load(name: str) -> Recipe:
     if name.endswith(".toml") or "/" in name:
         path = Path(name).expanduser()
         if not path.is_file():
-            raise UsageError(f"there is no recipe file {name!r}", hint=f"Give a TOML file, or one of: {', '.join(recipe_names())}.")
+            raise UsageError(
+                f"there is no recipe file {name!r}", hint=f"Give a TOML file, or one of: {', '.join(recipe_names())}."
+            )
         return parse_recipe(read_bounded(path, "recipe", MAX_LOCK_BYTES), name)
     if name not in recipe_names():
         raise UnknownNameError("recipe", name, recipe_names(), hint="`edgekit recipes list` describes them.")
@@ -150,7 +156,7 @@ def parse_recipe(text: str, origin: str) -> Recipe:
 def _step(values: Mapping[str, JsonValue], origin: str) -> Step:
     name = values.get("stage")
     if not isinstance(name, str):
-        raise UsageError(f"{origin} does not say which stage it is", why=f'allowed: stage = one of {", ".join(STAGES)}')
+        raise UsageError(f"{origin} does not say which stage it is", why=f"allowed: stage = one of {', '.join(STAGES)}")
     if name not in STAGES:
         raise UnknownNameError("stage", name, STAGES)
     stage = STAGES[name]
@@ -162,7 +168,9 @@ def _change(recipe: Recipe, key: str, value: str) -> Recipe:
     name, dot, setting = key.partition(".")
     present = {step.stage.name for step in recipe.steps}
     if not dot or not setting:
-        raise UsageError(f"--set {key}={value} does not say which setting", why="allowed: STAGE.SETTING=VALUE, as in prune.ratio=0.5")
+        raise UsageError(
+            f"--set {key}={value} does not say which setting", why="allowed: STAGE.SETTING=VALUE, as in prune.ratio=0.5"
+        )
     if name not in present:
         raise UnknownNameError(f"stage in the recipe {recipe.name!r}", name, present)
     fields = STAGES[name].settings.model_fields
@@ -171,7 +179,12 @@ def _change(recipe: Recipe, key: str, value: str) -> Recipe:
     steps = tuple(
         step
         if step.stage.name != name
-        else Step(step.stage, validate(step.stage.settings, {**step.settings.model_dump(), setting: _value(value)}, f"--set {key}={value}"))
+        else Step(
+            step.stage,
+            validate(
+                step.stage.settings, {**step.settings.model_dump(), setting: _value(value)}, f"--set {key}={value}"
+            ),
+        )
         for step in recipe.steps
     )
     return Recipe(recipe.name, recipe.description, recipe.limits, steps, recipe.lock)
@@ -196,7 +209,7 @@ def check_chain(recipe: Recipe) -> None:
         if step.stage.accepts != at:
             fitting = ", ".join(name for name, stage in STAGES.items() if stage.accepts == at)
             raise UsageError(
-                f"in the recipe {recipe.name!r}, stage {number} ({step.stage.name}) takes {step.stage.accepts} and gets {at}",
+                f"stage {number} of {recipe.name!r} ({step.stage.name}) takes {step.stage.accepts} and gets {at}",
                 why=f"stages that take {at}: {fitting}",
             )
         at = step.stage.produces

@@ -92,7 +92,7 @@ class Quality(Record):
         metric: name of the metric.
         before, after: of the original (in torch) and of the artifact (in the target's runtime).
         drop: before - after.
-        drop_low, drop_high: two-sided 90 % paired bootstrap interval of the drop, so that each end is a one-sided 95 % bound.
+        drop_low, drop_high: 90 % paired bootstrap interval of the drop; each end is a one-sided 95 % bound.
         n: samples.
         flips: samples whose prediction changed; None for regression.
         cosine: mean cosine similarity of the logits.
@@ -114,7 +114,7 @@ class Quality(Record):
 
 
 class LimitVerdict(Record):
-    """One limit: ``met`` by the point estimate, ``proven`` by the one-sided 95 % bound; None where it cannot be told."""
+    """One limit: ``met`` by the point estimate, ``proven`` by the one-sided 95 % bound; None where unknown."""
 
     limit: str
     bound: float

@@ -90,11 +90,28 @@ class Request:
         """
         facets: list[JsonValue] = [[name, self.facet(name)] for name in step.stage.uses]
         settings = step.settings.model_dump(mode="json")
-        return cache_key("stage", step.stage.name, step.stage.version, settings, parent, facets, dict(decisions), *self._installation())
+        return cache_key(
+            "stage",
+            step.stage.name,
+            step.stage.version,
+            settings,
+            parent,
+            facets,
+            dict(decisions),
+            *self._installation(),
+        )
 
     def outputs_key(self, files: dict[str, JsonValue]) -> str:
         """Key of the outputs of an artifact, named by its files' hashes, on the evaluation split."""
-        return cache_key("outputs", files, self.facet("data"), self.seed, self.workload.batch, self.facet("jobs"), *self._installation())
+        return cache_key(
+            "outputs",
+            files,
+            self.facet("data"),
+            self.seed,
+            self.workload.batch,
+            self.facet("jobs"),
+            *self._installation(),
+        )
 
     def run_key(self) -> str:
         """Key of the whole run."""

@@ -54,7 +54,13 @@ class Source(Frozen):
     def record(self) -> dict[str, str | None]:
         """What a manifest says of the source: no local path."""
         name = self.location if self.commit else Path(self.location).name
-        return {"kind": self.kind, "name": name, "commit": self.commit, "architecture": self.architecture, "digest": self.digest}
+        return {
+            "kind": self.kind,
+            "name": name,
+            "commit": self.commit,
+            "architecture": self.architecture,
+            "digest": self.digest,
+        }
 
 
 def resolve_source(location: str | Path, *, revision: str | None = None) -> Source:
@@ -73,14 +79,19 @@ def resolve_source(location: str | Path, *, revision: str | None = None) -> Sour
     commit = None
     if folder.is_dir():
         if revision is not None:
-            raise ModelError(f"--revision {revision!r} was given for the local folder {text!r}", hint="Revisions exist on the hub only.")
+            raise ModelError(
+                f"--revision {revision!r} was given for the local folder {text!r}",
+                hint="Revisions exist on the hub only.",
+            )
     elif folder.exists():
         raise ModelError(
             f"{text!r} is a file, not a model folder",
             why="allowed: a folder as transformers' save_pretrained writes it, or a hub id",
         )
     elif text.startswith((".", "/", "~")) or text.count("/") > 1:
-        raise ModelError(f"there is no folder {text!r}", hint="Check the path, or give a hub id such as 'organisation/name'.")
+        raise ModelError(
+            f"there is no folder {text!r}", hint="Check the path, or give a hub id such as 'organisation/name'."
+        )
     else:
         folder, commit = _fetch(text, revision)
     config = _read_config(folder, text)
@@ -99,7 +110,9 @@ def resolve_source(location: str | Path, *, revision: str | None = None) -> Sour
 
 def model_files(folder: Path) -> list[Path]:
     """The files of a model folder that decide its answers, sorted; safetensors hide ``.bin`` twins."""
-    found = {path for pattern in MODEL_PATTERNS for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."}
+    found = {
+        path for pattern in MODEL_PATTERNS for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."
+    }
     if any(path.suffix == ".safetensors" for path in found):
         found = {path for path in found if path.suffix != ".bin"}
     return sorted(found)
@@ -178,5 +191,7 @@ def _read_config(folder: Path, text: str) -> _Config:
 def _weight_files(folder: Path, text: str) -> list[Path]:
     files = [path for path in model_files(folder) if path.suffix in (".safetensors", ".bin")]
     if not files:
-        raise ModelError(f"{text!r} has no weights", why="expected model.safetensors (or shards of it) beside config.json")
+        raise ModelError(
+            f"{text!r} has no weights", why="expected model.safetensors (or shards of it) beside config.json"
+        )
     return files

@@ -17,7 +17,7 @@ from edgekit.artifact import Artifact, Manifest, copy_files, open_artifact, writ
 from edgekit.cache import Cache
 from edgekit.environment import versions
 from edgekit.formats.torch import load_model, torch_components
-from edgekit.measure.quality import Outputs, collect_outputs
+from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.progress import Progress
 from edgekit.recipe import Step
 from edgekit.request import Request
@@ -114,7 +114,9 @@ class Workshop:
             tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
             with self.scratch() as scratch:
                 folder = scratch()
-                save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, str(folder / OUTPUTS))
+                save_file(
+                    {name: np.ascontiguousarray(values) for name, values in tensors.items()}, str(folder / OUTPUTS)
+                )
                 found = self.cache.put(key, folder)
         stored = load_file(str(found / OUTPUTS))
         return Outputs(stored["logits"], stored.get("labels"))
@@ -184,7 +186,8 @@ class Workshop:
         examples = self.data.evaluation
         name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
         self.progress.start(f"evaluate: {name}", len(examples))
-        computed = collect_outputs(self._runner(artifact), self.task, examples, self.request.workload.batch, self.progress)
+        size = evaluation_batch(artifact.format, self.request.workload)
+        computed = collect_outputs(self._runner(artifact), self.task, examples, size, self.progress)
         score = computed.score(self.task)
         self.progress.finish("" if score is None else f"{self.task.metric_name} {score:.4f}")
         return computed

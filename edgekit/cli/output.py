@@ -18,6 +18,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from edgekit.cli.failures import CommandLineError, Failure, debugging
+from edgekit.cli.groups import NAME
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -158,7 +159,8 @@ def _calm_libraries(*, bars: bool) -> Iterator[None]:
     for name, value in (CALM if bars else CALM | NO_LIBRARY_BARS).items():
         os.environ.setdefault(name, value)
     if debugging():
-        yield
+        with _log_shown():
+            yield
         return
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -168,3 +170,16 @@ def _calm_libraries(*, bars: bool) -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _log_shown() -> Iterator[None]:
+    """Write edgekit's own log to stderr."""
+    log, handler = logging.getLogger(NAME), logging.StreamHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)

@@ -72,16 +72,19 @@ def distillation_loss(
     if weights.task and labels is not None:
         total = total + weights.task * task.loss(student.logits, labels)
     if weights.hidden:
-        total = total + weights.hidden * hidden_states(student.hidden_states, teacher.hidden_states, layers.hidden, mask)
+        total = total + weights.hidden * hidden_states(
+            student.hidden_states, teacher.hidden_states, layers.hidden, mask
+        )
     if weights.attention:
         total = total + weights.attention * attention_maps(student.attentions, teacher.attentions, layers)
     return total
 
 
 def soft_logits(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL divergence of the softened classes times temperature squared (Hinton et al. 2015, Distilling the Knowledge in a Neural Network, section 2).
+    """KL divergence of the softened classes, times the temperature squared.
 
-    One output alone has no classes: its mean squared error is taken. Logits [batch, outputs].
+    Source: Hinton et al. 2015, Distilling the Knowledge in a Neural Network, section 2. One output alone has no
+    classes: its mean squared error is taken. Logits [batch, outputs].
     """
     from torch.nn import functional
 
@@ -97,7 +100,10 @@ def soft_logits(student: torch.Tensor, teacher: torch.Tensor, temperature: float
 
 
 def hidden_states(
-    student: tuple[torch.Tensor, ...], teacher: tuple[torch.Tensor, ...], layers: tuple[int, ...], mask: torch.Tensor | None
+    student: tuple[torch.Tensor, ...],
+    teacher: tuple[torch.Tensor, ...],
+    layers: tuple[int, ...],
+    mask: torch.Tensor | None,
 ) -> torch.Tensor:
     """Mean squared error of hidden states [batch, tokens, width] over real tokens, in units of the teacher's variance.
 
@@ -117,7 +123,9 @@ def hidden_states(
     return total / len(layers)
 
 
-def attention_maps(student: tuple[torch.Tensor, ...], teacher: tuple[torch.Tensor, ...], layers: LayerMap) -> torch.Tensor:
+def attention_maps(
+    student: tuple[torch.Tensor, ...], teacher: tuple[torch.Tensor, ...], layers: LayerMap
+) -> torch.Tensor:
     """Mean squared error of attention probabilities [batch, heads, tokens, tokens] (Jiao et al. 2020, TinyBERT, eq. 7).
 
     Each student head is compared with the teacher's head that it was cut from, so that the shapes always allow it.

@@ -64,7 +64,7 @@ class Schedule:
         return max(1, min(self.most_steps, round(self.epochs * max(1, samples // self.batch_size))))
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of a step: linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017, SGDR, eq. 5)."""
+        """A step's learning rate: linear warm-up, then half a cosine to zero (Loshchilov and Hutter 2017, eq. 5)."""
         rising = max(1, round(self.warmup * steps))
         if step < rising:
             return self.learning_rate * (step + 1) / rising
@@ -93,7 +93,9 @@ class Lesson:
     selection: Examples
 
 
-def train(lesson: Lesson, schedule: Schedule, folder: Path, *, seed: int, progress: Progress, note: Note) -> dict[str, JsonValue]:
+def train(
+    lesson: Lesson, schedule: Schedule, folder: Path, *, seed: int, progress: Progress, note: Note
+) -> dict[str, JsonValue]:
     """Train the student and leave the best one in it.
 
     Args:
@@ -114,7 +116,9 @@ def train(lesson: Lesson, schedule: Schedule, folder: Path, *, seed: int, progre
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision="bf16" if schedule.precision == "bf16" else "no")
-    optimizer = torch.optim.AdamW(lesson.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        lesson.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
     steps = schedule.steps(len(lesson.train))
     state = load_checkpoint(folder, lesson.student, optimizer) or TrainingState()
     note("distill.start", step=state.progressed.step, steps=steps, checkpoint_every=schedule.checkpoint_every)
@@ -229,7 +233,9 @@ def _keep_best(state: TrainingState, loss: float, student: nn.Module, patience: 
     now = state.progressed
     losses = (*now.losses, (now.step, loss))
     if now.best_loss is None or loss < now.best_loss:
-        state.best = {name: parameter.detach().cpu().clone().contiguous() for name, parameter in student.named_parameters()}
+        state.best = {
+            name: parameter.detach().cpu().clone().contiguous() for name, parameter in student.named_parameters()
+        }
         state.progressed = now.model_copy(update={"losses": losses, "best_loss": loss, "best_step": now.step})
         return
     since = sum(1 for step, _ in losses if step > now.best_step)

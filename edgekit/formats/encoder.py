@@ -141,7 +141,10 @@ def encoder_layers(model: nn.Module) -> list[Layer]:
     return [
         Layer(
             module=module,
-            **{part: cast("nn.Linear", module.get_submodule(getattr(anatomy, part))) for part in ("q", "k", "v", "o", "up", "down")},
+            **{
+                part: cast("nn.Linear", module.get_submodule(getattr(anatomy, part)))
+                for part in ("q", "k", "v", "o", "up", "down")
+            },
             head_width=width,
         )
         for module in layer_list(model)

@@ -125,7 +125,12 @@ def precision_of(model: ir.Model) -> str:
     """``int8``, ``fp16`` or ``fp32``: what most of the weights' elements are."""
     import onnx_ir as ir
 
-    names = {ir.DataType.INT8: "int8", ir.DataType.UINT8: "int8", ir.DataType.FLOAT16: "fp16", ir.DataType.FLOAT: "fp32"}
+    names = {
+        ir.DataType.INT8: "int8",
+        ir.DataType.UINT8: "int8",
+        ir.DataType.FLOAT16: "fp16",
+        ir.DataType.FLOAT: "fp32",
+    }
     counts: Counter[str] = Counter()
     for value in model.graph.initializers.values():
         if value.const_value is not None and value.const_value.dtype in names:

@@ -48,5 +48,7 @@ def load_model(task: Task) -> tuple[nn.Module, Plan | None]:
     try:
         load_safetensors(model, str(task.folder / WEIGHTS))
     except (RuntimeError, SafetensorError, OSError) as error:
-        raise ModelError(f"the weights in {task.folder.name!r} do not fit its plan", why=str(error).splitlines()[0]) from error
+        raise ModelError(
+            f"the weights in {task.folder.name!r} do not fit its plan", why=str(error).splitlines()[0]
+        ) from error
     return model.eval(), plan

@@ -60,7 +60,9 @@ def check_golden(artifact: Artifact, task: Task) -> dict[str, float]:
         stored = _read(artifact.path / FOLDER / f"{component}.safetensors")
         worst[component] = 0.0
         for feeds, expected in stored:
-            outputs = {"logits": task.forward(runner, feeds)} if component == TASK_FILE else runner.run(component, feeds)
+            outputs = (
+                {"logits": task.forward(runner, feeds)} if component == TASK_FILE else runner.run(component, feeds)
+            )
             for name, values in expected.items():
                 worst[component] = max(worst[component], relative_difference(outputs[name], values))
     allowed = artifact.manifest.golden_tolerance or 0.0
@@ -69,7 +71,7 @@ def check_golden(artifact: Artifact, task: Task) -> dict[str, float]:
             raise VerificationError(
                 f"golden/{component}.safetensors: the outputs differ by {difference:.2e} of their largest value",
                 why=f"allowed: {allowed:.0e}",
-                hint="The runtime on this machine computes something else: compare its version with the manifest's tools.",
+                hint="The runtime here computes something else: compare its version with the manifest's tools.",
             )
     return worst
 

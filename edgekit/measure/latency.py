@@ -66,7 +66,10 @@ class Timings:
 def subjects_of(artifact: Artifact, task: Task, workload: Workload) -> dict[str, Subject]:
     """Each component of an ONNX artifact with inputs of the workload's size."""
     feeds = task.workload_feeds(workload)
-    return {name: Subject((artifact.path / part.files[0]).resolve(), feeds[name]) for name, part in artifact.manifest.components.items()}
+    return {
+        name: Subject((artifact.path / part.files[0]).resolve(), feeds[name])
+        for name, part in artifact.manifest.components.items()
+    }
 
 
 def time_all(subjects: Mapping[str, Subject], threads: int, timing: Timing) -> Timings:
@@ -76,7 +79,9 @@ def time_all(subjects: Mapping[str, Subject], threads: int, timing: Timing) -> T
     return Timings(answer.blocks_ms, tuple(disturbances(before, read_cpu_times())))
 
 
-def time_artifacts(artifacts: Mapping[str, Artifact], task: Task, workload: Workload, threads: int, timing: Timing) -> Timings:
+def time_artifacts(
+    artifacts: Mapping[str, Artifact], task: Task, workload: Workload, threads: int, timing: Timing
+) -> Timings:
     """Measure artifacts of one component each, interleaved in one fresh process."""
     subjects = {}
     for name, artifact in artifacts.items():
@@ -89,4 +94,6 @@ def time_artifacts(artifacts: Mapping[str, Artifact], task: Task, workload: Work
 def measure_memory(subject: Subject, threads: int, component: str) -> Measurement:
     """``memory.peak``: of a fresh process that loads and runs one component, interpreter and runtime included."""
     answer = peak_memory(subject, threads)
-    return Measurement(name="memory.peak", unit="bytes", value=float(answer.peak_memory_bytes), n=1, component=component)
+    return Measurement(
+        name="memory.peak", unit="bytes", value=float(answer.peak_memory_bytes), n=1, component=component
+    )

@@ -43,7 +43,9 @@ def disturbances(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
     other = max(0.0, busy - (after.own - before.own)) / span
     found = []
     if stolen > MOST_STOLEN:
-        found.append(f"{stolen:.0%} of the processors' time was taken by other virtual machines while latency was measured")
+        found.append(
+            f"{stolen:.0%} of the processors' time was taken by other virtual machines while latency was measured"
+        )
     if other > MOST_OTHER_LOAD:
         found.append(f"other processes used {other:.0%} of the processors while latency was measured")
     return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgekit.artifact import Format
 from edgekit.measure.statistics import paired_bootstrap
 from edgekit.progress import Progress
 from edgekit.report import Quality
-from edgekit.tasks.base import LABELS, Array, Examples, Runner, Task, ordered_batches
+from edgekit.tasks.base import LABELS, Array, Examples, Runner, Task, Workload, ordered_batches
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 # Two-sided, so that each end is a one-sided 95 % bound: the one that a strict limit is proven by.
 LEVEL = 0.90
+TORCH_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits [samples, outputs] and labels [samples, ...] of a split, in the split's order; labels None where it has none."""
+    """Logits [samples, outputs] and labels [samples, ...] of a split, in its order; None where it has no labels."""
 
     logits: Array
     labels: Array | None
@@ -30,8 +32,17 @@ class Outputs:
         return None if self.labels is None else task.score(self.logits, self.labels)
 
 
+def evaluation_batch(format_: Format, workload: Workload) -> int:
+    """Samples at once when a split is evaluated.
+
+    An exported graph is run as it will be used, since dynamic quantization scales activations by the batch; in torch the
+    batch changes nothing but the time.
+    """
+    return TORCH_BATCH if format_ == "torch" else workload.batch
+
+
 def collect_outputs(runner: Runner, task: Task, examples: Examples, batch_size: int, progress: Progress) -> Outputs:
-    """Run a split through a runner, in batches of the workload's size: dynamic quantization scales by the batch."""
+    """Run a split through a runner, ``batch_size`` samples at once."""
     import numpy as np
 
     rows: dict[int, Array] = {}
@@ -54,7 +65,7 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
         return None
     labels = original.labels
 
-    def drop(chosen: npt.NDArray[np.float64] | slice) -> float:
+    def drop(chosen: npt.NDArray[np.int64]) -> float:
         return task.score(original.logits[chosen], labels[chosen]) - task.score(artifact.logits[chosen], labels[chosen])
 
     interval = paired_bootstrap(drop, len(labels), level=LEVEL)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Array = npt.NDArray[np.float64]
+    Indices = npt.NDArray[np.int64]
 
 # Fewest samples behind a percentile: MLPerf Inference's early-stopping rule for the single-stream scenario
 # (mlcommons/inference_policies, inference_rules.adoc, "Early Stopping"): 64 queries for p90, 662 for p99.
@@ -32,8 +32,10 @@ def percentile(samples: Sequence[float], rank: int) -> float | None:
     return float(np.percentile(samples, rank)) if len(samples) >= FEWEST[rank] else None
 
 
-def paired_bootstrap(difference: Callable[[Array], float], n: int, *, level: float, seed: int = 0) -> Interval:
-    """Percentile bootstrap of a paired statistic (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13).
+def paired_bootstrap(difference: Callable[[Indices], float], n: int, *, level: float, seed: int = 0) -> Interval:
+    """Percentile bootstrap of a paired statistic.
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 
     Args:
         difference: the statistic of the samples at the given indices [n].
@@ -50,7 +52,9 @@ def paired_bootstrap(difference: Callable[[Array], float], n: int, *, level: flo
     return Interval(float(low), float(high), level)
 
 
-def ratio_of_medians(numerator: Sequence[Sequence[float]], denominator: Sequence[Sequence[float]], *, level: float, seed: int = 0) -> tuple[float, Interval]:
+def ratio_of_medians(
+    numerator: Sequence[Sequence[float]], denominator: Sequence[Sequence[float]], *, level: float, seed: int = 0
+) -> tuple[float, Interval]:
     """How many times slower ``numerator`` is: median over rounds of the ratio of block medians, and its interval.
 
     Block ``i`` of both was measured in the same round, so that what slows the machine slows both and cancels.

@@ -17,7 +17,7 @@ from edgekit.tasks import TASKS, bind_task
 from edgekit.tasks.base import Array, TaskOptions, Workload
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 
 def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
@@ -38,9 +38,19 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
             for name, part in artifact.manifest.components.items()
         }
     if root.suffix != ".onnx" or not root.is_file():
-        raise UsageError(f"{str(path)!r} is neither an artifact nor an .onnx file", hint="`edgekit compress` makes artifacts.")
+        raise UsageError(
+            f"{str(path)!r} is neither an artifact nor an .onnx file", hint="`edgekit compress` makes artifacts."
+        )
     part = describe_component(root)
     return {WHOLE: Subject(root.resolve(), {spec.name: _fill(spec, workload) for spec in part.inputs})}
+
+
+def size_at(path: str | Path) -> int:
+    """Bytes of the model's files, external data included."""
+    root = Path(path).expanduser()
+    if is_artifact(root):
+        return open_artifact(root).size_bytes
+    return sum((root.parent / name).stat().st_size for name in describe_component(root).files)
 
 
 def describe(path: str | Path) -> dict[str, JsonValue]:
@@ -48,10 +58,17 @@ def describe(path: str | Path) -> dict[str, JsonValue]:
     root = Path(path).expanduser()
     if is_artifact(root):
         artifact = open_artifact(root)
-        files: dict[str, JsonValue] = {name: artifact.manifest.files[part.files[0]] for name, part in artifact.manifest.components.items()}
-        return {"name": root.name, "format": artifact.format, "bytes": artifact.size_bytes, "folder_bytes": artifact.folder_bytes, "sha256": files}
-    size = sum((root.parent / name).stat().st_size for name in describe_component(root).files)
-    return {"name": root.name, "format": "onnx", "bytes": size, "sha256": sha256_file(root)}
+        files: dict[str, JsonValue] = {
+            name: artifact.manifest.files[part.files[0]] for name, part in artifact.manifest.components.items()
+        }
+        return {
+            "name": root.name,
+            "format": artifact.format,
+            "bytes": size_at(path),
+            "folder_bytes": artifact.folder_bytes,
+            "sha256": files,
+        }
+    return {"name": root.name, "format": "onnx", "bytes": size_at(path), "sha256": sha256_file(root)}
 
 
 def _fill(spec: TensorSpec, workload: Workload) -> Array:
@@ -66,7 +83,10 @@ def _fill(spec: TensorSpec, workload: Workload) -> Array:
         return random.integers(0, 2, shape).astype(spec.dtype)
     if spec.dtype.startswith("float"):
         return random.standard_normal(shape).astype(spec.dtype)
-    raise ModelError(f"the input {spec.name!r} has the type {spec.dtype!r}", why="inputs can be made for integers, floats and booleans")
+    raise ModelError(
+        f"the input {spec.name!r} has the type {spec.dtype!r}",
+        why="inputs can be made for integers, floats and booleans",
+    )
 
 
 def _free(name: str, index: int, workload: Workload) -> int:

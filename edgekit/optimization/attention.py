@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgekit.optimization.graph import CONTRIB, Linear, add_initializer, constant, insert_node, match_linear, only_user, producer, replace
+from edgekit.formats.graph import (
+    CONTRIB,
+    Linear,
+    add_initializer,
+    constant,
+    insert_node,
+    match_linear,
+    only_user,
+    producer,
+    replace,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,7 +47,9 @@ class _Match:
 
 def fuse_attention(graph: ir.Graph) -> int:
     """Replace each attention block by one packed product and one node; returns how many."""
-    matches = [match for node in list(graph) if node.op_type == "Attention" and not node.domain and (match := _match(node))]
+    matches = [
+        match for node in list(graph) if node.op_type == "Attention" and not node.domain and (match := _match(node))
+    ]
     for match in matches:
         _replace(graph, match)
     return len(matches)
@@ -112,7 +124,13 @@ def _replace(graph: ir.Graph, match: _Match) -> None:
         attributes["scale"] = match.attention.attributes["scale"].as_float()
     inputs = [q, k, v] if mask is None else [q, k, v, None, mask]
     node = insert_node(
-        graph, match.last, "MultiHeadAttention", inputs, f"{name}_attention", attributes=dict(attributes), domain=CONTRIB
+        graph,
+        match.last,
+        "MultiHeadAttention",
+        inputs,
+        f"{name}_attention",
+        attributes=attributes,
+        domain=CONTRIB,
     )
     replace(match.output, node.outputs[0])
 
@@ -147,5 +165,7 @@ def _int32_mask(graph: ir.Graph, mask: ir.Value) -> ir.Value:
         if use.node.op_type == "Cast" and use.node.outputs[0].name == MASK_NAME:
             return use.node.outputs[0]
     first = graph[0]
-    node = insert_node(graph, first, "Cast", [mask], MASK_NAME, attributes={"to": int(ir.DataType.INT32)}, dtype=ir.DataType.INT32)
+    node = insert_node(
+        graph, first, "Cast", [mask], MASK_NAME, attributes={"to": int(ir.DataType.INT32)}, dtype=ir.DataType.INT32
+    )
     return node.outputs[0]

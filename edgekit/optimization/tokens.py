@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgekit.optimization.graph import add_initializer, constant, insert_node
+from edgekit.formats.graph import add_initializer, constant, insert_node
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -52,7 +52,7 @@ def _read_at_first_token(node: ir.Node, marked: Marked) -> int | None:
     """The token axis of a node's output when only token 0 of it is ever read, else None."""
     if len(node.outputs) != 1 or node.outputs[0].is_graph_output():
         return None
-    found = set()
+    found: set[int | None] = set()
     for use in node.outputs[0].uses():
         if _selects_first_token(use.node) and use.idx == 0:
             found.add(1)
@@ -71,7 +71,7 @@ def _selects_first_token(node: ir.Node) -> bool:
 
 
 def _token_inputs(node: ir.Node, axis: int) -> dict[int, int]:
-    """The inputs that can be sliced so that the output is sliced at ``axis``: slot and token axis. Empty when it cannot be."""
+    """Slot and token axis of each input to slice for an output sliced at ``axis``; empty when it cannot be."""
     if node.op_type in ELEMENTWISE and axis == 1:
         return _elementwise_inputs(node)
     if node.op_type == "LayerNormalization" and axis == 1:
@@ -110,7 +110,9 @@ def _splits_or_joins_heads(node: ir.Node) -> bool:
     return {len(before.shape), len(after.shape)} == {3, 4} and before.shape[1] == after.shape[1]
 
 
-def _slice(graph: ir.Graph, before: ir.Node, value: ir.Value, axis: int, slices: dict[tuple[ir.Value, int], ir.Value]) -> ir.Value:
+def _slice(
+    graph: ir.Graph, before: ir.Node, value: ir.Value, axis: int, slices: dict[tuple[ir.Value, int], ir.Value]
+) -> ir.Value:
     """``value`` at the first place of ``axis``, the axis kept; one node for each value and axis."""
     import numpy as np
 
@@ -134,5 +136,7 @@ def _reshape_one_token(graph: ir.Graph, node: ir.Node) -> None:
     rank = 0 if node.outputs[0].shape is None else len(node.outputs[0].shape)
     width = None if rank == 3 or node.outputs[0].shape is None else node.outputs[0].shape[3]
     target = [0, 1, -1] if rank == 3 else [0, 1, -1, int(str(width))]
-    node.replace_input_with(1, add_initializer(graph, f"one_token_{'_'.join(map(str, target[2:]))}", np.array(target, np.int64)))
+    node.replace_input_with(
+        1, add_initializer(graph, f"one_token_{'_'.join(map(str, target[2:]))}", np.array(target, np.int64))
+    )
     node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)

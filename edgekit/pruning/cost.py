@@ -1,7 +1,7 @@
 """What a layer costs: multiply-accumulates of one inference of the workload.
 
-A head of width ``d`` on ``T`` tokens of width ``H`` takes ``4 T H d`` in its four matrices and ``2 T^2 d`` in scores and
-mixing; a neuron takes ``2 T H`` (Vaswani et al. 2017, table 1, with the projections counted).
+A head of width ``d`` on ``T`` tokens of width ``H`` takes ``4 T H d`` in its four matrices and ``2 T^2 d`` in scores
+and mixing; a neuron takes ``2 T H`` (Vaswani et al. 2017, table 1, with the projections counted).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Take a layer with two heads and three neurons. Each of the five, and the layer i
 what it hands on. The gradient of the loss with respect to a gate says, to first order, what closing it would cost:
 
     taylor     mean over samples of |dL/dgate|   Michel et al. 2019 (Are Sixteen Heads Really Better than One?, eq. 2);
-                                                 Molchanov et al. 2019 (Importance Estimation for Neural Network Pruning)
+                                                 Molchanov et al. 2019 (Importance Estimation for NN Pruning)
     fisher     mean over samples of (dL/dgate)^2  Kwon et al. 2022 (A Fast Post-Training Pruning Framework for
                                                  Transformers, section 3.2): the diagonal of the Fisher information
     magnitude  |weights in| * |weights out|       needs no data; zero when either side is dead

@@ -24,7 +24,9 @@ CHUNK = 32
 Note = Callable[..., None]
 
 
-def record_feeds(artifact: Artifact, task: Task, examples: Examples, indices: Sequence[int], threads: int) -> Iterator[dict[str, list[Batch]]]:
+def record_feeds(
+    artifact: Artifact, task: Task, examples: Examples, indices: Sequence[int], threads: int
+) -> Iterator[dict[str, list[Batch]]]:
     """What each component is fed for each sample, states included, a chunk of samples at a time."""
     for start in range(0, len(indices), CHUNK):
         runner = RecordingRunner(OnnxRunner(artifact, threads))
@@ -49,7 +51,8 @@ def calibrate(
     Args:
         artifact: float32, of format ``onnx``.
         task: drives the components.
-        examples, indices: the samples.
+        examples: samples.
+        indices: which of them.
         folder: keeps the ranges and how far they are.
         threads: of the inference.
         progress: told of every chunk.
@@ -61,7 +64,10 @@ def calibrate(
     note("calibration.start", sample=done, samples=len(indices), checkpoint_every=CHUNK)
     progress.start("quantize: calibration", len(indices))
     progress.advance(done)
-    calibrators = {name: _open(artifact.file(name), folder / f"augmented-{name}.onnx", files[name] if done else None, threads) for name in files}
+    calibrators = {
+        name: _open(artifact.file(name), folder / f"augmented-{name}.onnx", files[name] if done else None, threads)
+        for name in files
+    }
     for fed in record_feeds(artifact, task, examples, indices[done:], threads):
         for name, calibrator in calibrators.items():
             _merge(calibrator, fed.get(name, []), files[name])

@@ -1,4 +1,4 @@
-"""What a quantized graph looks like, from the settings and the target's own wishes, and making it by onnxruntime's tools."""
+"""What a quantized graph looks like, by settings and by the target's wish, and making it with onnxruntime's tools."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgekit.errors import UsageError
+from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph, save_graph
-from edgekit.optimization.graph import constant
 from edgekit.settings import Frozen
 from edgekit.target import Target
 

@@ -32,7 +32,7 @@ def report_view(report: Report, *, width: int) -> RenderableType:
     parts += [title("Before and after"), comparison_view(report)]
     said = list(stage_lines(report))
     if said:
-        parts += [title("What is left of the model"), make_grid(said)]
+        parts += [title("Inside the artifact"), make_grid(said)]
     if report.notes:
         parts += [title("Notes"), items(report.notes)]
     if report.warnings:

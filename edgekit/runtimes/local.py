@@ -72,7 +72,9 @@ def _run(subjects: Mapping[str, Subject], spec: dict[str, object], seconds: floa
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
-            raise HostError("the measuring process hung and was stopped", why=f"no answer in {error.timeout:.0f} s") from error
+            raise HostError(
+                "the measuring process hung and was stopped", why=f"no answer in {error.timeout:.0f} s"
+            ) from error
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"it ended with code {done.returncode}"]
         raise HostError("the measuring process failed", why=last[0])

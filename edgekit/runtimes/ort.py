@@ -38,11 +38,20 @@ def open_session(file: Path, threads: int, *, optimized: bool = True) -> onnxrun
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    refusals = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.InvalidArgument, state.NotImplemented, state.NoSuchFile)
+    refusals = (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.InvalidArgument,
+        state.NotImplemented,
+        state.NoSuchFile,
+    )
     try:
         return ort.InferenceSession(str(file), options, providers=[PROVIDER])
     except refusals as error:
-        raise ModelError(f"onnxruntime {version_of(NAME)} does not load {file.name!r}", why=str(error).splitlines()[0]) from error
+        raise ModelError(
+            f"onnxruntime {version_of(NAME)} does not load {file.name!r}", why=str(error).splitlines()[0]
+        ) from error
 
 
 class OnnxRunner:
@@ -55,7 +64,9 @@ class OnnxRunner:
 
     def __init__(self, artifact: Artifact, threads: int = 1) -> None:
         self._sessions = {name: open_session(artifact.file(name), threads) for name in artifact.manifest.components}
-        self._outputs = {name: [output.name for output in session.get_outputs()] for name, session in self._sessions.items()}
+        self._outputs = {
+            name: [output.name for output in session.get_outputs()] for name, session in self._sessions.items()
+        }
 
     def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one component on named arrays."""
@@ -64,7 +75,7 @@ class OnnxRunner:
 
 
 class RecordingRunner:
-    """A Runner that keeps what each component is fed and gives, states included: calibration and golden data for any model.
+    """A Runner that keeps what each component is fed and gives, states included.
 
     Args:
         runner: does the work.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,7 +37,7 @@ class StageSettings(Frozen):
 
 
 class Decisions(ABC):
-    """What was decided by measurement: taken from the lock or an earlier attempt where it is there, else measured and kept at once."""
+    """What was decided by measurement: taken from a lock or an earlier attempt, else measured and kept at once."""
 
     @abstractmethod
     def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
@@ -144,8 +144,8 @@ def finish(
     stage: Stage,
     settings: StageSettings,
     *,
-    changes: dict[str, object],
-    details: dict[str, JsonValue],
+    changes: Mapping[str, object],
+    details: Mapping[str, JsonValue],
 ) -> Artifact:
     """Close a stage's result: the parent's companions, the stage's details, and the manifest.
 
@@ -158,18 +158,24 @@ def finish(
         details: what the report says of the stage's work.
     """
     copy_companions(parent.path, folder)
-    write_text(folder / DETAILS, json.dumps(details, indent=1, sort_keys=True) + "\n")
+    write_text(folder / DETAILS, json.dumps(dict(details), indent=1, sort_keys=True) + "\n")
     record = StageRecord(stage=stage.name, version=stage.version, settings=settings.model_dump(mode="json"))
     manifest = Manifest.model_validate(
-        parent.manifest.model_dump(by_alias=True) | {"files": {}, "stages": (*parent.manifest.stages, record)} | changes
+        parent.manifest.model_dump(by_alias=True)
+        | {"files": {}, "stages": (*parent.manifest.stages, record)}
+        | dict(changes)
     )
     return write_artifact(folder, manifest)
 
 
 def copy_companions(source: Path, destination: Path) -> None:
-    """Copy what a model folder holds beside its weights (configuration, tokenizer or image processor), keeping what is there."""
+    """Copy what a model folder holds beside its weights, keeping what is there already."""
     for path in model_files(source):
-        if path.suffix in WEIGHT_SUFFIXES or path.name in ("manifest.json", DETAILS, "plan.json") or path.name.endswith(".index.json"):
+        if (
+            path.suffix in WEIGHT_SUFFIXES
+            or path.name in ("manifest.json", DETAILS, "plan.json")
+            or path.name.endswith(".index.json")
+        ):
             continue
         if not (destination / path.name).exists():
             (destination / path.name).write_bytes(path.read_bytes())
@@ -181,4 +187,3 @@ def read_details(artifact: Artifact) -> dict[str, JsonValue]:
     file = artifact.path / DETAILS
     found: dict[str, JsonValue] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return found
-

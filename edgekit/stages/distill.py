@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, cast
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from edgekit.artifact import Artifact
 from edgekit.distillation.losses import LayerMap, Weights
@@ -16,6 +16,7 @@ from edgekit.stages.base import Job, Stage, StageSettings, finish
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
 
 class DistillSettings(StageSettings):
@@ -44,7 +45,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     student, plan = load_model(job.task_for(artifact))
     if settings.attention:
         for model in (teacher, student):  # only the plain implementation hands its attention maps out
-            model.set_attn_implementation("eager")
+            cast("PreTrainedModel", model).set_attn_implementation("eager")
     data = job.need_data()
     lesson = Lesson(
         teacher=teacher,

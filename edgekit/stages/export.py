@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class ExportSettings(StageSettings):
-    tolerance: float = Field(1e-3, gt=0, description="largest difference to torch, in units of the output's largest value")
+    tolerance: float = Field(
+        1e-3, gt=0, description="largest difference to torch, in units of the output's largest value"
+    )
     samples: int = Field(16, ge=1, description="samples that are compared")
 
 
@@ -37,7 +39,9 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         export_component(spec, file, job.target.opset)
         described[name] = describe_component(file, spec.states)
         job.progress.advance()
-    worst = _check(folder, artifact, specs, described, task, settings, job)
+    worst = _check(
+        folder=folder, artifact=artifact, specs=specs, described=described, task=task, settings=settings, job=job
+    )
     job.progress.finish(f"largest difference to torch {worst:.1e}")
     details: dict[str, JsonValue] = {
         "opset": job.target.opset,
@@ -50,6 +54,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
 
 
 def _check(
+    *,
     folder: Path,
     artifact: Artifact,
     specs: dict[str, ComponentSpec],
@@ -59,7 +64,12 @@ def _check(
     job: Job,
 ) -> float:
     """Compare every component with torch on the examples, and the whole on real samples; the largest difference."""
-    exported = Artifact(folder, Manifest.model_validate(artifact.manifest.model_dump(by_alias=True) | {"format": "onnx", "components": described}))
+    exported = Artifact(
+        folder,
+        Manifest.model_validate(
+            artifact.manifest.model_dump(by_alias=True) | {"format": "onnx", "components": described}
+        ),
+    )
     ours, theirs = open_runner(exported, job.jobs), TorchRunner(specs)
     worst = 0.0
     for name, spec in specs.items():
@@ -68,7 +78,9 @@ def _check(
         for output in spec.outputs:
             worst = max(worst, _difference(f"{name}: {output}", mine[output], reference[output], settings.tolerance))
     for batch in _samples(settings, job):
-        worst = max(worst, _difference("logits", task.forward(ours, batch), task.forward(theirs, batch), settings.tolerance))
+        worst = max(
+            worst, _difference("logits", task.forward(ours, batch), task.forward(theirs, batch), settings.tolerance)
+        )
     return worst
 
 
@@ -88,7 +100,9 @@ def _difference(name: str, mine: Array, reference: Array, tolerance: float) -> f
     import numpy as np
 
     if mine.shape != reference.shape:
-        raise ModelError(f"the exported output {name!r} has the shape {list(mine.shape)}", why=f"torch gives {list(reference.shape)}")
+        raise ModelError(
+            f"the exported output {name!r} has the shape {list(mine.shape)}", why=f"torch gives {list(reference.shape)}"
+        )
     scale = max(float(np.abs(reference).max()), 1e-6)
     difference = float(np.abs(mine - reference).max()) / scale
     if not difference <= tolerance:

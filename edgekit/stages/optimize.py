@@ -9,10 +9,10 @@ from typing import cast
 from pydantic import Field, JsonValue
 
 from edgekit.artifact import Artifact
+from edgekit.formats.graph import tidy
 from edgekit.formats.onnx import count_operators, describe_component, load_graph, save_graph
 from edgekit.measure.latency import MARGIN, subjects_of, time_all
 from edgekit.optimization import REWRITES
-from edgekit.optimization.graph import tidy
 from edgekit.runtimes.local import Subject, Timing
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 
@@ -49,7 +49,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
 
 
 def _apply(graph: Path, rewrites: Sequence[str], file: Path | None) -> int:
-    """Apply rewrites in the table's order, write the result where a file is given, and return how often they applied."""
+    """Apply rewrites in the table's order, write the result where a file is given, and count how often they applied."""
     model = load_graph(graph)
     count = sum(REWRITES[name].apply(model.graph) for name in REWRITES if name in rewrites)
     if file is not None:
@@ -68,7 +68,9 @@ def _choose(
         return [], {}
     answer = cast(
         "dict[str, dict[str, JsonValue]]",
-        job.decisions.decide(f"optimize.{name}", lambda: cast("JsonValue", _measure(artifact, name, candidates, settings, job))),
+        job.decisions.decide(
+            f"optimize.{name}", lambda: cast("JsonValue", _measure(artifact, name, candidates, settings, job))
+        ),
     )
     chosen = [rewrite for rewrite in candidates if answer[rewrite]["pays"]]
     return chosen, {rewrite: dict(row) for rewrite, row in answer.items()}
@@ -79,7 +81,9 @@ def _measure(
 ) -> dict[str, dict[str, JsonValue]]:
     feeds = subjects_of(artifact, job.task, job.workload)[name].feeds
     folder = job.scratch()
-    variants = {"all": candidates} | {rewrite: [other for other in candidates if other != rewrite] for rewrite in candidates}
+    variants = {"all": candidates} | {
+        rewrite: [other for other in candidates if other != rewrite] for rewrite in candidates
+    }
     subjects = {}
     for key, rewrites in variants.items():
         file = folder / key / artifact.file(name).name

@@ -19,11 +19,14 @@ from edgekit.tasks.base import Batch, shuffled_batches
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
 
 class PruneSettings(StageSettings):
     ratio: float = Field(0.74, ge=0, lt=1, description="share of the encoder's multiply-accumulates to remove")
-    layers: float = Field(0.67, gt=0, le=1, description="share of the layers that stay, before heads and neurons are cut")
+    layers: float = Field(
+        0.67, gt=0, le=1, description="share of the layers that stay, before heads and neurons are cut"
+    )
     importance: Importance = Field("taylor", description="magnitude (no data), taylor or fisher")
     samples: int = Field(1280, ge=1, description="training samples that importance is measured on")
     batch_size: int = Field(32, ge=1, description="samples at once while it is measured")
@@ -70,7 +73,7 @@ def _cost_model(model: nn.Module, job: Job) -> CostModel:
 
 def _tokens(model: nn.Module, job: Job) -> int:
     """Tokens of the workload: the text's length, or an image's patches and class token."""
-    config = model.config
+    config = cast("PreTrainedModel", model).config
     if not hasattr(config, "patch_size"):
         return job.workload.tokens
     return int((config.image_size // config.patch_size) ** 2 + 1)

@@ -14,7 +14,15 @@ from edgekit.formats.onnx import count_operators, describe_component, load_graph
 from edgekit.measure.quality import Outputs, collect_outputs
 from edgekit.progress import Silent
 from edgekit.quantization.calibration import calibrate
-from edgekit.quantization.schemes import Method, Scheme, SchemeName, WeightedNode, quantize_graph, resolve_scheme, weighted_nodes
+from edgekit.quantization.schemes import (
+    Method,
+    Scheme,
+    SchemeName,
+    WeightedNode,
+    quantize_graph,
+    resolve_scheme,
+    weighted_nodes,
+)
 from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
 from edgekit.runtimes import open_runner
 from edgekit.stages.base import Job, Stage, StageSettings, finish
@@ -24,7 +32,9 @@ from edgekit.tasks.base import Array, Examples
 
 class QuantizeSettings(StageSettings):
     method: Method = Field("auto", description="dynamic, static, fp16, or auto: what the target's scheme allows")
-    scheme: SchemeName = Field("auto", description="types of activations and weights: u8s8, s8s8, u8u8, or the target's own")
+    scheme: SchemeName = Field(
+        "auto", description="types of activations and weights: u8s8, s8s8, u8u8, or the target's own"
+    )
     embeddings: bool = Field(True, description="whether embedding tables are quantized too")
     samples: int = Field(256, ge=1, description="training samples that static ranges are calibrated on")
     fallback: bool = Field(True, description="whether layers that lose too much stay float")
@@ -35,7 +45,10 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("QuantizeSettings", settings)
     scheme = _scheme(settings, job.target)
     folder, prepared = job.scratch(), _name_nodes(artifact, job)
-    nodes = {name: weighted_nodes(load_graph(prepared.file(name)), embeddings=scheme.embeddings) for name in prepared.manifest.components}
+    nodes = {
+        name: weighted_nodes(load_graph(prepared.file(name)), embeddings=scheme.embeddings)
+        for name in prepared.manifest.components
+    }
     ranges = _calibrate(prepared, settings, job) if scheme.method == "static" else {}
     maker = _Maker(prepared, scheme, nodes, ranges, job)
     fallbacks, check = _fall_back(maker, settings, job)
@@ -86,7 +99,9 @@ class _Maker:
     def outputs(self, fallbacks: Sequence[str], examples: Examples) -> Outputs:
         """The logits of the artifact with everything but the fall-backs quantized."""
         made = self.make(self.job.scratch(), fallbacks)
-        return collect_outputs(open_runner(made, self.job.jobs), self.job.task, examples, self.job.workload.batch, Silent())
+        return collect_outputs(
+            open_runner(made, self.job.jobs), self.job.task, examples, self.job.workload.batch, Silent()
+        )
 
 
 def _name_nodes(artifact: Artifact, job: Job) -> Artifact:
@@ -123,7 +138,12 @@ def _fall_back(maker: _Maker, settings: QuantizeSettings, job: Job) -> tuple[lis
         return before - cast("float", maker.outputs(fallbacks, examples).score(job.task))
 
     first = drop([])
-    seen: dict[str, JsonValue] = {"samples": len(examples), "float": before, "drop": first, "tolerance": settings.tolerance}
+    seen: dict[str, JsonValue] = {
+        "samples": len(examples),
+        "float": before,
+        "drop": first,
+        "tolerance": settings.tolerance,
+    }
     if first <= settings.tolerance:
         return [], seen
     job.progress.start("quantize: which layers lose too much", len(maker.names()))

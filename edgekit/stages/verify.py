@@ -48,7 +48,10 @@ def _quality(artifact: Artifact, job: Job) -> JsonValue:
 
     mine = job.outputs(artifact)
     if not np.isfinite(mine.logits).all():
-        raise ModelError("the artifact answers with values that are no numbers", hint="Try --recipe quantize, or --set quantize.method=dynamic.")
+        raise ModelError(
+            "the artifact answers with values that are no numbers",
+            hint="Try --recipe quantize, or --set quantize.method=dynamic.",
+        )
     quality = compare(job.outputs(job.original), mine, job.task, split=job.need_data().rule, looks=0)
     return None if quality is None else cast("JsonValue", quality.model_dump(mode="json"))
 

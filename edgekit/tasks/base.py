@@ -20,7 +20,6 @@ from edgekit.errors import UnknownNameError
 from edgekit.settings import Frozen
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import torch
 
@@ -116,12 +115,14 @@ class Task(ABC):
         self.folder = folder
         self.options = options
         if options.metric is not None and options.metric not in self.metrics:
-            raise UnknownNameError("metric", options.metric, self.metrics, hint=f"They are those of the task {self.name!r}.")
+            raise UnknownNameError(
+                "metric", options.metric, self.metrics, hint=f"They are those of the task {self.name!r}."
+            )
 
     @property
     @abstractmethod
     def metrics(self) -> Mapping[str, Metric]:
-        """Metrics by name, each of (logits [samples, outputs], labels [samples, ...]), higher is better; the first is the default."""
+        """Metrics of (logits [samples, outputs], labels [samples, ...]), higher is better; the first is the default."""
 
     @property
     @abstractmethod
@@ -154,7 +155,12 @@ class Task(ABC):
 
     @abstractmethod
     def call(
-        self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor], *, hidden_states: bool = False, attentions: bool = False
+        self,
+        model: torch.nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        hidden_states: bool = False,
+        attentions: bool = False,
     ) -> TrainingOutput:
         """Run the torch module for training: logits, and what distillation looks at."""
 

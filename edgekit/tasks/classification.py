@@ -26,7 +26,7 @@ class Classification(Task):
     def config(self) -> PretrainedConfig:
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self.folder)
+        return cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder))
 
     @cached_property
     def problem(self) -> str:
@@ -45,7 +45,8 @@ class Classification(Task):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return tuple(self.config.id2label[index] for index in range(self.config.num_labels))
+        names = cast("Mapping[int, str]", self.config.id2label)
+        return tuple(names[index] for index in sorted(names))
 
     def auto_class(self) -> Any:
         """transformers' Auto class of the task."""
@@ -57,11 +58,15 @@ class Classification(Task):
         try:
             model = self.auto_class().from_pretrained(self.folder, dtype=torch.float32, weights_only=True)
         except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"the model in {Path(self.folder).name!r} does not load", why=str(error).splitlines()[0]) from error
+            raise ModelError(
+                f"the model in {Path(self.folder).name!r} does not load", why=str(error).splitlines()[0]
+            ) from error
         except Exception as error:
             if type(error).__name__ != "SafetensorError":  # safetensors raises a class of its own, from Rust
                 raise
-            raise ModelError(f"the weights in {Path(self.folder).name!r} are not valid safetensors", why=str(error)) from error
+            raise ModelError(
+                f"the weights in {Path(self.folder).name!r} are not valid safetensors", why=str(error)
+            ) from error
         return cast("torch.nn.Module", model.eval())
 
     def build_model(self) -> torch.nn.Module:
@@ -74,12 +79,21 @@ class Classification(Task):
         return runner.run(WHOLE, feeds)["logits"]
 
     def call(
-        self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor], *, hidden_states: bool = False, attentions: bool = False
+        self,
+        model: torch.nn.Module,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        hidden_states: bool = False,
+        attentions: bool = False,
     ) -> TrainingOutput:
         inputs = {name: values for name, values in batch.items() if name != LABELS}
-        output = cast("PreTrainedModel", model)(**inputs, output_hidden_states=hidden_states, output_attentions=attentions)
+        output = cast("PreTrainedModel", model)(
+            **inputs, output_hidden_states=hidden_states, output_attentions=attentions
+        )
         return TrainingOutput(
-            output.logits, tuple(output.hidden_states) if hidden_states else (), tuple(output.attentions) if attentions else ()
+            output.logits,
+            tuple(output.hidden_states) if hidden_states else (),
+            tuple(output.attentions) if attentions else (),
         )
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

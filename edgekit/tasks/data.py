@@ -72,7 +72,9 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
     path = Path(text).expanduser()
     if path.is_file():
         if path.suffix.lower() not in READERS:
-            raise DataError(f"{text!r} is no data file that edgekit reads", why=f"allowed: {', '.join(READERS)}, or a folder")
+            raise DataError(
+                f"{text!r} is no data file that edgekit reads", why=f"allowed: {', '.join(READERS)}, or a folder"
+            )
         return DataSource(location=str(path.resolve()), kind="file", digest=digest_files(path.parent, [path]))
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
@@ -80,7 +82,9 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
             raise DataError(f"the data folder {text!r} is empty")
         return DataSource(location=str(path.resolve()), kind="folder", digest=digest_files(path, files))
     if text.startswith((".", "/", "~")) or text.count("/") > 1:
-        raise DataError(f"there is no file or folder {text!r}", hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'.")
+        raise DataError(
+            f"there is no file or folder {text!r}", hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'."
+        )
     return _resolve_hub(text, revision)
 
 
@@ -95,7 +99,9 @@ def _resolve_hub(name: str, revision: str | None) -> DataSource:
     except HfHubHTTPError as error:
         raise DataError(f"the hub has no dataset {name!r}", why=str(error).splitlines()[0]) from error
     except OSError as error:
-        raise HostError(f"{name!r} is no file or folder here, and the hub could not be reached", why=str(error)) from error
+        raise HostError(
+            f"{name!r} is no file or folder here, and the hub could not be reached", why=str(error)
+        ) from error
     return DataSource(location=name, kind="hub", revision=commit, digest=str(commit))
 
 
@@ -142,7 +148,9 @@ class Data:
         evaluation = 0 if self.evaluation_source else max(1, round(len(rows) * EVALUATION_SHARE))
         selection = max(1, min(SELECTION_MOST, round((len(rows) - evaluation) * SELECTION_SHARE)))
         if len(rows) < evaluation + selection + 1:
-            raise DataError(f"the data has {len(rows)} training rows", why=f"needed: at least {evaluation + selection + 1}")
+            raise DataError(
+                f"the data has {len(rows)} training rows", why=f"needed: at least {evaluation + selection + 1}"
+            )
         return {
             "evaluation": sorted(rows[:evaluation]),
             "selection": sorted(rows[evaluation : evaluation + selection]),
@@ -151,7 +159,7 @@ class Data:
 
     @cached_property
     def train_source(self) -> str:
-        """The split that is trained on: the one called so, else the only one, else the largest that is not evaluated."""
+        """The split that is trained on: the one called so, else the largest that is not evaluated."""
         if "train" in self.roles:
             return self.roles["train"]
         rest = [name for name in self.raw if name != self.evaluation_source]
@@ -175,7 +183,7 @@ class Data:
         """One split by its name or role (None: the evaluation split), and a sentence that says which rows those are."""
         if name is None:
             return self.evaluation, self.rule
-        known = {**{role: split for role, split in self.roles.items()}, **{split: split for split in self.raw}}
+        known = {**self.roles, **{split: split for split in self.raw}}
         if name not in known:
             raise UnknownNameError("split", name, known)
         return self._encode(known[name], None), known[name]
@@ -190,7 +198,11 @@ class Data:
     @property
     def record(self) -> dict[str, JsonValue]:
         """Sizes and choice of the splits, for the report."""
-        sizes: dict[str, JsonValue] = {"train": len(self.train), "selection": len(self.selection), "evaluation": len(self.evaluation)}
+        sizes: dict[str, JsonValue] = {
+            "train": len(self.train),
+            "selection": len(self.selection),
+            "evaluation": len(self.evaluation),
+        }
         return {**self.source.record, "evaluation_split": self.rule, "samples": sizes}
 
     def _labelled(self, name: str) -> bool:
@@ -205,7 +217,9 @@ class Data:
         given = self.task.options.columns.get(wanted)
         if given is not None:
             if given not in dataset.column_names:
-                raise UnknownNameError("column", given, dataset.column_names, hint=f"It was given for {wanted!r} with --columns.")
+                raise UnknownNameError(
+                    "column", given, dataset.column_names, hint=f"It was given for {wanted!r} with --columns."
+                )
             return given
         lowered = {name.lower(): name for name in dataset.column_names}
         return next((lowered[name] for name in self.task.columns[wanted] if name in lowered), None)
@@ -220,7 +234,7 @@ class Data:
         if found[first] is None:
             raise DataError(
                 f"the split {name!r} has no column for {first!r}",
-                why=f"its columns: {', '.join(dataset.column_names)}; recognised: {', '.join(self.task.columns[first])}",
+                why=f"columns: {', '.join(dataset.column_names)}; recognised: {', '.join(self.task.columns[first])}",
                 hint=f"Name it: --columns {first}=NAME.",
             )
         columns: dict[str, Sequence[Any]] = {w: dataset[c] for w, c in found.items() if c is not None}
@@ -248,7 +262,10 @@ def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:
     for column in ("text", "pair"):
         for row, value in enumerate(columns.get(column, ())):
             if not isinstance(value, str):
-                raise DataError(f"row {row} of the split {name!r} has no text in the column for {column!r}", why=f"it holds {value!r}")
+                raise DataError(
+                    f"row {row} of the split {name!r} has no text in the column for {column!r}",
+                    why=f"it holds {value!r}",
+                )
 
 
 def _load(source: DataSource) -> dict[str, Dataset]:
@@ -269,7 +286,7 @@ def _load(source: DataSource) -> dict[str, Dataset]:
             raise DataError(
                 f"the data in {path.name!r} cannot be read",
                 why=str(cause).splitlines()[0] if str(cause) else type(cause).__name__,
-                hint="Allowed: csv, tsv, json lines or parquet with a column for each field, or folders of images by class.",
+                hint="Allowed: csv, tsv, json lines or parquet with named columns; folders of images by class.",
             ) from error
     if not isinstance(loaded, DatasetDict):
         raise DataError(f"the data in {path.name!r} has no splits")

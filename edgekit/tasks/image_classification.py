@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
@@ -42,7 +42,7 @@ class ImageClassification(Classification):
         from transformers import AutoImageProcessor
 
         try:
-            return AutoImageProcessor.from_pretrained(self.folder, backend=BACKEND)
+            return cast("BaseImageProcessor", AutoImageProcessor.from_pretrained(self.folder, backend=BACKEND))
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 "the model folder has no usable image processor",
@@ -75,7 +75,9 @@ class ImageClassification(Classification):
 
         channels, height, width = self.shape
         if workload.image is not None and (workload.image, workload.image) != (height, width):
-            raise UsageError(f"--image {workload.image} is not the model's size", why=f"the model takes {height} x {width} pixels")
+            raise UsageError(
+                f"--image {workload.image} is not the model's size", why=f"the model takes {height} x {width} pixels"
+            )
         pixels = np.random.default_rng(0).standard_normal((workload.batch, channels, height, width), dtype=np.float32)
         return {WHOLE: {"pixel_values": pixels}}
 

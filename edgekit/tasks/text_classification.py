@@ -59,13 +59,19 @@ class TextClassification(Classification):
         positions = self.config.max_position_embeddings - OFFSET_POSITIONS.get(self.config.model_type, 0)
         allowed = min(self.tokenizer.model_max_length, positions)
         if self.options.max_length is not None and self.options.max_length > allowed:
-            raise UsageError(f"--max-length {self.options.max_length} is more than the model takes", why=f"allowed: 1 to {allowed}")
+            raise UsageError(
+                f"--max-length {self.options.max_length} is more than the model takes", why=f"allowed: 1 to {allowed}"
+            )
         return self.options.max_length or allowed
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """Inputs in the tokenizer's order: ids, mask, and segments where the model has them."""
-        return tuple(name for name in self.tokenizer.model_input_names if name in ("input_ids", "attention_mask", "token_type_ids"))
+        return tuple(
+            name
+            for name in self.tokenizer.model_input_names
+            if name in ("input_ids", "attention_mask", "token_type_ids")
+        )
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
@@ -81,7 +87,11 @@ class TextClassification(Classification):
         values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
         example = {name: values[name] for name in self.input_names}
         axes = {name: {0: "batch", 1: "sequence"} for name in example}
-        return {WHOLE: ComponentSpec(_export_module(model), example, axes, ("logits",), limits={"sequence": self.max_length})}
+        return {
+            WHOLE: ComponentSpec(
+                _export_module(model), example, axes, ("logits",), limits={"sequence": self.max_length}
+            )
+        }
 
     def encode(self, rows: Mapping[str, Sequence[Any]]) -> Examples:
         pair = list(rows["pair"]) if "pair" in rows else None
@@ -92,7 +102,9 @@ class TextClassification(Classification):
         import numpy as np
 
         if workload.tokens > self.max_length:
-            raise UsageError(f"--tokens {workload.tokens} is more than the model takes", why=f"allowed: 1 to {self.max_length}")
+            raise UsageError(
+                f"--tokens {workload.tokens} is more than the model takes", why=f"allowed: 1 to {self.max_length}"
+            )
         shape = (workload.batch, workload.tokens)
         ids = np.random.default_rng(0).integers(0, self.config.vocab_size, shape, dtype=np.int64)
         values = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}

@@ -42,7 +42,9 @@ def test_help_shows_json_and_examples_within_80_columns(command, run):
     assert result.stderr == ""
     assert "--json" in result.stdout
     examples = result.stdout.partition("Examples:")[2].splitlines()
-    assert sum(line.strip().startswith(f"edgekit {' '.join(command)}") for line in examples) >= 1
+    given = [line.strip() for line in examples if line.strip()]
+    assert given != []
+    assert all(line.startswith(f"edgekit {' '.join(command)}") and line.count("edgekit ") == 1 for line in given)
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
 
 

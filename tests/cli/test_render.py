@@ -50,7 +50,7 @@ def test_report_begins_with_the_verdict_and_ends_with_the_artifact(folder):
         "out",
         "model files 17.1 MB, whole folder 18.0 MB (1 MB = 10^6 bytes); took 31 min 12 s",
     ]
-    titles = ["What each stage did", "Before and after", "What is left of the model", "Notes", "Warnings", "Artifact"]
+    titles = ["What each stage did", "Before and after", "Inside the artifact", "Notes", "Warnings", "Artifact"]
     assert [line for line in lines if line in titles] == titles
 
 

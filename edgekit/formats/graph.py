@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def producer(value: ir.Value | None, *kinds: str) -> ir.Node | None:
 
 def only_user(value: ir.Value, *kinds: str) -> ir.Node | None:
     """The single node that reads a value, when it is of one of these kinds and the value is no output of the graph."""
-    uses = value.uses()
+    uses = list(value.uses())
     if len(uses) != 1 or value.is_graph_output() or uses[0].node.op_type not in kinds:
         return None
     return uses[0].node
@@ -77,7 +77,8 @@ def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     import onnx_ir as ir
 
     known = graph.initializers.get(name)
-    if known is not None and np.array_equal(constant(known), array):
+    held = constant(known)
+    if known is not None and held is not None and np.array_equal(held, array):
         return known
     tensor = ir.tensor(np.ascontiguousarray(array), name=name)
     value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
@@ -92,7 +93,7 @@ def insert_node(
     inputs: Sequence[ir.Value | None],
     name: str,
     *,
-    attributes: dict[str, int | float | str | Sequence[int]] | None = None,
+    attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
     domain: str = "",
     outputs: int = 1,
     dtype: ir.DataType | None = None,
@@ -100,7 +101,9 @@ def insert_node(
     """Insert a node before another one; its outputs are called ``name`` (``name_0`` ... when there are several)."""
     import onnx_ir as ir
 
-    node = ir.node(kind, list(inputs), attributes=attributes or {}, domain=domain, num_outputs=outputs, name=f"node_{name}")
+    node = ir.node(
+        kind, list(inputs), attributes=dict(attributes or {}), domain=domain, num_outputs=outputs, name=f"node_{name}"
+    )
     for index, output in enumerate(node.outputs):
         output.name = name if outputs == 1 else f"{name}_{index}"
         output.type = ir.TensorType(dtype or ir.DataType.FLOAT)

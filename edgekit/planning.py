@@ -1,0 +1,204 @@
+"""The dry run: the resolved chain, what of it is in the cache, and about how long and how large the rest will be."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from edgekit.api import output_path, resolve_request
+from edgekit.cache import Cache
+from edgekit.pipeline import leave_out
+from edgekit.recipe import Recipe, Step
+from edgekit.request import Request
+from edgekit.settings import Frozen
+from edgekit.target import Target
+from edgekit.tasks import bind_task
+from edgekit.tasks.base import Examples, Task, Workload
+from edgekit.tasks.data import Data
+
+# Seconds that a step takes beside its products, as seen on two cores: imports, tracing, sessions, measuring.
+FIXED_SECONDS = {"prune": 3.0, "distill": 3.0, "export": 10.0, "optimize": 10.0, "quantize": 12.0, "verify": 3.0}
+MEASURING_SECONDS = 30.0
+# A backward pass costs about two forward passes (Kaplan et al. 2020, Scaling Laws for Neural Language Models, table 1).
+FORWARD, TRAINING = 1, 3
+# What small batches reach of a large product's speed.
+EFFICIENCY = 0.4
+FP32_BYTES = 4
+
+
+class PlannedStep(Frozen):
+    """A step of the chain.
+
+    Attributes:
+        stage: its name.
+        settings: every setting, resolved.
+        cached: whether its result is known to be in the cache already.
+        seconds: estimate; None where nothing can be said.
+    """
+
+    stage: str
+    settings: dict[str, JsonValue]
+    cached: bool
+    seconds: float | None
+
+
+class Plan(Frozen):
+    """What ``compress`` would do."""
+
+    schema_: Literal["edgekit.dry-run/1"] = Field("edgekit.dry-run/1", alias="schema")
+    source: dict[str, str | None]
+    target: str
+    task: str
+    measured: bool
+    not_measured_because: str
+    workload: dict[str, int | None]
+    output: str
+    steps: tuple[PlannedStep, ...]
+    seconds: float | None
+    disk_bytes: int
+    disk_free_bytes: int
+    notes: tuple[str, ...]
+
+
+def plan(
+    source: str | Path,
+    *,
+    data: str | Path | None = None,
+    target: str | Path | Target = "host",
+    task: str | None = None,
+    recipe: str | Path | Recipe = "default",
+    settings: Mapping[str, str] | None = None,
+    max_drop: float | None = None,
+    strict: bool = False,
+    metric: str | None = None,
+    workload: Workload | None = None,
+    threads: int | None = None,
+    jobs: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    max_length: int | None = None,
+    revision: str | None = None,
+    output: str | Path | None = None,
+    seed: int | None = None,
+) -> Plan:
+    """Check everything and say what ``compress`` would do; the arguments are the same."""
+    request = resolve_request(
+        source,
+        data=data,
+        target=target,
+        task=task,
+        recipe=recipe,
+        settings=settings,
+        max_drop=max_drop,
+        strict=strict,
+        metric=metric,
+        workload=workload,
+        threads=threads,
+        jobs=jobs,
+        columns=columns,
+        max_length=max_length,
+        revision=revision,
+        seed=seed,
+    )
+    out, cache = output_path(request, output), Cache()
+    steps, notes = leave_out(request)
+    planned = _plan_steps(request, steps, cache)
+    known = [step.seconds for step in planned if step.seconds is not None]
+    return Plan(
+        source=request.source.record,
+        target=request.target.name,
+        task=request.task,
+        measured=request.timed,
+        not_measured_because=request.not_measured_because,
+        workload=request.workload.model_dump(),
+        output=str(out),
+        steps=planned,
+        seconds=round(sum(known) + MEASURING_SECONDS * request.timed, 0) if len(known) == len(planned) else None,
+        disk_bytes=_disk_bytes(request, len(steps)),
+        disk_free_bytes=shutil.disk_usage(_existing(cache.root)).free,
+        notes=tuple(notes),
+    )
+
+
+def _plan_steps(request: Request, steps: list[Step], cache: Cache) -> tuple[PlannedStep, ...]:
+    """Each step with its estimate; a step is known to be cached as long as every one before it is."""
+    estimate = _Estimate(request)
+    parent: str | None = request.import_key()
+    planned = []
+    for step in steps:
+        key = None if parent is None else request.stage_key(step, parent, {})
+        cached = key is not None and cache.get(key) is not None
+        parent = key if cached else None
+        planned.append(
+            PlannedStep(
+                stage=step.stage.name,
+                settings=step.settings.model_dump(mode="json"),
+                cached=cached,
+                seconds=0.0 if cached else estimate.seconds(step),
+            )
+        )
+    return tuple(planned)
+
+
+class _Estimate:
+    """Seconds of a step, from the model's size, the data's lengths, and this machine's speed at large products."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._parameters = request.source.size_bytes / FP32_BYTES
+        self._data: Data | None = None
+        self._speed = 0.0
+        if request.data is not None:
+            task: Task = bind_task(request.task, Path(request.source.path), request.options)
+            self._data = Data(request.data, task, request.seed)
+
+    def seconds(self, step: Step) -> float:
+        """About how long a step takes."""
+        settings = step.settings.model_dump()
+        fixed = FIXED_SECONDS[step.stage.name]
+        if self._data is None:
+            return fixed
+        if step.stage.name == "prune":
+            return round(fixed + 2 * self._pass(self._data.train, settings["samples"], TRAINING), 0)
+        if step.stage.name == "distill":
+            samples = len(self._data.train)
+            steps = min(settings["max_steps"], settings["epochs"] * samples / settings["batch_size"])
+            return round(fixed + self._pass(self._data.train, steps * settings["batch_size"], FORWARD + TRAINING), 0)
+        if step.stage.name == "quantize":
+            return round(fixed + self._pass(self._data.evaluation, len(self._data.evaluation), FORWARD), 0)
+        return fixed
+
+    def _pass(self, examples: Examples, samples: float, passes: int) -> float:
+        """Seconds for so many samples: two operations a parameter and token, embeddings not counted apart."""
+        picked = range(0, len(examples), max(1, len(examples) // 200))
+        tokens = sum(examples.length(index) for index in picked) / len(picked)
+        if self._request.task == "image-classification":
+            tokens = 64
+        operations = 2 * self._parameters * tokens * samples * passes
+        return operations / (self._operations_per_second() * EFFICIENCY)
+
+    def _operations_per_second(self) -> float:
+        import torch
+
+        if not self._speed:
+            torch.set_num_threads(self._request.jobs)
+            one = torch.ones(1024, 1024)
+            torch.mm(one, one)
+            began = time.perf_counter()
+            for _ in range(5):
+                torch.mm(one, one)
+            self._speed = 5 * 2 * 1024**3 / (time.perf_counter() - began)
+        return self._speed
+
+
+def _disk_bytes(request: Request, steps: int) -> int:
+    """An upper estimate: a copy of the model a step, its exports, and a training checkpoint of four copies."""
+    return request.source.size_bytes * (2 * steps + 4)
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
