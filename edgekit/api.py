@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
+from edgekit.artifact import Artifact, Format, check_output, find_tampering, is_artifact, open_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.environment import available_cores, host, numeric_level, version_of
@@ -234,7 +234,7 @@ class _Subject:
     task: Task
     runner: Runner
     runtime: str
-    kind: str
+    format: Format
 
 
 def _open(
@@ -252,15 +252,13 @@ def _open(
             options = options.model_copy(update={"max_length": recorded})
         bound = bind_task(task or artifact.manifest.task, artifact.path, options)
         if artifact.format == "onnx":
-            return _Subject(
-                bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "artifact"
-            )
+            return _Subject(bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "onnx")
     else:
         found = resolve_source(path, revision=revision)
         bound = bind_task(task_of(found.architecture, task), Path(found.path), options)
     use_threads(threads)
     model, _ = load_model(bound)
-    return _Subject(bound, TorchRunner(bound.components(model)), f"torch {version_of('torch')}", "model")
+    return _Subject(bound, TorchRunner(bound.components(model)), f"torch {version_of('torch')}", "torch")
 
 
 def evaluate(
@@ -291,10 +289,10 @@ def evaluate(
         revision: as for ``compress``.
         seed: as for ``compress``: it decides which rows a split is cut from where the data has only one.
         threads: of the inference; every core by default.
-        batch: samples at once.
+        batch: samples at once in an artifact, as in the workload that it was made for.
         progress: told how far it is.
     """
-    from edgekit.measure.quality import collect_outputs
+    from edgekit.measure.quality import collect_outputs, evaluation_batch
 
     options = TaskOptions(metric=metric, columns=dict(columns or {}), max_length=max_length)
     subject = _open(path, options, task, threads or available_cores(), revision)
@@ -302,7 +300,8 @@ def evaluate(
     examples, rule = found.split(split)
     told = progress or Silent()
     told.start("evaluate", len(examples))
-    outputs = collect_outputs(subject.runner, subject.task, examples, batch, told)
+    size = evaluation_batch(subject.format, Workload(batch=batch))
+    outputs = collect_outputs(subject.runner, subject.task, examples, size, told)
     told.finish()
     if outputs.labels is None:
         raise UsageError(f"the split {rule!r} has no labels, so that there is nothing to score")
@@ -312,7 +311,7 @@ def evaluate(
         if metric is None or name == metric
     ]
     return EvalRecord(
-        subject={"kind": subject.kind, "name": Path(path).name, "task": subject.task.name},
+        subject={"format": subject.format, "name": Path(path).name, "task": subject.task.name},
         runtime={"name": subject.runtime},
         data={**found.source.record, "split": rule, "samples": len(examples)},
         metrics=tuple(metrics),

@@ -35,8 +35,8 @@ class Outputs:
 def evaluation_batch(format_: Format, workload: Workload) -> int:
     """Samples at once when a split is evaluated.
 
-    An exported graph is run as it will be used, since dynamic quantization scales activations by the batch; in torch the
-    batch changes nothing but the time.
+    An exported graph is run as it will be used, since dynamic quantization scales activations by the batch; in torch it
+    changes nothing but the time.
     """
     return TORCH_BATCH if format_ == "torch" else workload.batch
 

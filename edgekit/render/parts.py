@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
@@ -9,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+SHORT_DIGEST = 12  # characters of a sha256 that are shown
 LONGEST = 12  # items of a list that are still shown one by one
 GOOD, BAD, DOUBT, FAINT, STRONG = "green", "red", "yellow", "dim", "bold"
 
@@ -62,4 +65,6 @@ def _plain(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
         return " ".join(_plain(item) for item in value) if len(value) <= LONGEST else f"({len(value)} of them)"
-    return f"({pairs(value)})" if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return f"({pairs(value)})"
+    return f"{value[:SHORT_DIGEST]}..." if isinstance(value, str) and _DIGEST.fullmatch(value) else str(value)

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from edgekit.render import figures
 from edgekit.render.ledger import ledger_view
+from edgekit.render.parts import pairs
 from edgekit.render.records import plan_view, verify_view
 from edgekit.render.stages import stage_lines
 from edgekit.render.terminal import comparison_view, headline, report_view, verdict_view
@@ -252,6 +253,11 @@ def test_text_of_others_is_never_markup(folder):
     text = "\n".join(drawn(report_view(report, width=80)))
     assert "a [red]note[/red] :smile:" in text
     assert "[bold]x[/bold] for" in text
+
+
+def test_pairs_shorten_digests_and_long_lists_and_leave_out_none():
+    values = {"digest": "ef" * 32, "items": list(range(13)), "nothing": None, "on": True, "inner": {"seconds": 8.0}}
+    assert pairs(values) == "digest efefefefefef..., items (13 of them), on yes, inner (seconds 8)"
 
 
 def test_plan_warns_when_the_disk_is_too_small():
