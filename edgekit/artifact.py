@@ -26,7 +26,7 @@ SUMS = "SHA256SUMS"
 PLAN = "plan.json"
 WHOLE = "model"
 # Never part of the model: written beside it, after it.
-UNSEALED = (MANIFEST, SUMS, "report.json", "recipe.lock.toml")
+UNSEALED = (MANIFEST, SUMS, "report.json", "recipe.lock.toml", "details.json")
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 Format = Literal["torch", "onnx"]

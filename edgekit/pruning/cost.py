@@ -2,10 +2,14 @@
 
 A head of width ``d`` on ``T`` tokens of width ``H`` takes ``4 T H d`` in its four matrices and ``2 T^2 d`` in scores
 and mixing; a neuron takes ``2 T H`` (Vaswani et al. 2017, table 1, with the projections counted).
+
+Where the task reads the first token alone, the last layer needs keys and values of every token and the rest for one
+token only (``optimization/tokens.py`` sees to it): there a head takes ``2 T H d + 2 H d + 2 T d``, a neuron ``2 H``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.formats.surgery import Plan
@@ -18,20 +22,36 @@ class CostModel:
     Attributes:
         head: of one attention head.
         neuron: of one feed-forward neuron.
+        last_head: of one head of the last layer.
+        last_neuron: of one neuron of the last layer.
     """
 
     head: int
     neuron: int
+    last_head: int
+    last_neuron: int
 
     @classmethod
-    def of(cls, *, tokens: int, hidden: int, head_width: int) -> CostModel:
+    def of(cls, *, tokens: int, hidden: int, head_width: int, first_token_only: bool) -> CostModel:
         """The costs at ``tokens`` tokens of ``hidden`` columns."""
-        return cls(head=tokens * head_width * (4 * hidden + 2 * tokens), neuron=2 * tokens * hidden)
+        head, neuron = tokens * head_width * (4 * hidden + 2 * tokens), 2 * tokens * hidden
+        if not first_token_only:
+            return cls(head, neuron, head, neuron)
+        return cls(head, neuron, 2 * head_width * (tokens * hidden + hidden + tokens), 2 * hidden)
 
-    def layer(self, heads: int, neurons: int) -> int:
-        """Multiply-accumulates of a layer."""
-        return heads * self.head + neurons * self.neuron
+    def heads(self, layers: int) -> list[int]:
+        """The cost of a head in each of so many layers."""
+        return [self.head] * (layers - 1) + [self.last_head]
+
+    def neurons(self, layers: int) -> list[int]:
+        """The cost of a neuron in each of so many layers."""
+        return [self.neuron] * (layers - 1) + [self.last_neuron]
+
+    def total(self, widths: Sequence[tuple[int, int]]) -> int:
+        """The cost of an encoder with so many heads and neurons in each layer."""
+        costs = zip(widths, self.heads(len(widths)), self.neurons(len(widths)), strict=True)
+        return sum(heads * head + neurons * neuron for (heads, neurons), head, neuron in costs)
 
     def plan(self, plan: Plan) -> int:
-        """Multiply-accumulates of all layers of a plan."""
-        return sum(self.layer(len(layer.heads), len(layer.neurons)) for layer in plan.layers)
+        """The cost of all layers of a plan."""
+        return self.total([(len(layer.heads), len(layer.neurons)) for layer in plan.layers])

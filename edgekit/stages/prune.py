@@ -13,7 +13,7 @@ from edgekit.formats.surgery import Plan, replay, whole_plan
 from edgekit.formats.torch import load_model, save_weights, torch_components
 from edgekit.pruning.cost import CostModel
 from edgekit.pruning.importance import Importance, Scores, score_importance
-from edgekit.pruning.selection import choose_layers, choose_widths
+from edgekit.pruning.selection import Bounds, choose_layers, choose_widths
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 from edgekit.tasks.base import Batch, shuffled_batches
 
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
 
 class PruneSettings(StageSettings):
-    ratio: float = Field(0.74, ge=0, lt=1, description="share of the encoder's multiply-accumulates to remove")
+    ratio: float = Field(
+        0.7, ge=0, lt=1, description="share of the encoder's multiply-accumulates to remove, layers included"
+    )
     layers: float = Field(
         0.67, gt=0, le=1, description="share of the layers that stay, before heads and neurons are cut"
     )
+    floor: float = Field(0.2, ge=0, le=1, description="share of each layer's heads and neurons that always stays")
     importance: Importance = Field("taylor", description="magnitude (no data), taylor or fisher")
     samples: int = Field(1280, ge=1, description="training samples that importance is measured on")
     batch_size: int = Field(32, ge=1, description="samples at once while it is measured")
@@ -61,14 +64,20 @@ def _drop_layers(model: nn.Module, settings: PruneSettings, job: Job) -> Plan:
 def _drop_widths(model: nn.Module, cost: CostModel, budget: int, settings: PruneSettings, job: Job) -> Plan:
     """Take heads and neurons out of what is left of ``model`` until it costs at most ``budget``."""
     scores = _scores(model, settings, job, "heads and neurons")
-    plan = choose_widths(scores, cost, budget, job.target.width_multiple, type(model).__name__)
+    bounds = Bounds(budget=budget, multiple=job.target.width_multiple, floor=settings.floor)
+    plan = choose_widths(scores, cost, bounds, type(model).__name__)
     replay(model, plan)
     return plan
 
 
 def _cost_model(model: nn.Module, job: Job) -> CostModel:
     tokens = _tokens(model, job)
-    return CostModel.of(tokens=tokens, hidden=encoder_layers(model)[0].q.in_features, head_width=head_width(model))
+    return CostModel.of(
+        tokens=tokens,
+        hidden=encoder_layers(model)[0].q.in_features,
+        head_width=head_width(model),
+        first_token_only=job.task.reads_first_token,
+    )
 
 
 def _tokens(model: nn.Module, job: Job) -> int:

@@ -110,6 +110,8 @@ class Task(ABC):
     name: str
     # our name of a column to the names by which it is recognised, in order of preference
     columns: Mapping[str, tuple[str, ...]]
+    # whether nothing but the first token of the last layer is read
+    reads_first_token: bool = False
 
     def __init__(self, folder: Path, options: TaskOptions) -> None:
         self.folder = folder

@@ -22,6 +22,8 @@ UNLABELLED = -1
 class Classification(Task):
     """A transformers classifier with one component, ``model``, and one output, ``logits``."""
 
+    reads_first_token = True
+
     @cached_property
     def config(self) -> PretrainedConfig:
         from transformers import AutoConfig
