@@ -1,0 +1,69 @@
+"""What every test stands on: a cache of its own, no network, one thread, and the assets of the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Read by transformers, huggingface_hub and datasets when they are imported, so set before any of them is.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # transformers says at import that torchvision is not installed
+
+ROOT = Path(__file__).parents[1]
+ASSETS = ROOT / "benchmarks" / "assets.toml"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches in a temporary folder; nothing of the user's is read or written."""
+    home = tmp_path_factory.mktemp("caches")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("EDGEKIT_CACHE", str(home / "edgekit"))
+    patch.setenv("HF_DATASETS_CACHE", str(home / "datasets"))
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def torch_alone() -> Any:
+    """torch with one thread: the same sums in the same order, and a machine that stays usable."""
+    import torch
+
+    torch.set_num_threads(1)
+    return torch
+
+
+def asset_path(key: str) -> Path:
+    """Where the copy of an asset lies.
+
+    Skips the test where there is no copy; a key that is not in the table is a mistake of the test.
+    """
+    table = tomllib.loads(ASSETS.read_text(encoding="utf-8"))
+    if key not in table or key == "schema":
+        pytest.fail(f"no asset {key!r} in {ASSETS.name}: {', '.join(name for name in table if name != 'schema')}")
+    root = os.environ.get("EDGEKIT_ASSETS")
+    if not root:
+        pytest.skip(f"the asset {key!r} is needed, and EDGEKIT_ASSETS is not set")
+    path = Path(root).expanduser() / table[key]["path"]
+    if not path.exists():
+        pytest.skip(f"the asset {key!r} is needed, and EDGEKIT_ASSETS has no {table[key]['path']}")
+    return path
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("asset"):
+        asset_path(*mark.args)
+
+
+@pytest.fixture
+def asset(request: pytest.FixtureRequest) -> Path:
+    """The path of the one asset that the test is marked with."""
+    (mark,) = request.node.iter_markers("asset")
+    return asset_path(*mark.args)

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import build, examples_for, save, task_for
+
+from edgekit.distillation.losses import Weights
+from edgekit.distillation.trainer import Lesson, Schedule, train
+from edgekit.errors import ResourceLimitError
+from edgekit.formats.encoder import encoder_layers
+from edgekit.formats.surgery import LayerPlan, Plan, replay
+from edgekit.progress import Silent
+from edgekit.stages.distill import layer_map
+from edgekit.tasks.base import Batch, Task
+
+SCHEDULE = Schedule(
+    epochs=2.0,
+    most_steps=1000,
+    batch_size=8,
+    learning_rate=3e-3,
+    warmup=0.1,
+    weight_decay=0.01,
+    clip=1.0,
+    evaluate_every=4,
+    patience=100,
+    checkpoint_every=4,
+    precision="fp32",
+    dropout=False,
+)
+WEIGHTS = Weights(logits=1.0, task=0.5, hidden=1.0, attention=0.0, temperature=2.0)
+
+
+@pytest.fixture(scope="session")
+def tasks(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> dict[str, Task]:
+    return {name: task_for(save(build(name), tmp_path_factory.mktemp(name))) for name in ("bert", "vit")}
+
+
+def lesson_of(task: Task, **changes: Any) -> Lesson:
+    """A teacher of three layers, and what a plan leaves of it."""
+    teacher, student = task.load_model(), task.load_model()
+    plan = Plan(
+        architecture=type(student).__name__,
+        layers=(
+            LayerPlan(index=0, heads=(0, 2), neurons=tuple(range(32))),
+            LayerPlan(index=2, heads=(1, 3), neurons=tuple(range(16))),
+        ),
+    )
+    values = {
+        "teacher": teacher,
+        "student": replay(student, plan),
+        "layers": layer_map(teacher, plan),
+        "weights": WEIGHTS,
+        "task": task,
+        "train": examples_for(task, 80),
+        "selection": examples_for(task, 16, seed=1),
+    }
+    return Lesson(**(values | changes))
+
+
+class Notes:
+    """What the log is told; ``kill_at`` stops the run as a signal would, behind that event."""
+
+    def __init__(self, kill_at: tuple[str, int] | None = None) -> None:
+        self.kill_at = kill_at
+        self.events: list[tuple[str, int]] = []
+
+    def __call__(self, event: str, **values: Any) -> None:
+        self.events.append((event, values["step"]))
+        if self.events[-1] == self.kill_at:
+            raise KeyboardInterrupt
+
+
+def weights_of(model: Any) -> dict[str, Any]:
+    return {name: value.detach().clone().numpy() for name, value in model.named_parameters()}
+
+
+def run(
+    lesson: Lesson, folder: Path, schedule: Schedule = SCHEDULE, *, seed: int = 0, notes: Notes | None = None
+) -> dict[str, Any]:
+    return train(lesson, schedule, folder, seed=seed, progress=Silent(), note=notes or Notes())
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name], err_msg=name)
+
+
+@pytest.mark.parametrize("family", ["bert", "vit"])
+def test_the_student_learns(tasks: dict[str, Task], tmp_path: Path, family: str) -> None:
+    lesson = lesson_of(tasks[family])
+    before, taught = weights_of(lesson.student), weights_of(lesson.teacher)
+    figures = run(lesson, tmp_path)
+    assert figures["steps"] == figures["planned_steps"] == 20
+    losses = figures["selection_losses"]
+    assert [step for step, _ in losses] == [4, 8, 12, 16, 20]
+    assert figures["best_selection_loss"] == min(loss for _, loss in losses) < 0.95 * losses[0][1]
+    assert dict(losses)[figures["best_step"]] == figures["best_selection_loss"]
+    assert any(np.abs(before[name] - values).max() > 1e-3 for name, values in weights_of(lesson.student).items())
+    assert_same(weights_of(lesson.teacher), taught)
+    assert not lesson.student.training
+    assert not figures["stopped_early"]
+
+
+@pytest.mark.parametrize("family", ["bert", "vit"])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_a_run_that_was_killed_and_goes_on_ends_as_if_it_had_not_been(
+    tasks: dict[str, Task], tmp_path: Path, family: str, dropout: bool
+) -> None:
+    schedule = replace(SCHEDULE, dropout=dropout)
+    whole, killed, resumed = (lesson_of(tasks[family]) for _ in range(3))
+    expected = run(whole, tmp_path / "whole", schedule)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, tmp_path / "cut", schedule, notes=Notes(("distill.checkpoint", 12)))
+    notes = Notes()
+    assert run(resumed, tmp_path / "cut", schedule, notes=notes) == expected
+    assert notes.events[0] == ("distill.start", 12)
+    assert_same(weights_of(resumed.student), weights_of(whole.student))
+
+
+def test_at_most_one_interval_is_computed_again(tasks: dict[str, Task], tmp_path: Path) -> None:
+    class Killed(Silent):
+        steps = 0
+
+        def advance(self, steps: int = 1, note: str = "") -> None:
+            self.steps += steps
+            if self.steps == 11:
+                raise KeyboardInterrupt
+
+    whole, resumed = lesson_of(tasks["bert"]), lesson_of(tasks["bert"])
+    run(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(lesson_of(tasks["bert"]), SCHEDULE, tmp_path / "cut", seed=0, progress=Killed(), note=Notes())
+    notes = Notes()
+    run(resumed, tmp_path / "cut", notes=notes)
+    assert notes.events[0] == ("distill.start", 8)
+    assert_same(weights_of(resumed.student), weights_of(whole.student))
+
+
+def test_the_seed_decides_the_order(tasks: dict[str, Task], tmp_path: Path) -> None:
+    one, same, other = (lesson_of(tasks["bert"]) for _ in range(3))
+    for name, lesson, seed in (("one", one, 0), ("same", same, 0), ("other", other, 1)):
+        run(lesson, tmp_path / name, replace(SCHEDULE, most_steps=6), seed=seed)
+    assert_same(weights_of(one.student), weights_of(same.student))
+    name = next(iter(weights_of(one.student)))
+    assert np.abs(weights_of(one.student)[name] - weights_of(other.student)[name]).max() > 0
+
+
+def test_the_best_student_is_left_not_the_last(tasks: dict[str, Task], tmp_path: Path) -> None:
+    class Once(Silent):
+        """Keeps the student's weights of every step."""
+
+        def __init__(self, student: Any) -> None:
+            self.student, self.kept = student, [weights_of(student)]
+
+        def advance(self, steps: int = 1, note: str = "") -> None:
+            if steps:
+                self.kept.append(weights_of(self.student))
+
+    lesson = lesson_of(tasks["bert"])
+    wild = replace(SCHEDULE, learning_rate=0.1, evaluate_every=1, warmup=0.0)
+    progress = Once(lesson.student)
+    figures = train(lesson, wild, tmp_path, seed=0, progress=progress, note=Notes())
+    assert figures["best_step"] < figures["steps"]  # type: ignore[operator]
+    assert_same(weights_of(lesson.student), progress.kept[int(str(figures["best_step"]))])
+
+
+def test_training_ends_early_when_nothing_gets_better(tasks: dict[str, Task], tmp_path: Path) -> None:
+    still = replace(SCHEDULE, learning_rate=1e-12, weight_decay=0.0, evaluate_every=1, patience=3, epochs=10.0)
+    figures = run(lesson_of(tasks["bert"]), tmp_path, still)
+    assert figures["stopped_early"] is True
+    losses = [loss for _, loss in figures["selection_losses"]]
+    assert figures["steps"] < figures["planned_steps"] == 100
+    assert len(losses) - figures["best_step"] == 3
+    assert min(losses[figures["best_step"] :]) >= figures["best_selection_loss"]
+
+
+def test_a_loss_that_is_no_number_is_an_error(tasks: dict[str, Task], tmp_path: Path) -> None:
+    lesson = lesson_of(tasks["bert"])
+    encoder_layers(lesson.student)[0].up.weight.data[0, 0] = math.nan
+    with pytest.raises(ResourceLimitError) as caught:
+        run(lesson, tmp_path)
+    assert caught.value.what == "distillation diverged: the loss is nan at step 0"
+    assert caught.value.hint == "Lower the learning rate: --set distill.learning_rate=3e-5."
+
+
+def test_training_without_labels_is_held_to_the_teacher(tasks: dict[str, Task], tmp_path: Path) -> None:
+    class Unlabelled:
+        def __init__(self, examples: Any) -> None:
+            self.examples = examples
+
+        def __len__(self) -> int:
+            return len(self.examples)
+
+        def length(self, index: int) -> int:
+            return int(self.examples.length(index))
+
+        def batch(self, indices: Any) -> Batch:
+            return {name: values for name, values in self.examples.batch(indices).items() if name != "labels"}
+
+    task = tasks["bert"]
+    lesson = lesson_of(
+        task, train=Unlabelled(examples_for(task, 80)), selection=Unlabelled(examples_for(task, 16, seed=1))
+    )
+    losses = [loss for _, loss in run(lesson, tmp_path)["selection_losses"]]
+    assert losses[-1] < losses[0]
+
+
+def test_attention_maps_are_taught(tasks: dict[str, Task], tmp_path: Path) -> None:
+    lesson = lesson_of(tasks["bert"], weights=Weights(0.0, 0.0, 0.0, 1.0, 2.0))
+    for model in (lesson.teacher, lesson.student):
+        model.set_attn_implementation("eager")  # type: ignore[operator]
+    losses = [loss for _, loss in run(lesson, tmp_path)["selection_losses"]]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_bf16_products_train_float32_weights(tasks: dict[str, Task], tmp_path: Path) -> None:
+    import torch
+
+    lesson = lesson_of(tasks["bert"])
+    losses = [loss for _, loss in run(lesson, tmp_path, replace(SCHEDULE, precision="bf16"))["selection_losses"]]
+    assert losses[-1] < losses[0]
+    assert {parameter.dtype for parameter in lesson.student.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "samples", "steps"),
+    [
+        ({}, 80, 20),
+        ({"epochs": 0.5}, 80, 5),
+        ({"epochs": 0.01}, 80, 1),
+        ({"most_steps": 7}, 80, 7),
+        ({}, 87, 20),
+        ({}, 3, 2),
+    ],
+)
+def test_training_takes_epochs_or_steps(changes: dict[str, Any], samples: int, steps: int) -> None:
+    assert replace(SCHEDULE, **changes).steps(samples) == steps
+
+
+def test_the_rate_rises_and_falls_as_a_cosine() -> None:
+    schedule = replace(SCHEDULE, learning_rate=1.0, warmup=0.1)
+    rates = [schedule.rate(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert sorted(rates[10:], reverse=True) == rates[10:]

@@ -1,0 +1,31 @@
+"""Runs from end to end: a cache for each module, short measurements, and a pretended device unless a test wants ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from end_to_end.made import pretend_device
+
+from edgekit.runtimes.local import Timing
+
+QUICK = Timing(seconds=0.1, rounds=25)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the module's own; every measurement takes a tenth of a second."""
+    root = tmp_path_factory.mktemp("cache")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("EDGEKIT_CACHE", str(root))
+    for name in ("edgekit.pipeline.JUDGING", "edgekit.assembly.FINAL", "edgekit.assembly.INTERIM"):
+        patch.setattr(name, QUICK)
+    yield root
+    patch.undo()
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pretended device: what is smaller or has fewer nodes is faster, always by the same."""
+    pretend_device(monkeypatch)

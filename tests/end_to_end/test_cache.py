@@ -1,0 +1,116 @@
+"""The same call again is answered from the cache, with the same bytes; what is damaged there is noticed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from end_to_end.made import SHORT, WORKLOAD, events, model_folder, text_data
+
+import edgekit
+from edgekit.artifact import open_artifact
+from edgekit.source import sha256_file
+
+pytestmark = pytest.mark.usefixtures("device")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def compress(folder: Path) -> edgekit.Report:
+    """One call, the same every time."""
+    return edgekit.compress(
+        folder / "model",
+        data=folder / "data.csv",
+        target="x86-64-vnni",
+        recipe="quantize",
+        settings={key: SHORT[key] for key in ("optimize.seconds", "quantize.tolerance")},
+        max_drop=1.0,
+        workload=WORKLOAD,
+        jobs=1,
+        output=folder / "out",
+    )
+
+
+def flip_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_second_call_computes_nothing_and_a_damaged_object_is_made_again(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model_folder("bert", tmp_path / "model", layers=2)
+    text_data(tmp_path, 80)
+    out = tmp_path / "out"
+    first = compress(tmp_path)
+    assert not first.cached
+    sums, log = (out / "SHA256SUMS").read_bytes(), events(cache)
+    stages = [event["stage"] for event in log if event["event"] == "stage.done"]
+    assert sorted(stages) == ["export", "optimize", "quantize", "verify", "verify"]  # the baseline is verified too
+    objects = {path.name for path in (cache / "objects").iterdir()}
+
+    second = compress(tmp_path)
+    assert second.cached
+    assert second.created == first.created
+    assert (out / "SHA256SUMS").read_bytes() == sums
+    assert events(cache) == log
+    assert {path.name for path in (cache / "objects").iterdir()} == objects
+
+    shutil.rmtree(out)
+    assert compress(tmp_path).cached
+    assert (out / "SHA256SUMS").read_bytes() == sums
+    edgekit.verify(out)
+
+    flip_byte(out / "config.json")  # an output that was changed is put right
+    assert compress(tmp_path).cached
+    edgekit.verify(out)
+
+    model = sha256_file(out / "model.onnx")
+    (finished,) = [path.parent for path in (cache / "objects").glob("*/report.json")]
+    (quantized,) = [
+        path.parent
+        for path in (cache / "objects").glob("*/details.json")
+        if open_artifact(path.parent).manifest.stages[-1].stage == "quantize"
+    ]
+    for folder in (finished, quantized):
+        flip_byte(folder / "model.onnx")
+    with caplog.at_level(logging.WARNING, logger="edgekit.cache"):
+        third = compress(tmp_path)
+    damaged = [record.getMessage() for record in caplog.records if record.name == "edgekit.cache"]
+    assert damaged == [
+        f"cache: object {folder.name[:12]} is damaged (model.onnx changed); it is made again"
+        for folder in (finished, quantized)
+    ]
+    assert not third.cached
+    again = [event["stage"] for event in events(cache)[len(log) :] if event["event"] == "stage.done"]
+    assert again == ["quantize"]
+    assert sha256_file(out / "model.onnx") == model
+    edgekit.verify(out)
+
+
+def test_other_settings_are_another_run(cache: Path, tmp_path: Path) -> None:
+    model_folder("bert", tmp_path / "model", layers=1)
+    done: list[bool] = []
+    for rewrites in ("[]", '["attention"]', "[]"):
+        report = edgekit.compress(
+            tmp_path / "model",
+            target="x86-64-vnni",
+            recipe="export",
+            settings={"optimize.rewrites": rewrites},
+            workload=WORKLOAD,
+            jobs=1,
+            output=tmp_path / "out",
+        )
+        done.append(report.cached)
+    assert done == [False, False, True]
+    stages = [event["stage"] for event in events(cache) if event["event"] == "stage.done"]
+    assert stages.count("export") == 1
+    assert stages.count("optimize") == 2

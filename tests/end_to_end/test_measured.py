@@ -1,0 +1,69 @@
+"""This machine measured for real, shortly: samples, units, the environment, and the same protocol in ``bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from end_to_end.conftest import QUICK
+from end_to_end.made import SHORT, WORKLOAD, image_parquet, model_folder, text_data
+
+import edgekit
+from edgekit.environment import host
+
+
+def test_run_and_bench_measure_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = edgekit.compress(
+        model_folder("vit", tmp_path / "model"),
+        data=image_parquet(tmp_path / "data", 80),
+        settings={"optimize.seconds": "0.2", "quantize.tolerance": "1.0"},
+        recipe="quantize",
+        max_drop=1.0,
+        jobs=1,
+        output=tmp_path / "out",
+    )
+    assert report.measured
+    assert report.target == "host"
+    assert report.host.fingerprint == host().fingerprint
+    for measurements in (report.before, report.after):
+        found = {metric.name: metric for metric in measurements}
+        assert found.keys() == {"size", "latency.p50", "latency.p90", "memory.peak"}
+        assert found["latency.p50"].unit == "ms"
+        assert found["latency.p50"].n == len(found["latency.p50"].samples) >= QUICK.rounds * QUICK.block
+        assert 0 < found["latency.p50"].value <= found["latency.p90"].value < 1000  # type: ignore[operator]
+        assert found["memory.peak"].value > 10_000_000  # type: ignore[operator]
+    total = sum(entry.latency_delta_ms or 0 for entry in report.ledger)
+    assert total == pytest.approx(report.latency_ms.p50 - report.original_latency_ms.p50, abs=1e-9)  # type: ignore[operator]
+
+    monkeypatch.setattr("edgekit.runtimes.local.Timing", lambda: QUICK)
+    for path in (tmp_path / "out", tmp_path / "out" / "model.onnx"):
+        record = edgekit.bench(path, workload=WORKLOAD)
+        found = {metric.name: metric for metric in record.metrics}
+        assert found["size"].value == report.artifact.size_bytes
+        assert found["latency.p50"].n >= QUICK.rounds * QUICK.block
+        assert found["memory.peak"].value > 10_000_000  # type: ignore[operator]
+        assert record.protocol["rounds"] == QUICK.rounds
+        assert record.protocol["workload"] == {"batch": 1, "tokens": 16, "image": None}
+        assert record.runtime["threads"] == 1
+
+
+@pytest.mark.slow
+def test_default_recipe_is_judged_by_this_machines_clock(tmp_path: Path) -> None:
+    report = edgekit.compress(
+        model_folder("bert", tmp_path / "model"),
+        data=text_data(tmp_path),
+        settings=SHORT,
+        max_drop=1.0,
+        workload=WORKLOAD,
+        jobs=1,
+        output=tmp_path / "out",
+    )
+    allowed = ("x as fast", "judged together with distill", "never undone", "smaller, ", "slower: ", "neither faster")
+    for entry in report.ledger[1:]:
+        assert any(words in entry.reason for words in allowed), entry.reason
+        assert entry.latency_ms > 0  # type: ignore[operator]
+    kept = [entry for entry in report.ledger if entry.kept]
+    assert report.latency_ms.p50 == kept[-1].latency_ms
+    assert edgekit.verify(tmp_path / "out").golden["task"] == 0.0
+
+

@@ -1,0 +1,157 @@
+"""A run that is killed goes on where it stopped, and ends in the bytes of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end.made import SHORT, WORKLOAD, events, model_folder, text_data
+
+import edgekit
+from edgekit.source import sha256_file
+
+pytestmark = pytest.mark.slow
+TESTS = Path(__file__).parents[1]
+SECONDS = 120  # until the event that the run is killed at
+SCRIPT = """
+import json, sys
+import pytest
+from end_to_end.made import WORKLOAD, pretend_device
+import edgekit
+
+pretend_device(pytest.MonkeyPatch())
+edgekit.compress(workload=WORKLOAD, jobs=1, max_drop=1.0, target="x86-64-vnni", **json.loads(sys.argv[1]))
+"""
+
+
+def kill_at(options: Mapping[str, Any], cache: Path, event: str, key: str, least: int) -> list[dict[str, Any]]:
+    """Run compress in a process of its own, and kill it once its log holds an event; the log of what it was at."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(options)],
+        env={**os.environ, "EDGEKIT_CACHE": str(cache), "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    end = time.monotonic() + SECONDS
+    try:
+        while process.poll() is None and time.monotonic() < end:
+            log = unfinished(cache)
+            if any(line["event"] == event and line[key] >= least for line in log):
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return unfinished(cache)
+            time.sleep(0.005)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        _, told = process.communicate()
+    pytest.fail(f"the run ended before {event} {least}: {told.decode()[-2000:]}")
+
+
+def unfinished(cache: Path) -> list[dict[str, Any]]:
+    """Whole lines in the logs of stages that are not done."""
+    found = []
+    for file in (cache / "work").glob("*/events.jsonl"):
+        lines = file.read_text().split("\n")[:-1]  # the last one may be half written
+        found += [json.loads(line) for line in lines]
+    return found
+
+
+def finish_and_repeat(options: dict[str, Any], cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let the killed run finish here; then the same in another cache by its lock has the same bytes."""
+    common = {"workload": WORKLOAD, "jobs": 1, "max_drop": 1.0, "target": "x86-64-vnni"}
+    patch.setenv("EDGEKIT_CACHE", str(cache))
+    report = edgekit.compress(**options, **common)
+    assert not report.cached
+    assert report.status == "complete"
+    out = Path(options["output"])
+    edgekit.verify(out)
+    patch.setenv("EDGEKIT_CACHE", str(cache.with_name("other-cache")))
+    again = out.with_name("again")
+    repeated = edgekit.compress(
+        options["source"],
+        data=options["data"],
+        target="x86-64-vnni",
+        recipe=out / "recipe.lock.toml",
+        jobs=1,
+        output=again,
+    )
+    assert not repeated.cached
+    assert [(row.stage, row.kept) for row in repeated.ledger] == [(row.stage, row.kept) for row in report.ledger]
+    assert sha256_file(again / "model.onnx") == sha256_file(out / "model.onnx")
+    assert (again / "manifest.json").read_bytes() == (out / "manifest.json").read_bytes()
+
+
+@pytest.mark.usefixtures("device")
+def test_distillation_goes_on_from_its_last_checkpoint_when_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = 5
+    options = {
+        "source": str(model_folder("bert", tmp_path / "model")),
+        "data": str(text_data(tmp_path)),
+        "output": str(tmp_path / "out"),
+        "settings": SHORT
+        | {
+            "distill.epochs": "20",
+            "distill.batch_size": "8",
+            "distill.evaluate_every": "50",
+            "distill.patience": "100",
+            "distill.checkpoint_every": str(every),
+        },
+    }
+    cache = tmp_path / "cache"
+    before = kill_at(options, cache, "distill.checkpoint", "step", 60)
+    kept = [event["step"] for event in before if event["event"] == "distill.checkpoint"]
+    assert kept == list(range(every, kept[-1] + 1, every))
+    steps = before[0]["steps"]
+    assert kept[-1] < steps == 320
+
+    finish_and_repeat(options, cache, monkeypatch)
+    log = events(cache)
+    started = [event["step"] for event in log if event["event"] == "distill.start"]
+    # killed between a checkpoint and its line, the run goes on from a checkpoint that the log does not have
+    assert started in ([0, kept[-1]], [0, kept[-1] + every])
+    all_kept = [event["step"] for event in log if event["event"] == "distill.checkpoint"]
+    assert all_kept == kept + list(range(started[1] + every, steps, every))
+    assert [event["step"] for event in log if event["event"] == "distill.done"] == [steps]
+    assert list((cache / "work").iterdir()) == []
+
+
+@pytest.mark.usefixtures("device")
+def test_calibration_goes_on_from_its_last_chunk_when_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.quantization.calibration import CHUNK
+
+    samples = 40 * CHUNK
+    options = {
+        "source": str(model_folder("bert", tmp_path / "model")),
+        "data": str(text_data(tmp_path, 2000)),
+        "output": str(tmp_path / "out"),
+        "recipe": "static",
+        "settings": {
+            "optimize.seconds": "0.2",
+            "quantize.tolerance": "1.0",
+            "quantize.method": "static",
+            "quantize.samples": str(samples),
+        },
+    }
+    cache = tmp_path / "cache"
+    before = kill_at(options, cache, "calibration.checkpoint", "sample", 5 * CHUNK)
+    kept = [event["sample"] for event in before if event["event"] == "calibration.checkpoint"]
+    assert kept == list(range(CHUNK, kept[-1] + 1, CHUNK))
+    assert kept[-1] < samples
+
+    finish_and_repeat(options, cache, monkeypatch)
+    log = events(cache)
+    started = [event["sample"] for event in log if event["event"] == "calibration.start"]
+    assert started in ([0, kept[-1]], [0, kept[-1] + CHUNK])
+    all_kept = [event["sample"] for event in log if event["event"] == "calibration.checkpoint"]
+    assert all_kept == kept + list(range(started[1] + CHUNK, samples + 1, CHUNK))

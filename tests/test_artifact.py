@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tiny import manifest
+
+from edgekit import artifact as module
+from edgekit.artifact import (
+    MANIFEST,
+    SUMS,
+    Artifact,
+    Component,
+    check_output,
+    find_tampering,
+    is_artifact,
+    open_artifact,
+    publish,
+    seal,
+    write_artifact,
+)
+from edgekit.errors import ArtifactError, UsageError
+from edgekit.source import sha256_file
+
+CONTENTS = {"model.onnx": b"graph", "model.onnx.data": b"w" * 50, "golden/model.safetensors": b"golden"}
+
+
+def make(root: Path, contents: dict[str, bytes] | None = None) -> Artifact:
+    """A sealed directory."""
+    for name, content in (contents or CONTENTS).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    part = Component(files=("model.onnx", "model.onnx.data"), inputs=(), outputs=())
+    artifact = write_artifact(root, manifest(components={"model": part}))
+    (root / "report.json").write_text("{}")
+    seal(root)
+    return artifact
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    return make(tmp_path / "out").path
+
+
+def test_what_is_written_is_opened(sealed: Path) -> None:
+    artifact = open_artifact(sealed)
+    assert artifact.manifest.files == {name: sha256_file(sealed / name) for name in CONTENTS}
+    assert (artifact.format, artifact.size_bytes) == ("onnx", 55)
+    assert artifact.folder_bytes == sum(path.stat().st_size for path in sealed.rglob("*") if path.is_file())
+    assert artifact.file() == sealed / "model.onnx"
+    assert find_tampering(sealed) == []
+
+
+def test_equal_contents_give_equal_manifests(sealed: Path, tmp_path: Path) -> None:
+    other = make(tmp_path / "other")
+    assert (other.path / MANIFEST).read_bytes() == (sealed / MANIFEST).read_bytes()
+    assert (other.path / SUMS).read_bytes() == (sealed / SUMS).read_bytes()
+
+
+def test_what_is_measured_is_not_part_of_the_manifest(sealed: Path) -> None:
+    assert "report.json" not in open_artifact(sealed).manifest.files
+    assert "report.json" in (sealed / SUMS).read_text()
+
+
+def test_sha256sum_accepts_the_sums(sealed: Path) -> None:
+    if shutil.which("sha256sum") is None:
+        pytest.skip("this machine has no sha256sum")
+    done = subprocess.run(["sha256sum", "-c", "--strict", SUMS], cwd=sealed, capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.splitlines()) == sorted(f"{name}: OK" for name in [*CONTENTS, MANIFEST, "report.json"])
+
+
+@pytest.mark.parametrize("name", [*CONTENTS, MANIFEST, "report.json"])
+def test_one_changed_byte_of_any_file_is_named(sealed: Path, name: str) -> None:
+    content = bytearray((sealed / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (sealed / name).write_bytes(content)
+    assert find_tampering(sealed) == [f"{name}: changed"]
+
+
+@pytest.mark.parametrize("name", [*CONTENTS, MANIFEST])
+def test_a_missing_file_is_named(sealed: Path, name: str) -> None:
+    (sealed / name).unlink()
+    assert find_tampering(sealed) == [f"{name}: missing"]
+
+
+@pytest.mark.parametrize("name", ["added.txt", ".hidden", "golden/added", "deep/er/added"])
+def test_an_added_file_is_named(sealed: Path, name: str) -> None:
+    (sealed / name).parent.mkdir(parents=True, exist_ok=True)
+    (sealed / name).write_text("")
+    assert find_tampering(sealed) == [f"{name}: added"]
+
+
+def test_a_renamed_file_is_named_twice(sealed: Path) -> None:
+    (sealed / "model.onnx").rename(sealed / "moved.onnx")
+    assert find_tampering(sealed) == ["model.onnx: missing", "moved.onnx: added"]
+
+
+def test_an_added_link_is_named(sealed: Path, tmp_path: Path) -> None:
+    (sealed / "to-folder").symlink_to(tmp_path)
+    (sealed / "to-nothing").symlink_to(tmp_path / "nothing")
+    assert find_tampering(sealed) == ["to-folder: added", "to-nothing: added"]
+
+
+@pytest.mark.parametrize("aim", ["copy", "nothing", "folder"])
+def test_a_file_that_became_a_link_is_named(sealed: Path, tmp_path: Path, aim: str) -> None:
+    shutil.copyfile(sealed / "model.onnx", tmp_path / "copy")
+    (tmp_path / "folder").mkdir()
+    (sealed / "model.onnx").unlink()
+    (sealed / "model.onnx").symlink_to(tmp_path / aim)
+    assert find_tampering(sealed) == ["model.onnx: changed"]
+
+
+def test_sums_that_were_made_anew_do_not_hide_what_the_manifest_says(sealed: Path) -> None:
+    (sealed / "model.onnx").write_bytes(b"other")
+    seal(sealed)
+    assert find_tampering(sealed) == [f"model.onnx: not what {MANIFEST} says"]
+
+
+def test_a_broken_list_of_sums_is_named(sealed: Path) -> None:
+    (sealed / SUMS).write_text("no sums\n")
+    assert find_tampering(sealed) == [f"{SUMS}: line 1 is not a sum and a name"]
+
+
+def test_what_was_never_sealed_is_an_error(sealed: Path) -> None:
+    (sealed / SUMS).unlink()
+    with pytest.raises(ArtifactError, match=f"is not sealed\nit has no {SUMS}"):
+        find_tampering(sealed)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "format: Field required"),
+        ("{", "Invalid JSON"),
+        ('{"schema": "edgekit.artifact/2"}', "schema: Input should be 'edgekit.artifact/1'"),
+    ],
+)
+def test_a_manifest_that_is_not_ours_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match="is no valid manifest") as caught:
+        open_artifact(tmp_path)
+    assert message in caught.value.why
+
+
+def test_a_folder_without_manifest_is_no_artifact(tmp_path: Path) -> None:
+    assert not is_artifact(tmp_path)
+    with pytest.raises(ArtifactError, match=f"is not an artifact\nit has no {MANIFEST}"):
+        open_artifact(tmp_path)
+
+
+def test_an_output_is_new_empty_or_ours(sealed: Path, tmp_path: Path) -> None:
+    check_output(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_output(tmp_path / "empty")
+    check_output(sealed)
+    assert (sealed / "model.onnx").read_bytes() == b"graph"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
+def test_anything_else_is_refused(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "folder":
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+    elif kind == "file":
+        out.write_text("years of work")
+    else:
+        out.symlink_to(tmp_path / "nothing")
+    staged = make(tmp_path / "staged").path
+    with pytest.raises(UsageError, match="exists and was not made by edgekit"):
+        publish(staged, out)
+    assert is_artifact(staged)
+    if kind == "folder":
+        assert (out / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("there", ["nothing", "empty", "an earlier output"])
+@pytest.mark.parametrize("exchange", [True, False])
+def test_publishing_leaves_the_new_and_nothing_else(
+    tmp_path: Path, there: str, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(module, "_exchange", lambda one, other: False)
+    out = tmp_path / "place" / "out"
+    if there == "empty":
+        out.mkdir(parents=True)
+    elif there != "nothing":
+        make(out, CONTENTS | {"old.txt": b"old"})
+    staged = make(tmp_path / "staged", CONTENTS | {"new.txt": b"new"}).path
+    publish(staged, out)
+    assert (out / "new.txt").read_bytes() == b"new"
+    assert not (out / "old.txt").exists()
+    assert find_tampering(out) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_the_exchange_swaps_two_folders_in_one_step(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    make(one, CONTENTS | {"one.txt": b""})
+    make(other, CONTENTS | {"other.txt": b""})
+    inodes = one.stat().st_ino, other.stat().st_ino
+    if not module._exchange(one, other):
+        pytest.skip("this system has no renameat2")
+    assert (other.stat().st_ino, one.stat().st_ino) == inodes
+    assert (one / "other.txt").exists()
+    assert (other / "one.txt").exists()
+
+
+def test_publishing_through_a_link_to_an_earlier_output(tmp_path: Path) -> None:
+    make(tmp_path / "real", CONTENTS | {"old.txt": b"old"})
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    staged = make(tmp_path / "staged", CONTENTS | {"new.txt": b"new"}).path
+    publish(staged, tmp_path / "out")
+    assert (tmp_path / "out" / "new.txt").read_bytes() == b"new"
+    assert not staged.exists()
+    assert not staged.is_symlink()

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from edgekit.assembly import _lock_text
+from edgekit.errors import UnknownNameError, UsageError
+from edgekit.recipe import Limits, load_recipe, parse_recipe, recipe_names
+from edgekit.stages import STAGES
+from edgekit.target import load_target
+from edgekit.tasks.base import Workload
+
+FOLDER = Path(__file__).parents[1] / "edgekit" / "recipes"
+HEAD = 'schema = "edgekit.recipe/1"\nname = "mine"\n'
+
+
+def text(*stages: str, head: str = HEAD) -> str:
+    return head + "".join(f'[[stages]]\nstage = "{stage}"\n' for stage in stages)
+
+
+def test_every_file_is_a_recipe() -> None:
+    assert recipe_names() == sorted(path.stem for path in FOLDER.glob("*.toml"))
+    assert {"default", "gentle", "quantize", "static", "fp16", "export"} <= set(recipe_names())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_shipped_recipe_is_called_as_its_file_and_ends_in_verify(name: str) -> None:
+    recipe = load_recipe(name)
+    assert (recipe.name, recipe.lock) == (name, None)
+    assert len(recipe.description) > 20
+    assert [step.stage.name for step in recipe.steps][-1] == "verify"
+    assert all(isinstance(step.settings, step.stage.settings) for step in recipe.steps)
+    assert load_recipe(recipe) == recipe
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_spelled_out_is_the_same_recipe(name: str) -> None:
+    import tomli_w
+
+    recipe = load_recipe(name)
+    again = parse_recipe(tomli_w.dumps(cast("dict[str, Any]", recipe.as_dict())), name)
+    assert again.as_dict() == recipe.as_dict()
+    assert again.steps == recipe.steps
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_every_setting_of_every_stage_has_a_default_and_a_description(name: str) -> None:
+    fields = STAGES[name].settings.model_fields
+    assert [key for key, field in fields.items() if field.is_required() or not field.description] == []
+    assert STAGES[name].name == name
+    assert STAGES[name].settings() == STAGES[name].settings.model_validate({})
+
+
+def test_every_stage_stands_in_a_shipped_recipe() -> None:
+    used = {step.stage.name for name in recipe_names() for step in load_recipe(name).steps}
+    assert used == set(STAGES)
+
+
+def test_a_stage_that_takes_another_format_is_an_error_that_lists_those_that_fit() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(text("quantize", "verify"), "mine")
+    assert caught.value.what == "stage 1 of 'mine' (quantize) takes onnx and gets torch"
+    assert caught.value.why == "stages that take torch: prune, distill, export"
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(text("export", "distill", "verify"), "mine")
+    assert caught.value.what == "stage 2 of 'mine' (distill) takes torch and gets onnx"
+    assert caught.value.why == "stages that take onnx: optimize, quantize, verify"
+
+
+@pytest.mark.parametrize("stages", [("export",), ("export", "verify", "quantize"), ("export", "verify", "verify")])
+def test_a_recipe_ends_in_one_verify(stages: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="does not end in verify, after one export") as caught:
+        parse_recipe(text(*stages), "mine")
+    assert caught.value.why == f"its stages: {', '.join(stages)}"
+
+
+def test_an_unknown_stage_gets_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        parse_recipe(text("export", "quantise", "verify"), "mine")
+    assert caught.value.what == "there is no stage 'quantise'"
+    assert caught.value.hint == "Did you mean 'quantize'?"
+
+
+def test_a_stage_without_a_name_is_an_error() -> None:
+    with pytest.raises(UsageError, match="recipe 'mine', stage 1 does not say which stage it is") as caught:
+        parse_recipe(HEAD + "[[stages]]\nratio = 0.5\n", "mine")
+    assert caught.value.why == f"allowed: stage = one of {', '.join(STAGES)}"
+
+
+def test_an_unknown_setting_of_a_file_gets_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(text("prune").rstrip() + "\nratoi = 0.5\n" + text("export", "verify", head=""), "mine")
+    assert caught.value.what == "recipe 'mine', stage 1 (prune) is not valid"
+    assert caught.value.why == "unknown key 'ratoi'; did you mean 'ratio'?"
+
+
+def test_an_unknown_limit_gets_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(text("export", "verify", head=HEAD + "[limits]\nmax_dorp = 0.01\n"), "mine")
+    assert caught.value.why == "unknown key 'limits.max_dorp'; did you mean 'max_drop'?"
+
+
+def test_a_recipe_without_stages_is_an_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(HEAD + "stages = []\n", "mine")
+    assert caught.value.why.startswith("stages: list should have at least 1 item")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("prune.ratio", "0.5", 0.5),
+        ("prune.ratio", "0", 0.0),
+        ("prune.importance", "fisher", "fisher"),
+        ("prune.importance", '"fisher"', "fisher"),
+        ("prune.samples", "64", 64),
+        ("distill.dropout", "true", True),
+        ("optimize.rewrites", '["attention"]', ("attention",)),
+        ("optimize.rewrites", "[]", ()),
+        ("quantize.scheme", "s8s8", "s8s8"),
+    ],
+)
+def test_a_setting_is_changed(key: str, value: str, expected: object) -> None:
+    recipe = load_recipe("default", {key: value})
+    stage, setting = key.split(".")
+    (step,) = [step for step in recipe.steps if step.stage.name == stage]
+    assert getattr(step.settings, setting) == expected
+
+
+def test_a_setting_holds_for_every_stage_of_that_name() -> None:
+    recipe = load_recipe("gentle", {"prune.importance": "magnitude"})
+    found = [step.settings.model_dump()["importance"] for step in recipe.steps if step.stage.name == "prune"]
+    assert found == ["magnitude", "magnitude"]
+    assert load_recipe("gentle").as_dict() != recipe.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("key", "what", "hint"),
+    [
+        ("prun.ratio", "there is no stage in the recipe 'default' 'prun'", "Did you mean 'prune'?"),
+        ("prune.rato", "there is no setting of prune 'rato'", "Did you mean 'ratio'?"),
+        ("ratio", "--set ratio=0.5 does not say which setting", ""),
+        ("prune.", "--set prune.=0.5 does not say which setting", ""),
+    ],
+)
+def test_a_mistyped_setting_gets_the_nearest(key: str, what: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe("default", {key: "0.5"})
+    assert (caught.value.what, caught.value.hint) == (what, hint)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("prune.ratio", "1.5", "ratio: input should be less than 1"),
+        ("prune.ratio", "half", "ratio: input should be a valid number, unable to parse string as a number"),
+        ("quantize.scheme", "u4s4", "scheme: input should be 'auto', 'u8s8', 's8s8' or 'u8u8'"),
+        ("distill.epochs", "nan", "epochs: input should be greater than 0"),
+        ("optimize.rewrites", '["atention"]', "rewrites.0: "),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_an_error(key: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe("default", {key: value})
+    assert caught.value.what == f"--set {key}={value} is not valid"
+    assert caught.value.why.startswith(message)
+
+
+def test_a_mistyped_recipe_gets_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        load_recipe("quantise")
+    assert caught.value.hint == "Did you mean 'quantize'? `edgekit recipes list` describes them."
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no recipe file"):
+        load_recipe(tmp_path / "none.toml")
+
+
+def test_a_lock_is_a_recipe_with_what_was_decided(tmp_path: Path) -> None:
+    decisions = {"keep.quantize": {"kept": False, "reason": "slower", "figure": None}, "optimize.model": {"a": 1.5}}
+    recipe = load_recipe("default", {"prune.ratio": "0.5"})
+    request = SimpleNamespace(
+        target=load_target("arm64"),
+        source=SimpleNamespace(digest="s" * 64),
+        data=SimpleNamespace(digest="d" * 64),
+        seed=3,
+        jobs=2,
+        threads=1,
+        workload=Workload(tokens=16),
+        recipe=recipe,
+        limits=Limits(max_drop=0.02),
+    )
+    workshop = SimpleNamespace(request=request, decisions=SimpleNamespace(known=decisions))
+    (tmp_path / "recipe.lock.toml").write_text(_lock_text(cast("Any", workshop)))
+    locked = load_recipe(tmp_path / "recipe.lock.toml")
+    assert locked.steps == recipe.steps
+    assert locked.limits.max_drop == 0.02
+    assert locked.lock is not None
+    assert (locked.lock.seed, locked.lock.jobs, locked.lock.target) == (3, 2, "arm64")
+    assert locked.lock.workload == Workload(tokens=16)
+    assert locked.lock.decisions == {
+        "keep.quantize": {"kept": False, "reason": "slower"},  # TOML has no null
+        "optimize.model": {"a": 1.5},
+    }
+    assert tomllib.loads((tmp_path / "recipe.lock.toml").read_text())["schema"] == "edgekit.recipe/1"

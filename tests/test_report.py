@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import manifest
+
+from edgekit.artifact import write_artifact
+from edgekit.environment import host
+from edgekit.errors import ArtifactError
+from edgekit.report import LedgerRow, LimitVerdict, Measurement, Report, build_ledger, load_report
+
+ROWS = [
+    LedgerRow(stage="original", metric=0.90, size_bytes=1000, latency_ms=10.0),
+    LedgerRow(stage="prune", metric=0.50, size_bytes=400, latency_ms=4.0),
+    LedgerRow(stage="distill", metric=0.89, size_bytes=400, latency_ms=4.1),
+    LedgerRow(stage="optimize", kept=False, metric=0.89, size_bytes=410, latency_ms=4.5),
+    LedgerRow(stage="quantize", metric=0.885, size_bytes=100, latency_ms=2.0),
+    LedgerRow(stage="more", kept=False, metric=0.10, size_bytes=50, latency_ms=1.0),
+]
+
+
+def report(**changes: Any) -> Report:
+    values: dict[str, Any] = {
+        "edgekit": "0.1.0",
+        "created": "2026-01-01T00:00:00+00:00",
+        "source": {"name": "tiny", "commit": None},
+        "source_size_bytes": 1000,
+        "task": "text-classification",
+        "target": "host",
+        "runtime": "onnxruntime 1.23",
+        "measured": True,
+        "workload": {"batch": 1, "tokens": 128, "image": None},
+        "threads": 1,
+        "jobs": 1,
+        "seed": 0,
+        "host": host(),
+        "versions": {},
+        "recipe": {},
+        "ledger": build_ledger(ROWS),
+        "before": (Measurement(name="latency.p50", unit="ms", value=10.0, n=75, samples=(9.0, 10.0, 11.0)),),
+        "after": (
+            Measurement(name="latency.p50", unit="ms", value=2.0, n=75),
+            Measurement(name="latency.p90", unit="ms", value=None, n=30, reason="30 samples are too few for p90"),
+            Measurement(name="size", unit="bytes", value=100.0, n=1),
+        ),
+    }
+    return Report(**(values | changes))
+
+
+def test_the_deltas_add_up_to_the_total() -> None:
+    rows = build_ledger(ROWS)
+    kept = [row for row in rows if row.kept]
+    assert sum(row.size_delta_bytes for row in rows) == kept[-1].size_bytes - rows[0].size_bytes == -900
+    assert sum(row.latency_delta_ms or 0 for row in rows) == pytest.approx(2.0 - 10.0)
+    assert sum(row.metric_delta or 0 for row in rows) == pytest.approx(0.885 - 0.90)
+
+
+def test_an_undone_row_changes_nothing_and_says_what_it_would_have() -> None:
+    undone, after = build_ledger(ROWS)[3:5]
+    assert (undone.metric_delta, undone.size_delta_bytes, undone.latency_delta_ms) == (0.0, 0, 0.0)
+    assert (undone.would_size_bytes, undone.would_metric) == (10, 0.0)
+    assert undone.would_latency_ms == pytest.approx(0.4)
+    assert after.size_delta_bytes == 100 - 400  # against the row before that was kept
+    assert after.would_size_bytes is None
+
+
+def test_the_first_row_has_no_changes() -> None:
+    assert build_ledger(ROWS)[0] == ROWS[0]
+    assert build_ledger([]) == ()
+
+
+def test_what_was_not_measured_has_no_delta() -> None:
+    rows = build_ledger([row.model_copy(update={"latency_ms": None, "metric": None}) for row in ROWS])
+    assert {row.latency_delta_ms for row in rows} == {None}
+    assert {row.would_metric for row in rows} == {None}
+    assert sum(row.size_delta_bytes for row in rows) == -900
+
+
+def test_the_speedup_is_before_over_after() -> None:
+    found = report()
+    assert found.speedup == 5.0
+    assert (found.latency_ms.p50, found.latency_ms.p90, found.latency_ms.n) == (2.0, None, 75)
+    assert found.original_latency_ms.p50 == 10.0
+    assert found.value("size") == 100.0
+    assert found.value("latency.p50", before=True) == 10.0
+    assert found.value("memory.peak") is None
+
+
+def test_there_is_no_speedup_where_nothing_was_measured() -> None:
+    untimed = (Measurement(name="latency.p50", unit="ms", value=None, reason="another machine"),)
+    assert report(before=untimed, after=untimed).speedup is None
+    assert report(before=(), after=()).speedup is None
+
+
+@pytest.mark.parametrize(
+    ("met", "proven", "strict", "passed"),
+    [
+        (True, True, True, True),
+        (True, False, False, True),
+        (True, False, True, False),
+        (False, False, False, False),
+        (None, None, False, True),
+    ],
+)
+def test_a_limit_is_met_or_under_strict_proven(
+    met: bool | None, proven: bool | None, strict: bool, passed: bool
+) -> None:
+    limit = LimitVerdict(limit="max_drop", bound=0.01, value=0.005, met=met, proven=proven)
+    assert report(limits=(limit,), strict=strict).passed is passed
+
+
+def test_a_saved_report_is_loaded_with_its_samples_and_artifact(tmp_path: Path) -> None:
+    write_artifact(tmp_path, manifest())
+    report().save(tmp_path)
+    loaded = load_report(tmp_path)
+    assert loaded.model_dump() == report().model_dump()
+    assert loaded.before[0].samples == (9.0, 10.0, 11.0)
+    assert loaded.artifact.path == tmp_path
+    assert loaded.cached is False
+    assert load_report(tmp_path, cached=True).cached is True
+
+
+def test_a_report_from_nowhere_has_no_artifact() -> None:
+    with pytest.raises(ArtifactError, match="this report was not read from an artifact's directory"):
+        _ = report().artifact
+
+
+def test_a_missing_or_foreign_report_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="holds no report.json"):
+        load_report(tmp_path)
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="is no valid report\nField required"):
+        load_report(tmp_path)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgekit.errors import HostError, ModelError
+from edgekit.source import model_files, resolve_source, sha256_file
+
+CONFIG = {"architectures": ["BertForSequenceClassification"], "model_type": "bert"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "model"
+    root.mkdir()
+    (root / "config.json").write_text(json.dumps(CONFIG))
+    (root / "model.safetensors").write_bytes(b"\0" * 100)
+    (root / "tokenizer.json").write_text("{}")
+    return root
+
+
+def fails(folder: Path | str, **options: str) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        resolve_source(folder, **options)
+    assert caught.value.exit_code == 4
+    return caught.value
+
+
+def test_a_local_folder_is_read(folder: Path) -> None:
+    source = resolve_source(folder)
+    assert (source.architecture, source.model_type, source.commit) == ("BertForSequenceClassification", "bert", None)
+    assert source.size_bytes == 100
+    assert len(source.digest) == 64
+    assert source.record == {
+        "kind": "transformers",
+        "name": "model",
+        "commit": None,
+        "architecture": "BertForSequenceClassification",
+        "digest": source.digest,
+    }
+
+
+def test_the_digest_ignores_cards_hidden_files_and_folders(folder: Path) -> None:
+    before = resolve_source(folder).digest
+    (folder / "README.md").write_text("a card")
+    (folder / ".hidden.json").write_text("{}")
+    (folder / "tf_model.h5").write_bytes(b"another format")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "config.json").write_text("{}")
+    assert resolve_source(folder).digest == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_the_digest_changes_with_what_decides_the_answers(folder: Path, name: str) -> None:
+    before = resolve_source(folder).digest
+    (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
+    assert resolve_source(folder).digest != before
+
+
+def test_the_digest_does_not_depend_on_the_place(folder: Path, tmp_path: Path) -> None:
+    before = resolve_source(folder).digest
+    assert resolve_source(folder.rename(tmp_path / "elsewhere")).digest == before
+
+
+def test_the_digest_changes_with_a_name(folder: Path) -> None:
+    before = resolve_source(folder).digest
+    (folder / "tokenizer.json").rename(folder / "vocab.json")
+    assert resolve_source(folder).digest != before
+
+
+def test_safetensors_hide_their_twins(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(b"\0" * 999)
+    assert resolve_source(folder).size_bytes == 100
+    (folder / "model.safetensors").unlink()
+    assert resolve_source(folder).size_bytes == 999
+    assert [path.name for path in model_files(folder)] == ["config.json", "pytorch_model.bin", "tokenizer.json"]
+
+
+def test_a_folder_without_config_is_an_error(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    assert fails(folder).what == f"'{folder}' has no config.json"
+
+
+def test_a_folder_without_weights_is_an_error(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    assert fails(folder).what == f"'{folder}' has no weights"
+
+
+def test_an_adapter_is_refused_with_the_way_to_merge_it(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    error = fails(folder)
+    assert error.what == f"'{folder}' is a PEFT adapter, not a whole model"
+    assert "merge_and_unload" in error.hint
+
+
+def test_code_that_comes_with_a_model_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"auto_map": {"AutoModel": "modeling.Mine"}}))
+    error = fails(folder)
+    assert "needs code of its own (auto_map in config.json)" in error.what
+    assert error.why == "edgekit does not run code that comes with a model"
+
+
+@pytest.mark.parametrize("text", ["{", "", "[]", '{"architectures": 3}', "[" * 5000, "\x00"])
+def test_a_corrupt_config_is_an_error(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    assert fails(folder).what == f"'{folder / 'config.json'}' is no valid model configuration"
+
+
+@pytest.mark.parametrize("value", [[], None])
+def test_a_config_without_architecture_is_an_error(folder: Path, value: object) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"architectures": value}))
+    error = fails(folder)
+    assert error.what == f"'{folder / 'config.json'}' names no architecture"
+    assert "architectures" in error.hint
+
+
+def test_a_file_is_no_model_folder(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    assert fails(file).what == f"'{file}' is a file, not a model folder"
+
+
+def test_a_missing_folder_is_an_error() -> None:
+    assert fails("./nowhere").what == "there is no folder './nowhere'"
+    assert fails("a/b/c").what == "there is no folder 'a/b/c'"
+
+
+def test_a_revision_of_a_local_folder_is_an_error(folder: Path) -> None:
+    assert fails(folder, revision="main").what == f"--revision 'main' was given for the local folder '{folder}'"
+
+
+def test_a_hub_id_without_network_is_an_error_of_the_machine() -> None:
+    with pytest.raises(HostError) as caught:
+        resolve_source("nobody-at-all/no-model")
+    assert caught.value.what == "'nobody-at-all/no-model' is no folder here, and the hub could not be reached"
+    assert caught.value.exit_code == 3
+
+
+def test_what_can_be_no_hub_id_is_an_error() -> None:
+    assert fails("no model here!").what == "'no model here!' is neither a folder nor a hub id"
+
+
+def test_the_sum_of_a_file_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from edgekit.environment import Host, host
+from edgekit.errors import UnknownNameError, UsageError
+from edgekit.target import HOST, Target, load_target, parse_target, target_names
+
+FOLDER = Path(__file__).parents[1] / "targets"
+SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))
+MINE = """
+schema = "edgekit.target/1"
+name = "mine"
+description = "a board"
+architecture = "aarch64"
+features = ["neon", "dotprod|i8mm"]
+[runtime]
+version = "1.23"
+"""
+
+
+def machine(architecture: str, *features: str) -> Host:
+    return host().model_copy(update={"architecture": architecture, "features": features})
+
+
+def test_every_file_is_a_target_and_every_target_of_the_issue_is_there() -> None:
+    assert target_names() == sorted([HOST, *SHIPPED])
+    assert {"x86-64", "x86-64-vnni", "arm64", "arm64-dotprod"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_target_is_called_as_its_file(name: str) -> None:
+    target = load_target(name)
+    assert target.name == name
+    assert len(target.description) > 20
+    assert target.features
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_target_has_a_source_for_its_numbers(name: str) -> None:
+    values = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    sources = values["sources"]
+    assert all(len(text) > 20 for text in sources.values())
+    assert {"features", "width_multiple"} <= set(sources)
+    assert {"int8", "reduce_range"} & set(sources)
+    known = set(Target.model_fields) | set(values["int8"])
+    assert set(sources) <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "reduce_range", "multiple"),
+    [("x86-64", True, 16), ("x86-64-vnni", False, 16), ("arm64", False, 8), ("arm64-dotprod", False, 8)],
+)
+def test_the_facts_of_the_shipped_targets(name: str, reduce_range: bool, multiple: int) -> None:
+    target = load_target(name)
+    assert (target.int8.reduce_range, target.width_multiple) == (reduce_range, multiple)
+    assert (target.int8.activations, target.int8.weights, target.int8.per_channel) == ("u8", "s8", True)
+
+
+@pytest.mark.parametrize("field", sorted(Target.model_fields))
+def test_the_readme_explains_every_field(field: str) -> None:
+    text = (FOLDER / "README.md").read_text()
+    name = Target.model_fields[field].alias or field
+    assert f"`{name}`" in text or f"`[{name}]`" in text
+
+
+@pytest.mark.parametrize("field", ["precisions", "formats", "features"])
+def test_the_readme_gives_the_default_of_every_list(field: str) -> None:
+    row = next(line for line in (FOLDER / "README.md").read_text().splitlines() if line.startswith(f"| `{field}`"))
+    default = re.search(r"`\[([^]]*)\]`", row)
+    assert default is not None
+    stated = tuple(part.strip(' "') for part in default[1].split(",") if part.strip())
+    assert stated == Target.model_fields[field].default
+
+
+def test_the_host_is_the_shipped_target_with_the_most_features_that_fit() -> None:
+    target = load_target(HOST)
+    assert target.name == HOST
+    assert target.missing_on(host()) is None
+    fitting = [load_target(name) for name in SHIPPED if load_target(name).missing_on(host()) is None]
+    assert len(target.features) == max(len(other.features) for other in fitting)
+    assert target.description.startswith("this machine, as ")
+
+
+@pytest.mark.parametrize(
+    ("here", "best"),
+    [
+        (machine("x86_64", "avx2", "fma"), "x86-64"),
+        (machine("x86_64", "avx2", "fma", "avx512_vnni"), "x86-64-vnni"),
+        (machine("x86_64", "avx2", "fma", "avx_vnni"), "x86-64-vnni"),
+        (machine("aarch64", "neon"), "arm64"),
+        (machine("aarch64", "neon", "dotprod"), "arm64-dotprod"),
+    ],
+)
+def test_the_host_of_other_machines(here: Host, best: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.target.host", lambda: here)
+    assert load_target(HOST).description.startswith(f"this machine, as {best}:")
+
+
+def test_a_machine_that_no_target_describes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.target.host", lambda: machine("riscv64"))
+    with pytest.raises(UsageError, match=r"no shipped target describes this machine \(riscv64"):
+        load_target(HOST)
+
+
+def test_what_a_machine_lacks_is_named() -> None:
+    vnni = load_target("x86-64-vnni")
+    assert vnni.missing_on(machine("aarch64", "neon")) == "the target is x86_64 and this machine is aarch64"
+    assert vnni.missing_on(machine("x86_64", "fma")) == "this machine's processor lacks avx2, avx512_vnni|avx_vnni"
+    assert vnni.missing_on(machine("x86_64", "avx2", "fma", "avx_vnni")) is None
+
+
+def test_a_runtime_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.target.version_of", lambda name: None)
+    reason = load_target("x86-64").missing_on(machine("x86_64", "avx2", "fma"))
+    assert reason == "onnxruntime is not installed here"
+
+
+def test_a_target_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    target = load_target("./mine.toml")
+    assert (target.name, target.features, target.opset) == ("mine", ("neon", "dotprod|i8mm"), 23)
+    assert load_target(target) is target
+    assert load_target(tmp_path / "mine.toml") == target
+
+
+def test_a_missing_target_file_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"there is no target file './none.toml'\nGive the path of a TOML file"):
+        load_target("./none.toml")
+
+
+def test_a_mistyped_target_gets_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        load_target("arm64-dotprd")
+    assert caught.value.hint.startswith("Did you mean 'arm64-dotprod'")
+    assert caught.value.why == f"allowed: {', '.join(target_names())}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "mine"', 'nam = "mine"', "unknown key 'nam'; did you mean 'name'?"),
+        ('version = "1.23"', 'versoin = "1.23"', "unknown key 'runtime.versoin'; did you mean 'version'?"),
+        ('"aarch64"', '"riscv64"', "architecture: input should be 'x86_64' or 'aarch64'"),
+        ("/1", "/2", "schema: input should be 'edgekit.target/1'"),
+    ],
+)
+def test_every_wrong_key_is_named(old: str, new: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_target(MINE.replace(old, new), "mine")
+    assert caught.value.what == "target 'mine' is not valid"
+    assert message in caught.value.why.splitlines()
