@@ -67,3 +67,11 @@ def asset(request: pytest.FixtureRequest) -> Path:
     """The path of the one asset that the test is marked with."""
     (mark,) = request.node.iter_markers("asset")
     return asset_path(*mark.args)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Any:
+    """Tasks and graphs of tiny models by name, each exported when a test first asks for it."""
+    from tiny import Exported
+
+    return Exported(tmp_path_factory.mktemp("exported"))

@@ -18,9 +18,7 @@ EXIT_CODES = {
     "ResourceLimitError": 5,
 }
 CLASSES = {
-    name: value
-    for name, value in vars(errors).items()
-    if isinstance(value, type) and issubclass(value, EdgekitError)
+    name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, EdgekitError)
 }
 
 

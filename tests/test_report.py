@@ -128,7 +128,7 @@ def test_a_report_from_nowhere_has_no_artifact() -> None:
 
 
 def test_a_missing_or_foreign_report_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="holds no report.json"):
+    with pytest.raises(ArtifactError, match=r"holds no report\.json"):
         load_report(tmp_path)
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(ArtifactError, match="is no valid report\nField required"):

@@ -63,7 +63,7 @@ def test_text_that_is_no_toml_names_the_place() -> None:
     assert "line 1" in error.why
 
 
-@pytest.mark.parametrize("text", ["a = " + "[" * 20_000, ".".join("a" * 20_000) + " = 1", "a = " + "{a=" * 20_000])
+@pytest.mark.parametrize("text", ["a = " + "[" * 20_000, ".".join("a" * 3_000) + " = 1", "a = " + "{a=" * 20_000])
 def test_deep_nesting_is_an_error_of_ours(text: str) -> None:
     assert fails(text).what in ("the file is not valid TOML", "the file is not valid")
 

@@ -153,13 +153,43 @@ def manifest(**changes: Any) -> Manifest:
     return Manifest(**(values | changes))
 
 
-def export(task: Task, folder: Path, *, opset: int = 23) -> Artifact:
-    """The task's model as an ONNX artifact, as the export stage leaves its graph."""
+# Heads that stay in each layer of a BERT.
+PRUNED = {"pruned": ((0, 2, 3), (1, 2), (0, 3)), "one head": ((0, 2, 3), (1,), (2,))}
+
+
+def export(task: Task, model: Any, folder: Path, *, opset: int = 23) -> Artifact:
+    """A model as an ONNX artifact, its graph as the export stage leaves it."""
     from edgekit.artifact import write_artifact
     from edgekit.formats.onnx import describe_component, export_component
 
     folder.mkdir(parents=True, exist_ok=True)
-    spec = task.components(task.load_model())[WHOLE]
-    export_component(spec, folder / "model.onnx", opset)
+    export_component(task.components(model)[WHOLE], folder / "model.onnx", opset)
     described = describe_component(folder / "model.onnx")
     return write_artifact(folder, manifest(task=task.name, components={WHOLE: described}))
+
+
+class Exported:
+    """For each name a task and its graph, made once: a family, or one of ``PRUNED``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: dict[str, tuple[Task, Artifact]] = {}
+
+    def __getitem__(self, name: str) -> tuple[Task, Artifact]:
+        if name not in self.made:
+            folder = self.folder / name.replace(" ", "-")
+            task = task_for(save(build("bert" if name in PRUNED else name), folder / "model"))
+            model = task.load_model()
+            if name in PRUNED:
+                _prune(model, PRUNED[name])
+            self.made[name] = task, export(task, model, folder / "onnx")
+        return self.made[name]
+
+
+def _prune(model: Any, heads: tuple[tuple[int, ...], ...]) -> None:
+    from edgekit.formats.surgery import LayerPlan, Plan, replay
+
+    layers = tuple(
+        LayerPlan(index=index, heads=kept, neurons=tuple(range(16 * (index + 1)))) for index, kept in enumerate(heads)
+    )
+    replay(model, Plan(architecture=type(model).__name__, layers=layers))

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from edgekit.tasks.base import Array
 
 SWAP = [0, 2, 1, 3]
+# In a mask of [batch, 1, queries, keys]: what is added to [batch, keys], and the queries.
+KEY_AXES, QUERY_AXIS = [1, 2], 2
 MASK_NAME = "key_padding_mask"
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A mask that depends on the keys alone: [batch, keys], or None when nothing is masked."""
+
+    keys: ir.Value | None
 
 
 @dataclass(frozen=True)
@@ -62,11 +71,11 @@ def _match(node: ir.Node) -> _Match | None:
     if join is None or any(side is None for side in sides) or _has_extras(node):
         return None
     (q, width), (k, _), (v, _) = [side for side in sides if side is not None]
-    mask = node.inputs[3] if len(node.inputs) > 3 else None
-    key_mask = None if mask is None else _key_mask(mask)
-    if (mask is not None and key_mask is None) or q.weight.shape[1] % width:
+    mask = _read_mask(node.inputs[3] if len(node.inputs) > 3 else None)
+    widths = {part.weight.shape[1] for part in (q, k, v)}
+    if mask is None or len(widths) > 1 or q.weight.shape[1] % width:
         return None
-    return _Match(node, q, k, v, join.outputs[0], join, q.weight.shape[1] // width, key_mask)
+    return _Match(node, q, k, v, join.outputs[0], join, q.weight.shape[1] // width, mask.keys)
 
 
 def _has_extras(node: ir.Node) -> bool:
@@ -100,24 +109,46 @@ def _last_dimension(reshape: ir.Node) -> int | None:
     return None if target is None or int(target[-1]) <= 0 else int(target[-1])
 
 
-def _key_mask(mask: ir.Value) -> ir.Value | None:
-    """The [batch, tokens] mask that a [batch, 1, queries, tokens] one was spread from, or None when it says more."""
-    value: ir.Value | None = mask
-    while value is not None and value.producer() is not None:
-        node = producer(value, "Expand", "Cast", "Unsqueeze", "Slice")
-        if node is None:
+def _read_mask(mask: ir.Value | None) -> _Mask | None:
+    """What a mask of [batch, 1, queries, keys] says of the keys alone, or None when it says more than that."""
+    import onnx_ir as ir
+
+    if mask is None:
+        return _Mask(None)
+    value, is_bool, spread = mask, False, False
+    while (node := value.producer()) is not None:
+        if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.BOOL:
+            is_bool = True
+        elif node.op_type == "Unsqueeze" and not spread and _equals(node.inputs[1], KEY_AXES):
+            spread = True
+        elif node.op_type != "Expand" and not (node.op_type == "Slice" and _equals(node.inputs[3], [QUERY_AXIS])):
             return None
-        value = node.inputs[0]
-    return value if value is not None and value.shape is not None and len(value.shape) == 2 else None
+        first = node.inputs[0]
+        if first is None:
+            return None
+        value = first
+    fixed = constant(value)
+    if fixed is not None:  # transformers' image models spread a mask that lets everything through
+        return _Mask(None) if fixed.dtype == bool and fixed.all() else None
+    is_bool = is_bool or value.dtype == ir.DataType.BOOL
+    return _Mask(value) if is_bool and spread and value.is_graph_input() else None
+
+
+def _equals(value: ir.Value | None, expected: list[int]) -> bool:
+    found = constant(value)
+    return found is not None and found.reshape(-1).tolist() == expected
 
 
 def _replace(graph: ir.Graph, match: _Match) -> None:
     name = str(match.output.name)
-    if match.q.x is match.k.x:
+    if match.q.x is match.k.x is match.v.x:
         q, k, v = _product(graph, match, [match.q, match.k, match.v], f"{name}_qkv")
-    else:
+    elif match.k.x is match.v.x:
         (q,) = _product(graph, match, [match.q], f"{name}_q")
         k, v = _product(graph, match, [match.k, match.v], f"{name}_kv")
+    else:
+        parts = ((match.q, "q"), (match.k, "k"), (match.v, "v"))
+        q, k, v = [_product(graph, match, [part], f"{name}_{letter}")[0] for part, letter in parts]
     mask = None if match.mask is None else _int32_mask(graph, match.mask)
     attributes: dict[str, int | float | str | list[int]] = {"num_heads": match.heads}
     if "scale" in match.attention.attributes:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # Nodes that compute each token from the same token of their inputs.
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Gelu", "Erf", "Tanh", "Relu", "Sigmoid", "Cast"}
 SWAP = [0, 2, 1, 3]
-# What an Attention node reads for each query token: the query itself (slot 0) and a row of the mask (slot 3).
-ATTENTION_SLOTS, ATTENTION_AXIS = (0, 3), 2
+# The axis of tokens in what an Attention node takes and gives: [batch, heads, tokens, width].
+ATTENTION_AXIS = 2
 
 
 def keep_first_token(graph: ir.Graph) -> int:
@@ -75,7 +75,8 @@ def _token_inputs(node: ir.Node, axis: int) -> dict[int, int]:
     if node.op_type in ELEMENTWISE and axis == 1:
         return _elementwise_inputs(node)
     if node.op_type == "LayerNormalization" and axis == 1:
-        return {0: 1} if node.attributes["axis"].as_int() in (-1, 2) else {}
+        over = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
+        return {0: 1} if over in (-1, 2) else {}
     if node.op_type == "MatMul" and axis == 1:
         weight = constant(node.inputs[1])
         return {0: 1} if weight is not None and weight.ndim == 2 else {}
@@ -84,8 +85,19 @@ def _token_inputs(node: ir.Node, axis: int) -> dict[int, int]:
     if node.op_type == "Reshape" and axis == 1:
         return {0: 1} if _splits_or_joins_heads(node) else {}
     if node.op_type == "Attention" and axis == ATTENTION_AXIS and len(node.outputs) == 1:
-        return {slot: 2 for slot in ATTENTION_SLOTS if slot < len(node.inputs) and node.inputs[slot] is not None}
+        return _attention_inputs(node)
     return {}
+
+
+def _attention_inputs(node: ir.Node) -> dict[int, int]:
+    """The query, and the mask's axis of queries: the last but one of [queries, keys] or more."""
+    slots = {0: ATTENTION_AXIS}
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    if mask is None:
+        return slots
+    fixed = constant(mask)
+    rank = fixed.ndim if fixed is not None else len(mask.shape) if mask.shape is not None else 0
+    return slots | {3: rank - 2} if rank >= 2 else {}
 
 
 def _elementwise_inputs(node: ir.Node) -> dict[int, int]:

@@ -253,7 +253,9 @@ class Data:
 
 def _drop_unlabelled(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
     kept = [row for row, label in enumerate(columns["label"]) if isinstance(label, list) or label not in UNLABELLED]
-    if len(kept) == len(columns["label"]) or not kept:
+    if not kept:
+        return {name: values for name, values in columns.items() if name != "label"}
+    if len(kept) == len(columns["label"]):
         return dict(columns)
     return {name: [values[row] for row in kept] for name, values in columns.items()}
 

@@ -12,6 +12,8 @@ import tiny
 from end_to_end.made import FAMILIES, SHORT, WORKLOAD, data_for, model_folder, raw_input, row
 
 import edgekit
+from edgekit.formats.onnx import load_graph
+from edgekit.quantization.schemes import weighted_nodes
 
 EXPECTED = {
     "model.onnx",
@@ -56,6 +58,7 @@ def test_architecture_passes_every_stage(family: str, tmp_path: Path) -> None:
     check_rewrites(report)
     check_files(out, family)
     check_signature(out, family)
+    check_nothing_left_in_float(report, out)
     check_sums(report)
     check_verified_and_scored(report, model, data, out)
     check_answers(out, raw_input(family, tmp_path))
@@ -106,6 +109,13 @@ def check_signature(out: Path, family: str) -> None:
         kind = "tensor(float)" if family in tiny.IMAGE else "tensor(int64)"
         assert {tensor.type for tensor in session.get_inputs()} == {kind}
         assert [(tensor.name, tensor.type) for tensor in session.get_outputs()] == [("logits", "tensor(float)")]
+
+
+def check_nothing_left_in_float(report: edgekit.Report, out: Path) -> None:
+    """Every layer that could be quantized is, since the report names none that fell back."""
+    (quantized,) = [stage for stage in report.stages if stage.stage == "quantize"]
+    assert quantized.details["fallback_layers"] == []
+    assert weighted_nodes(load_graph(out / "model.onnx"), embeddings=True) == []
 
 
 def edgekit_precision(folder: Path) -> str:

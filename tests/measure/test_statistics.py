@@ -23,7 +23,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     covered = 0
     for trial in range(60):
         samples = np.random.default_rng(trial).normal(3.0, 1.0, 60)
-        low, high, level = paired_bootstrap(lambda chosen, s=samples: float(s[chosen].mean()), 60, level=0.9, seed=trial)
+        low, high, level = paired_bootstrap(
+            lambda chosen, s=samples: float(s[chosen].mean()), 60, level=0.9, seed=trial
+        )
         assert level == 0.9
         covered += low <= 3.0 <= high
     assert 48 <= covered <= 60  # 54 expected; 48 or fewer has a probability of 2 %

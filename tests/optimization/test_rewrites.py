@@ -12,7 +12,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tiny import HEADS, LAYERS, batches
+from tiny import HEADS, LAYERS, PRUNED, Exported, batches
 
 from edgekit.artifact import Artifact
 from edgekit.formats.graph import tidy
@@ -23,9 +23,7 @@ from edgekit.optimization.tokens import keep_first_token
 from edgekit.runtimes.ort import open_session
 from edgekit.tasks.base import Task
 
-Exported = dict[str, tuple[Task, Artifact]]
 FAMILIES = ("bert", "distilbert", "vit", "pruned", "one head")
-FEWER_HEADS = {"pruned": [3, 2, 2], "one head": [3, 1, 1]}
 MHA = "com.microsoft.MultiHeadAttention"
 
 
@@ -78,7 +76,7 @@ def test_attention_is_one_node_a_layer(exported: Exported, tmp_path: Path, famil
     assert after.get("Transpose", 0) <= before["Transpose"] - 4 * LAYERS
     assert sum(after.values()) < sum(before.values())
     heads = [node.attributes["num_heads"].as_int() for node in model.graph if node.op_type == "MultiHeadAttention"]
-    assert heads == FEWER_HEADS.get(family, [HEADS] * LAYERS)
+    assert heads == [len(kept) for kept in PRUNED.get(family, [range(HEADS)] * LAYERS)]
 
 
 @pytest.mark.parametrize("family", ["bert", "vit", "pruned", "one head"])

@@ -90,7 +90,8 @@ def test_a_model_without_names_takes_the_datas_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "names", "shown"), [("neutral", None, "neutral"), (2, None, 2), (-2, None, -2), (0, ["cat", "dog"], "cat")]
+    ("value", "names", "shown"),
+    [("neutral", None, "neutral"), (2, None, 2), (-2, None, -2), (0, ["cat", "dog"], "cat")],
 )
 def test_a_label_that_the_model_does_not_know_is_an_error(
     tmp_path: Path, value: object, names: list[str] | None, shown: object

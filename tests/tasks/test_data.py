@@ -35,7 +35,7 @@ def write(file: Path, columns: dict[str, list[Any]]) -> Path:
         import pyarrow.parquet as pq
 
         pq.write_table(pa.table(columns), file)
-    elif file.suffix == ".json" or file.suffix == ".jsonl":
+    elif file.suffix in {".json", ".jsonl"}:
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
         with file.open("w", newline="") as stream:
@@ -282,7 +282,7 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mine.xlsx", "mine"])
 def test_a_file_of_another_format_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("x")
-    with pytest.raises(DataError, match="is no data file that edgekit reads\nallowed: .csv, .tsv, "):
+    with pytest.raises(DataError, match=r"is no data file that edgekit reads\nallowed: \.csv, \.tsv, "):
         resolve_data(tmp_path / name)
 
 

@@ -36,7 +36,9 @@ def test_several_labels(seed: int) -> None:
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, (100, 5)).astype(np.float32)
     logits = random.normal(size=(100, 5)) + labels - 0.5
-    assert metrics.f1_micro_multilabel(logits, labels) == pytest.approx(sk.f1_score(labels, logits > 0, average="micro"))
+    assert metrics.f1_micro_multilabel(logits, labels) == pytest.approx(
+        sk.f1_score(labels, logits > 0, average="micro")
+    )
     assert metrics.exact_match_multilabel(logits, labels) == pytest.approx(sk.accuracy_score(labels, logits > 0))
 
 
