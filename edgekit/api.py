@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
-from edgekit.artifact import Artifact, Format, check_output, find_tampering, is_artifact, open_artifact
+from edgekit.artifact import Artifact, check_output, find_tampering, open_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.environment import available_cores, host, numeric_level, version_of
 from edgekit.errors import ArtifactError, UsageError, VerificationError
 from edgekit.pipeline import Trail, run
+from edgekit.predictor import Predictor, open_subject
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Limits, Recipe, load_recipe
 from edgekit.report import BenchRecord, EvalRecord, Measurement, Report, load_report
@@ -22,9 +22,9 @@ from edgekit.settings import Frozen
 from edgekit.source import resolve_source
 from edgekit.target import Target, load_target
 from edgekit.tasks import bind_task, task_of
-from edgekit.tasks.base import Runner, Task, TaskOptions, Workload
+from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
-from edgekit.workshop import Workshop, use_threads
+from edgekit.workshop import Workshop
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,7 +88,23 @@ def resolve_request(
         keep_stages=keep_stages,
     )
     _check_lock(request)
+    _check_target(request)
     return request
+
+
+def _check_target(request: Request) -> None:
+    """The whole chain against the target, before any work."""
+    target = request.target
+    for step in request.recipe.steps:
+        precision = step.stage.precision(step.settings)
+        if precision is not None and precision not in target.precisions:
+            raise UsageError(
+                f"the target {target.name!r} does not take {precision}, which {step.stage.name} would make",
+                why=f"its precisions: {', '.join(target.precisions)}",
+                hint="Choose another target or recipe, or change the method: --set quantize.method=...",
+            )
+    if "onnx" not in target.formats:
+        raise UsageError(f"the target {target.name!r} takes {', '.join(target.formats)}", why="edgekit exports onnx")
 
 
 def _check_lock(request: Request) -> None:
@@ -227,40 +243,6 @@ def _is_current(out: Path, finished: Path) -> bool:
     return same and not find_tampering(out)
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """Something that can be fed: a task, a runner, and what it is."""
-
-    task: Task
-    runner: Runner
-    runtime: str
-    format: Format
-
-
-def _open(
-    path: str | Path, options: TaskOptions, task: str | None, threads: int, revision: str | None = None
-) -> _Subject:
-    """A model folder in torch, or an artifact in its own runtime."""
-    from edgekit.formats.torch import load_model
-    from edgekit.runtimes import open_runner
-    from edgekit.runtimes.torch import TorchRunner
-
-    if is_artifact(path):
-        artifact = open_artifact(path)
-        recorded = artifact.manifest.preprocessing.get("max_length")
-        if options.max_length is None and isinstance(recorded, int):
-            options = options.model_copy(update={"max_length": recorded})
-        bound = bind_task(task or artifact.manifest.task, artifact.path, options)
-        if artifact.format == "onnx":
-            return _Subject(bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "onnx")
-    else:
-        found = resolve_source(path, revision=revision)
-        bound = bind_task(task_of(found.architecture, task), Path(found.path), options)
-    use_threads(threads)
-    model, _ = load_model(bound)
-    return _Subject(bound, TorchRunner(bound.components(model)), f"torch {version_of('torch')}", "torch")
-
-
 def evaluate(
     path: str | Path,
     data: str | Path,
@@ -295,7 +277,7 @@ def evaluate(
     from edgekit.measure.quality import collect_outputs, evaluation_batch
 
     options = TaskOptions(metric=metric, columns=dict(columns or {}), max_length=max_length)
-    subject = _open(path, options, task, threads or available_cores(), revision)
+    subject = open_subject(path, options, task, threads or available_cores(), revision)
     found = Data(resolve_data(data), subject.task, seed)
     examples, rule = found.split(split)
     told = progress or Silent()
@@ -373,45 +355,6 @@ def verify(path: str | Path) -> VerifyRecord:
     golden = check_golden(artifact, task)
     files = len((root / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
     return VerifyRecord(files=files, golden=golden, tolerance=artifact.manifest.golden_tolerance or 0.0)
-
-
-class Predictor:
-    """A model that answers raw inputs.
-
-    Args:
-        path: an artifact, a model folder or a hub id.
-        task: name of the task; None is the model's own.
-        threads: of the inference.
-    """
-
-    def __init__(self, path: str | Path, *, task: str | None = None, threads: int = 1) -> None:
-        self._subject = _open(path, TaskOptions(), task, threads)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self._subject.task.labels
-
-    @overload
-    def predict(self, inputs: str) -> list[tuple[str, float]]: ...
-
-    @overload
-    def predict(self, inputs: list[str]) -> list[list[tuple[str, float]]]: ...
-
-    def predict(self, inputs: str | list[str]) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
-        """Labels with scores, best first.
-
-        Args:
-            inputs: a text (a pair with a tab between) or the path of an image; or a list of them.
-        """
-        task = self._subject.task
-        answers = []
-        for text in [inputs] if isinstance(inputs, str) else inputs:
-            row = task.read_input(text)
-            examples = task.encode({name: [value] for name, value in row.items()})
-            logits = task.forward(self._subject.runner, examples.batch([0]))
-            answers += task.interpret(logits)
-        return answers[0] if isinstance(inputs, str) else answers
 
 
 def load(path: str | Path, *, task: str | None = None, threads: int = 1) -> Predictor:

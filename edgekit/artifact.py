@@ -192,7 +192,7 @@ def find_tampering(root: Path) -> list[str]:
     problems += [
         f"{name}: changed"
         for name in sorted(expected.keys() & present.keys())
-        if sha256_file(present[name]) != expected[name]
+        if present[name].is_symlink() or sha256_file(present[name]) != expected[name]
     ]
     sealed = open_artifact(root).manifest.files if not problems else {}
     problems += [f"{name}: not what {MANIFEST} says" for name, digest in sealed.items() if expected.get(name) != digest]
@@ -244,6 +244,7 @@ def publish(staged: Path, out: Path) -> None:
     ``staged`` lies on the same file system as ``out``, and is gone afterwards.
     """
     check_output(out)
+    out = out.resolve()  # a link to an earlier output stays a link
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         staged.rename(out)

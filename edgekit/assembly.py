@@ -58,6 +58,7 @@ def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, 
 
 def hand_over(folder: Path, out: Path) -> None:
     """Copy a finished directory beside ``out`` and exchange the two."""
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = out.with_name(f".{out.name}.edgekit-new")
     shutil.rmtree(staged, ignore_errors=True)

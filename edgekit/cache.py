@@ -74,9 +74,10 @@ class Cache:
         try:
             folder.rename(place)
         except OSError:
-            if self.get(key) is None:
-                raise
-            shutil.rmtree(folder)
+            if self.get(key) is None:  # what was there was damaged, and is gone now
+                folder.rename(place)
+            else:
+                shutil.rmtree(folder)
         return place
 
     def scratch(self) -> Path:

@@ -113,7 +113,8 @@ def _settle(workshop: Workshop, trail: Trail, name: str, candidate: Made, rows: 
         return {"kept": verdict.kept, "reason": verdict.reason}
 
     trail.looks += workshop.data is not None
-    found = workshop.decisions.decide(f"keep.{name}", measure)
+    number = 1 + sum(entry.stage == rows[-1][0] for entry in trail.entries)
+    found = workshop.decisions.decide(f"keep.{name}" if number == 1 else f"keep.{name}.{number}", measure)
     assert isinstance(found, dict)
     verdict = Judgement(bool(found["kept"]), str(found["reason"]))
     for stage, scored, timed in rows:

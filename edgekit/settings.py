@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -62,9 +62,22 @@ def explain(kind: type[BaseModel], loc: tuple[int | str, ...], problem: str, mes
     """One line for one wrong key, with the nearest key that exists."""
     where = ".".join(str(part) for part in loc)
     if problem == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1]), _keys(kind), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(loc[-1]), _keys(_nested(kind, loc[:-1])), n=1, cutoff=0.5)
         return f"unknown key {where!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     return f"{where}: {message[0].lower()}{message[1:]}"
+
+
+def _nested(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The table inside ``kind`` that a key's place leads to; ``kind`` itself where it leads to none."""
+    for part in loc:
+        fields = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+        found = fields.get(str(part))
+        entries = [entry for entry in (found, *get_args(found)) if isinstance(entry, type)]
+        tables = [entry for entry in entries if issubclass(entry, BaseModel)]
+        if not tables:
+            return kind
+        kind = tables[0]
+    return kind
 
 
 def _keys(kind: type[BaseModel]) -> list[str]:

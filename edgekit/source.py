@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from edgekit.errors import HostError, ModelError
 from edgekit.settings import Frozen
@@ -23,6 +23,11 @@ class _Config(BaseModel):
     model_type: str = ""
     problem_type: str | None = None
     auto_map: dict[str, object] | None = None
+
+    @field_validator("architectures", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: object) -> object:
+        return [] if value is None else value
 
 
 class Source(Frozen):

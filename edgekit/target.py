@@ -6,6 +6,7 @@ Every field and its unit is explained in ``targets/README.md``.
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -69,9 +70,17 @@ class Target(Frozen):
         absent = [feature for feature in self.features if not machine.has(feature)]
         if absent:
             return f"this machine's processor lacks {', '.join(absent)}"
-        if version_of(self.runtime.name) is None:
+        installed = version_of(self.runtime.name)
+        if installed is None:
             return f"{self.runtime.name} is not installed here"
+        if _numbers(installed) < _numbers(self.runtime.version):
+            return f"{self.runtime.name} {installed} is installed here, and the target needs {self.runtime.version}"
         return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: (1, 32, 0)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def target_names() -> list[str]:

@@ -87,6 +87,8 @@ def load_checkpoint(folder: Path, student: nn.Module, optimizer: torch.optim.Opt
             best = load_file(place / BEST) if (place / BEST).exists() else {}
         except (OSError, ValidationError, SafetensorError, json.JSONDecodeError):
             continue
+        if progressed.best_loss is not None and not best:
+            continue
         with torch.no_grad():
             for name, parameter in student.named_parameters():
                 parameter.copy_(tensors[name])

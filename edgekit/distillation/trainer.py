@@ -115,7 +115,7 @@ def train(
     import torch
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="bf16" if schedule.precision == "bf16" else "no")
+    accelerator = Accelerator()
     optimizer = torch.optim.AdamW(
         lesson.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
     )
@@ -216,7 +216,7 @@ class _Loop:
         wanted = {"hidden_states": bool(weights.hidden), "attentions": bool(weights.attention)}
         with torch.no_grad():
             taught = lesson.task.call(self.teacher, tensors, **wanted)
-        with self.accelerator.autocast():
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.schedule.precision == "bf16"):
             learned = lesson.task.call(self.student, tensors, **wanted)
             return distillation_loss(
                 learned,

@@ -117,6 +117,17 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
+def drop_empty_reshapes(graph: ir.Graph) -> None:
+    """Take out reshapes that leave the shape as it is: the exporter writes one where a layer has a single head."""
+    for node in [node for node in graph if node.op_type == "Reshape"]:
+        before, after = node.inputs[0], node.outputs[0]
+        if before is None or before.shape is None or after.is_graph_output() or before.shape != after.shape:
+            continue
+        if all(isinstance(size, int) or size.value is not None for size in before.shape):  # named sizes that are equal
+            after.replace_all_uses_with(before)
+            graph.remove(node, safe=True)
+
+
 def tidy(model: ir.Model) -> None:
     """Fold constants, drop what nothing reads, and put the nodes in order."""
     from onnx_ir.passes.common import IdentityEliminationPass, RemoveUnusedNodesPass, TopologicalSortPass

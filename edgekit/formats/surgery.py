@@ -6,10 +6,11 @@ original's configuration, and the weights then fit: no module is ever pickled.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from edgekit.artifact import PLAN, write_text
 from edgekit.errors import ArtifactError, ModelError
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 MAX_PLAN_BYTES = 64 * 1024 * 1024
 
 
+def _check_ascending(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if numbers[0] < 0 or any(one >= other for one, other in pairwise(numbers)):
+        raise ValueError("the numbers do not ascend from 0 or more")
+    return numbers
+
+
 class LayerPlan(Frozen):
     """What stays of one layer; every number counts in the original model.
 
@@ -32,9 +39,14 @@ class LayerPlan(Frozen):
         neurons: feed-forward neurons, ascending.
     """
 
-    index: int
+    index: int = Field(ge=0)
     heads: tuple[int, ...] = Field(min_length=1)
     neurons: tuple[int, ...] = Field(min_length=1)
+
+    @field_validator("heads", "neurons")
+    @classmethod
+    def _ascending(cls, kept: tuple[int, ...]) -> tuple[int, ...]:
+        return _check_ascending(kept)
 
 
 class Plan(Frozen):
@@ -43,6 +55,12 @@ class Plan(Frozen):
     schema_: Literal["edgekit.plan/1"] = Field("edgekit.plan/1", alias="schema")
     architecture: str
     layers: tuple[LayerPlan, ...] = Field(min_length=1)
+
+    @field_validator("layers")
+    @classmethod
+    def _ascending(cls, layers: tuple[LayerPlan, ...]) -> tuple[LayerPlan, ...]:
+        _check_ascending(tuple(layer.index for layer in layers))
+        return layers
 
     def then(self, later: Plan) -> Plan:
         """The plan of pruning by this one and then, counted in what this one leaves, by ``later``."""

@@ -15,6 +15,7 @@ from edgekit.formats.graph import (
     Linear,
     add_initializer,
     constant,
+    drop_empty_reshapes,
     insert_node,
     match_linear,
     only_user,
@@ -56,6 +57,7 @@ class _Match:
 
 def fuse_attention(graph: ir.Graph) -> int:
     """Replace each attention block by one packed product and one node; returns how many."""
+    drop_empty_reshapes(graph)
     matches = [
         match for node in list(graph) if node.op_type == "Attention" and not node.domain and (match := _match(node))
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgekit.formats.graph import add_initializer, constant, insert_node
+from edgekit.formats.graph import add_initializer, constant, drop_empty_reshapes, insert_node
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,6 +28,7 @@ ATTENTION_AXIS = 2
 
 def keep_first_token(graph: ir.Graph) -> int:
     """Compute only the first token wherever nothing else is read; returns the number of nodes that became cheaper."""
+    drop_empty_reshapes(graph)
     marked: Marked = {}
     for node in reversed(list(graph)):
         axis = _read_at_first_token(node, marked)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgekit.errors import DataError
 from edgekit.formats.encoder import Layer, encoder_layers
 from edgekit.tasks.base import LABELS, Array, Batch, Task
 
@@ -85,6 +86,8 @@ def _gate_gradients(model: nn.Module, kind: Importance, task: Task, batches: Ite
     sums = [[torch.zeros(1), torch.zeros(layer.heads), torch.zeros(layer.neurons)] for layer in layers]
     seen = 0
     for batch in batches:
+        if LABELS not in batch:
+            raise DataError(f"importance by {kind} needs labels, and the training data has none")
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
         size = len(tensors[LABELS])
         gates = [

@@ -101,7 +101,9 @@ def _blocks(order: list[int], bounds: Bounds) -> list[tuple[int, ...]]:
     stay = max(bounds.multiple, math.ceil(bounds.floor * len(order)))
     starts = range(odd, len(order) - stay - bounds.multiple + 1, bounds.multiple)
     blocks = [tuple(order[start : start + bounds.multiple]) for start in starts]
-    return [tuple(order[:odd]), *blocks] if odd and len(order) > bounds.multiple else blocks
+    if not odd:
+        return blocks
+    return [tuple(order[:odd]), *blocks] if len(order) - odd >= stay else []
 
 
 def _mean(layers: list[Array]) -> float:

@@ -108,6 +108,8 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         nodes: which of its nodes; the others stay as they are.
         ranges: for ``static``, the file of calibrated ranges.
     """
+    # onnxruntime's tool splits a Gemm first, and looks for the new product's name
+    nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]
     with quiet():
         if scheme.method == "fp16":
             _half(source, destination)

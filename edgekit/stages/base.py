@@ -21,7 +21,7 @@ from edgekit.measure.quality import Outputs
 from edgekit.progress import Progress, Silent
 from edgekit.settings import Frozen
 from edgekit.source import model_files
-from edgekit.target import Target
+from edgekit.target import Precision, Target
 from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.data import Data
 
@@ -113,6 +113,11 @@ class Job:
             stream.write(line + "\n")
 
 
+def _any_precision(settings: StageSettings) -> Precision | None:
+    del settings
+    return None
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stage as the table has it.
@@ -126,6 +131,7 @@ class Stage:
         uses: what of the job decides its result, for the cache's key.
         needs_data: whether it cannot run without data, given its settings and the target.
         run: reads an artifact, writes another and returns it.
+        precision: what the target must take for these settings; None where it does not matter.
     """
 
     name: str
@@ -136,6 +142,7 @@ class Stage:
     uses: tuple[Facet, ...]
     needs_data: Callable[[StageSettings, Target], bool]
     run: Callable[[Artifact, StageSettings, Job], Artifact]
+    precision: Callable[[StageSettings], Precision | None] = _any_precision
 
 
 def finish(

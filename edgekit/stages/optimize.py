@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from edgekit.artifact import Artifact
 from edgekit.formats.graph import tidy
@@ -17,8 +17,17 @@ from edgekit.runtimes.local import Subject, Timing
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 
 
+def _known_rewrite(name: str) -> str:
+    if name not in REWRITES:
+        raise ValueError(f"there is no rewrite {name!r}; allowed: {', '.join(REWRITES)}")
+    return name
+
+
+RewriteName = Annotated[str, AfterValidator(_known_rewrite)]
+
+
 class OptimizeSettings(StageSettings):
-    rewrites: tuple[str, ...] = Field(tuple(REWRITES), description=f"which to try: {', '.join(REWRITES)}")
+    rewrites: tuple[RewriteName, ...] = Field(tuple(REWRITES), description=f"which to try: {', '.join(REWRITES)}")
     seconds: float = Field(6.0, gt=0, description="time for measuring whether each pays")
 
 

@@ -85,7 +85,8 @@ def _tokens(model: nn.Module, job: Job) -> int:
     config = cast("PreTrainedModel", model).config
     if not hasattr(config, "patch_size"):
         return job.workload.tokens
-    return int((config.image_size // config.patch_size) ** 2 + 1)
+    size = config.image_size if isinstance(config.image_size, int) else max(config.image_size)
+    return int((size // config.patch_size) ** 2 + 1)
 
 
 def _describe(before: Plan, after: Plan, cost: CostModel) -> dict[str, JsonValue]:

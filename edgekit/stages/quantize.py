@@ -169,4 +169,5 @@ QUANTIZE = Stage(
     uses=("int8", "data", "workload", "seed", "jobs"),
     needs_data=lambda settings, target: _scheme(cast("QuantizeSettings", settings), target).method == "static",
     run=run,
+    precision=lambda settings: "fp16" if cast("QuantizeSettings", settings).method == "fp16" else "int8",
 )

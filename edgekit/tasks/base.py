@@ -186,6 +186,10 @@ class Task(ABC):
     def read_label(self, value: object, names: Sequence[str] | None) -> int | float | list[float]:
         """A label of the data as a number; ``names`` are the data's own class names, if any. -1 is unlabelled."""
 
+    def is_label(self, value: object) -> bool:
+        """Whether a value of the label column labels its row; None never does."""
+        return value is not None
+
     @property
     @abstractmethod
     def preprocessing(self) -> dict[str, JsonValue]:
@@ -228,12 +232,13 @@ def shuffled_batches(examples: Examples, size: int, seed: int, epoch: int) -> li
 
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(examples)).tolist()
+    if len(order) >= size:  # the rest is left out before lengths are looked at, so that it is another one each epoch
+        order = order[: len(order) - len(order) % size]
     batches: list[list[int]] = []
     for start in range(0, len(order), size * 50):
         pool = sorted(order[start : start + size * 50], key=examples.length)
         batches += [pool[begin : begin + size] for begin in range(0, len(pool), size)]
-    full = [batch for batch in batches if len(batch) == size] or batches
-    return [full[index] for index in random.permutation(len(full))]
+    return [batches[index] for index in random.permutation(len(batches))]
 
 
 def softmax(logits: Array) -> Array:

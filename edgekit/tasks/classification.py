@@ -116,9 +116,20 @@ class Classification(Task):
         ranked = [np.argsort(-row, kind="stable") for row in scores]
         return [[(self.labels[i], float(row[i])) for i in order] for row, order in zip(scores, ranked, strict=True)]
 
+    def is_label(self, value: object) -> bool:
+        """None never labels a row; nor does -1, by datasets' custom, where labels are classes."""
+        return value is not None and (self.problem != SINGLE or value != UNLABELLED)
+
     def read_label(self, value: object, names: Sequence[str] | None) -> int | float | list[float]:
         if self.problem == REGRESSION:
-            return float(cast("float", value))
+            try:
+                return float(cast("float", value))
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"the data has the label {value!r}, which is no number",
+                    why="the model has one output, so that its labels are numbers",
+                    hint="Choose another column with --columns label=NAME.",
+                ) from error
         if self.problem == MULTI:
             return self._read_many(cast("Sequence[object]", value), names)
         return self._read_one(value, names)

@@ -37,7 +37,6 @@ ROLES = {
 }
 SELECTION_SHARE, SELECTION_MOST = 0.1, 1000
 EVALUATION_SHARE = 0.1
-UNLABELLED = (-1, None)
 
 
 class DataSource(Frozen):
@@ -210,8 +209,7 @@ class Data:
         column = self._column(dataset, "label")
         if column is None:
             return False
-        values = dataset[column][:]
-        return any(value not in UNLABELLED if not isinstance(value, list) else True for value in values)
+        return any(self.task.is_label(value) for value in dataset[column][:])
 
     def _column(self, dataset: Dataset, wanted: str) -> str | None:
         given = self.task.options.columns.get(wanted)
@@ -240,7 +238,7 @@ class Data:
         columns: dict[str, Sequence[Any]] = {w: dataset[c] for w, c in found.items() if c is not None}
         if "label" in columns:
             columns["label"] = self._read_labels(dataset, str(found["label"]))
-            columns = _drop_unlabelled(columns)
+            columns = self._drop_unlabelled(columns)
         columns = {key: values if key == "image" else list(values) for key, values in columns.items()}
         _check_text(columns, name)
         return self.task.encode(columns)
@@ -248,16 +246,16 @@ class Data:
     def _read_labels(self, dataset: Dataset, column: str) -> list[Any]:
         feature = dataset.features[column]
         names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
-        return [self.task.read_label(value, names) for value in dataset[column][:]]
+        return [self.task.read_label(value, names) if value is not None else None for value in dataset[column][:]]
 
-
-def _drop_unlabelled(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    kept = [row for row, label in enumerate(columns["label"]) if isinstance(label, list) or label not in UNLABELLED]
-    if not kept:
-        return {name: values for name, values in columns.items() if name != "label"}
-    if len(kept) == len(columns["label"]):
-        return dict(columns)
-    return {name: [values[row] for row in kept] for name, values in columns.items()}
+    def _drop_unlabelled(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+        """The rows that have a label; all rows, without the column, where none has."""
+        kept = [row for row, label in enumerate(columns["label"]) if self.task.is_label(label)]
+        if not kept:
+            return {name: values for name, values in columns.items() if name != "label"}
+        if len(kept) == len(columns["label"]):
+            return dict(columns)
+        return {name: [values[row] for row in kept] for name, values in columns.items()}
 
 
 def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:
@@ -301,12 +299,16 @@ def _load(source: DataSource) -> dict[str, Dataset]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars of datasets' own."""
-    from datasets import disable_progress_bars, enable_progress_bars
-    from datasets.utils.logging import set_verbosity_error
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from datasets.utils.logging import get_verbosity, set_verbosity, set_verbosity_error
 
+    verbosity, disabled = get_verbosity(), are_progress_bars_disabled()
     set_verbosity_error()
-    disable_progress_bars()
+    if not disabled:
+        disable_progress_bars()
     try:
         yield
     finally:
-        enable_progress_bars()
+        set_verbosity(verbosity)
+        if not disabled:
+            enable_progress_bars()

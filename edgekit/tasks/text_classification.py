@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 # Position 0 and 1 of RoBERTa's table are never used by a token: its positions start behind the padding index.
 OFFSET_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2}
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 
 
 class TextClassification(Classification):
@@ -41,6 +49,13 @@ class TextClassification(Classification):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
+        if not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
+            # transformers would make one up that knows no word
+            raise ModelError(
+                "the model folder has no usable tokenizer",
+                why=f"it holds none of {', '.join(TOKENIZER_FILES)}",
+                hint="Save it beside the model: tokenizer.save_pretrained(FOLDER).",
+            )
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.folder)
         except (OSError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Runs from end to end: a cache for each module, short measurements, and a pretended device unless a test wants ours."""
+"""Runs from end to end: a cache for each module, short measurements, and a pretended device for those who ask."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from end_to_end.made import pretend_device
-
-from edgekit.runtimes.local import Timing
-
-QUICK = Timing(seconds=0.1, rounds=25)
+from end_to_end.made import QUICK, pretend_device
 
 
 @pytest.fixture(scope="module", autouse=True)

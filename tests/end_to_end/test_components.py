@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from end_to_end.conftest import QUICK
-from end_to_end.made import write_csv
+from end_to_end.made import QUICK, write_csv
 from end_to_end.recurrent import HIDDEN, STEPS, SYMBOLS, Spelling, original
 from safetensors.numpy import load_file
 
@@ -198,10 +197,7 @@ def test_verify_names_the_component_whose_answers_changed(bench: Bench, exported
 def test_calibration_sees_the_states_that_the_decoder_is_fed(bench: Bench, exported: Artifact) -> None:
     from edgekit.quantization.calibration import record_feeds
 
-    fed = [
-        chunk
-        for chunk in record_feeds(exported, bench.task, bench.data.train, list(range(40)), 1)
-    ]
+    fed = list(record_feeds(exported, bench.task, bench.data.train, list(range(40)), 1))
     assert [len(chunk["encoder"]) for chunk in fed] == [32, 8]
     assert [len(chunk["decoder"]) for chunk in fed] == [32 * STEPS, 8 * STEPS]
     assert np.abs(fed[0]["decoder"][1]["hidden"]).max() > 0

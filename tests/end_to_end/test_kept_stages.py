@@ -35,13 +35,16 @@ import sys
 import numpy as np, torch
 import edgekit
 
-folder, feeds, answer = sys.argv[1:]
-model = edgekit.load_pruned(folder)
-with torch.no_grad(), np.load(feeds) as stored:
-    logits = model(**{name: torch.from_numpy(stored[name]) for name in stored.files}).logits
-np.save(answer, logits.numpy())
-print(sum(parameter.numel() for parameter in model.parameters()), model.training)
+feeds, *folders = sys.argv[1:]
+with np.load(feeds) as stored:
+    inputs = {name: torch.from_numpy(stored[name]) for name in stored.files}
+for folder in folders:
+    model = edgekit.load_pruned(folder)
+    with torch.no_grad():
+        np.save(f"{folder}.npy", model(**inputs).logits.numpy())
+    print(sum(parameter.numel() for parameter in model.parameters()), model.training)
 """
+STAGES = ("1-prune", "2-distill")
 
 
 @pytest.mark.usefixtures("device")
@@ -67,20 +70,19 @@ def test_pruned_checkpoint_gives_equal_outputs_in_a_fresh_process(family: str, t
     (batch,) = tiny.batches(tiny.task_for(model), 8)
     feeds = {name: values for name, values in batch.items() if name != "labels"}
     np.savez(tmp_path / "feeds.npz", **feeds)
-    for stage in ("1-prune", "2-distill"):
-        folder = tmp_path / "out" / "stages" / stage
+    folders = [tmp_path / "out" / "stages" / stage for stage in STAGES]
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "feeds.npz"), *map(str, folders)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    for folder, line in zip(folders, done.stdout.splitlines(), strict=True):
         assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".txt"}
         assert len(json.loads((folder / "plan.json").read_text())["layers"]) == tiny.LAYERS
         pruned = edgekit.load_pruned(folder)
         with torch.no_grad():
             mine = pruned(**{name: torch.from_numpy(values) for name, values in feeds.items()}).logits.numpy()
-        answer = tmp_path / f"{stage}.npy"
-        command = [sys.executable, "-c", SCRIPT, str(folder), str(tmp_path / "feeds.npz"), str(answer)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        count, training = done.stdout.split()
-        assert int(count) == sum(parameter.numel() for parameter in pruned.parameters()) < whole * 0.9
-        assert training == "False"
-        assert np.array_equal(np.load(answer), mine)
+        count = sum(parameter.numel() for parameter in pruned.parameters())
+        assert count < whole * 0.9
+        assert line == f"{count} False"
+        assert np.array_equal(np.load(f"{folder}.npy"), mine)
         assert mine.shape == (8, 2)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from end_to_end.conftest import QUICK
-from end_to_end.made import SHORT, WORKLOAD, image_parquet, model_folder, text_data
+from end_to_end.made import QUICK, SHORT, WORKLOAD, image_parquet, model_folder, text_data
 
 import edgekit
 from edgekit.environment import host
@@ -65,5 +64,3 @@ def test_default_recipe_is_judged_by_this_machines_clock(tmp_path: Path) -> None
     kept = [entry for entry in report.ledger if entry.kept]
     assert report.latency_ms.p50 == kept[-1].latency_ms
     assert edgekit.verify(tmp_path / "out").golden["task"] == 0.0
-
-

@@ -21,6 +21,11 @@ PRECISIONS = {
 }
 
 
+def trains(name: str) -> bool:
+    """Whether a recipe distills: what every architecture passes in ``test_architectures`` is slow here."""
+    return any(step.stage.name == "distill" for step in load_recipe(name).steps)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
     """For each family a model and its data, the same for all recipes, so that they share what is cached."""
@@ -38,7 +43,7 @@ def test_every_recipe_has_a_precision() -> None:
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("family", ["bert", "vit"])
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "gentle" else ()) for name in recipe_names()]
+    "name", [pytest.param(name, marks=pytest.mark.slow if trains(name) else ()) for name in recipe_names()]
 )
 def test_recipe_runs(name: str, family: str, made: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     model, data = made[family]

@@ -36,7 +36,7 @@ def kill_at(options: Mapping[str, Any], cache: Path, event: str, key: str, least
     """Run compress in a process of its own, and kill it once its log holds an event; the log of what it was at."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, json.dumps(options)],
-        env={**os.environ, "EDGEKIT_CACHE": str(cache), "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "EDGEKIT_CACHE": str(cache), "PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

@@ -113,9 +113,7 @@ def test_half_precision_checkpoint_is_loaded_as_float32(kind: str, tmp_path: Pat
     hashes = []
     for folder in (half, same):
         out = tmp_path / f"out-{folder.name}"
-        report = edgekit.compress(
-            folder, target="x86-64-vnni", recipe="export", workload=WORKLOAD, jobs=1, output=out
-        )
+        report = edgekit.compress(folder, target="x86-64-vnni", recipe="export", workload=WORKLOAD, jobs=1, output=out)
         assert row(report, "export").size_bytes == pytest.approx(report.artifact.size_bytes, rel=0.2)
         assert report.artifact.manifest.components["model"].precision == "fp32"
         hashes.append(sha256_file(out / "model.onnx"))

@@ -137,6 +137,9 @@ def test_strict_run_undoes_what_is_within_the_limit_but_not_proven_so(tmp_path: 
     assert row(strict, "prune").reason == expected
     assert strict.quality is not None
     assert (strict.quality.drop, strict.passed) == (0.0, True)
+    # what is kept as proven is reported as proven: the limit is the bound but for the noise of its last bits
+    proven = run(round(free.drop_high, 9), strict=True)
+    assert (row(proven, "prune").kept, proven.limits[0].proven, proven.passed) == (True, True, True)
 
 
 def test_quantization_that_is_slower_is_undone_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
