@@ -190,7 +190,7 @@ def _limits(workshop: Workshop, quality: Quality | None) -> tuple[LimitVerdict, 
         return ()
     if quality is None:
         return (LimitVerdict(limit="max_drop", bound=bound, value=None, met=None, proven=None),)
-    met, proven = quality.drop <= bound + 1e-12, quality.drop_high <= bound
+    met, proven = quality.drop <= bound + 1e-12, quality.drop_high <= bound + 1e-12
     return (LimitVerdict(limit="max_drop", bound=bound, value=quality.drop, met=met, proven=proven),)
 
 

@@ -71,7 +71,7 @@ def test_pruned_checkpoint_gives_equal_outputs_in_a_fresh_process(family: str, t
     feeds = {name: values for name, values in batch.items() if name != "labels"}
     np.savez(tmp_path / "feeds.npz", **feeds)
     folders = [tmp_path / "out" / "stages" / stage for stage in STAGES]
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "feeds.npz"), *map(str, folders)]
+    command = [sys.executable, "-P", "-c", SCRIPT, str(tmp_path / "feeds.npz"), *map(str, folders)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     for folder, line in zip(folders, done.stdout.splitlines(), strict=True):
         assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".txt"}

@@ -35,7 +35,7 @@ edgekit.compress(workload=WORKLOAD, jobs=1, max_drop=1.0, target="x86-64-vnni", 
 def kill_at(options: Mapping[str, Any], cache: Path, event: str, key: str, least: int) -> list[dict[str, Any]]:
     """Run compress in a process of its own, and kill it once its log holds an event; the log of what it was at."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, json.dumps(options)],
+        [sys.executable, "-P", "-c", SCRIPT, json.dumps(options)],
         env={**os.environ, "EDGEKIT_CACHE": str(cache), "PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
