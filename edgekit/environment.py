@@ -33,6 +33,8 @@ PRESENTATION_FOLDERS = ("cli", "render")
 # What a processor calls its extensions, by architecture, where edgekit's name differs from the kernel's.
 FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
 
+SPIN_COUNT = "30000"
+
 
 class Host(BaseModel):
     """One machine, described without names, addresses or paths.
@@ -136,6 +138,16 @@ def code_digest() -> str:
             continue
         digest.update(relative.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def spin_briefly() -> None:
+    """Let OpenMP's threads sleep soon when they wait, unless the user said how long; only before torch is loaded.
+
+    Their default is to spin for milliseconds, so that one other busy process on the machine makes training several times
+    slower: on two cores, a step waits for a thread that the system has taken off its core. See libgomp's manual,
+    GOMP_SPINCOUNT.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def numeric_level() -> str:

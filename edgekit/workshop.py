@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache
-from edgekit.environment import versions
+from edgekit.environment import spin_briefly, versions
 from edgekit.formats.torch import load_model, torch_components
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.progress import Progress
@@ -79,6 +79,7 @@ class Workshop:
     """
 
     def __init__(self, request: Request, cache: Cache, progress: Progress) -> None:
+        spin_briefly()
         self.request = request
         self.cache = cache
         self.progress = progress
@@ -211,6 +212,7 @@ class Workshop:
 
 def use_threads(jobs: int) -> None:
     """Let torch compute with this many threads, and repeatably."""
+    spin_briefly()
     import torch
 
     torch.set_num_threads(jobs)
