@@ -143,8 +143,8 @@ def code_digest() -> str:
 def spin_briefly() -> None:
     """Let OpenMP's threads sleep soon when they wait, unless the user said how long; only before torch is loaded.
 
-    Their default is to spin for milliseconds, so that one other busy process on the machine makes training several times
-    slower: on two cores, a step waits for a thread that the system has taken off its core. See libgomp's manual,
+    Their default is to spin for milliseconds, so that one other busy process on the machine makes training several
+    times slower: on two cores, a step waits for a thread that the system has taken off its core. See libgomp's manual,
     GOMP_SPINCOUNT.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
