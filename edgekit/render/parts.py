@@ -68,3 +68,9 @@ def _plain(value: object) -> str:
     if isinstance(value, Mapping):
         return f"({pairs(value)})"
     return f"{value[:SHORT_DIGEST]}..." if isinstance(value, str) and _DIGEST.fullmatch(value) else str(value)
+
+
+def workload_of(task: str, workload: Mapping[str, object]) -> str:
+    """A workload in one line, without what does not matter to the task: images have no length in tokens."""
+    unused = "tokens" if task.startswith("image") else "image"
+    return pairs({name: value for name, value in workload.items() if name != unused})

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from edgekit.artifact import WHOLE
 from edgekit.render import figures
-from edgekit.render.parts import DOUBT, FAINT, GOOD, STRONG, items, make_grid, make_table, pairs, title
+from edgekit.render.parts import DOUBT, FAINT, GOOD, STRONG, items, make_grid, make_table, pairs, title, workload_of
 from edgekit.report import BenchRecord, EvalRecord, Measurement
 
 # What of a host is worth a line; all of it is in the JSON document.
@@ -83,7 +83,7 @@ def plan_view(plan: PlanFacts) -> RenderableType:
         [
             ("task", plan.task),
             ("latency", measured),
-            ("workload", pairs(plan.workload)),
+            ("workload", workload_of(plan.task, plan.workload)),
             ("time", "unknown" if plan.seconds is None else f"about {figures.roughly(plan.seconds)}"),
             ("disk", f"{figures.storage(plan.disk_bytes)} needed, {figures.storage(plan.disk_free_bytes)} free"),
             ("output", plan.output),

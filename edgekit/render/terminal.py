@@ -10,7 +10,18 @@ from rich.text import Text
 from edgekit.artifact import WHOLE
 from edgekit.render import figures
 from edgekit.render.ledger import ledger_view
-from edgekit.render.parts import BAD, DOUBT, FAINT, GOOD, STRONG, items, make_grid, make_table, pairs, title
+from edgekit.render.parts import (
+    BAD,
+    DOUBT,
+    FAINT,
+    GOOD,
+    STRONG,
+    items,
+    make_grid,
+    make_table,
+    title,
+    workload_of,
+)
 from edgekit.render.stages import stage_lines
 from edgekit.report import ORIGINAL, LimitVerdict, Measurement, Quality, Report
 
@@ -74,7 +85,7 @@ def comparison_view(report: Report) -> RenderableType:
         lines.append(Text(_agreement(report.quality), style=FAINT))
     if report.latency_ms.p50 is not None:
         threads = f"{report.threads} thread" + ("s" if report.threads > 1 else "")
-        what = f"latency of {pairs(report.workload)}, on {threads}, in {report.runtime}"
+        what = f"latency of {workload_of(report.task, report.workload)}, on {threads}, in {report.runtime}"
         lines.append(Text(what, style=FAINT))
     return Group(table, *lines)
 
