@@ -75,3 +75,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Any:
     from tiny import Exported
 
     return Exported(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture
+def assets(request: pytest.FixtureRequest) -> dict[str, Path]:
+    """The paths of all assets that the test is marked with, by key."""
+    return {mark.args[0]: asset_path(*mark.args) for mark in request.node.iter_markers("asset")}

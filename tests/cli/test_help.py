@@ -106,7 +106,9 @@ def test_shell_completion_offers_recipes():
     assert result.stdout.split() == ["default"]
 
 
-def test_show_completion_prints_a_script():
-    result = start("-m", "edgekit", "--show-completion", "bash")
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_printed(shell: str):
+    # Not --show-completion: it asks the process tree for the user's shell, and below make that is a plain sh.
+    result = start("-m", "edgekit", _EDGEKIT_COMPLETE=f"source_{shell}")
     assert result.returncode == 0
     assert "_EDGEKIT_COMPLETE" in result.stdout
