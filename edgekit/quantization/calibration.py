@@ -58,6 +58,7 @@ def calibrate(
         progress: told of every chunk.
         note: told where a killed run goes on, and of every chunk.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     done_file = folder / "calibration.json"
     done = json.loads(done_file.read_text(encoding="utf-8"))["samples"] if done_file.is_file() else 0
     files = {name: folder / f"ranges-{name}.json" for name in artifact.manifest.components}

@@ -109,6 +109,7 @@ class Job:
         """Write a line into the run's log: what was done, computed again, or taken up."""
         line = json.dumps({"event": event, **values})
         log.info("%s", line)
+        self.work.mkdir(parents=True, exist_ok=True)  # another process that finished the same stage has removed it
         with (self.work / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
