@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -50,12 +51,13 @@ class Classification(Task):
         names = cast("Mapping[int, str]", self.config.id2label)
         return tuple(names[index] for index in sorted(names))
 
+    @abstractmethod
     def auto_class(self) -> Any:
         """transformers' Auto class of the task."""
-        raise NotImplementedError(self.name)
 
     def load_model(self) -> torch.nn.Module:
         import torch
+        from safetensors import SafetensorError
 
         try:
             model = self.auto_class().from_pretrained(self.folder, dtype=torch.float32, weights_only=True)
@@ -63,9 +65,7 @@ class Classification(Task):
             raise ModelError(
                 f"the model in {Path(self.folder).name!r} does not load", why=str(error).splitlines()[0]
             ) from error
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":  # safetensors raises a class of its own, from Rust
-                raise
+        except SafetensorError as error:
             raise ModelError(
                 f"the weights in {Path(self.folder).name!r} are not valid safetensors", why=str(error)
             ) from error
