@@ -3,7 +3,7 @@
     python benchmarks/run.py                     every case whose assets are here
     python benchmarks/run.py --case sst2-vnni    one of them
 
-Assets are found by key: `benchmarks/assets.toml`, or below $EDGEKIT_ASSETS. A case that has its line in
+Assets are found by key, as `benchmarks/assets.toml` says. A case that has its line in
 `benchmarks/results/suite.jsonl` for the same code is not run again, so that a suite may span several sittings.
 """
 
@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import edgekit
@@ -21,29 +22,60 @@ from edgekit.environment import code_digest
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "suite.jsonl"
-# name: model, data, target
+ARTIFACTS = HERE.parent / "artifacts"
+SENTENCES = HERE / "sentences.txt"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: assets by key, the device, and what differs from the defaults."""
+
+    model: str = "minilm-sst2"
+    data: str = "sst2"
+    target: str = "x86-64-vnni"
+    image: int | None = None
+    recipe: str = "default"
+    settings: dict[str, str] = field(default_factory=dict)
+
+
 CASES = {
-    "sst2-vnni": ("minilm-sst2", "sst2", "x86-64-vnni"),
-    "sst2-arm64": ("minilm-sst2", "sst2", "arm64"),
+    "sst2-vnni": Case(),
+    "sst2-arm64": Case(target="arm64"),
+    "fashion-vnni": Case(model="fashion-mnist-vit", data="fashion-mnist", image=28),
+    # what must be undone: a scheme that this target is slow at, and pruning that prunes nothing
+    "sst2-s8s8": Case(recipe="quantize", settings={"quantize.scheme": "s8s8"}),
+    "sst2-prune-0": Case(settings={"prune.ratio": "0", "prune.layers": "0", "distill.max_steps": "50"}),
 }
 
 
 def find_asset(key: str) -> str | None:
-    """Where an asset is: below $EDGEKIT_ASSETS, else its hub id; None when it has to be made by its script first."""
+    """Where an asset is: a copy, else its hub id; None when it has to be made by its script first."""
     entry = tomllib.loads((HERE / "assets.toml").read_text(encoding="utf-8"))[key]
-    root = os.environ.get("EDGEKIT_ASSETS")
-    if root and (Path(root) / entry["path"]).exists():
-        return str(Path(root) / entry["path"])
-    return entry.get("hub")
+    copies = [Path(root) / entry["path"] for root in (os.environ.get("EDGEKIT_ASSETS"), ARTIFACTS) if root]
+    return next((str(copy) for copy in copies if copy.exists()), entry.get("hub"))
+
+
+def missing(name: str) -> str:
+    """The assets of a case that are not here."""
+    return " and ".join(key for key in (CASES[name].model, CASES[name].data) if find_asset(key) is None)
 
 
 def run_case(name: str) -> dict[str, object]:
-    """Compress one case with the default recipe, and what of its report a table needs."""
-    model, data, target = CASES[name]
-    source, samples = find_asset(model), find_asset(data)
+    """Compress one case, and what of its report a table needs."""
+    case = CASES[name]
+    source, samples = find_asset(case.model), find_asset(case.data)
     if source is None or samples is None:
-        raise SystemExit(f"{name}: the asset {model!r} or {data!r} is not here; see benchmarks/assets.toml")
-    report = edgekit.compress(source, data=samples, target=target, max_drop=0.01, output=f"artifacts/{name}")
+        raise SystemExit(f"{name}: {missing(name)} is not here; benchmarks/assets.toml says how to get it")
+    report = edgekit.compress(
+        source,
+        data=samples,
+        target=case.target,
+        recipe=case.recipe,
+        settings=case.settings,
+        max_drop=0.01,
+        workload=edgekit.Workload(image=case.image) if case.image else None,
+        output=ARTIFACTS / name,
+    )
     quality = report.quality
     assert quality is not None
     return {
@@ -55,6 +87,8 @@ def run_case(name: str) -> dict[str, object]:
         "n": quality.n,
         "before": quality.before,
         "after": quality.after,
+        "flips": quality.flips,
+        "agree_on_sentences": None if case.image else agreement(source, report.artifact.path),
         "drop_low": quality.drop_low,
         "drop_high": quality.drop_high,
         "before_ms": report.original_latency_ms.p50,
@@ -67,10 +101,21 @@ def run_case(name: str) -> dict[str, object]:
     }
 
 
+def agreement(source: str, artifact: Path) -> str:
+    """On how many of the sentences of `sentences.txt` the artifact gives the label that the original gives."""
+    sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
+    before, after = (edgekit.load(path).predict(sentences) for path in (source, artifact))
+    same = sum(mine[0][0] == theirs[0][0] for mine, theirs in zip(after, before, strict=True))
+    return f"{same} of {len(sentences)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=list(CASES), action="append")
-    wanted = parser.parse_args().case or list(CASES)
+    asked = parser.parse_args().case
+    wanted = asked or [name for name in CASES if not missing(name)]
+    for name in CASES.keys() - wanted if not asked else ():
+        print(f"{name}: left out, since {missing(name)} is not here", file=sys.stderr)
     lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
     known = [json.loads(line) for line in lines]
     done = {row["case"]: row for row in known if row["code"] == code_digest()}
@@ -79,12 +124,15 @@ def main() -> None:
             done[name] = run_case(name)
             with RESULTS.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(done[name]) + "\n")
-    print("case          before   after   x faster   x smaller   n")
+    print("case          before   after   x faster   x smaller   n     undone")
     for name in wanted:
         row = done[name]
         faster = f"{row['speedup']:.2f}" if row["speedup"] else "not measured"
+        undone = ", ".join(entry["stage"] for entry in row["ledger"] if not entry["kept"])
         smaller = float(str(row["before_bytes"])) / float(str(row["after_bytes"]))
-        print(f"{name:12}  {row['before']:.4f}  {row['after']:.4f}  {faster:>9}  {smaller:>10.2f}  {row['n']}")
+        print(
+            f"{name:12}  {row['before']:.4f}  {row['after']:.4f}  {faster:>9}  {smaller:>10.2f}  {row['n']:4}  {undone}"
+        )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgekit.planning import plan
     from edgekit.recipe import Recipe, load_recipe
     from edgekit.report import Report, load_report
+    from edgekit.request import RunOptions
     from edgekit.source import Source
     from edgekit.target import Target, load_target
     from edgekit.tasks.base import Task, Workload
@@ -31,6 +32,7 @@ _HOMES = {
     "EdgekitError": "edgekit.errors",
     "Recipe": "edgekit.recipe",
     "Report": "edgekit.report",
+    "RunOptions": "edgekit.request",
     "Source": "edgekit.source",
     "Target": "edgekit.target",
     "Task": "edgekit.tasks.base",
@@ -52,6 +54,7 @@ __all__ = [
     "EdgekitError",
     "Recipe",
     "Report",
+    "RunOptions",
     "Source",
     "Target",
     "Task",

@@ -5,23 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from edgekit.artifact import Artifact, check_output, find_tampering, open_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
-from edgekit.environment import available_cores, host, numeric_level, version_of
+from edgekit.environment import available_cores, host, version_of
 from edgekit.errors import ArtifactError, UsageError, VerificationError
 from edgekit.pipeline import Trail, run
 from edgekit.predictor import Predictor, open_subject
 from edgekit.progress import Progress, Silent
-from edgekit.recipe import Limits, Recipe, load_recipe
 from edgekit.report import BenchRecord, EvalRecord, Measurement, Report, load_report
-from edgekit.request import Request
+from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.settings import Frozen
-from edgekit.source import resolve_source
-from edgekit.target import Target, load_target
-from edgekit.tasks import bind_task, task_of
+from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
 from edgekit.workshop import Workshop
@@ -46,131 +43,20 @@ class VerifyRecord(Frozen):
     tolerance: float
 
 
-def resolve_request(
-    source: str | Path,
-    *,
-    data: str | Path | None = None,
-    target: str | Path | Target = "host",
-    task: str | None = None,
-    recipe: str | Path | Recipe = "default",
-    settings: Mapping[str, str] | None = None,
-    max_drop: float | None = None,
-    strict: bool = False,
-    metric: str | None = None,
-    workload: Workload | None = None,
-    threads: int | None = None,
-    jobs: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    max_length: int | None = None,
-    revision: str | None = None,
-    keep_stages: bool = False,
-    seed: int | None = None,
-) -> Request:
-    """Find and check everything that a run needs, before any work starts. The arguments are those of ``compress``."""
-    chosen = load_recipe(recipe, settings)
-    lock = chosen.lock
-    device = load_target(target)
-    found = resolve_source(source, revision=revision)
-    options = TaskOptions(metric=metric, columns=dict(columns or {}), max_length=max_length)
-    request = Request(
-        source=found,
-        task=task_of(found.architecture, task),
-        options=options,
-        data=resolve_data(data) if data is not None else None,
-        target=device,
-        recipe=chosen,
-        limits=chosen.limits if max_drop is None else Limits(max_drop=max_drop),
-        strict=strict,
-        workload=workload or (lock.workload if lock else Workload()),
-        threads=threads or (lock.threads if lock else 1),
-        jobs=jobs or (lock.jobs if lock else available_cores()),
-        seed=seed if seed is not None else (lock.seed if lock else 0),
-        keep_stages=keep_stages,
-    )
-    _check_lock(request)
-    _check_target(request)
-    return request
-
-
-def _check_target(request: Request) -> None:
-    """The whole chain against the target, before any work."""
-    target = request.target
-    for step in request.recipe.steps:
-        precision = step.stage.precision(step.settings)
-        if precision is not None and precision not in target.precisions:
-            raise UsageError(
-                f"the target {target.name!r} does not take {precision}, which {step.stage.name} would make",
-                why=f"its precisions: {', '.join(target.precisions)}",
-                hint="Choose another target or recipe, or change the method: --set quantize.method=...",
-            )
-    if "onnx" not in target.formats:
-        raise UsageError(f"the target {target.name!r} takes {', '.join(target.formats)}", why="edgekit exports onnx")
-
-
-def _check_lock(request: Request) -> None:
-    """A lock repeats one run: another model, other data or another target cannot be what was meant."""
-    lock = request.recipe.lock
-    if lock is None:
-        return
-    digest = request.data.digest if request.data else ""
-    for what, mine, theirs in (
-        ("model", request.source.digest, lock.source),
-        ("data", digest, lock.data),
-        ("target", request.target.name, lock.target),
-        ("numeric level of the processor", numeric_level(), lock.numeric_level),
-    ):
-        if mine != theirs:
-            raise UsageError(
-                f"the lock is for another {what}",
-                why=f"locked: {theirs[:16] or 'none'}; given: {mine[:16] or 'none'}",
-                hint="Give what the lock was made with, or a recipe without a lock.",
-            )
-
-
 def compress(
     source: str | Path,
     *,
-    data: str | Path | None = None,
-    target: str | Path | Target = "host",
-    task: str | None = None,
-    recipe: str | Path | Recipe = "default",
-    settings: Mapping[str, str] | None = None,
-    max_drop: float | None = None,
-    strict: bool = False,
-    metric: str | None = None,
-    workload: Workload | None = None,
-    threads: int | None = None,
-    jobs: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    max_length: int | None = None,
-    revision: str | None = None,
-    keep_stages: bool = False,
     output: str | Path | None = None,
-    seed: int | None = None,
     progress: Progress | None = None,
+    **options: Unpack[RunOptions],
 ) -> Report:
     """Compress a model for a target, and measure the result against the original.
 
     Args:
         source: a transformers folder or a hub id.
-        data: a file, a folder or a hub id of labelled data; None does what needs none.
-        target: name of a target, path of a target file, or ``host``.
-        task: name of the task; None reads it from the model's architecture.
-        recipe: name or path of a recipe, or ``recipe.lock.toml`` of an earlier run to repeat it.
-        settings: ``{"prune.ratio": "0.5"}``: settings of the recipe, changed.
-        max_drop: largest loss of the metric on its scale of 1 (0.01 is one point); None is the recipe's.
-        strict: a limit counts only when it is proven by the one-sided 95 % bound.
-        metric: one of the task's metrics; None is its first.
-        workload: what one inference is: 1 x 128 tokens by default.
-        threads: of the measured inference; 1 by default.
-        jobs: threads that train and calibrate; every core by default.
-        columns: our name of a column to the data's.
-        max_length: longest text in tokens.
-        revision: of the model on the hub.
-        keep_stages: leave the artifact of each stage in the output, below ``stages/``.
         output: directory for the result; ``artifacts/NAME-TARGET`` by default.
-        seed: of every random choice; 0 by default.
         progress: told how far the run is.
+        **options: what ``edgekit.RunOptions`` lists: ``data``, ``target``, ``recipe``, ``settings``, ``max_drop`` ...
 
     Returns:
         The report; ``report.artifact.path`` is where the artifact lies, ``report.passed`` whether every limit is met.
@@ -178,25 +64,7 @@ def compress(
     Raises:
         EdgekitError: see ``edgekit.errors``; its classes say what went wrong.
     """
-    request = resolve_request(
-        source,
-        data=data,
-        target=target,
-        task=task,
-        recipe=recipe,
-        settings=settings,
-        max_drop=max_drop,
-        strict=strict,
-        metric=metric,
-        workload=workload,
-        threads=threads,
-        jobs=jobs,
-        columns=columns,
-        max_length=max_length,
-        revision=revision,
-        keep_stages=keep_stages,
-        seed=seed,
-    )
+    request = resolve_request(source, **options)
     return run_request(request, output_path(request, output), progress or Silent(), Cache())
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.api import output_path, resolve_request, run_request
+from edgekit.api import output_path, run_request
 from edgekit.cache import Cache, cache_key, copy_object
 from edgekit.environment import available_cores, code_digest, numeric_level, versions
 from edgekit.progress import Progress, Silent
 from edgekit.report import Report
+from edgekit.request import resolve_request
 from edgekit.workshop import use_threads
 
 if TYPE_CHECKING:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 from pydantic import Field, JsonValue
 
-from edgekit.api import output_path, resolve_request
+from edgekit.api import output_path
 from edgekit.cache import Cache
 from edgekit.pipeline import leave_out
-from edgekit.recipe import Recipe, Step
-from edgekit.request import Request
+from edgekit.recipe import Step
+from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.settings import Frozen
-from edgekit.target import Target
 from edgekit.tasks import bind_task
-from edgekit.tasks.base import Examples, Task, Workload
+from edgekit.tasks.base import Examples, Task
 from edgekit.tasks.data import Data
 
 # Seconds that a step takes beside its products, as seen on two cores: imports, tracing, sessions, measuring.
@@ -65,45 +63,9 @@ class Plan(Frozen):
     notes: tuple[str, ...]
 
 
-def plan(
-    source: str | Path,
-    *,
-    data: str | Path | None = None,
-    target: str | Path | Target = "host",
-    task: str | None = None,
-    recipe: str | Path | Recipe = "default",
-    settings: Mapping[str, str] | None = None,
-    max_drop: float | None = None,
-    strict: bool = False,
-    metric: str | None = None,
-    workload: Workload | None = None,
-    threads: int | None = None,
-    jobs: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    max_length: int | None = None,
-    revision: str | None = None,
-    output: str | Path | None = None,
-    seed: int | None = None,
-) -> Plan:
+def plan(source: str | Path, *, output: str | Path | None = None, **options: Unpack[RunOptions]) -> Plan:
     """Check everything and say what ``compress`` would do; the arguments are the same."""
-    request = resolve_request(
-        source,
-        data=data,
-        target=target,
-        task=task,
-        recipe=recipe,
-        settings=settings,
-        max_drop=max_drop,
-        strict=strict,
-        metric=metric,
-        workload=workload,
-        threads=threads,
-        jobs=jobs,
-        columns=columns,
-        max_length=max_length,
-        revision=revision,
-        seed=seed,
-    )
+    request = resolve_request(source, **options)
     out, cache = output_path(request, output), Cache()
     steps, notes = leave_out(request)
     planned = _plan_steps(request, steps, cache)

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, Unpack
 
 from pydantic import JsonValue
 
 from edgekit.cache import cache_key
-from edgekit.environment import code_digest, host, numeric_level, versions
-from edgekit.recipe import Limits, Recipe, Step
-from edgekit.source import Source
+from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
+from edgekit.errors import UsageError
+from edgekit.recipe import Limits, Recipe, Step, load_recipe
+from edgekit.source import Source, resolve_source
 from edgekit.stages.base import Facet
-from edgekit.target import Target
+from edgekit.target import Target, load_target
+from edgekit.tasks import task_of
 from edgekit.tasks.base import TaskOptions, Workload
-from edgekit.tasks.data import DataSource
+from edgekit.tasks.data import DataSource, resolve_data
+
+
+class RunOptions(TypedDict, total=False):
+    """What ``compress`` and ``plan`` take beside the model; each may be left out.
+
+    Attributes:
+        data: a file, a folder or a hub id of labelled data; without it, what needs none is done.
+        target: name of a target, path of a target file, or ``host`` (the default), this machine.
+        task: name of the task; read from the model's architecture by default.
+        recipe: name or path of a recipe (``default``), or ``recipe.lock.toml`` of an earlier run to repeat it.
+        settings: ``{"prune.ratio": "0.5"}``: settings of the recipe, changed.
+        max_drop: largest loss of the metric on its scale of 1 (0.01 is one point); the recipe's by default.
+        strict: a limit counts only when it is proven by the one-sided 95 % bound.
+        metric: one of the task's metrics; its first by default.
+        workload: what one inference is: 1 x 128 tokens by default.
+        threads: of the measured inference; 1 by default.
+        jobs: threads that train and calibrate; every core by default.
+        columns: our name of a column to the data's.
+        max_length: longest text in tokens.
+        revision: of the model on the hub.
+        keep_stages: leave the artifact of each stage in the output, below ``stages/``.
+        seed: of every random choice; 0 by default.
+    """
+
+    data: str | Path | None
+    target: str | Path | Target
+    task: str | None
+    recipe: str | Path | Recipe
+    settings: Mapping[str, str]
+    max_drop: float | None
+    strict: bool
+    metric: str | None
+    workload: Workload | None
+    threads: int | None
+    jobs: int | None
+    columns: Mapping[str, str]
+    max_length: int | None
+    revision: str | None
+    keep_stages: bool
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -137,3 +182,69 @@ class Request:
     @staticmethod
     def _installation() -> tuple[JsonValue, JsonValue]:
         return code_digest(), dict(versions())
+
+
+def resolve_request(source: str | Path, **given: Unpack[RunOptions]) -> Request:
+    """Find and check everything that a run needs, before any work starts."""
+    chosen = load_recipe(given.get("recipe", "default"), given.get("settings"))
+    lock = chosen.lock
+    device = load_target(given.get("target", "host"))
+    found = resolve_source(source, revision=given.get("revision"))
+    data, max_drop, seed = given.get("data"), given.get("max_drop"), given.get("seed")
+    request = Request(
+        source=found,
+        task=task_of(found.architecture, given.get("task")),
+        options=TaskOptions(
+            metric=given.get("metric"),
+            columns=dict(given.get("columns", {})),
+            max_length=given.get("max_length"),
+        ),
+        data=resolve_data(data) if data is not None else None,
+        target=device,
+        recipe=chosen,
+        limits=chosen.limits if max_drop is None else Limits(max_drop=max_drop),
+        strict=given.get("strict", False),
+        workload=given.get("workload") or (lock.workload if lock else Workload()),
+        threads=given.get("threads") or (lock.threads if lock else 1),
+        jobs=given.get("jobs") or (lock.jobs if lock else available_cores()),
+        seed=seed if seed is not None else (lock.seed if lock else 0),
+        keep_stages=given.get("keep_stages", False),
+    )
+    _check_lock(request)
+    _check_target(request)
+    return request
+
+
+def _check_target(request: Request) -> None:
+    """The whole chain against the target, before any work."""
+    target = request.target
+    for step in request.recipe.steps:
+        precision = step.stage.precision(step.settings)
+        if precision is not None and precision not in target.precisions:
+            raise UsageError(
+                f"the target {target.name!r} does not take {precision}, which {step.stage.name} would make",
+                why=f"its precisions: {', '.join(target.precisions)}",
+                hint="Choose another target or recipe, or change the method: --set quantize.method=...",
+            )
+    if "onnx" not in target.formats:
+        raise UsageError(f"the target {target.name!r} takes {', '.join(target.formats)}", why="edgekit exports onnx")
+
+
+def _check_lock(request: Request) -> None:
+    """A lock repeats one run: another model, other data or another target cannot be what was meant."""
+    lock = request.recipe.lock
+    if lock is None:
+        return
+    digest = request.data.digest if request.data else ""
+    for what, mine, theirs in (
+        ("model", request.source.digest, lock.source),
+        ("data", digest, lock.data),
+        ("target", request.target.name, lock.target),
+        ("numeric level of the processor", numeric_level(), lock.numeric_level),
+    ):
+        if mine != theirs:
+            raise UsageError(
+                f"the lock is for another {what}",
+                why=f"locked: {theirs[:16] or 'none'}; given: {mine[:16] or 'none'}",
+                hint="Give what the lock was made with, or a recipe without a lock.",
+            )

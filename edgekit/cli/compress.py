@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,9 @@ from edgekit.cli.options import DATA, LIMITS, RUN, complete_recipe, complete_tar
 from edgekit.errors import LIMIT_MISSED_EXIT_CODE
 
 if TYPE_CHECKING:
+    from edgekit.planning import Plan
     from edgekit.report import Report
-    from edgekit.tasks.base import Workload
+    from edgekit.request import RunOptions
 
 EXAMPLES = """
 edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%
@@ -23,27 +24,6 @@ edgekit compress ./my-model --data ./my-data --dry-run
 """
 SET_EXAMPLE = "prune.ratio=0.5"
 COLUMNS_EXAMPLE = "text=sentence,label=y"
-
-
-class _Job(TypedDict):
-    """What a dry run and a run have in common."""
-
-    data: str | None
-    target: str
-    task: str | None
-    recipe: str
-    settings: dict[str, str]
-    max_drop: float | None
-    strict: bool
-    metric: str | None
-    workload: Workload | None
-    threads: int | None
-    jobs: int | None
-    columns: dict[str, str]
-    max_length: int | None
-    revision: str | None
-    output: str | None
-    seed: int | None
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A transformers folder or a hub id.", show_default=False)]
@@ -112,35 +92,36 @@ def compress(
     folder. A killed run goes on where it stopped when the same command
     is given again. Exits with 1 when a limit is missed.
     """
-    job = _Job(
-        data=data,
-        target=target,
-        task=task,
-        recipe=recipe,
-        settings=options.read_pairs(set_, "--set", SET_EXAMPLE),
-        max_drop=None if max_drop is None else options.read_share(max_drop, "--max-drop"),
-        strict=strict,
-        metric=metric,
-        workload=options.read_workload(batch, tokens, image),
-        threads=threads,
-        jobs=jobs,
-        columns=options.read_pairs(columns, "--columns", COLUMNS_EXAMPLE, several=True),
-        max_length=max_length,
-        revision=revision,
-        output=out,
-        seed=seed,
-    )
+    chosen: RunOptions = {
+        "data": data,
+        "target": target,
+        "task": task,
+        "recipe": recipe,
+        "settings": options.read_pairs(set_, "--set", SET_EXAMPLE),
+        "max_drop": None if max_drop is None else options.read_share(max_drop, "--max-drop"),
+        "strict": strict,
+        "metric": metric,
+        "workload": options.read_workload(batch, tokens, image),
+        "threads": threads,
+        "jobs": jobs,
+        "columns": options.read_pairs(columns, "--columns", COLUMNS_EXAMPLE, several=True),
+        "max_length": max_length,
+        "revision": revision,
+        "keep_stages": keep_stages,
+        "seed": seed,
+    }
     if dry_run:
-        _print_plan(model, job, json_=json_, quiet=quiet)
+        with output.work(quiet=quiet):
+            plan = edgekit.plan(model, output=out, **chosen)
+        print_plan(plan, json_=json_)
         return
     with output.work(quiet=quiet) as progress:
-        report = edgekit.compress(model, **job, keep_stages=keep_stages, progress=progress)
+        report = edgekit.compress(model, output=out, progress=progress, **chosen)
     print_report(report, json_=json_)
 
 
-def _print_plan(model: str, job: _Job, *, json_: bool, quiet: bool) -> None:
-    with output.work(quiet=quiet):
-        plan = edgekit.plan(model, **job)
+def print_plan(plan: Plan, *, json_: bool) -> None:
+    """Print what a run would do."""
     if json_:
         output.print_document(plan)
     else:

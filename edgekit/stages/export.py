@@ -10,6 +10,7 @@ from edgekit.artifact import Artifact, Component, Manifest
 from edgekit.errors import ModelError
 from edgekit.formats.onnx import count_operators, describe_component, export_component, load_graph
 from edgekit.formats.torch import load_model
+from edgekit.measure.golden import relative_difference
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.stages.base import Job, Stage, StageSettings, finish
@@ -97,18 +98,11 @@ def _difference(name: str, mine: Array, reference: Array, tolerance: float) -> f
     Raises:
         ModelError: it is above the tolerance, or the shapes differ.
     """
-    import numpy as np
-
-    if mine.shape != reference.shape:
-        raise ModelError(
-            f"the exported output {name!r} has the shape {list(mine.shape)}", why=f"torch gives {list(reference.shape)}"
-        )
-    scale = max(float(np.abs(reference).max()), 1e-6)
-    difference = float(np.abs(mine - reference).max()) / scale
+    difference = relative_difference(mine, reference)
     if not difference <= tolerance:
         raise ModelError(
             f"the exported output {name!r} differs from torch by {difference:.2e} of its largest value",
-            why=f"allowed: {tolerance:.0e}; shape {list(mine.shape)}",
+            why=f"allowed: {tolerance:.0e}; shape {list(mine.shape)}, in torch {list(reference.shape)}",
             hint="Report it with the model's architecture, or allow more with --set export.tolerance=...",
         )
     return difference
