@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from edgekit.artifact import Artifact, check_output, find_tampering, open_artifact
+from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.environment import available_cores, host, version_of
 from edgekit.errors import ArtifactError, UsageError, VerificationError
+from edgekit.models import resolve_model
+from edgekit.modules import Build, Feeding, code_entry
 from edgekit.pipeline import Trail, run
-from edgekit.predictor import Predictor, open_subject
+from edgekit.predictor import Predictor, artifact_subject, model_subject
 from edgekit.progress import Progress, Silent
 from edgekit.report import BenchRecord, EvalRecord, Measurement, Report, load_report
 from edgekit.request import Request, RunOptions, resolve_request
@@ -44,7 +46,7 @@ class VerifyRecord(Frozen):
 
 
 def compress(
-    source: str | Path,
+    source: str | Path | nn.Module | Build,
     *,
     output: str | Path | None = None,
     progress: Progress | None = None,
@@ -53,7 +55,7 @@ def compress(
     """Compress a model for a target, and measure the result against the original.
 
     Args:
-        source: a transformers folder or a hub id.
+        source: a transformers folder, a hub id, ``file.py:function``, a module, or a function that returns one.
         output: directory for the result; ``artifacts/NAME-TARGET`` by default.
         progress: told how far the run is.
         **options: what ``edgekit.RunOptions`` lists: ``data``, ``target``, ``recipe``, ``settings``, ``max_drop`` ...
@@ -70,7 +72,7 @@ def compress(
 
 def output_path(request: Request, output: str | Path | None) -> Path:
     """Where the result goes, checked."""
-    name = Path(request.source.location.rstrip("/")).name or "model"
+    name = Path(request.source.location.rstrip("/")).name.rpartition(":")[2] or "model"  # of code, the function
     out = Path(output).expanduser() if output is not None else DEFAULT_OUTPUT / f"{name}-{request.target.name}"
     check_output(out)
     return out
@@ -112,7 +114,7 @@ def _is_current(out: Path, finished: Path) -> bool:
 
 
 def evaluate(
-    path: str | Path,
+    path: str | Path | nn.Module | Build,
     data: str | Path,
     *,
     split: str | None = None,
@@ -125,11 +127,12 @@ def evaluate(
     seed: int = 0,
     batch: int = 1,
     progress: Progress | None = None,
+    **feeding: Unpack[Feeding],
 ) -> EvalRecord:
     """Score a model folder or an artifact on a split, in its own runtime.
 
     Args:
-        path: a model folder, a hub id, or an artifact.
+        path: an artifact, or a model as ``compress`` takes it.
         data: a file, a folder or a hub id.
         split: name of the split; None is the one that ``compress`` checks its limits on.
         task: as for ``compress``.
@@ -141,12 +144,19 @@ def evaluate(
         threads: of the inference; every core by default.
         batch: samples at once in an artifact, as in the workload that it was made for.
         progress: told how far it is.
+        **feeding: for a model given as code, as for ``compress``.
     """
     from edgekit.measure.quality import collect_outputs, evaluation_batch
 
     options = TaskOptions(metric=metric, columns=dict(columns or {}), max_length=max_length)
-    subject = open_subject(path, options, task, threads or available_cores(), revision)
-    found = Data(resolve_data(data), subject.task, seed)
+    rows = resolve_data(data)
+    if isinstance(path, (str, Path)) and is_artifact(path):
+        subject, name = artifact_subject(path, options, task, threads or available_cores()), Path(path).name
+    else:
+        model = resolve_model(path, feeding, task=task, revision=revision, data=rows, columns=columns)
+        subject = model_subject(model, options, threads or available_cores())
+        name = Path(model.source.location).name
+    found = Data(rows, subject.task, seed)
     examples, rule = found.split(split)
     told = progress or Silent()
     told.start("evaluate", len(examples))
@@ -161,7 +171,7 @@ def evaluate(
         if metric is None or name == metric
     ]
     return EvalRecord(
-        subject={"format": subject.format, "name": Path(path).name, "task": subject.task.name},
+        subject={"format": subject.format, "name": name, "task": subject.task.name},
         runtime={"name": subject.runtime},
         data={**found.source.record, "split": rule, "samples": len(examples)},
         metrics=tuple(metrics),
@@ -225,19 +235,32 @@ def verify(path: str | Path) -> VerifyRecord:
     return VerifyRecord(files=files, golden=golden, tolerance=artifact.manifest.golden_tolerance or 0.0)
 
 
-def load(path: str | Path, *, task: str | None = None, threads: int = 1) -> Predictor:
-    """A model that answers raw inputs: ``load(path).predict("a sentence")``."""
-    return Predictor(path, task=task, threads=threads)
+def load(
+    path: str | Path | nn.Module | Build, *, task: str | None = None, threads: int = 1, **feeding: Unpack[Feeding]
+) -> Predictor:
+    """A model that answers raw inputs: ``load(path).predict("a sentence")``.
+
+    Args:
+        path: an artifact, or a model as ``compress`` takes it.
+        task: name of the task; None is the model's own.
+        threads: of the inference.
+        **feeding: for a model given as code, as for ``compress``.
+    """
+    if isinstance(path, (str, Path)) and is_artifact(path):
+        return Predictor(artifact_subject(path, TaskOptions(), task, threads))
+    return Predictor(model_subject(resolve_model(path, feeding, task=task), TaskOptions(), threads))
 
 
-def load_pruned(path: str | Path) -> nn.Module:
+def load_pruned(path: str | Path, build: str | Build | None = None) -> nn.Module:
     """The torch module of a pruned or distilled checkpoint: safetensors and a plan, no pickle.
 
     Args:
         path: a torch artifact, such as ``OUT/stages/2-distill`` of a run with ``keep_stages``.
+        build: for a model that was given as code, the same code again: ``file.py:function`` or the function.
 
     Raises:
         ArtifactError: not a torch artifact.
+        ModelError: the weights do not fit what ``build`` gives, or it is needed and was not given.
     """
     from edgekit.formats.torch import load_model
 
@@ -248,4 +271,5 @@ def load_pruned(path: str | Path) -> nn.Module:
             why="a module can be loaded from a torch artifact only",
             hint="Run compress with --keep-stages and take one of OUT/stages/*-prune or *-distill.",
         )
-    return load_model(bind_task(artifact.manifest.task, artifact.path, TaskOptions()))[0]
+    code = code_entry(build)[1] if isinstance(build, str) else build
+    return load_model(bind_task(artifact.manifest.task, artifact.path, TaskOptions(), code))[0]

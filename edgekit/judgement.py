@@ -1,7 +1,8 @@
 """The rule by which a stage stays or is undone.
 
 A stage is undone when it breaks the limit, when it makes the model slower on the target, or when it makes it neither
-faster nor smaller. What cannot be timed on this machine is judged by size alone, and the reason says so.
+faster nor smaller. The same graph with other weights is neither, whatever the clock says: it does the same work. What
+cannot be timed on this machine is judged by size alone, and the reason says so.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Evidence:
     Attributes:
         size_before, size_after: bytes of the model's files.
         operators_before, operators_after: nodes of the graphs.
+        same_graph: whether both have the same operators on weights of the same shapes and types.
         slowdown: latency of the candidate over its parent's, with a 99 % interval; None where it cannot be timed.
         drop: loss of the metric against the original, as the limit counts it; None without data.
         max_drop: the limit, or None.
@@ -30,6 +32,7 @@ class Evidence:
     size_after: int
     operators_before: int
     operators_after: int
+    same_graph: bool
     slowdown: tuple[float, Interval] | None
     drop: float | None
     max_drop: float | None
@@ -48,6 +51,8 @@ def judge(evidence: Evidence) -> Judgement:
     """Apply the rule."""
     if evidence.drop is not None and evidence.max_drop is not None and evidence.drop > evidence.max_drop + 1e-12:
         return Judgement(False, f"loses {evidence.drop * 100:.2f} points in all, allowed {evidence.max_drop * 100:.2f}")
+    if evidence.same_graph:
+        return Judgement(False, "neither faster nor smaller: the same graph with other weights")
     smaller = evidence.size_after < evidence.size_before * (1 - MARGIN)
     size = f"{evidence.size_before / MEGABYTE:.1f} -> {evidence.size_after / MEGABYTE:.1f} MB"
     if evidence.slowdown is None:

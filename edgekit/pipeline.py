@@ -97,7 +97,7 @@ def leave_out(request: Request) -> tuple[list[Step], list[str]]:
 
 def _torch_block(workshop: Workshop, trail: Trail, block: list[Step], export: Step) -> bool:
     """Prune and distill: each is seen through its export, and the whole block stays or goes."""
-    at, rows = workshop.original, []
+    at, rows = workshop.student or workshop.original, []
     for step in block:
         at = workshop.stage(step, at)
         rows.append((step.stage.name, at, workshop.stage(export, at)))
@@ -139,6 +139,7 @@ def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> E
         size_after=candidate.artifact.size_bytes,
         operators_before=count_nodes(parent.artifact),
         operators_after=count_nodes(candidate.artifact),
+        same_graph=shape_of_work(parent.artifact) == shape_of_work(candidate.artifact),
         slowdown=slowdown,
         drop=_drop(workshop, candidate),
         max_drop=request.limits.max_drop,
@@ -160,6 +161,21 @@ def _drop(workshop: Workshop, candidate: Made) -> float | None:
 def count_nodes(artifact: Artifact) -> int:
     """Nodes of all graphs of an artifact."""
     return sum(len(load_graph(artifact.file(name)).graph) for name in artifact.manifest.components)
+
+
+def shape_of_work(artifact: Artifact) -> list[list[tuple[str, str, tuple[str, ...]]]]:
+    """For every graph its operators in order, each with shapes and types of its weights: what latency hangs on."""
+    found = []
+    for name in artifact.manifest.components:
+        graph = load_graph(artifact.file(name)).graph
+        weights = {key: f"{value.dtype}{value.shape}" for key, value in graph.initializers.items()}
+        found.append(
+            [
+                (node.domain, node.op_type, tuple(weights.get(str(value.name), "") for value in node.inputs if value))
+                for node in graph
+            ]
+        )
+    return found
 
 
 def _only(steps: list[Step], name: str) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Literal, Unpack, cast
 
 from pydantic import Field, JsonValue
 
@@ -15,6 +15,7 @@ from edgekit.pipeline import leave_out
 from edgekit.recipe import Step
 from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.settings import Frozen
+from edgekit.stages.distill import DistillSettings, planned_steps
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Examples, Task
 from edgekit.tasks.data import Data
@@ -89,7 +90,7 @@ def plan(source: str | Path, *, output: str | Path | None = None, **options: Unp
 def _plan_steps(request: Request, steps: list[Step], cache: Cache) -> tuple[PlannedStep, ...]:
     """Each step with its estimate; a step is known to be cached as long as every one before it is."""
     estimate = _Estimate(request)
-    parent: str | None = request.import_key()
+    parent: str | None = request.import_key(request.student or request.original)
     planned = []
     for step in steps:
         key = None if parent is None else request.stage_key(step, parent, {})
@@ -115,7 +116,7 @@ class _Estimate:
         self._data: Data | None = None
         self._speed = 0.0
         if request.data is not None:
-            task: Task = bind_task(request.task, Path(request.source.path), request.options)
+            task: Task = bind_task(request.task, Path(request.source.path), request.options, request.build)
             self._data = Data(request.data, task, request.seed)
 
     def seconds(self, step: Step) -> float:
@@ -128,7 +129,7 @@ class _Estimate:
             return round(fixed + 2 * self._pass(self._data.train, settings["samples"], TRAINING), 0)
         if step.stage.name == "distill":
             samples = len(self._data.train)
-            steps = min(settings["max_steps"], settings["epochs"] * samples / settings["batch_size"])
+            steps = planned_steps(cast("DistillSettings", step.settings), samples)
             return round(fixed + self._pass(self._data.train, steps * settings["batch_size"], FORWARD + TRAINING), 0)
         if step.stage.name == "quantize":
             return round(fixed + self._pass(self._data.evaluation, len(self._data.evaluation), FORWARD), 0)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from edgekit.artifact import Format, is_artifact, open_artifact
+from edgekit.artifact import Format, open_artifact
 from edgekit.environment import version_of
 from edgekit.formats.torch import load_model
+from edgekit.models import ResolvedModel
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.torch import TorchRunner
-from edgekit.source import resolve_source
-from edgekit.tasks import bind_task, task_of
+from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task, TaskOptions
 from edgekit.workshop import use_threads
 
@@ -27,37 +27,38 @@ class Subject:
     format: Format
 
 
-def open_subject(
-    path: str | Path, options: TaskOptions, task: str | None, threads: int, revision: str | None = None
-) -> Subject:
-    """A model folder in torch, or an artifact in its own runtime."""
-    if is_artifact(path):
-        artifact = open_artifact(path)
-        recorded = artifact.manifest.preprocessing.get("max_length")
-        if options.max_length is None and isinstance(recorded, int):
-            options = options.model_copy(update={"max_length": recorded})
-        bound = bind_task(task or artifact.manifest.task, artifact.path, options)
-        if artifact.format == "onnx":
-            return Subject(bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "onnx")
-    else:
-        found = resolve_source(path, revision=revision)
-        bound = bind_task(task_of(found.architecture, task), Path(found.path), options)
+def artifact_subject(path: str | Path, options: TaskOptions, task: str | None, threads: int) -> Subject:
+    """An artifact in its own runtime."""
+    artifact = open_artifact(path)
+    recorded = artifact.manifest.preprocessing.get("max_length")
+    if options.max_length is None and isinstance(recorded, int):
+        options = options.model_copy(update={"max_length": recorded})
+    bound = bind_task(task or artifact.manifest.task, artifact.path, options)
+    if artifact.format == "onnx":
+        return Subject(bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "onnx")
+    return _in_torch(bound, threads)
+
+
+def model_subject(model: ResolvedModel, options: TaskOptions, threads: int) -> Subject:
+    """A model in torch."""
+    return _in_torch(bind_task(model.task, Path(model.source.path), options, model.build), threads)
+
+
+def _in_torch(task: Task, threads: int) -> Subject:
     use_threads(threads)
-    model, _ = load_model(bound)
-    return Subject(bound, TorchRunner(bound.components(model)), f"torch {version_of('torch')}", "torch")
+    model, _ = load_model(task)
+    return Subject(task, TorchRunner(task.components(model)), f"torch {version_of('torch')}", "torch")
 
 
 class Predictor:
     """A model that answers raw inputs.
 
     Args:
-        path: an artifact, a model folder or a hub id.
-        task: name of the task; None is the model's own.
-        threads: of the inference.
+        subject: what answers.
     """
 
-    def __init__(self, path: str | Path, *, task: str | None = None, threads: int = 1) -> None:
-        self._subject = open_subject(path, TaskOptions(), task, threads)
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
 
     @property
     def labels(self) -> tuple[str, ...]:

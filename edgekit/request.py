@@ -5,30 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, Unpack
 
 from pydantic import JsonValue
 
 from edgekit.cache import cache_key
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
+from edgekit.models import ResolvedModel, feeding_of, resolve_model
+from edgekit.modules import Build, Feeding
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
-from edgekit.source import Source, resolve_source
+from edgekit.source import Source
 from edgekit.stages.base import Facet
+from edgekit.students import resolve_student
 from edgekit.target import Target, load_target
-from edgekit.tasks import task_of
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import DataSource, resolve_data
 
 
-class RunOptions(TypedDict, total=False):
+class RunOptions(Feeding, total=False):
     """What ``compress`` and ``plan`` take beside the model; each may be left out.
+
+    For a model given as code, also what ``edgekit.Feeding`` lists: ``weights``, ``input``, ``mean``, ``std``,
+    ``preprocess``.
 
     Attributes:
         data: a file, a folder or a hub id of labelled data; without it, what needs none is done.
         target: name of a target, path of a target file, or ``host`` (the default), this machine.
         task: name of the task; read from the model's architecture by default.
-        recipe: name or path of a recipe (``default``), or ``recipe.lock.toml`` of an earlier run to repeat it.
+        student: a model that the original teaches in place of a pruned copy: a folder, a configuration, or code.
+        recipe: name or path of a recipe (``default``; with a student ``distill``), or ``recipe.lock.toml`` of an
+            earlier run to repeat it.
         settings: ``{"prune.ratio": "0.5"}``: settings of the recipe, changed.
         max_drop: largest loss of the metric on its scale of 1 (0.01 is one point); the recipe's by default.
         strict: a limit counts only when it is proven by the one-sided 95 % bound.
@@ -46,7 +53,8 @@ class RunOptions(TypedDict, total=False):
     data: str | Path | None
     target: str | Path | Target
     task: str | None
-    recipe: str | Path | Recipe
+    student: Any
+    recipe: str | Path | Recipe | None
     settings: Mapping[str, str]
     max_drop: float | None
     strict: bool
@@ -79,6 +87,8 @@ class Request:
         jobs: threads that train and calibrate.
         seed: of every random choice.
         keep_stages: whether the artifact of each stage is left in the output.
+        build: builds a fresh module where the model was given as code.
+        student: a model that the original teaches, or None.
     """
 
     source: Source
@@ -94,6 +104,19 @@ class Request:
     jobs: int
     seed: int
     keep_stages: bool = False
+    build: Build | None = None
+    student: ResolvedModel | None = None
+
+    @property
+    def original(self) -> ResolvedModel:
+        """The model that everything is compared with."""
+        return ResolvedModel(self.source, self.task, self.build)
+
+    @property
+    def builds(self) -> dict[str, Build]:
+        """What builds a fresh module, by the digest of the model that was given as code."""
+        models = [model for model in (self.original, self.student) if model is not None]
+        return {model.source.digest: model.build for model in models if model.build is not None}
 
     @property
     def not_measured_because(self) -> str:
@@ -121,9 +144,9 @@ class Request:
         }
         return values[name]
 
-    def import_key(self) -> str:
-        """Key of the original as an artifact."""
-        return cache_key("import", self.source.digest, self.facet("data"), *self._installation())
+    def import_key(self, model: ResolvedModel) -> str:
+        """Key of a model as an artifact."""
+        return cache_key("import", model.source.digest, self.facet("data"), *self._installation())
 
     def stage_key(self, step: Step, parent: str, decisions: dict[str, JsonValue]) -> str:
         """Key of a stage's result.
@@ -163,6 +186,7 @@ class Request:
         locked = dict(self.recipe.lock.decisions) if self.recipe.lock else {}
         everything: list[JsonValue] = [
             self.source.record,  # type: ignore[list-item]  # a dict of strings is JSON
+            self.student.source.record if self.student else None,  # type: ignore[list-item]  # as above
             self.facet("data"),
             self.data.record["name"] if self.data else None,
             self.facet("target"),
@@ -184,22 +208,36 @@ class Request:
         return code_digest(), dict(versions())
 
 
-def resolve_request(source: str | Path, **given: Unpack[RunOptions]) -> Request:
+def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
     """Find and check everything that a run needs, before any work starts."""
-    chosen = load_recipe(given.get("recipe", "default"), given.get("settings"))
+    student = given.get("student")
+    chosen = load_recipe(
+        given.get("recipe") or ("distill" if student is not None else "default"), given.get("settings")
+    )
     lock = chosen.lock
     device = load_target(given.get("target", "host"))
-    found = resolve_source(source, revision=given.get("revision"))
-    data, max_drop, seed = given.get("data"), given.get("max_drop"), given.get("seed")
+    location, max_drop, seed = given.get("data"), given.get("max_drop"), given.get("seed")
+    data = resolve_data(location) if location is not None else None
+    columns = dict(given.get("columns", {}))
+    model = resolve_model(
+        source,
+        feeding_of(given),
+        task=given.get("task"),
+        revision=given.get("revision"),
+        data=data,
+        columns=columns,
+    )
     request = Request(
-        source=found,
-        task=task_of(found.architecture, given.get("task")),
+        source=model.source,
+        task=model.task,
+        build=model.build,
+        student=None if student is None else resolve_student(student, model, seed or 0),
         options=TaskOptions(
             metric=given.get("metric"),
-            columns=dict(given.get("columns", {})),
+            columns=columns,
             max_length=given.get("max_length"),
         ),
-        data=resolve_data(data) if data is not None else None,
+        data=data,
         target=device,
         recipe=chosen,
         limits=chosen.limits if max_drop is None else Limits(max_drop=max_drop),
@@ -212,6 +250,7 @@ def resolve_request(source: str | Path, **given: Unpack[RunOptions]) -> Request:
     )
     _check_lock(request)
     _check_target(request)
+    _check_student(request)
     return request
 
 
@@ -228,6 +267,18 @@ def _check_target(request: Request) -> None:
             )
     if "onnx" not in target.formats:
         raise UsageError(f"the target {target.name!r} takes {', '.join(target.formats)}", why="edgekit exports onnx")
+
+
+def _check_student(request: Request) -> None:
+    if request.student is None:
+        return
+    if not any(step.stage.name == "distill" for step in request.recipe.steps):
+        raise UsageError(
+            f"the recipe {request.recipe.name!r} does not distill, and a student has to be taught",
+            hint="Use --recipe distill, or one of your own with a distill stage.",
+        )
+    if request.data is None:
+        raise UsageError("a student is taught on data, and none was given", hint="Give it with --data.")
 
 
 def _check_lock(request: Request) -> None:

@@ -53,9 +53,25 @@ def validate(kind: type[Table], values: object, origin: str) -> Table:
     except ValidationError as error:
         raise UsageError(
             f"{origin} is not valid",
-            why="\n".join(explain(kind, item["loc"], item["type"], item["msg"]) for item in error.errors()),
+            why="\n".join(explain(kind, *wrong) for wrong in _one_for_each_key(error)),
             hint=f"Known keys: {', '.join(_keys(kind))}.",
         ) from error
+
+
+def _one_for_each_key(error: ValidationError) -> list[tuple[tuple[int | str, ...], str, str]]:
+    """Place, kind and message of each wrong value; what pydantic says for each type of a union becomes one message."""
+    found: dict[tuple[int | str, ...], tuple[str, str]] = {}
+    for item in error.errors():
+        place = tuple(part for part in item["loc"] if not _is_branch(part))
+        known = found.get(place)
+        message = item["msg"] if known is None else f"{known[1]}, or {item['msg'].removeprefix('Input should be ')}"
+        found[place] = (known[0] if known else item["type"], message)
+    return [(place, problem, message) for place, (problem, message) in found.items()]
+
+
+def _is_branch(part: int | str) -> bool:
+    """Whether a part of an error's place names a type of a union, which is no key."""
+    return isinstance(part, str) and (part.startswith(("literal[", "constrained-")) or part in ("float", "int"))
 
 
 def explain(kind: type[BaseModel], loc: tuple[int | str, ...], problem: str, message: str) -> str:

@@ -1,4 +1,7 @@
-"""A source: where the model comes from, resolved to a local folder and a digest of what is in it."""
+"""A source: where the model comes from, resolved to a local folder and a digest of what is in it.
+
+Here are folders of transformers and hub ids; a model given as code is resolved in ``modules.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from edgekit.settings import Frozen
 
 # Files of a model folder that decide what the model answers; anything else in it (cards, other formats) is left alone.
 MODEL_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "pytorch_model*.bin")
+MODULE = "module.json"
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 
 
@@ -31,14 +35,14 @@ class _Config(BaseModel):
 
 
 class Source(Frozen):
-    """A transformers model on this disk.
+    """A model on this disk.
 
     Attributes:
-        location: what the user gave: a folder or a hub id.
+        location: what the user gave: a folder, a hub id, or a function.
         kind: how it is read.
         path: the local folder.
         commit: the hub's commit, None for a local folder.
-        architecture: the class named in ``config.json``.
+        architecture: the class, for transformers as named in ``config.json``.
         model_type: transformers' name of the family, such as ``bert``.
         problem_type: ``config.json``'s ``problem_type``, if any.
         digest: sha256 over the names and contents of the model's files.
@@ -46,7 +50,7 @@ class Source(Frozen):
     """
 
     location: str
-    kind: Literal["transformers"] = "transformers"
+    kind: Literal["transformers", "module"] = "transformers"
     path: str
     commit: str | None = None
     architecture: str

@@ -18,6 +18,7 @@ from edgekit.cache import Cache
 from edgekit.environment import spin_briefly, versions
 from edgekit.formats.torch import load_model, torch_components
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
+from edgekit.models import ResolvedModel
 from edgekit.progress import Progress
 from edgekit.recipe import Step
 from edgekit.request import Request
@@ -86,9 +87,10 @@ class Workshop:
         self.folder = cache.run(request.run_key())
         locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
         self.decisions = RunDecisions(self.folder / DECISIONS, locked)
-        self.task: Task = bind_task(request.task, Path(request.source.path), request.options)
+        self.task: Task = bind_task(request.task, Path(request.source.path), request.options, request.build)
         self.data = Data(request.data, self.task, request.seed) if request.data else None
-        self.original = self._import()
+        self.original = self._import(request.original, self.task)
+        self.student = self._import_student()
 
     def stage(self, step: Step, parent: Made) -> Made:
         """Run one stage, or take its result from the cache."""
@@ -155,15 +157,22 @@ class Workshop:
             timed=request.timed,
             decisions=self.decisions,
             progress=self.progress,
+            builds=request.builds,
             outputs=self.outputs,
         )
 
-    def _import(self) -> Made:
-        """The original as an artifact of its own: copies of the files that decide its answers."""
-        key = self.request.import_key()
+    def _import_student(self) -> Made | None:
+        model = self.request.student
+        if model is None:
+            return None
+        return self._import(model, self.task.at(Path(model.source.path), model.build))
+
+    def _import(self, model: ResolvedModel, task: Task) -> Made:
+        """A model as an artifact of its own: copies of the files that decide its answers."""
+        key = self.request.import_key(model)
         found = self.cache.get(key)
         if found is None:
-            source = Path(self.request.source.path)
+            source = Path(model.source.path)
             with self.scratch() as scratch:
                 folder = scratch()
                 files = model_files(source)
@@ -172,12 +181,13 @@ class Workshop:
                 manifest = Manifest(
                     format="torch",
                     task=self.request.task,
-                    labels=self.task.labels,
-                    source=self.request.source.record,
+                    labels=task.labels,
+                    source=model.source.record,
+                    teacher=self.request.source.record if model is self.request.student else None,
                     components=torch_components(weights),
                     data=self.request.data.record if self.request.data else {},
                     tools=versions(),
-                    preprocessing=self.task.preprocessing,
+                    preprocessing=task.preprocessing,
                 )
                 found = self.cache.put(key, write_artifact(folder, manifest).path)
         return Made(open_artifact(found), key)
@@ -196,7 +206,7 @@ class Workshop:
     def _runner(self, artifact: Artifact) -> Runner:
         if artifact.format == "onnx":
             return open_runner(artifact, self.request.jobs)
-        task = type(self.task)(artifact.path, self.task.options)
+        task = self.task.at(artifact.path, self.request.builds.get(str(artifact.manifest.source.get("digest"))))
         return TorchRunner(task.components(load_model(task)[0]))
 
     def _log(self, stage: str, key: str, seconds: float) -> None:

@@ -17,6 +17,7 @@ def verdict(ratio: float | None = None, *, spread: float = 0.005, **changes: Any
         "size_after": 10_000_000,
         "operators_before": 100,
         "operators_after": 100,
+        "same_graph": False,
         "slowdown": slowdown,
         "drop": 0.0,
         "max_drop": 0.01,
@@ -89,3 +90,10 @@ def test_a_size_within_the_margin_is_the_same(size: int, kept: bool) -> None:
 )
 def test_what_cannot_be_timed_is_judged_by_size_and_operators(changes: dict[str, Any], expected: Judgement) -> None:
     assert verdict(None, not_timed_because="elsewhere", **changes) == expected
+
+
+def test_the_same_graph_is_not_faster_whatever_was_measured() -> None:
+    expected = Judgement(False, "neither faster nor smaller: the same graph with other weights")
+    assert verdict(0.9, same_graph=True) == expected
+    assert verdict(same_graph=True, not_timed_because="no device") == expected
+    assert verdict(0.9, same_graph=True, drop=0.02).reason == "loses 2.00 points in all, allowed 1.00"

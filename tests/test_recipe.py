@@ -156,10 +156,10 @@ def test_a_mistyped_setting_gets_the_nearest(key: str, what: str, hint: str) -> 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("prune.ratio", "1.5", "ratio: input should be less than 1"),
-        ("prune.ratio", "half", "ratio: input should be a valid number, unable to parse string as a number"),
+        ("prune.ratio", "1.5", "ratio: input should be less than 1, or 'auto'"),
+        ("prune.ratio", "half", "ratio: input should be a valid number, unable to parse string as a number, or 'auto'"),
         ("quantize.scheme", "u4s4", "scheme: input should be 'auto', 'u8s8', 's8s8' or 'u8u8'"),
-        ("distill.epochs", "nan", "epochs: input should be greater than 0"),
+        ("distill.epochs", "nan", "epochs: input should be greater than 0, or 'auto'"),
         ("optimize.rewrites", '["atention"]', "rewrites.0: "),
     ],
 )

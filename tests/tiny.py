@@ -187,9 +187,9 @@ class Exported:
 
 
 def _prune(model: Any, heads: tuple[tuple[int, ...], ...]) -> None:
-    from edgekit.formats.surgery import LayerPlan, Plan, replay
+    from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
 
     layers = tuple(
         LayerPlan(index=index, heads=kept, neurons=tuple(range(16 * (index + 1)))) for index, kept in enumerate(heads)
     )
-    replay(model, Plan(architecture=type(model).__name__, layers=layers))
+    replay(model, EncoderPlan(architecture=type(model).__name__, layers=layers))

@@ -21,12 +21,13 @@ edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%
 edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out
 edgekit compress ./my-model --data sents.csv --columns text=body,label=y
 edgekit compress ./my-model --data ./my-data --dry-run
+edgekit compress net.py:make --weights net.safetensors --data ./my-images
 """
 SET_EXAMPLE = "prune.ratio=0.5"
 COLUMNS_EXAMPLE = "text=sentence,label=y"
 
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A transformers folder or a hub id.", show_default=False)]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL_HELP, show_default=False)]
 Data = Annotated[
     str | None,
     typer.Option("--data", metavar="DATA", help="A folder, a file, or a hub id of a data set.", rich_help_panel=DATA),
@@ -38,10 +39,17 @@ TargetName = Annotated[
     ),
 ]
 RecipeName = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--recipe", metavar="RECIPE", help="The stages: a name or a TOML file.", autocompletion=complete_recipe
+        "--recipe",
+        metavar="RECIPE",
+        help="The stages: a name or a TOML file (default; with --student distill).",
+        autocompletion=complete_recipe,
     ),
+]
+Student = Annotated[
+    str | None,
+    typer.Option("--student", metavar="MODEL", help="Teach this model: a folder, a config.json, or file.py:function."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -65,7 +73,8 @@ def compress(
     *,
     data: Data = None,
     target: TargetName = "host",
-    recipe: RecipeName = "default",
+    recipe: RecipeName = None,
+    student: Student = None,
     set_: Set = None,
     out: options.Output = None,
     dry_run: DryRun = False,
@@ -81,6 +90,11 @@ def compress(
     batch: options.Batch = None,
     tokens: options.Tokens = None,
     image: options.Image = None,
+    weights: options.Weights = None,
+    input_: options.Input = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    preprocess: options.Preprocess = None,
     threads: options.Threads = None,
     jobs: options.Jobs = None,
     seed: options.Seed = None,
@@ -97,6 +111,7 @@ def compress(
         "target": target,
         "task": task,
         "recipe": recipe,
+        "student": student,
         "settings": options.read_pairs(set_, "--set", SET_EXAMPLE),
         "max_drop": None if max_drop is None else options.read_share(max_drop, "--max-drop"),
         "strict": strict,
@@ -109,6 +124,7 @@ def compress(
         "revision": revision,
         "keep_stages": keep_stages,
         "seed": seed,
+        **options.read_feeding(weights, input_, mean, std, preprocess),
     }
     if dry_run:
         with output.work(quiet=quiet):

@@ -17,9 +17,7 @@ edgekit eval org/name --data data.csv --split test --json
 """
 
 
-Path = Annotated[
-    str, typer.Argument(metavar="PATH", help="An artifact, a transformers folder or a hub id.", show_default=False)
-]
+Path = Annotated[str, typer.Argument(metavar="PATH", help=options.PATH_HELP, show_default=False)]
 Data = Annotated[
     str,
     typer.Option(
@@ -58,6 +56,11 @@ def evaluate(
     columns: options.Columns = None,
     max_length: options.MaxLength = None,
     revision: options.Revision = None,
+    weights: options.Weights = None,
+    input_: options.Input = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    preprocess: options.Preprocess = None,
     threads: Threads = None,
     batch: Batch = None,
     seed: Seed = None,
@@ -78,6 +81,7 @@ def evaluate(
             seed=seed or 0,
             batch=batch or 1,
             progress=progress,
+            **options.read_feeding(weights, input_, mean, std, preprocess),
         )
     if json_:
         output.print_document(record)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgekit.modules import Feeding
     from edgekit.tasks.base import Workload
 
-LIMITS, WORKLOAD, DATA, RUN = "Limits", "Workload", "Model and data", "Run"
+LIMITS, WORKLOAD, DATA, CODE, RUN = "Limits", "Workload", "Model and data", "Model given as code", "Run"
 
 
 def complete_target(incomplete: str) -> Iterator[str]:
@@ -37,6 +38,8 @@ def complete_task(incomplete: str) -> Iterator[str]:
     return (name for name in TASKS if name.startswith(incomplete))
 
 
+MODEL_HELP = "A transformers folder, a hub id, or code: file.py:function."
+PATH_HELP = f"An artifact; or a model: {MODEL_HELP[0].lower()}{MODEL_HELP[1:]}"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also on failure.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes.")]
@@ -94,6 +97,57 @@ Threads = Annotated[
         "--threads", metavar="N", min=1, help="Threads of the measured inference (1).", rich_help_panel=WORKLOAD
     ),
 ]
+
+
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="FILE", help="Weights of the module: safetensors, .pt.", rich_help_panel=CODE),
+]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input", metavar="SHAPE", help="What it takes: 1x3x32x32, 1x16:int64 (as in the data).", rich_help_panel=CODE
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", metavar="A,B,C", help="Of each channel of images scaled to 0..1.", rich_help_panel=CODE),
+]
+Std = Annotated[str | None, typer.Option("--std", metavar="A,B,C", help="Of each channel.", rich_help_panel=CODE)]
+Preprocess = Annotated[
+    str | None,
+    typer.Option("--preprocess", metavar="FILE", help="TOML file of the pre-processing.", rich_help_panel=CODE),
+]
+
+
+def read_feeding(
+    weights: str | None, input_: str | None, mean: str | None, std: str | None, preprocess: str | None
+) -> Feeding:
+    """What was said of a model given as code; nothing where nothing was."""
+    given = {
+        "weights": weights,
+        "input": input_,
+        "mean": read_numbers(mean, "--mean"),
+        "std": read_numbers(std, "--std"),
+        "preprocess": preprocess,
+    }
+    return cast("Feeding", {name: value for name, value in given.items() if value is not None})
+
+
+def read_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """``0.485,0.456,0.406`` as numbers.
+
+    Raises:
+        UsageError: not numbers.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text!r} is no list of numbers", hint=f"Write it as in {option} 0.485,0.456,0.406."
+        ) from error
 
 
 def read_workload(batch: int | None, tokens: int | None, image: int | None) -> Workload | None:

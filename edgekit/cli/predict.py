@@ -18,9 +18,7 @@ TOP = 5
 
 
 def predict(
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="An artifact, a transformers folder or a hub id.", show_default=False)
-    ],
+    path: Annotated[str, typer.Argument(metavar="PATH", help=options.PATH_HELP, show_default=False)],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Texts, or image files.", show_default=False)],
     *,
     top: Annotated[
@@ -29,11 +27,17 @@ def predict(
     json_: options.Json = False,
     quiet: options.Quiet = False,
     task: options.TaskName = None,
+    weights: options.Weights = None,
+    input_: options.Input = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    preprocess: options.Preprocess = None,
     threads: options.Threads = None,
 ) -> None:
     """Answer raw inputs: the labels of each with their scores, best first."""
     with output.work(quiet=quiet):
-        answers = edgekit.load(path, task=task, threads=threads or 1).predict(inputs)
+        feeding = options.read_feeding(weights, input_, mean, std, preprocess)
+        answers = edgekit.load(path, task=task, threads=threads or 1, **feeding).predict(inputs)
     if json_:
         predictions = [
             {"input": text, "labels": [{"label": label, "score": score} for label, score in answer[:top]]}

@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, state: TrainingState, student: nn.Module, opti
 
     staged = folder / f".{uuid.uuid4().hex}"
     staged.mkdir(parents=True)
-    save_file(_tensors(student), staged / STUDENT)
+    save_file(student_tensors(student), staged / STUDENT)
     save_file(_optimizer_tensors(student, optimizer), staged / OPTIMIZER)
     if state.best:
         save_file(state.best, staged / BEST)
@@ -76,7 +76,6 @@ def save_checkpoint(folder: Path, state: TrainingState, student: nn.Module, opti
 
 def load_checkpoint(folder: Path, student: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
     """Put the newest whole checkpoint into student and optimizer; None when there is none."""
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -89,16 +88,30 @@ def load_checkpoint(folder: Path, student: nn.Module, optimizer: torch.optim.Opt
             continue
         if progressed.best_loss is not None and not best:
             continue
-        with torch.no_grad():
-            for name, parameter in student.named_parameters():
-                parameter.copy_(tensors[name])
+        load_tensors(student, tensors)
         _restore_optimizer(student, optimizer, moments)
         return TrainingState(progressed, best)
     return None
 
 
-def _tensors(student: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone().contiguous() for name, parameter in student.named_parameters()}
+def student_tensors(student: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of every parameter, and of every buffer that changes in training, by name; shared ones once."""
+    return {name: value.detach().clone().contiguous() for name, value in _named_tensors(student)}
+
+
+def load_tensors(student: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Put such copies back."""
+    import torch
+
+    with torch.no_grad():
+        for name, value in _named_tensors(student):
+            value.copy_(tensors[name])
+
+
+def _named_tensors(student: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    kept = student.state_dict()
+    buffers = [(name, value) for name, value in student.named_buffers() if name in kept]
+    return [*student.named_parameters(), *buffers]
 
 
 def _optimizer_tensors(student: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

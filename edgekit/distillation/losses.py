@@ -34,6 +34,8 @@ class Weights:
 class LayerMap:
     """Which of the teacher's parts each of the student's stands for.
 
+    An empty tuple: these parts cannot be compared.
+
     Attributes:
         hidden: for each student layer, the index in the teacher's hidden states that its output should equal.
         attention: for each student layer, the teacher layer that it was cut from.

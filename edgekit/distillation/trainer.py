@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import JsonValue
 
-from edgekit.distillation.checkpoint import Progressed, TrainingState, load_checkpoint, save_checkpoint
+from edgekit.distillation.checkpoint import (
+    Progressed,
+    TrainingState,
+    load_checkpoint,
+    load_tensors,
+    save_checkpoint,
+    student_tensors,
+)
 from edgekit.distillation.losses import LayerMap, Weights, distillation_loss
 from edgekit.errors import ResourceLimitError
+from edgekit.formats.torch import batch_norms
 from edgekit.progress import Progress
 from edgekit.tasks.base import LABELS, Batch, Examples, Task, ordered_batches, shuffled_batches
 
@@ -138,7 +146,7 @@ def train(
             save_checkpoint(folder, state, lesson.student, optimizer)
             note("distill.checkpoint", step=done)
         progress.advance(1, f"loss {loss:.3f}")
-    _load_tensors(lesson.student, state.best)
+    load_tensors(lesson.student, state.best)
     lesson.student.to("cpu").eval()
     teacher.to("cpu")
     progress.finish(f"best at step {state.progressed.best_step} of {steps}")
@@ -167,6 +175,8 @@ class _Loop:
         if self.schedule.dropout:
             torch.manual_seed(self.seed * 1_000_003 + step)
             self.student.train()
+        else:
+            _train_norms(self.student)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(step, steps)
         loss = self._loss(self.lesson.train.batch(self._indices(step)))
@@ -229,25 +239,22 @@ class _Loop:
             )
 
 
+def _train_norms(student: nn.Module) -> None:
+    """Batch norms follow what they see while training; everything else, dropout first, is as in use."""
+    student.eval()
+    for _, layer in batch_norms(student):
+        layer.train()
+
+
 def _keep_best(state: TrainingState, loss: float, student: nn.Module, patience: int) -> None:
     now = state.progressed
     losses = (*now.losses, (now.step, loss))
     if now.best_loss is None or loss < now.best_loss:
-        state.best = {
-            name: parameter.detach().cpu().clone().contiguous() for name, parameter in student.named_parameters()
-        }
+        state.best = {name: value.cpu() for name, value in student_tensors(student).items()}
         state.progressed = now.model_copy(update={"losses": losses, "best_loss": loss, "best_step": now.step})
         return
     since = sum(1 for step, _ in losses if step > now.best_step)
     state.progressed = now.model_copy(update={"losses": losses, "stopped": since >= patience})
-
-
-def _load_tensors(student: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    import torch
-
-    with torch.no_grad():
-        for name, parameter in student.named_parameters():
-            parameter.copy_(tensors[name])
 
 
 def _figures(progressed: Progressed, steps: int) -> dict[str, JsonValue]:

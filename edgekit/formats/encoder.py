@@ -103,6 +103,11 @@ class Layer:
         return self.down.in_features
 
 
+def is_encoder(model: nn.Module) -> bool:
+    """Whether a model is one of transformers', known here or not."""
+    return hasattr(getattr(model, "config", None), "model_type")
+
+
 def anatomy_of(model: nn.Module) -> Anatomy:
     """The anatomy of a transformers model.
 
@@ -135,6 +140,11 @@ def head_width(model: nn.Module) -> int:
     return int(width)
 
 
+def stream_width(model: nn.Module) -> int:
+    """Columns of the stream that every layer reads and writes."""
+    return encoder_layers(model)[0].q.in_features
+
+
 def encoder_layers(model: nn.Module) -> list[Layer]:
     """Each layer with its matrices, in order."""
     anatomy, width = anatomy_of(model), head_width(model)
@@ -149,3 +159,11 @@ def encoder_layers(model: nn.Module) -> list[Layer]:
         )
         for module in layer_list(model)
     ]
+
+
+def evenly(layers: int, originals: int) -> tuple[int, ...]:
+    """For each of so many layers, the number of original layers that are done after it, evenly spaced.
+
+    Source: Jiao et al. 2020, TinyBERT, section 3.1, the uniform layer map.
+    """
+    return tuple(round((index + 1) * originals / layers) for index in range(layers))

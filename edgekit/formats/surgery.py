@@ -1,27 +1,19 @@
-"""A plan of what stays, and the surgery that makes a model so: matrices are cut, layers leave the list.
-
-A pruned model on disk is ``model.safetensors`` and ``plan.json``. The plan is replayed on the architecture of the
-original's configuration, and the weights then fit: no module is ever pickled.
-"""
+"""The plan of a pruned encoder, and the surgery that makes a model so: matrices are cut, layers leave the list."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from edgekit.artifact import PLAN, write_text
-from edgekit.errors import ArtifactError, ModelError
+from edgekit.errors import ModelError
 from edgekit.formats.encoder import Layer, anatomy_of, encoder_layers, layer_list
 from edgekit.settings import Frozen
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-MAX_PLAN_BYTES = 64 * 1024 * 1024
 
 
 def _check_ascending(numbers: tuple[int, ...]) -> tuple[int, ...]:
@@ -49,10 +41,11 @@ class LayerPlan(Frozen):
         return _check_ascending(kept)
 
 
-class Plan(Frozen):
+class EncoderPlan(Frozen):
     """What stays of a model, layer by layer."""
 
     schema_: Literal["edgekit.plan/1"] = Field("edgekit.plan/1", alias="schema")
+    kind: Literal["encoder"] = "encoder"
     architecture: str
     layers: tuple[LayerPlan, ...] = Field(min_length=1)
 
@@ -62,7 +55,7 @@ class Plan(Frozen):
         _check_ascending(tuple(layer.index for layer in layers))
         return layers
 
-    def then(self, later: Plan) -> Plan:
+    def then(self, later: EncoderPlan) -> EncoderPlan:
         """The plan of pruning by this one and then, counted in what this one leaves, by ``later``."""
         layers = []
         for cut in later.layers:
@@ -74,7 +67,7 @@ class Plan(Frozen):
                     neurons=tuple(mine.neurons[neuron] for neuron in cut.neurons),
                 )
             )
-        return Plan(architecture=self.architecture, layers=tuple(layers))
+        return EncoderPlan(architecture=self.architecture, layers=tuple(layers))
 
     def stands_for(self, layers: int) -> tuple[int, ...]:
         """For each layer that stays, the number of original layers that are done after it.
@@ -84,33 +77,17 @@ class Plan(Frozen):
         """
         return (*(layer.index for layer in self.layers[1:]), layers)
 
-    def save(self, folder: Path) -> None:
-        write_text(folder / PLAN, self.model_dump_json(by_alias=True) + "\n")
 
-
-def read_plan(folder: Path) -> Plan | None:
-    """The plan in a model folder; None where nothing was pruned."""
-    file = folder / PLAN
-    if not file.is_file():
-        return None
-    if file.stat().st_size > MAX_PLAN_BYTES:
-        raise ArtifactError(f"{str(file)!r} has {file.stat().st_size} bytes", why=f"allowed: {MAX_PLAN_BYTES}")
-    try:
-        return Plan.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        raise ArtifactError(f"{str(file)!r} is no valid plan", why=str(error.errors()[0]["msg"])) from error
-
-
-def whole_plan(model: nn.Module) -> Plan:
+def whole_plan(model: nn.Module) -> EncoderPlan:
     """The plan that keeps everything."""
     layers = tuple(
         LayerPlan(index=index, heads=tuple(range(layer.heads)), neurons=tuple(range(layer.neurons)))
         for index, layer in enumerate(encoder_layers(model))
     )
-    return Plan(architecture=type(model).__name__, layers=layers)
+    return EncoderPlan(architecture=type(model).__name__, layers=layers)
 
 
-def replay(model: nn.Module, plan: Plan) -> nn.Module:
+def replay(model: nn.Module, plan: EncoderPlan) -> nn.Module:
     """Cut ``model`` in place to what ``plan`` keeps, and return it.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.artifact import WHOLE, Component
 from edgekit.errors import ModelError
-from edgekit.formats.surgery import Plan, read_plan, replay
+from edgekit.formats.plans import Plan, apply_plan, read_plan, save_plan
 from edgekit.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def save_weights(model: nn.Module, folder: Path, plan: Plan | None) -> None:
     save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)
     if plan is not None:
-        plan.save(folder)
+        save_plan(plan, folder)
 
 
 def load_model(task: Task) -> tuple[nn.Module, Plan | None]:
@@ -44,7 +44,7 @@ def load_model(task: Task) -> tuple[nn.Module, Plan | None]:
     from safetensors import SafetensorError
     from safetensors.torch import load_model as load_safetensors
 
-    model = replay(task.build_model(), plan)
+    model = apply_plan(task.build_model(), plan)
     try:
         load_safetensors(model, str(task.folder / WEIGHTS))
     except (RuntimeError, SafetensorError, OSError) as error:
@@ -52,3 +52,10 @@ def load_model(task: Task) -> tuple[nn.Module, Plan | None]:
             f"the weights in {task.folder.name!r} do not fit its plan", why=str(error).splitlines()[0]
         ) from error
     return model.eval(), plan
+
+
+def batch_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every batch norm of a module, by name."""
+    from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
+
+    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, _BatchNorm)]

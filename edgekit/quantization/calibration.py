@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact, write_text
 from edgekit.progress import Progress
-from edgekit.quantization.schemes import LINEAR_KINDS, quiet
+from edgekit.quantization.schemes import quiet
 from edgekit.runtimes.ort import OnnxRunner, RecordingRunner, open_session
 from edgekit.tasks.base import Batch, Examples, Task
 
@@ -42,6 +42,7 @@ def calibrate(
     indices: Sequence[int],
     folder: Path,
     *,
+    kinds: Sequence[str],
     threads: int,
     progress: Progress,
     note: Note,
@@ -54,6 +55,7 @@ def calibrate(
         examples: samples.
         indices: which of them.
         folder: keeps the ranges and how far they are.
+        kinds: operators whose inputs and outputs are wanted.
         threads: of the inference.
         progress: told of every chunk.
         note: told where a killed run goes on, and of every chunk.
@@ -66,7 +68,9 @@ def calibrate(
     progress.start("quantize: calibration", len(indices))
     progress.advance(done)
     calibrators = {
-        name: _open(artifact.file(name), folder / f"augmented-{name}.onnx", files[name] if done else None, threads)
+        name: _open(
+            artifact.file(name), kinds, folder / f"augmented-{name}.onnx", files[name] if done else None, threads
+        )
         for name in files
     }
     for fed in record_feeds(artifact, task, examples, indices[done:], threads):
@@ -80,13 +84,13 @@ def calibrate(
     return files
 
 
-def _open(graph: Path, augmented: Path, ranges: Path | None, threads: int) -> MinMaxCalibrater:
+def _open(graph: Path, kinds: Sequence[str], augmented: Path, ranges: Path | None, threads: int) -> MinMaxCalibrater:
     """onnxruntime's min-max calibrator, with the ranges of an earlier attempt and our number of threads."""
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator, load_tensors_data
 
     with quiet():
         calibrator = create_calibrator(
-            graph, list(LINEAR_KINDS), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
+            graph, list(kinds), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
         )
     calibrator.infer_session = open_session(augmented, threads, optimized=False)
     if ranges is not None:

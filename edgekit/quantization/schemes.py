@@ -22,7 +22,10 @@ SchemeName = Literal["auto", "u8s8", "s8s8", "u8u8"]
 
 # The operators whose weights are quantized, named: left to itself, onnxruntime's tool also takes activations' products.
 LINEAR_KINDS = ("MatMul", "Gemm")
+CONVOLUTION_KIND = "Conv"
 EMBEDDING_KIND = "Gather"
+# What lies between convolutions: quantized with them in a static scheme, so that activations stay 8 bits wide.
+PASSING_KINDS = ("Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool")
 # A constant smaller than this is a bias or an index table: nothing is won by quantizing it.
 FEWEST_ELEMENTS = 1024
 FLOAT = 1  # onnx.TensorProto.FLOAT
@@ -37,6 +40,7 @@ class Scheme(Frozen):
         per_channel: one weight scale per output channel.
         reduce_range: 7-bit weights.
         embeddings: whether embedding tables are quantized too.
+        convolutions: whether convolutions are, and what lies between them.
     """
 
     method: Literal["dynamic", "static", "fp16"]
@@ -45,6 +49,7 @@ class Scheme(Frozen):
     per_channel: bool
     reduce_range: bool
     embeddings: bool
+    convolutions: bool = False
 
 
 class WeightedNode(NamedTuple):
@@ -55,10 +60,20 @@ class WeightedNode(NamedTuple):
     elements: int
 
 
-def resolve_scheme(method: Method, scheme: SchemeName, embeddings: bool, target: Target) -> Scheme:
+def resolve_scheme(
+    method: Method, scheme: SchemeName, embeddings: bool, target: Target, *, convolutional: bool = False
+) -> Scheme:
     """The scheme that a target wants, changed by what the user said.
 
-    onnxruntime scales activations dynamically as u8 only: ``auto`` is dynamic where that fits, else static.
+    onnxruntime scales activations dynamically as u8 only, and for products of matrices only: ``auto`` is dynamic where
+    that fits, else static.
+
+    Args:
+        method: the setting.
+        scheme: the setting.
+        embeddings: the setting.
+        target: the device.
+        convolutional: whether most of the weights are in convolutions.
 
     Raises:
         UsageError: the two cannot go together.
@@ -71,7 +86,7 @@ def resolve_scheme(method: Method, scheme: SchemeName, embeddings: bool, target:
             why="onnxruntime's dynamic quantization scales activations as u8",
             hint="Use --set quantize.method=static, or leave the method to auto.",
         )
-    resolved = ("static" if activations == "s8" else "dynamic") if method == "auto" else method
+    resolved = ("static" if activations == "s8" or convolutional else "dynamic") if method == "auto" else method
     return Scheme.model_validate(
         {
             "method": resolved,
@@ -80,22 +95,44 @@ def resolve_scheme(method: Method, scheme: SchemeName, embeddings: bool, target:
             "per_channel": wish.per_channel,
             "reduce_range": wish.reduce_range and weights == "s8",
             "embeddings": embeddings,
+            "convolutions": convolutional and resolved == "static",
         }
     )
 
 
-def weighted_nodes(model: ir.Model, *, embeddings: bool) -> list[WeightedNode]:
+def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = True) -> list[WeightedNode]:
     """The nodes of a graph whose weights can be quantized, in order; every one gets a name."""
-    kinds = (*LINEAR_KINDS, EMBEDDING_KIND) if embeddings else LINEAR_KINDS
+    kinds = (
+        *LINEAR_KINDS,
+        *((EMBEDDING_KIND,) if embeddings else ()),
+        *((CONVOLUTION_KIND,) if convolutions else ()),
+    )
     found = []
     for index, node in enumerate(model.graph):
         node.name = node.name or f"{node.op_type}_{index}"
         if node.domain or node.op_type not in kinds:
             continue
         table = constant(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
-        if table is not None and table.dtype.kind == "f" and table.ndim == 2 and table.size >= FEWEST_ELEMENTS:
+        shaped = table is not None and (table.ndim > 2 if node.op_type == CONVOLUTION_KIND else table.ndim == 2)
+        if table is not None and shaped and table.dtype.kind == "f" and table.size >= FEWEST_ELEMENTS:
             found.append(WeightedNode(node.name, node.op_type, int(table.size)))
     return found
+
+
+def static_kinds(scheme: Scheme) -> tuple[str, ...]:
+    """The operators whose activations have one scale, from calibration."""
+    return (*LINEAR_KINDS, CONVOLUTION_KIND, *PASSING_KINDS) if scheme.convolutions else LINEAR_KINDS
+
+
+def passing_nodes(model: ir.Model) -> list[str]:
+    """Names of the nodes that lie between convolutions."""
+    return [str(node.name) for node in model.graph if not node.domain and node.op_type in PASSING_KINDS]
+
+
+def is_convolutional(nodes: Sequence[WeightedNode]) -> bool:
+    """Whether most of the weights are in convolutions."""
+    inside = sum(node.elements for node in nodes if node.kind == CONVOLUTION_KIND)
+    return inside > sum(node.elements for node in nodes) / 2
 
 
 def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:
@@ -109,6 +146,8 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         ranges: for ``static``, the file of calibrated ranges.
     """
     # onnxruntime's tool splits a Gemm first, and looks for the new product's name
+    if scheme.convolutions and nodes:
+        nodes = [*nodes, *passing_nodes(load_graph(source))]
     nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]
     with quiet():
         if scheme.method == "fp16":
@@ -146,7 +185,7 @@ def _static(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str
         destination,
         None,
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=[*LINEAR_KINDS, EMBEDDING_KIND],
+        op_types_to_quantize=[*static_kinds(scheme), EMBEDDING_KIND],
         nodes_to_quantize=list(nodes),
         per_channel=scheme.per_channel,
         reduce_range=scheme.reduce_range,

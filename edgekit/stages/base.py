@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact, Format, Manifest, StageRecord, write_artifact, write_text
 from edgekit.measure.quality import Outputs
+from edgekit.modules import Build
 from edgekit.progress import Progress, Silent
 from edgekit.settings import Frozen
 from edgekit.source import model_files
@@ -75,6 +76,7 @@ class Job:
         decisions: what was decided by measurement.
         outputs: an artifact's outputs on the evaluation split, computed once.
         progress: how far the stage is.
+        builds: what builds a fresh module, by the digest of a model given as code.
     """
 
     task: Task
@@ -90,6 +92,7 @@ class Job:
     timed: bool = True
     decisions: Decisions = field(default_factory=Remembered)
     progress: Progress = field(default_factory=Silent)
+    builds: Mapping[str, Build] = field(default_factory=dict)
     outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
 
     @property
@@ -98,7 +101,7 @@ class Job:
 
     def task_for(self, artifact: Artifact) -> Task:
         """The same task on another artifact's files."""
-        return type(self.task)(artifact.path, self.task.options)
+        return self.task.at(artifact.path, self.builds.get(str(artifact.manifest.source.get("digest"))))
 
     def need_data(self) -> Data:
         """The data; the chain was checked before, so that a stage which needs it has it."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 
 from edgekit.artifact import Artifact
 from edgekit.distillation.losses import LayerMap, Weights
 from edgekit.distillation.trainer import Lesson, Schedule, train
-from edgekit.formats.encoder import encoder_layers
-from edgekit.formats.surgery import Plan, whole_plan
+from edgekit.formats.encoder import encoder_layers, evenly, is_encoder, stream_width
+from edgekit.formats.plans import Plan
+from edgekit.formats.surgery import EncoderPlan, whole_plan
 from edgekit.formats.torch import load_model, save_weights, torch_components
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 
@@ -19,11 +20,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# What "auto" stands for.
+ENCODER_RATE, MODULE_RATE = 1e-4, 1e-3
+FEWEST_EPOCHS, MOST_EPOCHS, FEWEST_STEPS = 2.0, 40.0, 2000
+
+Positive = Annotated[float, Field(gt=0)]
+
+
 class DistillSettings(StageSettings):
-    epochs: float = Field(2.0, gt=0, description="passes over the training split")
+    epochs: Positive | Literal["auto"] = Field(
+        "auto",
+        description="passes over the training split; auto: 2, and up to 40 while there are fewer than 2000 steps",
+    )
     max_steps: int = Field(4200, ge=1, description="training ends here at the latest")
     batch_size: int = Field(32, ge=1, description="samples a step")
-    learning_rate: float = Field(1e-4, gt=0, description="at its peak")
+    learning_rate: Positive | Literal["auto"] = Field(
+        "auto", description="at its peak; auto: 1e-4 for encoders, 1e-3 for other modules"
+    )
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps over which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
@@ -43,40 +56,61 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("DistillSettings", settings)
     teacher, _ = load_model(job.task)
     student, plan = load_model(job.task_for(artifact))
-    if settings.attention:
+    layers = layer_map(teacher, student, plan, own=artifact.manifest.teacher is not None)
+    hidden = settings.hidden if layers.hidden else 0.0
+    attention = settings.attention if layers.heads else 0.0
+    if attention:
         for model in (teacher, student):  # only the plain implementation hands its attention maps out
             cast("PreTrainedModel", model).set_attn_implementation("eager")
     data = job.need_data()
     lesson = Lesson(
         teacher=teacher,
         student=student,
-        layers=layer_map(teacher, plan or whole_plan(student)),
-        weights=Weights(settings.logits, settings.task, settings.hidden, settings.attention, settings.temperature),
+        layers=layers,
+        weights=Weights(settings.logits, settings.task, hidden, attention, settings.temperature),
         task=job.task,
         train=data.train,
         selection=data.selection,
     )
-    figures = train(lesson, _schedule(settings), job.work, seed=job.seed, progress=job.progress, note=job.note)
+    schedule = _schedule(settings, len(data.train), encoder=is_encoder(student))
+    figures = train(lesson, schedule, job.work, seed=job.seed, progress=job.progress, note=job.note)
     folder = job.scratch()
     save_weights(student, folder, plan)
+    asked = {"hidden states": (settings.hidden, hidden), "attention maps": (settings.attention, attention)}
+    figures["not_compared"] = [name for name, (wanted, used) in asked.items() if wanted and not used]
     return finish(folder, artifact, DISTILL, settings, changes={"components": torch_components()}, details=figures)
 
 
-def layer_map(teacher: nn.Module, plan: Plan) -> LayerMap:
-    """Which of the teacher's layers and heads the student's layers stand for, after the plan it was cut by."""
+def layer_map(teacher: nn.Module, student: nn.Module, plan: Plan | None, *, own: bool = False) -> LayerMap:
+    """Which of the teacher's layers and heads the student's layers stand for; nothing where they cannot be compared.
+
+    Args:
+        teacher: the original.
+        student: a pruned copy of it, or a model of one's own.
+        plan: what the student was cut by.
+        own: whether the student is a model of one's own: its heads are then none of the teacher's.
+    """
+    if not (is_encoder(teacher) and is_encoder(student)):
+        return LayerMap((), (), ())
+    taught = len(encoder_layers(teacher))
+    if own:
+        same = stream_width(teacher) == stream_width(student)
+        return LayerMap(evenly(len(encoder_layers(student)), taught) if same else (), (), ())
+    cut = plan if isinstance(plan, EncoderPlan) else whole_plan(student)
     return LayerMap(
-        hidden=plan.stands_for(len(encoder_layers(teacher))),
-        attention=tuple(layer.index for layer in plan.layers),
-        heads=tuple(layer.heads for layer in plan.layers),
+        hidden=cut.stands_for(taught),
+        attention=tuple(layer.index for layer in cut.layers),
+        heads=tuple(layer.heads for layer in cut.layers),
     )
 
 
-def _schedule(settings: DistillSettings) -> Schedule:
+def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Schedule:
+    rate = settings.learning_rate
     return Schedule(
-        epochs=settings.epochs,
+        epochs=_epochs(settings, samples) if settings.epochs == "auto" else settings.epochs,
         most_steps=settings.max_steps,
         batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=(ENCODER_RATE if encoder else MODULE_RATE) if rate == "auto" else rate,
         warmup=settings.warmup,
         weight_decay=settings.weight_decay,
         clip=settings.clip,
@@ -86,6 +120,17 @@ def _schedule(settings: DistillSettings) -> Schedule:
         precision=settings.precision,
         dropout=settings.dropout,
     )
+
+
+def planned_steps(settings: DistillSettings, samples: int) -> int:
+    """Steps of training on so many samples, if nothing ends it early."""
+    return _schedule(settings, samples, encoder=True).steps(samples)
+
+
+def _epochs(settings: DistillSettings, samples: int) -> float:
+    """Two passes, or as many as make enough steps where the training split is small."""
+    enough = FEWEST_STEPS * settings.batch_size / samples
+    return max(FEWEST_EPOCHS, min(MOST_EPOCHS, enough))
 
 
 DISTILL = Stage(

@@ -1,19 +1,20 @@
-"""Structured pruning: remove the layers, heads and neurons that matter least for what they cost."""
+"""Structured pruning: remove what matters least for what it costs: layers, heads and neurons, or channels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field, JsonValue
 
-from edgekit.artifact import Artifact
-from edgekit.formats.encoder import encoder_layers, head_width
-from edgekit.formats.surgery import Plan, replay, whole_plan
+from edgekit.artifact import WHOLE, Artifact
+from edgekit.formats.encoder import is_encoder
+from edgekit.formats.plans import Plan, chain
 from edgekit.formats.torch import load_model, save_weights, torch_components
-from edgekit.pruning.cost import CostModel
-from edgekit.pruning.importance import Importance, Scores, score_importance
-from edgekit.pruning.selection import Bounds, choose_layers, choose_widths
+from edgekit.pruning import Aim, Importance
+from edgekit.pruning.channels import prune_channels
+from edgekit.pruning.channels.recalibration import recalibrate
+from edgekit.pruning.encoders import prune_encoder
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 from edgekit.tasks.base import Batch, shuffled_batches
 
@@ -22,15 +23,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# What "auto" stands for.
+ENCODER_RATIO, MODULE_RATIO = 0.7, 0.45
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class PruneSettings(StageSettings):
-    ratio: float = Field(
-        0.7, ge=0, lt=1, description="share of the encoder's multiply-accumulates to remove, layers included"
+    ratio: Share | Literal["auto"] = Field(
+        "auto",
+        description="share of the multiply-accumulates to remove, layers included; auto: 0.7 (encoders), 0.45 (others)",
     )
     layers: float = Field(
-        0.67, gt=0, le=1, description="share of the layers that stay, before heads and neurons are cut"
+        0.67, gt=0, le=1, description="share of an encoder's layers that stay, before heads and neurons are cut"
     )
-    floor: float = Field(0.2, ge=0, le=1, description="share of each layer's heads and neurons that always stays")
-    importance: Importance = Field("taylor", description="magnitude (no data), taylor or fisher")
+    floor: float = Field(
+        0.2, ge=0, le=1, description="share of each layer's heads, neurons or channels that always stays"
+    )
+    importance: Importance = Field(
+        "taylor", description="taylor or fisher (on training samples), magnitude or bn_scale (no data)"
+    )
     samples: int = Field(1280, ge=1, description="training samples that importance is measured on")
     batch_size: int = Field(32, ge=1, description="samples at once while it is measured")
 
@@ -38,50 +50,36 @@ class PruneSettings(StageSettings):
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("PruneSettings", settings)
     model, earlier = load_model(job.task_for(artifact))
-    cost = _cost_model(model, job)
-    whole = whole_plan(model)
-    budget = int(cost.plan(whole) * (1 - settings.ratio))
-    plan = whole
-    if settings.ratio > 0:
-        plan = _drop_layers(model, settings, job)
-        plan = plan.then(_drop_widths(model, cost, budget, settings, job))
-    folder = job.scratch()
-    save_weights(model, folder, earlier.then(plan) if earlier else plan)
-    details = _describe(whole, plan, cost)
-    return finish(folder, artifact, PRUNE, settings, changes={"components": torch_components()}, details=details)
-
-
-def _drop_layers(model: nn.Module, settings: PruneSettings, job: Job) -> Plan:
-    """Take the least important layers out of ``model``; the plan says which stay."""
-    plan = whole_plan(model)
-    keep = max(1, round(len(plan.layers) * settings.layers))
-    if keep < len(plan.layers):
-        plan = choose_layers(plan, _scores(model, settings, job, "layers"), keep)
-        replay(model, plan)
-    return plan
-
-
-def _drop_widths(model: nn.Module, cost: CostModel, budget: int, settings: PruneSettings, job: Job) -> Plan:
-    """Take heads and neurons out of what is left of ``model`` until it costs at most ``budget``."""
-    scores = _scores(model, settings, job, "heads and neurons")
-    bounds = Bounds(budget=budget, multiple=job.target.width_multiple, floor=settings.floor)
-    plan = choose_widths(scores, cost, bounds, type(model).__name__)
-    replay(model, plan)
-    return plan
-
-
-def _cost_model(model: nn.Module, job: Job) -> CostModel:
-    tokens = _tokens(model, job)
-    return CostModel.of(
-        tokens=tokens,
-        hidden=encoder_layers(model)[0].q.in_features,
-        head_width=head_width(model),
-        first_token_only=job.task.reads_first_token,
+    ratio = settings.ratio
+    if ratio == "auto":
+        ratio = ENCODER_RATIO if is_encoder(model) else MODULE_RATIO
+    aim = Aim(
+        ratio=ratio,
+        layers=settings.layers,
+        floor=settings.floor,
+        multiple=job.target.width_multiple,
+        importance=settings.importance,
+        tokens=_tokens(model, job),
+        task=job.task,
+        batches=lambda what: _batches(settings, job, f"prune: importance of {what}"),
     )
+    plan: Plan
+    details: dict[str, JsonValue]
+    if is_encoder(model):
+        plan, details = prune_encoder(model, aim)
+    else:
+        plan, details = prune_channels(model, job.task.components(model)[WHOLE].example, aim)
+        if job.data is not None and ratio > 0:
+            details["recalibrated"] = recalibrate(model, job.task, _batches(settings, job, "prune: batch norms"))
+    folder = job.scratch()
+    save_weights(model, folder, chain(earlier, plan))
+    return finish(folder, artifact, PRUNE, settings, changes={"components": torch_components()}, details=details)
 
 
 def _tokens(model: nn.Module, job: Job) -> int:
     """Tokens of the workload: the text's length, or an image's patches and class token."""
+    if not is_encoder(model):
+        return job.workload.tokens
     config = cast("PreTrainedModel", model).config
     if not hasattr(config, "patch_size"):
         return job.workload.tokens
@@ -89,32 +87,15 @@ def _tokens(model: nn.Module, job: Job) -> int:
     return int((size // config.patch_size) ** 2 + 1)
 
 
-def _describe(before: Plan, after: Plan, cost: CostModel) -> dict[str, JsonValue]:
-    kept: list[JsonValue] = [
-        {"layer": layer.index, "heads": len(layer.heads), "neurons": len(layer.neurons)} for layer in after.layers
-    ]
-    shape = before.layers[0]
-    return {
-        "before": {"layers": len(before.layers), "heads": len(shape.heads), "neurons": len(shape.neurons)},
-        "kept": kept,
-        "macs_before": cost.plan(before),
-        "macs_after": cost.plan(after),
-    }
-
-
-def _scores(model: nn.Module, settings: PruneSettings, job: Job, what: str) -> Scores:
-    count = -(-settings.samples // settings.batch_size)
-    job.progress.start(f"prune: importance of {what}", count)
-    scores = score_importance(model, settings.importance, job.task, _batches(settings, job, count))
-    job.progress.finish()
-    return scores
-
-
-def _batches(settings: PruneSettings, job: Job, count: int) -> Iterator[Batch]:
+def _batches(settings: PruneSettings, job: Job, what: str) -> Iterator[Batch]:
     examples = job.need_data().train
-    for indices in shuffled_batches(examples, settings.batch_size, job.seed, 0)[:count]:
+    count = -(-settings.samples // settings.batch_size)
+    chosen = shuffled_batches(examples, settings.batch_size, job.seed, 0)[:count]
+    job.progress.start(what, len(chosen))
+    for indices in chosen:
         yield examples.batch(indices)
         job.progress.advance()
+    job.progress.finish()
 
 
 PRUNE = Stage(
@@ -124,6 +105,6 @@ PRUNE = Stage(
     produces="torch",
     settings=PruneSettings,
     uses=("data", "widths", "workload", "seed", "jobs"),
-    needs_data=lambda settings, target: cast("PruneSettings", settings).importance != "magnitude",
+    needs_data=lambda settings, target: cast("PruneSettings", settings).importance in ("taylor", "fisher"),
     run=run,
 )

@@ -19,8 +19,10 @@ from edgekit.quantization.schemes import (
     Scheme,
     SchemeName,
     WeightedNode,
+    is_convolutional,
     quantize_graph,
     resolve_scheme,
+    static_kinds,
     weighted_nodes,
 )
 from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
@@ -43,13 +45,16 @@ class QuantizeSettings(StageSettings):
 
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("QuantizeSettings", settings)
-    scheme = _scheme(settings, job.target)
     folder, prepared = job.scratch(), _name_nodes(artifact, job)
+    graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
+    found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
+    # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
+    scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and job.data is not None)
     nodes = {
-        name: weighted_nodes(load_graph(prepared.file(name)), embeddings=scheme.embeddings)
-        for name in prepared.manifest.components
+        name: weighted_nodes(graph, embeddings=scheme.embeddings, convolutions=scheme.convolutions)
+        for name, graph in graphs.items()
     }
-    ranges = _calibrate(prepared, settings, job) if scheme.method == "static" else {}
+    ranges = _calibrate(prepared, scheme, settings, job) if scheme.method == "static" else {}
     maker = _Maker(prepared, scheme, nodes, ranges, job)
     fallbacks, check = _fall_back(maker, settings, job)
     job.progress.start(f"quantize: {scheme.method}", None)
@@ -66,8 +71,8 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     return finish(folder, artifact, QUANTIZE, settings, changes={"components": components}, details=details)
 
 
-def _scheme(settings: QuantizeSettings, target: Target) -> Scheme:
-    return resolve_scheme(settings.method, settings.scheme, settings.embeddings, target)
+def _scheme(settings: QuantizeSettings, target: Target, *, convolutional: bool = False) -> Scheme:
+    return resolve_scheme(settings.method, settings.scheme, settings.embeddings, target, convolutional=convolutional)
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,21 @@ def _name_nodes(artifact: Artifact, job: Job) -> Artifact:
     return Artifact(folder, artifact.manifest)
 
 
-def _calibrate(artifact: Artifact, settings: QuantizeSettings, job: Job) -> dict[str, Path]:
+def _calibrate(artifact: Artifact, scheme: Scheme, settings: QuantizeSettings, job: Job) -> dict[str, Path]:
     import numpy as np
 
     examples = job.need_data().train
     chosen = np.random.default_rng([job.seed, 2]).permutation(len(examples))[: settings.samples].tolist()
     return calibrate(
-        artifact, job.task, examples, chosen, job.work, threads=job.jobs, progress=job.progress, note=job.note
+        artifact,
+        job.task,
+        examples,
+        chosen,
+        job.work,
+        kinds=static_kinds(scheme),
+        threads=job.jobs,
+        progress=job.progress,
+        note=job.note,
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekit.errors import ModelError, UnknownNameError
+from edgekit.modules import Build, Description
 from edgekit.tasks.base import Task, TaskOptions
 from edgekit.tasks.image_classification import ImageClassification
+from edgekit.tasks.tensor_classification import TensorClassification
 from edgekit.tasks.text_classification import TextClassification
 
 TASKS: dict[str, type[Task]] = {
     TextClassification.name: TextClassification,
     ImageClassification.name: ImageClassification,
+    TensorClassification.name: TensorClassification,
 }
 # How transformers' class names end, by task.
 ARCHITECTURES = {
@@ -42,8 +45,15 @@ def task_of(architecture: str, override: str | None = None) -> str:
     )
 
 
-def bind_task(name: str, folder: Path, options: TaskOptions) -> Task:
-    """The task of this name for the model in ``folder``."""
+def module_task(description: Description, override: str | None = None) -> str:
+    """The task's name for a module given as code: ``override``, else images by their pixels, else numbers."""
+    if override is not None:
+        return task_of("", override)
+    return TensorClassification.name if description.pixels is None else ImageClassification.name
+
+
+def bind_task(name: str, folder: Path, options: TaskOptions, build: Build | None = None) -> Task:
+    """The task of this name for the model in ``folder``; ``build`` where the model was given as code."""
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS)
-    return TASKS[name](folder, options)
+    return TASKS[name](folder, options, build)

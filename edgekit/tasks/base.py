@@ -11,12 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pydantic import Field, JsonValue
 
 from edgekit.artifact import State
 from edgekit.errors import UnknownNameError
+from edgekit.modules import Build
 from edgekit.settings import Frozen
 
 if TYPE_CHECKING:
@@ -105,17 +106,17 @@ class Task(ABC):
     Args:
         folder: the model's files (config, tokenizer or image processor).
         options: what the user said of it.
+        build: builds a fresh module where the model was given as code.
     """
 
     name: str
     # our name of a column to the names by which it is recognised, in order of preference
     columns: Mapping[str, tuple[str, ...]]
-    # whether nothing but the first token of the last layer is read
-    reads_first_token: bool = False
 
-    def __init__(self, folder: Path, options: TaskOptions) -> None:
+    def __init__(self, folder: Path, options: TaskOptions, build: Build | None = None) -> None:
         self.folder = folder
         self.options = options
+        self.build = build
         if options.metric is not None and options.metric not in self.metrics:
             raise UnknownNameError(
                 "metric", options.metric, self.metrics, hint=f"They are those of the task {self.name!r}."
@@ -130,6 +131,15 @@ class Task(ABC):
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
         """Names of the classes, by index; empty where there are none."""
+
+    @property
+    def reads_first_token(self) -> bool:
+        """Whether nothing but the first token of the last layer is read."""
+        return False
+
+    def at(self, folder: Path, build: Build | None = None) -> Self:
+        """The same task on another folder's files; ``build`` where another function builds that model."""
+        return type(self)(folder, self.options, build or self.build)
 
     @property
     def metric_name(self) -> str:

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import WHOLE
-from edgekit.errors import DataError, ModelError
+from edgekit.errors import DataError
 from edgekit.tasks.base import LABELS, Array, Batch, Metric, Runner, Task, TrainingOutput, softmax
+from edgekit.tasks.origin import MULTI, REGRESSION, SINGLE, Origin, Problem, TransformersOrigin, find_origin
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig
 
-SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 UNLABELLED = -1
 
 
 class Classification(Task):
-    """A transformers classifier with one component, ``model``, and one output, ``logits``."""
-
-    reads_first_token = True
+    """A classifier with one component, ``model``, and one output, ``logits``."""
 
     @cached_property
+    def origin(self) -> Origin:
+        """Where the model comes from."""
+        return find_origin(self.folder, self.auto_class, self.build)
+
+    @property
     def config(self) -> PretrainedConfig:
-        from transformers import AutoConfig
+        """transformers' configuration; there is none for a module given as code."""
+        return cast("TransformersOrigin", self.origin).config
 
-        return cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder))
+    @property
+    def problem(self) -> Problem:
+        return self.origin.problem
 
-    @cached_property
-    def problem(self) -> str:
-        """transformers' problem type: from the config, else by the number of outputs."""
-        return self.config.problem_type or (REGRESSION if self.config.num_labels == 1 else SINGLE)
+    @property
+    def reads_first_token(self) -> bool:
+        return isinstance(self.origin, TransformersOrigin)
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -48,33 +51,16 @@ class Classification(Task):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        names = cast("Mapping[int, str]", self.config.id2label)
-        return tuple(names[index] for index in sorted(names))
+        return self.origin.labels
 
-    @abstractmethod
-    def auto_class(self) -> Any:
-        """transformers' Auto class of the task."""
+    # gives transformers' Auto class of the task; None where there is none
+    auto_class: Callable[[], Any] | None = None
 
     def load_model(self) -> torch.nn.Module:
-        import torch
-        from safetensors import SafetensorError
-
-        try:
-            model = self.auto_class().from_pretrained(self.folder, dtype=torch.float32, weights_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"the model in {Path(self.folder).name!r} does not load", why=str(error).splitlines()[0]
-            ) from error
-        except SafetensorError as error:
-            raise ModelError(
-                f"the weights in {Path(self.folder).name!r} are not valid safetensors", why=str(error)
-            ) from error
-        return cast("torch.nn.Module", model.eval())
+        return self.origin.load()
 
     def build_model(self) -> torch.nn.Module:
-        import torch
-
-        return cast("torch.nn.Module", self.auto_class().from_config(self.config, dtype=torch.float32).eval())
+        return self.origin.build()
 
     def forward(self, runner: Runner, batch: Batch) -> Array:
         feeds = {name: values for name, values in batch.items() if name != LABELS}
@@ -89,14 +75,7 @@ class Classification(Task):
         attentions: bool = False,
     ) -> TrainingOutput:
         inputs = {name: values for name, values in batch.items() if name != LABELS}
-        output = cast("PreTrainedModel", model)(
-            **inputs, output_hidden_states=hidden_states, output_attentions=attentions
-        )
-        return TrainingOutput(
-            output.logits,
-            tuple(output.hidden_states) if hidden_states else (),
-            tuple(output.attentions) if attentions else (),
-        )
+        return self.origin.call(model, inputs, hidden_states=hidden_states, attentions=attentions)
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional

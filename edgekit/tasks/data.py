@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import JsonValue
 
 from edgekit.errors import DataError, HostError, UnknownNameError
+from edgekit.modules import Sample
 from edgekit.settings import Frozen
 from edgekit.source import digest_files
 from edgekit.tasks.base import Examples, Task
@@ -35,6 +36,9 @@ ROLES = {
     "test": "test",
     "eval": "validation",
 }
+# Columns that a module given as code may read, and those of its labels.
+INPUT_COLUMNS = {"image": ("image", "img"), "input": ("input", "inputs", "features", "values", "tokens", "x")}
+LABEL_COLUMNS = ("label", "labels", "tags", "target", "class", "y")
 SELECTION_SHARE, SELECTION_MOST = 0.1, 1000
 EVALUATION_SHARE = 0.1
 
@@ -102,6 +106,41 @@ def _resolve_hub(name: str, revision: str | None) -> DataSource:
             f"{name!r} is no file or folder here, and the hub could not be reached", why=str(error)
         ) from error
     return DataSource(location=name, kind="hub", revision=commit, digest=str(commit))
+
+
+def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
+    """What the data says of a module's input: from the first row of its training split.
+
+    Args:
+        source: the data.
+        columns: our name of a column to the data's.
+
+    Raises:
+        DataError: it has neither images nor arrays of numbers.
+    """
+    import numpy as np
+
+    splits = _load(source)
+    rows = splits.get("train", next(iter(splits.values())))
+    lowered = {name.lower(): name for name in rows.column_names}
+    label = columns.get("label") or next((lowered[name] for name in LABEL_COLUMNS if name in lowered), None)
+    feature = rows.features.get(label)
+    names = tuple(getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None) or ())
+    for kind, known in INPUT_COLUMNS.items():
+        name = columns.get(kind) or next((lowered[one] for one in known if one in lowered), None)
+        if name is None:
+            continue
+        value = rows[0][name]
+        if kind == "image":
+            return Sample((1 if value.mode in ("L", "1") else 3, value.height, value.width), "float32", names)
+        array = np.asarray(value)
+        if array.ndim and array.dtype.kind in "fiu":
+            return Sample(array.shape, "float32" if array.dtype.kind == "f" else "int64", names)
+    raise DataError(
+        f"the data {Path(source.location).name!r} has no column that a module could read",
+        why=f"columns: {', '.join(rows.column_names)}",
+        hint="Name it with --columns image=NAME (images) or --columns input=NAME (arrays of numbers).",
+    )
 
 
 class Data:

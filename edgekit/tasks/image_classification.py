@@ -1,4 +1,4 @@
-"""Image classification: transformers' image classifiers and their own image processors, through Pillow."""
+"""Image classification: transformers' image classifiers, and modules given as code that take an image."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE
-from edgekit.errors import DataError, ModelError, UsageError
+from edgekit.errors import DataError, UsageError
 from edgekit.tasks.base import Batch, ComponentSpec, Examples, Workload
 from edgekit.tasks.classification import Classification
+from edgekit.tasks.origin import TransformersOrigin
+from edgekit.tasks.pixels import PixelReader, decode, pixel_reader
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BaseImageProcessor
-
-# torchvision resizes to slightly different pixels: one backend everywhere, recorded in the manifest.
-BACKEND = "pil"
 
 
 class ImageClassification(Classification):
@@ -32,40 +30,33 @@ class ImageClassification(Classification):
         "label": ("label", "labels", "fine_label", "class", "target"),
     }
 
-    def auto_class(self) -> Any:
+    @staticmethod
+    def auto_class() -> Any:
         from transformers import AutoModelForImageClassification
 
         return AutoModelForImageClassification
 
     @cached_property
-    def processor(self) -> BaseImageProcessor:
-        from transformers import AutoImageProcessor
-
-        try:
-            return cast("BaseImageProcessor", AutoImageProcessor.from_pretrained(self.folder, backend=BACKEND))
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(
-                "the model folder has no usable image processor",
-                why=str(error).splitlines()[0],
-                hint="Save it beside the model: processor.save_pretrained(FOLDER).",
-            ) from error
+    def pixels(self) -> PixelReader:
+        """What reads the images."""
+        return pixel_reader(self.origin)
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
-        return {"kind": "image-processor", "backend": BACKEND}
+        return self.pixels.record
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width that the model takes."""
-        size = self.config.image_size
-        height, width = size if isinstance(size, (list, tuple)) else (size, size)
-        return self.config.num_channels, int(height), int(width)
+        return self.pixels.shape
 
     def components(self, model: torch.nn.Module) -> dict[str, ComponentSpec]:
         import torch
 
-        example = {"pixel_values": torch.randn(2, *self.shape, generator=torch.Generator().manual_seed(0))}
-        return {WHOLE: ComponentSpec(_export_module(model), example, {"pixel_values": {0: "batch"}}, ("logits",))}
+        name = self.pixels.name
+        example = {name: torch.randn(2, *self.shape, generator=torch.Generator().manual_seed(0))}
+        module = _export_module(model) if isinstance(self.origin, TransformersOrigin) else model.eval()
+        return {WHOLE: ComponentSpec(module, example, {name: {0: "batch"}}, ("logits",))}
 
     def encode(self, rows: Mapping[str, Sequence[Any]]) -> Examples:
         return ImageExamples(self, rows["image"], rows.get("label"))
@@ -79,7 +70,7 @@ class ImageClassification(Classification):
                 f"--image {workload.image} is not the model's size", why=f"the model takes {height} x {width} pixels"
             )
         pixels = np.random.default_rng(0).standard_normal((workload.batch, channels, height, width), dtype=np.float32)
-        return {WHOLE: {"pixel_values": pixels}}
+        return {WHOLE: {self.pixels.name: pixels}}
 
     def read_input(self, text: str) -> dict[str, Any]:
         path = Path(text).expanduser()
@@ -103,24 +94,11 @@ class ImageExamples:
         return 1
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """``pixel_values``, float32 [batch, channels, height, width]."""
-        mode = "RGB" if self.task.shape[0] == 3 else "L"
-        images = [_decode(self.images[index]).convert(mode) for index in indices]
-        pixels = self.task.processor(images, return_tensors="np")["pixel_values"]
+        """The input, float32 [batch, channels, height, width]."""
+        reader = self.task.pixels
+        pixels = reader.read([decode(self.images[index], reader.shape[0]) for index in indices])
         labels = None if self.labels is None else [self.labels[index] for index in indices]
-        return {"pixel_values": pixels} | self.task.label_array(labels)
-
-
-def _decode(image: Any) -> Any:
-    """A Pillow image of a path or of one already decoded."""
-    from PIL import Image, UnidentifiedImageError
-
-    if isinstance(image, Image.Image):
-        return image
-    try:
-        return Image.open(image)
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{str(image)!r} is not an image that Pillow reads", why=str(error)) from error
+        return {reader.name: pixels} | self.task.label_array(labels)
 
 
 def _export_module(model: torch.nn.Module) -> torch.nn.Module:

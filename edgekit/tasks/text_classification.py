@@ -40,7 +40,8 @@ class TextClassification(Classification):
         "label": ("label", "labels", "target", "class", "score"),
     }
 
-    def auto_class(self) -> Any:
+    @staticmethod
+    def auto_class() -> Any:
         from transformers import AutoModelForSequenceClassification
 
         return AutoModelForSequenceClassification

@@ -21,7 +21,7 @@ EVERYTHING = shlex.split(
     "compress model --data d --target arm64 --task text-classification --recipe mine.toml --set prune.ratio=0.5"
     " --set quantize.scheme=s8s8 --max-drop 1% --strict --metric f1 --batch 2 --tokens 64 --threads 3 --jobs 4"
     " --columns text=sentence,label=y --columns sentence2=b --max-length 99 --revision main --keep-stages -o out"
-    " --seed 7 --json"
+    " --student s.json --weights w.pt --input 1x3x8x8 --mean 0.5,0.4,0.3 --std 1,2,3 --preprocess p.toml --seed 7 --json"
 )
 EXPECTED = {
     "data": "d",
@@ -40,6 +40,12 @@ EXPECTED = {
     "revision": "main",
     "output": "out",
     "seed": 7,
+    "student": "s.json",
+    "weights": "w.pt",
+    "input": "1x3x8x8",
+    "mean": (0.5, 0.4, 0.3),
+    "std": (1.0, 2.0, 3.0),
+    "preprocess": "p.toml",
 }
 PLAN = {
     "schema": "edgekit.plan/1",
@@ -76,7 +82,8 @@ def test_what_was_not_said_is_left_to_the_recipe_or_its_lock(run, pretend, recor
     pretend(compress=compress)
     assert run("compress", "model").code == 0
     assert compress.keywords["target"] == "host"
-    assert compress.keywords["recipe"] == "default"
+    assert compress.keywords["recipe"] is None
+    assert "weights" not in compress.keywords
     assert compress.keywords["max_drop"] is None
     assert [compress.keywords[name] for name in ("workload", "threads", "jobs", "seed")] == [None] * 4
 

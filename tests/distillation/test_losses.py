@@ -15,7 +15,7 @@ from edgekit.distillation.losses import (
     hidden_states,
     soft_logits,
 )
-from edgekit.formats.surgery import LayerPlan, Plan, replay
+from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
 from edgekit.stages.distill import layer_map
 from edgekit.tasks.base import TrainingOutput
 
@@ -104,14 +104,14 @@ def test_the_terms_are_weighted_and_those_without_weight_are_not_computed() -> N
 
 def test_the_layer_map_follows_the_plan(tmp_path: Path) -> None:
     model = build("bert")
-    plan = Plan(
+    plan = EncoderPlan(
         architecture="BertForSequenceClassification",
         layers=(
             LayerPlan(index=0, heads=(1, 3), neurons=(0, 1)),
             LayerPlan(index=2, heads=(0,), neurons=(5,)),
         ),
     )
-    found = layer_map(model, plan)
+    found = layer_map(model, model, plan)
     assert found == LayerMap(hidden=(2, 3), attention=(0, 2), heads=((1, 3), (0,)))
 
 
@@ -122,7 +122,7 @@ def test_a_student_that_is_the_teacher_has_no_loss_and_a_cut_one_has_all_terms(
     torch = torch_alone
     task = task_for(save(build(family), tmp_path))
     teacher, student = task.load_model(), task.load_model()
-    plan = Plan(
+    plan = EncoderPlan(
         architecture=type(student).__name__,
         layers=(
             LayerPlan(index=0, heads=(0, 2), neurons=tuple(range(32))),
@@ -149,4 +149,4 @@ def test_a_student_that_is_the_teacher_has_no_loss_and_a_cut_one_has_all_terms(
     for term in range(3):
         weights = [0.0] * 3
         weights[term] = 1.0
-        assert loss(student, layer_map(teacher, plan), Weights(weights[0], 0.0, weights[1], weights[2], 2.0)) > 1e-6
+        assert loss(student, layer_map(teacher, teacher, plan), Weights(weights[0], 0.0, weights[1], weights[2], 2.0)) > 1e-6

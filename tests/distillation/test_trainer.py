@@ -13,7 +13,7 @@ from edgekit.distillation.losses import Weights
 from edgekit.distillation.trainer import Lesson, Schedule, train
 from edgekit.errors import ResourceLimitError
 from edgekit.formats.encoder import encoder_layers
-from edgekit.formats.surgery import LayerPlan, Plan, replay
+from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
 from edgekit.progress import Silent
 from edgekit.stages.distill import layer_map
 from edgekit.tasks.base import Batch, Task
@@ -43,7 +43,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> dict[st
 def lesson_of(task: Task, **changes: Any) -> Lesson:
     """A teacher of three layers, and what a plan leaves of it."""
     teacher, student = task.load_model(), task.load_model()
-    plan = Plan(
+    plan = EncoderPlan(
         architecture=type(student).__name__,
         layers=(
             LayerPlan(index=0, heads=(0, 2), neurons=tuple(range(32))),
@@ -53,7 +53,7 @@ def lesson_of(task: Task, **changes: Any) -> Lesson:
     values = {
         "teacher": teacher,
         "student": replay(student, plan),
-        "layers": layer_map(teacher, plan),
+        "layers": layer_map(teacher, teacher, plan),
         "weights": WEIGHTS,
         "task": task,
         "train": examples_for(task, 80),

@@ -10,9 +10,9 @@ import pytest
 from edgekit.formats.surgery import replay, whole_plan
 from edgekit.measure.quality import TORCH_BATCH, collect_outputs
 from edgekit.progress import Silent
-from edgekit.pruning.cost import CostModel
-from edgekit.pruning.importance import Scores, score_importance
-from edgekit.pruning.selection import Bounds, choose_widths
+from edgekit.pruning.encoders.cost import CostModel
+from edgekit.pruning.encoders.importance import Scores, score_importance
+from edgekit.pruning.encoders.selection import Bounds, choose_widths
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, shuffled_batches

@@ -11,7 +11,8 @@ from tiny import ARCHITECTURES, HEADS, HIDDEN, LAYERS, NEURONS, batches, build, 
 
 from edgekit.errors import ArtifactError, ModelError
 from edgekit.formats.encoder import ANATOMIES, encoder_layers, layer_list
-from edgekit.formats.surgery import LayerPlan, Plan, read_plan, replay, whole_plan
+from edgekit.formats.plans import read_plan
+from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay, whole_plan
 from edgekit.formats.torch import load_model, save_weights
 from edgekit.tasks.base import Task
 
@@ -25,14 +26,14 @@ def tasks(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> dict[st
     return {name: task_for(save(build(name), tmp_path_factory.mktemp(name))) for name in ARCHITECTURES}
 
 
-def plan_of(model: Any, layers: tuple[int, ...] = (0, 1, 2)) -> Plan:
-    return Plan(
+def plan_of(model: Any, layers: tuple[int, ...] = (0, 1, 2)) -> EncoderPlan:
+    return EncoderPlan(
         architecture=type(model).__name__,
         layers=tuple(LayerPlan(index=i, heads=KEPT[i][0], neurons=tuple(KEPT[i][1])) for i in layers),
     )
 
 
-def mask(model: Any, plan: Plan) -> None:
+def mask(model: Any, plan: EncoderPlan) -> None:
     """Zero what the plan takes away, and leave every matrix its size."""
     for cut in plan.layers:
         layer = encoder_layers(model)[cut.index]
@@ -78,7 +79,7 @@ def test_layers_are_taken_out(tasks: dict[str, Task], family: str) -> None:
     kept = layer_list(model)[1]
     (batch,) = batches(task, 8)
     before = logits(task, model, batch)
-    after = logits(task, replay(model, Plan(architecture=whole.architecture, layers=(whole.layers[1],))), batch)
+    after = logits(task, replay(model, EncoderPlan(architecture=whole.architecture, layers=(whole.layers[1],))), batch)
     assert list(layer_list(model)) == [kept]
     assert after.shape == before.shape
     assert np.abs(after - before).max() > 1e-3
@@ -97,7 +98,7 @@ def test_two_plans_after_one_another_are_one_plan(tasks: dict[str, Task]) -> Non
     task = tasks["bert"]
     once, twice = task.load_model(), task.load_model()
     first = plan_of(once, (0, 2))
-    later = Plan(
+    later = EncoderPlan(
         architecture=first.architecture,
         layers=(LayerPlan(index=1, heads=(1,), neurons=(0, 2, 7)),),
     )
@@ -134,7 +135,7 @@ def test_a_plan_that_names_what_is_not_there_is_an_error(
 ) -> None:
     model = tasks["bert"].load_model()
     with pytest.raises(ModelError) as caught:
-        replay(model, Plan(architecture=type(model).__name__, layers=(layer,)))
+        replay(model, EncoderPlan(architecture=type(model).__name__, layers=(layer,)))
     assert str(caught.value).startswith(message)
 
 
@@ -181,7 +182,7 @@ def test_a_folder_without_plan_was_not_pruned(tmp_path: Path) -> None:
     assert read_plan(tmp_path) is None
 
 
-def store(task: Task, folder: Path, model: Any, plan: Plan) -> Task:
+def store(task: Task, folder: Path, model: Any, plan: EncoderPlan) -> Task:
     """A pruned model's folder."""
     from edgekit.stages.base import copy_companions
 

@@ -15,17 +15,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 from edgekit.formats.encoder import Layer, encoder_layers
+from edgekit.pruning import Importance
 from edgekit.tasks.base import LABELS, Array, Batch, Task
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-Importance = Literal["magnitude", "taylor", "fisher"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,11 @@ def score_importance(model: nn.Module, kind: Importance, task: Task, batches: It
         task: its loss is the one that counts.
         batches: with labels; not read for ``magnitude``.
     """
+    if kind == "bn_scale":
+        raise UsageError(
+            "importance by bn_scale is for convolutional networks, and an encoder has no batch norm",
+            hint="Choose another one: --set prune.importance=taylor.",
+        )
     if kind == "magnitude":
         return _magnitude(encoder_layers(model))
     return _gate_gradients(model, kind, task, batches)

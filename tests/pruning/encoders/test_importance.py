@@ -8,7 +8,7 @@ from tiny import ARCHITECTURES, HEADS, LAYERS, NEURONS, batches, build, logits, 
 
 from edgekit.errors import DataError
 from edgekit.formats.encoder import encoder_layers
-from edgekit.pruning.importance import _gated, _Gates, score_importance
+from edgekit.pruning.encoders.importance import _gated, _Gates, score_importance
 from edgekit.tasks.base import Task
 
 KINDS = ("magnitude", "taylor", "fisher")
@@ -144,7 +144,7 @@ def test_open_gates_change_nothing_and_are_gone_afterwards(tasks: dict[str, Task
 def test_a_closed_gate_of_a_layer_is_the_model_without_it(tasks: dict[str, Task], family: str) -> None:
     import torch
 
-    from edgekit.formats.surgery import Plan, replay, whole_plan
+    from edgekit.formats.surgery import EncoderPlan, replay, whole_plan
 
     task = tasks[family]
     model = task.load_model()
@@ -155,7 +155,7 @@ def test_a_closed_gate_of_a_layer_is_the_model_without_it(tasks: dict[str, Task]
     with _gated(layers, gates):
         closed = logits(task, model, batch)
     plan = whole_plan(model)
-    replay(model, Plan(architecture=plan.architecture, layers=(plan.layers[0], plan.layers[2])))
+    replay(model, EncoderPlan(architecture=plan.architecture, layers=(plan.layers[0], plan.layers[2])))
     np.testing.assert_allclose(closed, logits(task, model, batch), atol=1e-5)
 
 

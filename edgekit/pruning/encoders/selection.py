@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgekit.formats.surgery import LayerPlan, Plan
-from edgekit.pruning.cost import CostModel
-from edgekit.pruning.importance import Scores
+from edgekit.formats.surgery import EncoderPlan, LayerPlan
+from edgekit.pruning.encoders.cost import CostModel
+from edgekit.pruning.encoders.importance import Scores
 
 if TYPE_CHECKING:
     from edgekit.tasks.base import Array
@@ -25,12 +25,12 @@ class _Cut:
     members: tuple[int, ...]
 
 
-def choose_layers(plan: Plan, scores: Scores, keep: int) -> Plan:
+def choose_layers(plan: EncoderPlan, scores: Scores, keep: int) -> EncoderPlan:
     """The ``keep`` layers that matter most, in their order; the rest of the plan as it was."""
     import numpy as np
 
     kept = sorted(np.argsort(-scores.layers, kind="stable")[:keep].tolist())
-    return Plan(architecture=plan.architecture, layers=tuple(plan.layers[index] for index in kept))
+    return EncoderPlan(architecture=plan.architecture, layers=tuple(plan.layers[index] for index in kept))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Bounds:
     floor: float
 
 
-def choose_widths(scores: Scores, cost: CostModel, bounds: Bounds, architecture: str) -> Plan:
+def choose_widths(scores: Scores, cost: CostModel, bounds: Bounds, architecture: str) -> EncoderPlan:
     """Heads and neurons that stay, so that the encoder costs at most the budget.
 
     The cut with the least importance for the cost it saves goes first, whatever its layer. Neurons go in blocks, least
@@ -71,7 +71,7 @@ def choose_widths(scores: Scores, cost: CostModel, bounds: Bounds, architecture:
             break
         (heads if cut.head else neurons)[cut.layer] -= set(cut.members)
         total -= cut.cost
-    return Plan(
+    return EncoderPlan(
         architecture=architecture,
         layers=tuple(
             LayerPlan(index=index, heads=tuple(sorted(h)), neurons=tuple(sorted(n)))

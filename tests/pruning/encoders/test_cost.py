@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from tiny import HEADS, HIDDEN, LAYERS, NEURONS, build
 
-from edgekit.formats.surgery import LayerPlan, Plan, whole_plan
-from edgekit.pruning.cost import CostModel
+from edgekit.formats.surgery import EncoderPlan, LayerPlan, whole_plan
+from edgekit.pruning.encoders.cost import CostModel
 
 
-def plan(*widths: tuple[int, int]) -> Plan:
+def plan(*widths: tuple[int, int]) -> EncoderPlan:
     layers = [LayerPlan(index=i, heads=tuple(range(h)), neurons=tuple(range(n))) for i, (h, n) in enumerate(widths)]
-    return Plan(architecture="x", layers=tuple(layers))
+    return EncoderPlan(architecture="x", layers=tuple(layers))
 
 
 def test_a_head_and_a_neuron_cost_what_their_matrices_do() -> None:

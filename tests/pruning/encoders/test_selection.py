@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.formats.surgery import LayerPlan, Plan
-from edgekit.pruning.cost import CostModel
-from edgekit.pruning.importance import Scores
-from edgekit.pruning.selection import Bounds, choose_layers, choose_widths
+from edgekit.formats.surgery import EncoderPlan, LayerPlan
+from edgekit.pruning.encoders.cost import CostModel
+from edgekit.pruning.encoders.importance import Scores
+from edgekit.pruning.encoders.selection import Bounds, choose_layers, choose_widths
 
 COST = CostModel.of(tokens=16, hidden=32, head_width=8, first_token_only=False)
 FIRST = CostModel.of(tokens=16, hidden=32, head_width=8, first_token_only=True)
@@ -27,7 +27,7 @@ def whole(found: Scores) -> int:
     return COST.total([(len(h), len(n)) for h, n in zip(found.heads, found.neurons, strict=True)])
 
 
-def choose(found: Scores, share: float, multiple: int = 8, floor: float = 0.0, cost: CostModel = COST) -> Plan:
+def choose(found: Scores, share: float, multiple: int = 8, floor: float = 0.0, cost: CostModel = COST) -> EncoderPlan:
     total = cost.total([(len(h), len(n)) for h, n in zip(found.heads, found.neurons, strict=True)])
     return choose_widths(found, cost, Bounds(int(total * share), multiple, floor), "Tiny")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit.formats.surgery import Plan
+from edgekit.formats.surgery import EncoderPlan
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,6 @@ class CostModel:
         costs = zip(widths, self.heads(len(widths)), self.neurons(len(widths)), strict=True)
         return sum(heads * head + neurons * neuron for (heads, neurons), head, neuron in costs)
 
-    def plan(self, plan: Plan) -> int:
+    def plan(self, plan: EncoderPlan) -> int:
         """The cost of all layers of a plan."""
         return self.total([(len(layer.heads), len(layer.neurons)) for layer in plan.layers])

@@ -1,0 +1,185 @@
+"""A student of one's own: a smaller model that the original teaches, in place of a pruned copy.
+
+It is a folder of transformers with weights, a configuration alone (``config.json``, or a folder without weights), or
+code. A student that starts from a configuration takes over what fits from its teacher: embeddings, head, and layers
+evenly spaced (Sanh et al. 2019, DistilBERT, section 2, takes every second one).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import JsonValue
+
+from edgekit.artifact import copy_files
+from edgekit.cache import Cache, cache_key
+from edgekit.errors import ModelError, UsageError
+from edgekit.formats.encoder import evenly, layer_list
+from edgekit.models import ResolvedModel
+from edgekit.modules import Feeding, names_code, read_description, resolve_module
+from edgekit.source import model_files, resolve_source, sha256_file
+from edgekit.tasks import bind_task
+from edgekit.tasks.base import TaskOptions
+from edgekit.tasks.classification import Classification
+from edgekit.tasks.origin import TransformersOrigin
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONFIG = "config.json"
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+# Files that say which number a word has: a student has to read what its teacher reads.
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+# Of a configuration, what the task decides.
+TASK_KEYS = ("id2label", "label2id", "problem_type")
+
+
+def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> ResolvedModel:
+    """Find a student, and leave it as a folder with weights.
+
+    Args:
+        location: a folder, a hub id, a configuration, or code.
+        teacher: the original.
+        seed: of the weights that the teacher does not give.
+
+    Raises:
+        UsageError: it does not go with this teacher; says what differs.
+        ModelError: it cannot be built.
+    """
+    if names_code(location) or teacher.build is not None:
+        return _module_student(location, teacher)
+    place = Path(str(location)).expanduser()
+    if place.is_file() or (place.is_dir() and (place / CONFIG).is_file() and not _has_weights(place)):
+        return _fresh_student(place if place.is_file() else place / CONFIG, teacher, seed)
+    found = resolve_source(location)
+    mine = bind_task(teacher.task, Path(found.path), TaskOptions())
+    theirs = bind_task(teacher.task, Path(teacher.source.path), TaskOptions())
+    if len(mine.labels) != len(theirs.labels):
+        raise UsageError(
+            f"the student {found.architecture} has {len(mine.labels)} classes",
+            why=f"the teacher has {len(theirs.labels)}",
+        )
+    for name in VOCABULARIES:
+        one, other = Path(found.path) / name, Path(teacher.source.path) / name
+        if one.is_file() and other.is_file() and sha256_file(one) != sha256_file(other):
+            raise UsageError(
+                f"the student and its teacher read texts differently: their {name} differ",
+                why="a teacher's answers are for its own numbering of words",
+                hint="Use a student with the teacher's tokenizer, or give its config.json alone.",
+            )
+    return ResolvedModel(found, teacher.task, None)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(path.suffix in WEIGHT_SUFFIXES for path in model_files(folder))
+
+
+def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:
+    """A student given as code, fed as its teacher is."""
+    if not names_code(location) or teacher.build is None:
+        raise UsageError(
+            "a student given as code needs a teacher given as code, and the other way round",
+            why="they are fed in one way, and transformers' models take several inputs",
+        )
+    described = read_description(Path(teacher.source.path))
+    shape = "x".join(str(size) for size in (1, *described.input.shape))
+    feeding: Feeding = {"input": f"{shape}:{described.input.dtype}"}
+    if described.pixels is not None:
+        feeding |= {"mean": described.pixels.mean, "std": described.pixels.std}
+    found, build = resolve_module(location, feeding, None)
+    mine = read_description(Path(found.path))
+    if mine.output != described.output:
+        raise UsageError(
+            f"the student gives {list(mine.output)} for a sample", why=f"the teacher: {list(described.output)}"
+        )
+    if mine.input.name != described.input.name:
+        raise UsageError(
+            f"the student's forward takes {mine.input.name!r}", why=f"the teacher's takes {described.input.name!r}"
+        )
+    return ResolvedModel(found, teacher.task, build)
+
+
+def _fresh_student(file: Path, teacher: ResolvedModel, seed: int) -> ResolvedModel:
+    """A student from its configuration, with what fits of the teacher."""
+    import torch
+
+    home = Path(teacher.source.path)
+    task = cast("Classification", bind_task(teacher.task, home, TaskOptions()))
+    store = Cache()
+    key = cache_key("student", sha256_file(file), teacher.source.digest, teacher.task, seed)
+    kept = store.get(key)
+    if kept is None:
+        folder = store.scratch()
+        (folder / CONFIG).write_text(json.dumps(_configuration(file, home), indent=2), encoding="utf-8")
+        copy_files(
+            [path for path in model_files(home) if path.suffix not in WEIGHT_SUFFIXES and path.name != CONFIG], folder
+        )
+        torch.manual_seed(seed)
+        student = TransformersOrigin(folder, task.auto_class() if task.auto_class else None).build()
+        _check_sizes(student, task)
+        take_over(student, task.load_model())
+        student.save_pretrained(folder)  # type: ignore[operator]  # a PreTrainedModel
+        kept = store.put(key, folder)
+    return ResolvedModel(resolve_source(kept), teacher.task, None)
+
+
+def _configuration(file: Path, home: Path) -> dict[str, JsonValue]:
+    """The student's configuration, with the teacher's classes."""
+    try:
+        mine = json.loads(file.read_text(encoding="utf-8"))
+        theirs = json.loads((home / CONFIG).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{file.name!r} is no configuration", why=str(error)) from error
+    if not isinstance(mine, dict) or "model_type" not in mine:
+        raise ModelError(
+            f"{file.name!r} is no configuration of a model",
+            why="it names no model_type, such as bert",
+            hint="Write it with config.save_pretrained(FOLDER).",
+        )
+    ending = theirs["architectures"][0].partition("For")[2]
+    own = (mine.get("architectures") or [""])[0].partition("For")[0]
+    mine["architectures"] = [f"{own or mine['model_type'].title()}For{ending}"]
+    return mine | {name: theirs[name] for name in TASK_KEYS if name in theirs}
+
+
+def _check_sizes(student: nn.Module, task: Classification) -> None:
+    mine, theirs = cast("Any", student).config, task.config
+    for name in ("vocab_size", "image_size", "patch_size", "num_channels"):
+        one, other = getattr(mine, name, None), getattr(theirs, name, None)
+        if one != other and None not in (one, other) and name != "patch_size":
+            raise UsageError(
+                f"the student's {name} is {one}", why=f"the teacher's is {other}: they have to read the same inputs"
+            )
+
+
+def take_over(student: nn.Module, teacher: nn.Module) -> int:
+    """Copy into ``student`` every tensor of ``teacher`` of the same place and shape; layers evenly spaced.
+
+    Returns:
+        How many tensors were copied.
+    """
+    import torch
+
+    mine, theirs = layer_list(student), layer_list(teacher)
+    source = dict(teacher.named_parameters())
+    inside = {id(parameter) for layer in mine for parameter in layer.parameters()}
+    pairs = [(value, source.get(name)) for name, value in student.named_parameters() if id(value) not in inside]
+    for layer, stands_for in zip(mine, evenly(len(mine), len(theirs)), strict=True):
+        original = dict(theirs[stands_for - 1].named_parameters())
+        pairs += [(value, original.get(name)) for name, value in layer.named_parameters()]
+    copied = 0
+    with torch.no_grad():
+        for value, other in pairs:
+            if other is not None and other.shape == value.shape:
+                value.copy_(other)
+                copied += 1
+    return copied

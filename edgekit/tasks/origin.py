@@ -1,0 +1,174 @@
+"""Where a task's model comes from: a folder of transformers, or a module given as code."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from edgekit.errors import ModelError
+from edgekit.modules import WEIGHTS, Build, Description, load_state, read_description
+from edgekit.source import MODULE
+from edgekit.tasks.base import TrainingOutput
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+SINGLE: Problem = "single_label_classification"
+MULTI: Problem = "multi_label_classification"
+REGRESSION: Problem = "regression"
+
+
+class Origin(ABC):
+    """A model's own files, and how it is built, loaded and called.
+
+    Args:
+        folder: where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, by index."""
+
+    @property
+    @abstractmethod
+    def problem(self) -> Problem:
+        """What the outputs are."""
+
+    @abstractmethod
+    def load(self) -> torch.nn.Module:
+        """The model with its weights, float32, in evaluation mode."""
+
+    @abstractmethod
+    def build(self) -> torch.nn.Module:
+        """The same architecture with fresh weights."""
+
+    @abstractmethod
+    def call(
+        self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, hidden_states: bool, attentions: bool
+    ) -> TrainingOutput:
+        """Run it for training."""
+
+
+class TransformersOrigin(Origin):
+    """A folder as ``save_pretrained`` writes it.
+
+    Args:
+        folder: where it lies.
+        auto_class: transformers' Auto class of the task.
+    """
+
+    def __init__(self, folder: Path, auto_class: Any) -> None:
+        super().__init__(folder)
+        self.auto_class = auto_class
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        from transformers import AutoConfig
+
+        return cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        names = cast("Mapping[int, str]", self.config.id2label)
+        return tuple(names[index] for index in sorted(names))
+
+    @property
+    def problem(self) -> Problem:
+        """transformers' problem type: from the config, else by the number of outputs."""
+        said = self.config.problem_type
+        return said or (REGRESSION if self.config.num_labels == 1 else SINGLE)
+
+    def load(self) -> torch.nn.Module:
+        import torch
+        from safetensors import SafetensorError
+
+        try:
+            model = self.auto_class.from_pretrained(self.folder, dtype=torch.float32, weights_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"the model in {Path(self.folder).name!r} does not load", why=str(error).splitlines()[0]
+            ) from error
+        except SafetensorError as error:
+            raise ModelError(
+                f"the weights in {Path(self.folder).name!r} are not valid safetensors", why=str(error)
+            ) from error
+        return cast("torch.nn.Module", model.eval())
+
+    def build(self) -> torch.nn.Module:
+        import torch
+
+        return cast("torch.nn.Module", self.auto_class.from_config(self.config, dtype=torch.float32).eval())
+
+    def call(
+        self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, hidden_states: bool, attentions: bool
+    ) -> TrainingOutput:
+        output = cast("PreTrainedModel", model)(
+            **inputs, output_hidden_states=hidden_states, output_attentions=attentions
+        )
+        return TrainingOutput(
+            output.logits,
+            tuple(output.hidden_states) if hidden_states else (),
+            tuple(output.attentions) if attentions else (),
+        )
+
+
+class ModuleOrigin(Origin):
+    """A module given as code, beside its ``module.json``.
+
+    Args:
+        folder: where weights and description lie.
+        code: builds a fresh module; None where only an exported artifact is used.
+    """
+
+    problem = SINGLE
+
+    def __init__(self, folder: Path, code: Build | None) -> None:
+        super().__init__(folder)
+        self.code = code
+
+    @cached_property
+    def description(self) -> Description:
+        return read_description(self.folder)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.description.labels
+
+    def load(self) -> torch.nn.Module:
+        module = self.build()
+        load_state(module, self.folder / WEIGHTS)
+        return module.eval()
+
+    def build(self) -> torch.nn.Module:
+        if self.code is None:
+            raise ModelError(
+                f"the module was built by {self.description.entry}, and no code runs unless you name it",
+                why="a torch artifact holds weights and a plan, not the code",
+                hint=f"Name it: edgekit.load_pruned(PATH, build='path/to/{self.description.entry}').",
+            )
+        return self.code().float().eval()
+
+    def call(
+        self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, hidden_states: bool, attentions: bool
+    ) -> TrainingOutput:
+        if hidden_states or attentions:
+            raise ModelError("a module given as code does not hand out its hidden states or attention maps")
+        return TrainingOutput(model(**inputs))
+
+
+def find_origin(folder: Path, auto_class: Any, build: Build | None) -> Origin:
+    """What the files in a folder speak of; ``auto_class`` is None where transformers has none for the task."""
+    if (folder / MODULE).is_file():
+        return ModuleOrigin(folder, build)
+    if auto_class is None:
+        raise ModelError("this task is for modules given as code", why=f"the folder has no {MODULE}")
+    return TransformersOrigin(folder, auto_class())

@@ -1,0 +1,155 @@
+"""From images to the numbers that a model reads: transformers' image processors, or a module's own description."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from pydantic import JsonValue
+
+from edgekit.errors import DataError, ModelError
+from edgekit.modules import Pixels
+from edgekit.tasks.base import Array
+from edgekit.tasks.origin import ModuleOrigin, Origin, TransformersOrigin
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from transformers import BaseImageProcessor
+
+# torchvision resizes to slightly different pixels: one backend everywhere, recorded in the manifest.
+BACKEND = "pil"
+
+
+class PixelReader(Protocol):
+    """Makes a model's input of images.
+
+    Attributes:
+        name: of the input.
+        shape: channels, height and width.
+        record: what a manifest says of it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def record(self) -> dict[str, JsonValue]: ...
+
+    def read(self, images: list[Image]) -> Array:
+        """float32 [batch, channels, height, width]; images are RGB, or L for one channel."""
+
+
+class ProcessorPixels:
+    """By the image processor in a transformers folder."""
+
+    name = "pixel_values"
+
+    def __init__(self, origin: TransformersOrigin) -> None:
+        self._origin = origin
+
+    @cached_property
+    def processor(self) -> BaseImageProcessor:
+        from transformers import AutoImageProcessor
+
+        try:
+            return cast("BaseImageProcessor", AutoImageProcessor.from_pretrained(self._origin.folder, backend=BACKEND))
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(
+                "the model folder has no usable image processor",
+                why=str(error).splitlines()[0],
+                hint="Save it beside the model: processor.save_pretrained(FOLDER).",
+            ) from error
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        config = self._origin.config
+        size = config.image_size
+        height, width = size if isinstance(size, (list, tuple)) else (size, size)
+        return config.num_channels, int(height), int(width)
+
+    @property
+    def record(self) -> dict[str, JsonValue]:
+        return {"kind": "image-processor", "backend": BACKEND}
+
+    def read(self, images: list[Image]) -> Array:
+        pixels: Array = self.processor(images, return_tensors="np")["pixel_values"]
+        return pixels
+
+
+class DescribedPixels:
+    """By the description of a module given as code."""
+
+    def __init__(self, origin: ModuleOrigin) -> None:
+        self._origin = origin
+
+    @property
+    def name(self) -> str:
+        return self._origin.description.input.name
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self._origin.description.input.shape
+        return channels, height, width
+
+    @property
+    def _pixels(self) -> Pixels:
+        pixels = self._origin.description.pixels
+        if pixels is None:
+            raise ModelError(
+                f"the module takes {'x'.join(map(str, self._origin.description.input.shape))}, which is no image",
+                why="an image is 1 or 3 channels, height and width",
+            )
+        return pixels
+
+    @property
+    def record(self) -> dict[str, JsonValue]:
+        return {"kind": "pixels", "backend": BACKEND, **self._pixels.model_dump(mode="json", by_alias=True)}
+
+    def read(self, images: list[Image]) -> Array:
+        import numpy as np
+
+        pixels, (channels, height, width) = self._pixels, self.shape
+        mean = np.broadcast_to(np.asarray(pixels.mean, np.float32), channels)[:, None, None]
+        std = np.broadcast_to(np.asarray(pixels.std, np.float32), channels)[:, None, None]
+        arrays = [np.asarray(_resize(image, height, width, pixels), np.float32) for image in images]
+        stacked = np.stack([array if array.ndim == 3 else array[:, :, None] for array in arrays]).transpose(0, 3, 1, 2)
+        return np.ascontiguousarray((stacked * np.float32(pixels.scale) - mean) / std)
+
+
+def pixel_reader(origin: Origin) -> PixelReader:
+    """What reads images for a model."""
+    if isinstance(origin, ModuleOrigin):
+        return DescribedPixels(origin)
+    return ProcessorPixels(cast("TransformersOrigin", origin))
+
+
+def decode(image: Any, channels: int) -> Image:
+    """A Pillow image, of a path or of one already decoded, in the colours that so many channels hold."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not isinstance(image, Image.Image):
+        try:
+            image = Image.open(image)
+        except (UnidentifiedImageError, OSError) as error:
+            name = Path(str(image)).name
+            raise DataError(f"{name!r} is not an image that Pillow reads", why=str(error)) from error
+    converted: Image.Image = image.convert("RGB" if channels == 3 else "L")
+    return converted
+
+
+def _resize(image: Image, height: int, width: int, pixels: Pixels) -> Image:
+    """The image at the input's size: the shorter side first and the centre cropped, or stretched to it."""
+    from PIL.Image import Resampling
+
+    resample = Resampling[pixels.resample.upper()]
+    if pixels.shorter is not None:
+        factor = pixels.shorter / min(image.size)
+        sides = (max(width, round(image.width * factor)), max(height, round(image.height * factor)))
+        image = image.resize(sides, resample)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))
+    return image if image.size == (width, height) else image.resize((width, height), resample)

@@ -1,0 +1,56 @@
+"""A student of one's own, taught by the original in place of a pruned copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+from end_to_end.made import SHORT, WORKLOAD, text_data
+
+import edgekit
+from edgekit.errors import UsageError
+
+
+def config_of(folder: Path) -> Path:
+    """The configuration of a BERT of one layer."""
+    tiny.build("bert", layers=1).config.save_pretrained(folder)
+    return folder / "config.json"
+
+
+@pytest.mark.usefixtures("device")
+def test_a_taught_student_becomes_the_artifact_and_names_its_teacher(tmp_path: Path) -> None:
+    folder = tiny.save(tiny.build("bert", layers=4), tmp_path / "teacher")
+    report = edgekit.compress(
+        folder,
+        data=text_data(tmp_path, 120),
+        target="x86-64-vnni",
+        student=config_of(tmp_path / "config"),
+        settings={name: value for name, value in SHORT.items() if not name.startswith("prune")},
+        workload=WORKLOAD,
+        jobs=1,
+        max_drop=1.0,
+        keep_stages=True,
+        output=tmp_path / "out",
+    )
+    rows = {row.stage: row for row in report.ledger}
+    assert rows["distill"].kept
+    assert rows["distill"].size_bytes < rows["original"].size_bytes
+    manifest = report.artifact.manifest
+    assert manifest.stages[0].stage == "distill"
+    assert manifest.teacher is not None
+    assert manifest.teacher["name"] == "teacher"
+    assert manifest.source["digest"] != manifest.teacher["digest"]
+    taught = next(stage for stage in report.stages if stage.stage == "distill")
+    assert taught.details["not_compared"] == []  # of the teacher's width, so that hidden states are compared
+    edgekit.verify(tmp_path / "out")
+
+
+def test_a_student_needs_data_and_a_recipe_that_teaches(tmp_path: Path) -> None:
+    folder = tiny.save(tiny.build("bert"), tmp_path / "teacher")
+    with pytest.raises(UsageError, match="taught on data"):
+        edgekit.plan(folder, student=config_of(tmp_path / "config"), target="x86-64-vnni")
+    with pytest.raises(UsageError, match="does not distill"):
+        edgekit.plan(
+            folder, data=text_data(tmp_path), student=config_of(tmp_path / "config"), target="arm64", recipe="quantize"
+        )

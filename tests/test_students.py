@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from edgekit.errors import ModelError, UsageError
+from edgekit.formats.encoder import evenly
+from edgekit.models import ResolvedModel, resolve_model
+from edgekit.source import resolve_source
+from edgekit.students import resolve_student, take_over
+
+
+def teacher(folder: Path, family: str = "bert", **changes: Any) -> ResolvedModel:
+    return resolve_model(str(tiny.save(tiny.build(family, layers=4, **changes), folder)), {})
+
+
+def config(folder: Path, family: str = "bert", **changes: Any) -> Path:
+    """A configuration alone, of one layer unless said otherwise."""
+    model = tiny.build(family, **({"layers": 1} | changes))
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    return folder / "config.json"
+
+
+@pytest.mark.parametrize(
+    ("layers", "originals", "expected"),
+    [(2, 6, (3, 6)), (3, 6, (2, 4, 6)), (1, 4, (4,)), (4, 4, (1, 2, 3, 4)), (2, 3, (2, 3))],
+)
+def test_layers_stand_for_originals_evenly_and_the_last_for_the_last(
+    layers: int, originals: int, expected: tuple[int, ...]
+) -> None:
+    assert evenly(layers, originals) == expected
+
+
+def test_what_fits_is_taken_over_and_what_does_not_is_left(torch_alone: Any) -> None:
+    torch = torch_alone
+    original, student = tiny.build("bert", layers=4), tiny.build("bert", layers=2, seed=5, intermediate_size=16)
+    before = student.bert.encoder.layer[0].intermediate.dense.weight.clone()
+    copied = take_over(student, original)
+    mine, theirs = student.bert, original.bert
+    assert torch.equal(mine.embeddings.word_embeddings.weight, theirs.embeddings.word_embeddings.weight)
+    assert torch.equal(student.classifier.weight, original.classifier.weight)
+    for place, stands_for in ((0, 1), (1, 3)):
+        taken = mine.encoder.layer[place].attention.self.query.weight
+        assert torch.equal(taken, theirs.encoder.layer[stands_for].attention.self.query.weight)
+    assert torch.equal(mine.encoder.layer[0].intermediate.dense.weight, before)  # 16 neurons, and the teacher has 64
+    # embeddings 5, pooler 2, classifier 2; a layer has 16, of which the wide block's 3 do not fit
+    assert copied == 9 + 2 * 13
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_configuration_becomes_a_student_with_the_teachers_classes_and_tokenizer(
+    tmp_path: Path, as_folder: bool
+) -> None:
+    original = teacher(tmp_path / "teacher", labels=3)
+    file = config(tmp_path / "config", labels=2)
+    found = resolve_student(file.parent if as_folder else file, original, seed=0)
+    place = Path(found.source.path)
+    assert found.task == "text-classification"
+    assert found.source.architecture == "BertForSequenceClassification"
+    written = json.loads((place / "config.json").read_text())
+    assert (written["num_hidden_layers"], len(written["id2label"])) == (1, 3)
+    assert (place / "tokenizer.json").read_bytes() == (tmp_path / "teacher" / "tokenizer.json").read_bytes()
+    again = resolve_student(file, original, seed=0)
+    assert again.source.digest == found.source.digest
+    assert resolve_student(file, original, seed=1).source.path != found.source.path
+
+
+def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    original = teacher(tmp_path / "teacher")
+    with pytest.raises(UsageError, match="vocab_size is 61") as caught:
+        resolve_student(config(tmp_path / "config", vocab_size=61), original, seed=0)
+    assert "the teacher's is 60" in caught.value.why
+
+
+def test_a_student_with_weights_needs_the_teachers_tokenizer_and_classes(tmp_path: Path) -> None:
+    original = teacher(tmp_path / "teacher")
+    folder = tiny.save(tiny.build("bert", layers=1), tmp_path / "student")
+    assert resolve_student(folder, original, seed=0).source.path == resolve_source(folder).path
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text.replace('"w7"', '"w77"'))
+    with pytest.raises(UsageError, match=r"their tokenizer\.json differ"):
+        resolve_student(folder, original, seed=0)
+    other = tiny.save(tiny.build("bert", layers=1, labels=3), tmp_path / "other")
+    with pytest.raises(UsageError, match="has 3 classes"):
+        resolve_student(other, original, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is no configuration"), ("{}", "is no configuration of a model"), ("[]", "of a model")]
+)
+def test_a_broken_configuration_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=message):
+        resolve_student(tmp_path / "config.json", teacher(tmp_path / "teacher"), seed=0)
+
+
+def test_code_does_not_go_with_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs a teacher given as code"):
+        resolve_student("student.py:make", teacher(tmp_path / "teacher"), seed=0)
