@@ -24,9 +24,10 @@ from edgekit.source import sha256_file
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 PLAN = "plan.json"
+PAGE, CARD = "report.html", "README.md"
 WHOLE = "model"
 # Never part of the model: written beside it, after it.
-UNSEALED = (MANIFEST, SUMS, "report.json", "recipe.lock.toml", "details.json")
+UNSEALED = (MANIFEST, SUMS, PAGE, CARD, "report.json", "recipe.lock.toml", "details.json")
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 Format = Literal["torch", "onnx"]
@@ -77,13 +78,17 @@ class StageRecord(Frozen):
 
 
 class Manifest(Frozen):
-    """What an artifact is: no time, no path, no measurement."""
+    """What an artifact is: no time, no path, no measurement.
+
+    ``source`` is the model it was made from; where that was a student of one's own, ``teacher`` is the original.
+    """
 
     schema_: Literal["edgekit.artifact/1"] = Field("edgekit.artifact/1", alias="schema")
     format: Format
     task: str
     labels: tuple[str, ...] = ()
     source: dict[str, str | None]
+    teacher: dict[str, str | None] | None = None
     target: str | None = None
     components: dict[str, Component]
     stages: tuple[StageRecord, ...] = ()

@@ -12,13 +12,17 @@ from typing import cast
 import tomli_w
 from pydantic import JsonValue
 
-from edgekit.artifact import Artifact, copy_files, publish, seal, walk, write_text
+from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
+from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subjects_of, time_artifacts
 from edgekit.pipeline import Trail, leave_out
 from edgekit.recipe import LOCK_FILE, Lock
+from edgekit.render.card import model_card
+from edgekit.render.html.report import report_page
 from edgekit.report import LedgerRow, LimitVerdict, Measurement, Quality, Report, StageReport, build_ledger
+from edgekit.request import Request
 from edgekit.runtimes.local import Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.workshop import Workshop
@@ -52,8 +56,16 @@ def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, 
     write_text(folder / LOCK_FILE, _lock_text(workshop))
     report = _report(workshop, trail, measured, complete=complete, seconds=time.monotonic() - began)
     report.save(folder)
+    _write_pages(report, folder)
     seal(folder)
     return report
+
+
+def _write_pages(report: Report, folder: Path) -> None:
+    """What people read: the report as a page, and the model card."""
+    located = report.located(open_artifact(folder))
+    write_text(folder / PAGE, report_page(located))
+    write_text(folder / CARD, model_card(located))
 
 
 def hand_over(folder: Path, out: Path) -> None:
@@ -117,10 +129,13 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         host=host(),
         versions=versions(),
         recipe=request.recipe.as_dict(),
+        options=_options(request),
         data=workshop.data.record if workshop.data else {},
         ledger=build_ledger(_rows(workshop, trail, measured)),
         before=_measurements(workshop, trail, measured, before=True),
         after=_measurements(workshop, trail, measured, before=False),
+        graphs_before=describe_graphs(trail.entries[0].timed.artifact),
+        graphs_after=describe_graphs(trail.finished.artifact),
         quality=quality,
         limits=_limits(workshop, quality),
         strict=request.strict,
@@ -129,6 +144,12 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         warnings=measured.timings.warnings if measured.timings else (),
         seconds=round(seconds, 1),
     )
+
+
+def _options(request: Request) -> dict[str, JsonValue]:
+    """What the user said of the task and the models beside the recipe, so that the report's command says it again."""
+    said: dict[str, JsonValue] = request.options.model_dump(mode="json", exclude_defaults=True)
+    return said if request.student is None else said | {"student": request.student.source.record["name"]}
 
 
 def _rows(workshop: Workshop, trail: Trail, measured: Measured) -> list[LedgerRow]:
@@ -200,9 +221,9 @@ def _stage_reports(trail: Trail) -> tuple[StageReport, ...]:
         made = trail.finished if entry is None else entry.scored
         record = made.artifact.manifest.stages[-1] if made.artifact.manifest.stages else None
         if record is not None:
-            reports.append(
-                StageReport(stage=record.stage, settings=record.settings, details=read_details(made.artifact))
-            )
+            details = read_details(made.artifact)
+            details.pop("quality", None)  # the report's own
+            reports.append(StageReport(stage=record.stage, settings=record.settings, details=details))
     return tuple(reports)
 
 

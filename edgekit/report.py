@@ -15,6 +15,8 @@ from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 
 FILE = "report.json"
+SCHEMA = "edgekit.report/1"
+MAX_REPORT_BYTES = 64 * 1024 * 1024
 MEGABYTE = 1e6
 ORIGINAL = "original"
 
@@ -85,6 +87,38 @@ class LedgerRow(Record):
     would_latency_ms: float | None = None
 
 
+class ClassChange(Record):
+    """What changed among the samples of one class.
+
+    Attributes:
+        index: the class, in the order of the model's labels.
+        n: samples whose label it is.
+        right_before, right_after: how many of them the original and the artifact answer right.
+        flips: how many of them have another prediction than before.
+    """
+
+    index: int
+    n: int
+    right_before: int
+    right_after: int
+    flips: int
+
+
+class Classes(Record):
+    """Quality class by class, where each sample has one label.
+
+    Attributes:
+        count: classes of the model.
+        changes: one row a class; of many classes (``measure/quality.py`` has the bound), those with the most flips.
+        confusion_before, confusion_after: samples by label and prediction, [classes, classes]; empty for many classes.
+    """
+
+    count: int
+    changes: tuple[ClassChange, ...]
+    confusion_before: tuple[tuple[int, ...], ...] = ()
+    confusion_after: tuple[tuple[int, ...], ...] = ()
+
+
 class Quality(Record):
     """The final artifact beside the original on the same samples.
 
@@ -98,6 +132,8 @@ class Quality(Record):
         cosine: mean cosine similarity of the logits.
         split: which samples, and how they were chosen.
         looks: how often the evaluation split was used to decide.
+        classes: class by class; None where a sample has no one label.
+        no_classes_because: why there are none.
     """
 
     metric: str
@@ -111,6 +147,8 @@ class Quality(Record):
     cosine: float
     split: str
     looks: int
+    classes: Classes | None = None
+    no_classes_because: str = ""
 
 
 class LimitVerdict(Record):
@@ -131,8 +169,26 @@ class StageReport(Record):
     details: dict[str, JsonValue] = {}
 
 
+class Graph(Record):
+    """What one exported graph is made of.
+
+    Attributes:
+        component: the part of the artifact that it is.
+        operators: how many nodes of each kind.
+        weight_bytes: bytes of weights by type, as numpy names it.
+    """
+
+    component: str
+    operators: dict[str, int]
+    weight_bytes: dict[str, int]
+
+
 class Report(Record):
-    """The result of ``compress``."""
+    """The result of ``compress``.
+
+    ``options`` are what the user said of the task and the run that neither recipe nor lock hold; ``graphs_before`` are
+    those of the original's export, ``graphs_after`` the artifact's.
+    """
 
     schema_: Literal["edgekit.report/1"] = Field("edgekit.report/1", alias="schema")
     edgekit: str
@@ -152,10 +208,13 @@ class Report(Record):
     host: Host
     versions: dict[str, str]
     recipe: dict[str, JsonValue]
+    options: dict[str, JsonValue] = {}
     data: dict[str, JsonValue] = {}
     ledger: tuple[LedgerRow, ...]
     before: tuple[Measurement, ...]
     after: tuple[Measurement, ...]
+    graphs_before: tuple[Graph, ...] = ()
+    graphs_after: tuple[Graph, ...] = ()
     quality: Quality | None = None
     limits: tuple[LimitVerdict, ...] = ()
     strict: bool = False
@@ -234,11 +293,37 @@ def load_report(folder: str | Path, *, cached: bool = False) -> Report:
     file = Path(folder).expanduser() / FILE
     if not file.is_file():
         raise ArtifactError(f"{str(folder)!r} holds no {FILE}")
+    if file.stat().st_size > MAX_REPORT_BYTES:
+        raise ArtifactError(f"{str(file)!r} has {file.stat().st_size} bytes", why=f"allowed: {MAX_REPORT_BYTES}")
+    content = file.read_bytes()
     try:
-        report = Report.model_validate_json(file.read_bytes())
+        report = Report.model_validate_json(content)
     except ValidationError as error:
-        raise ArtifactError(f"{str(file)!r} is no valid report", why=str(error.errors()[0]["msg"])) from error
+        raise _invalid(file, content, error) from error
     return report.located(open_artifact(folder), cached=cached)
+
+
+def _invalid(file: Path, content: bytes, error: ValidationError) -> ArtifactError:
+    """What is wrong with a report: its version, where that is another one, else its first wrong key."""
+    try:
+        schema = _Schema.model_validate_json(content).schema_
+    except ValidationError:
+        schema = None
+    if schema not in (None, SCHEMA):
+        return ArtifactError(
+            f"{str(file)!r} has the schema {schema!r}",
+            why=f"this edgekit reads {SCHEMA!r}",
+            hint="Read it with the edgekit that wrote it, or run compress again.",
+        )
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return ArtifactError(f"{str(file)!r} is no valid report", why=f"{where}: {first['msg']}" if where else first["msg"])
+
+
+class _Schema(BaseModel):
+    """Only the version of a document."""
+
+    schema_: str | None = Field(None, alias="schema")
 
 
 class BenchRecord(Record):

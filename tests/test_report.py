@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,19 @@ from tiny import manifest
 from edgekit.artifact import write_artifact
 from edgekit.environment import host
 from edgekit.errors import ArtifactError
-from edgekit.report import LedgerRow, LimitVerdict, Measurement, Report, build_ledger, load_report
+from edgekit.report import (
+    MAX_REPORT_BYTES,
+    ClassChange,
+    Classes,
+    Graph,
+    LedgerRow,
+    LimitVerdict,
+    Measurement,
+    Quality,
+    Report,
+    build_ledger,
+    load_report,
+)
 
 ROWS = [
     LedgerRow(stage="original", metric=0.90, size_bytes=1000, latency_ms=10.0),
@@ -131,5 +144,62 @@ def test_a_missing_or_foreign_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"holds no report\.json"):
         load_report(tmp_path)
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(ArtifactError, match="is no valid report\nField required"):
+    with pytest.raises(ArtifactError, match="is no valid report\nedgekit: Field required"):
         load_report(tmp_path)
+    (tmp_path / "report.json").write_text("[")
+    with pytest.raises(ArtifactError, match="is no valid report\nInvalid JSON"):
+        load_report(tmp_path)
+
+
+def test_a_report_of_another_version_names_both(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"schema": "edgekit.report/2", "source": 3}')
+    with pytest.raises(ArtifactError) as caught:
+        load_report(tmp_path)
+    assert caught.value.what.endswith("report.json' has the schema 'edgekit.report/2'")
+    assert caught.value.why == "this edgekit reads 'edgekit.report/1'"
+
+
+def test_a_report_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "report.json").open("wb") as stream:
+        stream.truncate(MAX_REPORT_BYTES + 1)
+    with pytest.raises(ArtifactError, match=f"has {MAX_REPORT_BYTES + 1} bytes\nallowed: {MAX_REPORT_BYTES}"):
+        load_report(tmp_path)
+
+
+def test_classes_graphs_and_options_come_back(tmp_path: Path) -> None:
+    classes = Classes(
+        count=2,
+        changes=(ClassChange(index=1, n=3, right_before=3, right_after=2, flips=1),),
+        confusion_before=((1, 0), (0, 3)),
+        confusion_after=((1, 0), (1, 2)),
+    )
+    quality = Quality(
+        metric="accuracy",
+        before=1.0,
+        after=0.75,
+        drop=0.25,
+        drop_low=0.0,
+        drop_high=0.5,
+        n=4,
+        flips=1,
+        cosine=0.9,
+        split="test",
+        looks=1,
+        classes=classes,
+    )
+    graph = Graph(component="model", operators={"Add": 2}, weight_bytes={"int8": 5})
+    write_artifact(tmp_path, manifest())
+    report(quality=quality, graphs_after=(graph,), options={"metric": "accuracy"}).save(tmp_path)
+    loaded = load_report(tmp_path)
+    assert loaded.quality == quality
+    assert loaded.graphs_after == (graph,)
+    assert loaded.options == {"metric": "accuracy"}
+
+
+def test_a_report_without_the_later_fields_is_read(tmp_path: Path) -> None:
+    write_artifact(tmp_path, manifest())
+    values = report().model_dump(mode="json", by_alias=True)
+    for name in ("options", "graphs_before", "graphs_after"):
+        del values[name]
+    (tmp_path / "report.json").write_text(json.dumps(values))
+    assert load_report(tmp_path).graphs_before == ()

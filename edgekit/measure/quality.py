@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import Format
 from edgekit.measure.statistics import paired_bootstrap
 from edgekit.progress import Progress
-from edgekit.report import Quality
+from edgekit.report import ClassChange, Classes, Quality
 from edgekit.tasks.base import LABELS, Array, Examples, Runner, Task, Workload, ordered_batches
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Two-sided, so that each end is a one-sided 95 % bound: the one that a strict limit is proven by.
 LEVEL = 0.90
 TORCH_BATCH = 32
+# Up to here a report has each class and the confusion; above, only the classes with the most flips.
+MOST_CLASSES, MOST_FLIPPED = 50, 20
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
 
     interval = paired_bootstrap(drop, len(labels), level=LEVEL)
     before, after = task.score(original.logits, labels), task.score(artifact.logits, labels)
+    missing = no_classes_because(original.logits, labels)
     return Quality(
         metric=task.metric_name,
         before=before,
@@ -78,16 +81,87 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
         drop_low=interval.low,
         drop_high=interval.high,
         n=len(labels),
-        flips=count_flips(original.logits, artifact.logits),
+        flips=count_flips(original.logits, artifact.logits, several=_has_several(original.logits, labels)),
         cosine=mean_cosine(original.logits, artifact.logits),
         split=split,
         looks=looks,
+        classes=None if missing else compare_classes(original.logits, artifact.logits, labels),
+        no_classes_because=missing,
     )
 
 
-def count_flips(one: Array, other: Array) -> int | None:
-    """Samples whose largest logit changed; None for a single output."""
-    return None if one.shape[-1] == 1 else int((one.argmax(-1) != other.argmax(-1)).sum())
+def count_flips(one: Array, other: Array, *, several: bool = False) -> int | None:
+    """Samples whose prediction changed; None for a single output.
+
+    Args:
+        one: logits [samples, ..., outputs]; of several places, one that changed is enough.
+        other: logits of the same samples.
+        several: whether a sample may have several labels, each there at probability 0.5; else the largest logit's.
+    """
+    if one.shape[-1] == 1:
+        return None
+    changed = (one > 0) != (other > 0) if several else one.argmax(-1) != other.argmax(-1)
+    return int(changed.reshape(len(one), -1).any(axis=1).sum())
+
+
+def no_classes_because(logits: Array, labels: Array) -> str:
+    """Why outputs cannot be told class by class; empty where each sample has one class.
+
+    Args:
+        logits: [samples, outputs].
+        labels: [samples] or [samples, ...].
+    """
+    if logits.shape[-1] == 1:
+        return "the model answers with a number, not with a class"
+    if _has_several(logits, labels):
+        return "a sample may have several labels at once"
+    if logits.ndim != 2 or labels.ndim != 1:
+        return "a sample has more than one answer"
+    return ""
+
+
+def _has_several(logits: Array, labels: Array) -> bool:
+    """Whether each sample has a yes or no for each class."""
+    return logits.ndim == 2 and labels.ndim == 2
+
+
+def compare_classes(original: Array, artifact: Array, labels: Array) -> Classes:
+    """What changed for each class, and both confusions where the classes are few.
+
+    Args:
+        original: logits [samples, classes].
+        artifact: logits of the same samples.
+        labels: [samples], integers below the number of classes; negative for none.
+    """
+    import numpy as np
+
+    count, labelled = original.shape[-1], labels >= 0
+    expected, before, after = (
+        values[labelled].astype(np.int64) for values in (labels, original.argmax(-1), artifact.argmax(-1))
+    )
+    chosen = (expected >= 0, before == expected, after == expected, before != after)
+    columns = [np.bincount(expected[rows], minlength=count) for rows in chosen]
+    changes = [
+        ClassChange(index=index, n=n, right_before=old, right_after=new, flips=flips)
+        for index, (n, old, new, flips) in enumerate(zip(*(column.tolist() for column in columns), strict=True))
+    ]
+    if count > MOST_CLASSES:
+        ranked = sorted(changes, key=lambda change: -change.flips)
+        return Classes(count=count, changes=tuple(ranked[:MOST_FLIPPED]))
+    return Classes(
+        count=count,
+        changes=tuple(changes),
+        confusion_before=_confusion(expected, before, count),
+        confusion_after=_confusion(expected, after, count),
+    )
+
+
+def _confusion(expected: Array, predicted: Array, count: int) -> tuple[tuple[int, ...], ...]:
+    """Samples by label and prediction, [count, count]."""
+    import numpy as np
+
+    cells = np.bincount(expected * count + predicted, minlength=count * count).reshape(count, count)
+    return tuple(tuple(row) for row in cells.tolist())
 
 
 def mean_cosine(one: Array, other: Array) -> float:

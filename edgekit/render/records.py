@@ -12,7 +12,20 @@ from rich.text import Text
 
 from edgekit.artifact import WHOLE
 from edgekit.render import figures
-from edgekit.render.parts import DOUBT, FAINT, GOOD, STRONG, items, make_grid, make_table, pairs, title, workload_of
+from edgekit.render.comparison import LATENCY_AXIS, Comparison
+from edgekit.render.parts import (
+    BAD,
+    DOUBT,
+    FAINT,
+    GOOD,
+    STRONG,
+    items,
+    make_grid,
+    make_table,
+    pairs,
+    title,
+    workload_of,
+)
 from edgekit.report import BenchRecord, EvalRecord, Measurement
 
 # What of a host is worth a line; all of it is in the JSON document.
@@ -149,6 +162,33 @@ def verify_view(path: str, record: VerifyFacts) -> RenderableType:
         else "golden outputs: none in this artifact",
     ]
     return Group(Text.assemble(("verified", f"{STRONG} {GOOD}"), f"  {path}"), items(lines))
+
+
+def comparison_view(comparison: Comparison) -> RenderableType:
+    """What ``report`` prints of several runs."""
+    metrics = dict.fromkeys(run.metric for run in comparison.runs if run.metric)
+    metric = next(iter(metrics)) if len(metrics) == 1 else "metric"
+    figured = (metric, "p50 ms", "faster", "MB", "smaller")
+    table = make_table("run", "limits", *figured, "unbeaten in", right=figured, unbroken=figured)
+    for run in comparison.runs:
+        passed = Text("passed", style=GOOD) if run.passed else Text("missed", style=BAD)
+        cells = (
+            figures.quality(run.metric or "", run.value),
+            figures.milliseconds(run.latency_ms),
+            _times(run.original_latency_ms, run.latency_ms),
+            figures.megabytes(run.size_bytes),
+            _times(run.original_size_bytes, run.size_bytes),
+        )
+        unbeaten = ", ".join("speed" if axis == LATENCY_AXIS else "size" for axis in run.unbeaten)
+        table.add_row(Text(run.name), passed, *map(Text, cells), Text(unbeaten))
+    parts: list[RenderableType] = [table]
+    if comparison.notes:
+        parts += [title("Notes"), items(comparison.notes, DOUBT)]
+    return Group(*parts)
+
+
+def _times(before: float | None, after: float | None) -> str:
+    return f"{before / after:.1f}x" if before and after else "-"
 
 
 def table_view(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

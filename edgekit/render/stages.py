@@ -22,19 +22,30 @@ def stage_lines(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _prune(details: Details) -> str:
-    """Layers, heads and neurons that are left: ``3 of 6 layers; heads 6 4 5 of 12; neurons 384 each of 1536``."""
+    """What is left: ``3 of 6 layers; heads 6 4 5 of 12; neurons 384 each of 1536``, or ``410 of 512 channels``."""
     before, kept = details.get("before"), details.get("kept")
-    if not isinstance(before, dict) or not isinstance(kept, list):
-        return ""
-    layers = [layer for layer in kept if isinstance(layer, dict)]
+    layers = [layer for layer in kept if isinstance(layer, dict)] if isinstance(kept, list) else []
     if not layers:
         return ""
-    parts = [f"{len(layers)} of {before['layers']} layers"]
-    parts += [f"{name} {_each([layer[name] for layer in layers])} of {before[name]}" for name in ("heads", "neurons")]
-    macs = details.get("macs_before"), details.get("macs_after")
-    if isinstance(macs[0], (int, float)) and isinstance(macs[1], (int, float)) and macs[0]:
-        parts.append(f"{macs[1] / macs[0]:.0%} of the encoder's multiply-accumulates")
+    if isinstance(before, dict):
+        whole = "the encoder's"
+        parts = [f"{len(layers)} of {before['layers']} layers"]
+        parts += [
+            f"{name} {_each([layer[name] for layer in layers])} of {before[name]}" for name in ("heads", "neurons")
+        ]
+    else:
+        whole = "the"
+        left, of = (sum(number(layer.get(name)) for layer in layers) for name in ("channels", "of"))
+        parts = [f"{left:g} of {of:g} channels"]
+    if number(details.get("macs_before")):
+        share = number(details.get("macs_after")) / number(details.get("macs_before"))
+        parts.append(f"{share:.0%} of {whole} multiply-accumulates")
     return "; ".join(parts)
+
+
+def number(value: JsonValue) -> float:
+    """A figure of a stage's details; 0 where there is none."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
 
 
 def _optimize(details: Details) -> str:

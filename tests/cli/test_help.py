@@ -9,8 +9,9 @@ import pytest
 
 from edgekit.cli import COMMANDS, GROUPS
 
-SUBCOMMANDS = ("list", "show", "check")
-EVERY_COMMAND = [(name,) for name in COMMANDS] + [(group, name) for group in GROUPS for name in SUBCOMMANDS]
+CATALOGUE = ("list", "show", "check")
+SUBCOMMANDS = {"targets": CATALOGUE, "recipes": CATALOGUE, "cache": ("ls", "verify", "prune")}
+EVERY_COMMAND = [(name,) for name in COMMANDS] + [(group, name) for group in GROUPS for name in SUBCOMMANDS[group]]
 HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "datasets", "numpy", "PIL", "sklearn", "pydantic"}
 COMPRESS_OPTIONS = shlex.split(
     "--data --target --task --recipe --set --max-drop --strict --metric --batch --tokens --image --threads --jobs"
@@ -31,8 +32,20 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def test_commands_are_those_of_the_documentation():
-    assert list(COMMANDS) == ["compress", "eval", "bench", "predict", "verify", "demo"]
-    assert list(GROUPS) == ["targets", "recipes"]
+    assert list(COMMANDS) == [
+        "compress",
+        "eval",
+        "bench",
+        "predict",
+        "verify",
+        "report",
+        "inspect",
+        "doctor",
+        "env",
+        "demo",
+    ]
+    assert list(GROUPS) == ["targets", "recipes", "cache"]
+    assert list(SUBCOMMANDS) == list(GROUPS)
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
@@ -57,7 +70,7 @@ def test_help_of_compress_names_every_option(run):
 def test_group_without_a_command_shows_its_help(group, run):
     result = run(group)
     assert result.code == 0
-    assert all(name in result.stdout for name in SUBCOMMANDS)
+    assert all(name in result.stdout for name in SUBCOMMANDS[group])
 
 
 def test_nothing_at_all_shows_every_command_and_the_exit_codes(run):

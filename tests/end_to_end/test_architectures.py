@@ -24,6 +24,8 @@ EXPECTED = {
     "golden/task.safetensors",
     "recipe.lock.toml",
     "report.json",
+    "report.html",
+    "README.md",
     "SHA256SUMS",
 }
 INPUTS = {

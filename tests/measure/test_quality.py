@@ -8,11 +8,22 @@ import numpy as np
 import pytest
 from tiny import build, examples_for, logits, save, task_for
 
-from edgekit.measure.quality import Outputs, collect_outputs, compare, count_flips, evaluation_batch, mean_cosine
+from edgekit.measure.quality import (
+    MOST_CLASSES,
+    MOST_FLIPPED,
+    Outputs,
+    collect_outputs,
+    compare,
+    compare_classes,
+    count_flips,
+    evaluation_batch,
+    mean_cosine,
+    no_classes_because,
+)
 from edgekit.progress import Silent
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.tasks.base import Task, Workload
-from edgekit.tasks.metrics import accuracy
+from edgekit.tasks.metrics import accuracy, exact_match_multilabel
 
 
 class Scored:
@@ -34,6 +45,77 @@ def test_flips_count_changed_predictions() -> None:
     after = np.array([[9.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.1, 0.2]])
     assert count_flips(before, after) == 2
     assert count_flips(before[:, :1], after[:, :1]) is None
+
+
+def test_flips_of_several_labels_are_those_that_cross_one_half() -> None:
+    before = np.array([[1.0, -1.0], [1.0, 2.0], [3.0, -1.0]])
+    after = np.array([[1.0, 1.0], [2.0, 1.0], [2.0, -3.0]])
+    assert count_flips(before, after, several=True) == 1
+    assert count_flips(before, after) == 1  # of the largest logit, another sample
+
+
+def test_flips_of_several_places_count_the_sample_once() -> None:
+    before = one_hot([[0, 1, 1], [0, 0, 0]])
+    after = one_hot([[1, 0, 1], [0, 0, 0]])
+    assert count_flips(before, after) == 1
+
+
+def test_classes_are_counted_one_by_one() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2, -1])
+    before, after = one_hot([0, 0, 1, 1, 1, 0, 2], 3), one_hot([0, 1, 0, 1, 2, 0, 0], 3)
+    found = compare_classes(before, after, labels)
+    assert found.count == 3
+    assert [(c.index, c.n, c.right_before, c.right_after, c.flips) for c in found.changes] == [
+        (0, 3, 2, 2, 2),
+        (1, 2, 2, 1, 1),
+        (2, 1, 0, 0, 0),
+    ]
+    assert found.confusion_before == ((2, 1, 0), (0, 2, 0), (1, 0, 0))
+    assert found.confusion_after == ((2, 1, 0), (0, 1, 1), (1, 0, 0))
+
+
+@pytest.mark.parametrize(("count", "rows"), [(MOST_CLASSES, MOST_CLASSES), (MOST_CLASSES + 1, MOST_FLIPPED)])
+def test_of_many_classes_those_with_the_most_flips_are_kept(count: int, rows: int) -> None:
+    labels = np.repeat(np.arange(count), 2)
+    after = labels.copy()
+    after[2 * 40] = after[2 * 40 + 1] = after[2 * 30] = 0  # both samples of class 40 and one of class 30
+    found = compare_classes(one_hot(labels, count), one_hot(after, count), labels)
+    assert (found.count, len(found.changes)) == (count, rows)
+    assert len(found.confusion_before) == len(found.confusion_after) == (count if count <= MOST_CLASSES else 0)
+    if count > MOST_CLASSES:
+        assert [(change.index, change.flips) for change in found.changes[:2]] == [(40, 2), (30, 1)]
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "reason"),
+    [
+        ((4, 3), (4,), ""),
+        ((4, 1), (4,), "the model answers with a number, not with a class"),
+        ((4, 3), (4, 3), "a sample may have several labels at once"),
+        ((4, 7, 3), (4, 7), "a sample has more than one answer"),
+    ],
+)
+def test_classes_need_one_label_a_sample(logits: tuple[int, ...], labels: tuple[int, ...], reason: str) -> None:
+    assert no_classes_because(np.zeros(logits), np.zeros(labels)) == reason
+
+
+def test_a_comparison_has_classes_or_says_why_not() -> None:
+    labels = np.array([0, 1, 1, 0])
+    outputs = Outputs(one_hot(labels), labels)
+    quality = compare(outputs, outputs, TASK, split="test", looks=0)
+    assert quality is not None
+    assert quality.classes is not None
+    assert quality.classes.confusion_after == ((2, 0), (0, 2))
+    assert quality.no_classes_because == ""
+
+    class Several(Scored):
+        score = staticmethod(exact_match_multilabel)
+
+    many = Outputs(one_hot(labels) - 0.5, one_hot(labels))
+    quality = compare(many, many, cast("Task", Several()), split="test", looks=0)
+    assert quality is not None
+    assert quality.classes is None
+    assert quality.no_classes_because == "a sample may have several labels at once"
 
 
 def test_the_cosine_is_the_mean_over_samples() -> None:

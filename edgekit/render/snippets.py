@@ -1,0 +1,120 @@
+"""How to run an artifact, as code that runs in its folder: with edgekit, with optimum, with plain onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from edgekit.artifact import WHOLE, Manifest
+
+# optimum's classes that load a folder of one ONNX graph, by task.
+OPTIMUM = {
+    "text-classification": "ORTModelForSequenceClassification",
+    "image-classification": "ORTModelForImageClassification",
+}
+TEXT, PHOTO = "a sentence", "photo.jpg"
+
+_EDGEKIT = """
+import edgekit
+
+print(edgekit.load(".").predict("{example}"))
+"""
+_OPTIMUM = """
+from optimum.onnxruntime import {name}
+
+model = {name}.from_pretrained(".", file_name="{file}")
+"""
+_SESSION = """
+session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+{feeds}
+logits = session.run(["{output}"], feeds)[0]  # {shape}
+"""
+_LABELS = """
+labels = Path("labels.txt").read_text(encoding="utf-8").splitlines()
+print(labels[int(logits[0].argmax())])
+"""
+_WORDS = """
+from pathlib import Path
+
+import onnxruntime
+from transformers import AutoTokenizer
+
+encoded = AutoTokenizer.from_pretrained(".")("{text}", truncation=True, max_length={length}, return_tensors="np")
+"""
+_IMAGE = """
+from pathlib import Path
+
+import onnxruntime
+from PIL import Image
+from transformers import AutoImageProcessor
+
+image = Image.open("{photo}").convert("{mode}")
+encoded = AutoImageProcessor.from_pretrained(".", backend="pil")(image, return_tensors="np")
+"""
+_GOLDEN = """
+from pathlib import Path
+
+import onnxruntime
+from safetensors.numpy import load_file
+
+golden = load_file("golden/{component}.safetensors")  # inputs that the artifact was verified with
+"""
+_ENCODED = "feeds = {value.name: encoded[value.name] for value in session.get_inputs()}"
+_STORED = 'feeds = {value.name: golden[f"0/in/{value.name}"] for value in session.get_inputs()}'
+
+
+def usage(kind: str, manifest: Manifest) -> Iterator[str]:
+    """Markdown for each way that runs this artifact; the code runs where the artifact lies.
+
+    Args:
+        kind: of the source, ``transformers`` or another.
+        manifest: of the artifact.
+    """
+    example = {"tokenizer": TEXT, "image-processor": PHOTO, "pixels": PHOTO}.get(_preprocessing(manifest))
+    yield "In the folder of this file, with edgekit:"
+    yield _python(_EDGEKIT.format(example=example)) if example else "```sh\nedgekit verify .\n```"
+    name = OPTIMUM.get(manifest.task)
+    if len(manifest.components) > 1:
+        yield "It is made of several graphs, which edgekit drives; `manifest.json` has their inputs and outputs."
+        return
+    file = manifest.components[WHOLE].files[0]
+    if name is not None and kind == "transformers":
+        yield "With optimum's classes for onnxruntime:"
+        yield _python(_OPTIMUM.format(name=name, file=_quoted(file)))
+    yield "With onnxruntime alone:"
+    yield _python(_plain(manifest, file))
+
+
+def _plain(manifest: Manifest, file: str) -> str:
+    part = manifest.components[WHOLE]
+    output = part.outputs[0] if part.outputs else None
+    kind = _preprocessing(manifest)
+    stored = kind not in ("tokenizer", "image-processor")
+    if kind == "tokenizer":
+        first = _WORDS.format(text=TEXT, length=manifest.preprocessing.get("max_length"))
+    elif kind == "image-processor":
+        shape = part.inputs[0].shape if part.inputs else ()
+        first = _IMAGE.format(photo=PHOTO, mode="L" if len(shape) == 4 and shape[1] == 1 else "RGB")
+    else:
+        first = _GOLDEN.format(component=WHOLE)
+    session = _SESSION.format(
+        file=_quoted(file),
+        feeds=_STORED if stored else _ENCODED,
+        output=_quoted(output.name) if output else "logits",
+        shape=f"[{', '.join(str(dim) for dim in output.shape)}]" if output else "[batch, classes]",
+    )
+    flat = output is not None and len(output.shape) == 2 and output.shape[1] != 1  # one output is a number
+    return first.rstrip() + "\n" + session.strip() + (_LABELS if flat and manifest.labels else "")
+
+
+def _preprocessing(manifest: Manifest) -> str:
+    return str(manifest.preprocessing.get("kind") or "")
+
+
+def _quoted(name: str) -> str:
+    """A name as it stands between double quotes in Python, on one line and without a fence."""
+    return json.dumps(name)[1:-1].replace("`", "\\x60")
+
+
+def _python(code: str) -> str:
+    return f"```python\n{code.strip()}\n```"

@@ -1,0 +1,151 @@
+"""What a report says in words, the same on a terminal, on a page and on a card: verdicts, limits, ratios, intervals."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgekit.artifact import WHOLE
+from edgekit.render import figures
+from edgekit.render.parts import workload_of
+from edgekit.report import LedgerRow, LimitVerdict, Measurement, Quality, Report
+
+LATENCY = "latency."
+SIZE = "size"
+MEMORY = "memory."
+MAX_DROP, MAX_MS, MAX_MB, TIME = "max_drop", "max_ms", "max_mb", "time"
+
+Verdict = Literal["proven", "met", "not proven", "missed", "unknown"]
+
+
+def verdict(limit: LimitVerdict, report: Report) -> Verdict:
+    """One word on a limit, as strict as the run."""
+    if limit.met is None:
+        return "unknown"
+    if not limit.met:
+        return "missed"
+    if limit.proven:
+        return "proven"
+    return "not proven" if report.strict and limit.proven is False else "met"
+
+
+def limit_name(limit: LimitVerdict) -> str:
+    """A limit as people say it."""
+    return limit.limit.replace("_", " ")
+
+
+def limit_text(limit: LimitVerdict, report: Report) -> str:
+    """What came of a limit beside what was allowed."""
+    if limit.value is None:
+        reason = unmeasured(report.not_measured_because) if limit.limit == MAX_MS else "it could not be told"
+        return f"{in_unit(limit.limit, limit.bound, report)} allowed; {reason}"
+    if limit.limit != MAX_DROP:
+        found, allowed = (in_unit(limit.limit, value, report) for value in (limit.value, limit.bound))
+        return f"{found} of {allowed} allowed"
+    bound = in_unit(MAX_DROP, limit.bound, report)
+    amount = in_unit(MAX_DROP, abs(limit.value), report)
+    what = f"{amount} gained, {bound} might be lost" if limit.value < 0 else f"{amount} of {bound} lost"
+    if report.quality is None or limit.proven is None:
+        return what
+    # The upper end of the two-sided 90 % interval is the one-sided 95 % bound.
+    most = figures.quality_change(report.quality.metric, report.quality.drop_high).lstrip("+")
+    return f"{what}, at most {most} with 95% confidence"
+
+
+def in_unit(limit: str, value: float, report: Report) -> str:
+    """A figure of a limit in the limit's unit."""
+    if limit == MAX_DROP:
+        return figures.points(report.quality.metric if report.quality else "accuracy", value)
+    if limit == MAX_MS:
+        return f"{figures.milliseconds(value)} ms"
+    if limit == MAX_MB:
+        return f"{value:.2f} MB"
+    return figures.duration(value) if limit == TIME else f"{value:g}"
+
+
+def not_measured(report: Report) -> list[str]:
+    """One line for each reason: ``latency and memory not measured: ...``."""
+    reasons: dict[str, list[str]] = {}
+    for one in report.after:
+        noun, named = one.name.partition(".")[0], reasons.setdefault(one.reason or report.not_measured_because, [])
+        if one.value is None and noun not in named:
+            named.append(noun)
+    if not report.measured and not any("latency" in named for named in reasons.values()):
+        reasons.setdefault(report.not_measured_because, []).insert(0, "latency")
+    return [f"{' and '.join(named)} {unmeasured(reason)}" for reason, named in reasons.items() if named]
+
+
+def unmeasured(reason: str) -> str:
+    """That something was not measured, and why."""
+    return f"not measured: {reason}" if reason else "not measured"
+
+
+def order(one: Measurement) -> int:
+    """Latency first, then memory, then size, then the rest."""
+    return next((index for index, start in enumerate((LATENCY, MEMORY, SIZE)) if one.name.startswith(start)), 3)
+
+
+def label(one: Measurement) -> str:
+    """A measurement's name, with its component where there are several."""
+    return one.name if one.component == WHOLE else f"{one.name}, {one.component}"
+
+
+def change(after: Measurement, before: float | None) -> str:
+    """A measurement against the original's, as a ratio in words."""
+    if after.name.startswith(LATENCY):
+        return faster(before, after.value)
+    if after.name.startswith((MEMORY, SIZE)):
+        return smaller(before, after.value)
+    return ""
+
+
+def last_kept(report: Report) -> LedgerRow:
+    """The row of the ledger that the artifact is."""
+    return [row for row in report.ledger if row.kept][-1]
+
+
+def speed_ratio(report: Report) -> str:
+    """How much faster, over all components; empty where it was not measured."""
+    return faster(report.ledger[0].latency_ms, last_kept(report).latency_ms)
+
+
+def size_ratio(report: Report) -> str:
+    """How much smaller."""
+    before, after = report.value(SIZE, before=True), report.value(SIZE)
+    if before is None or after is None:
+        before, after = report.ledger[0].size_bytes, last_kept(report).size_bytes
+    return smaller(before, after)
+
+
+def smaller(before: float | None, after: float | None) -> str:
+    """A size against another: ``5.4x smaller``."""
+    return figures.ratio(before, after, "smaller", "larger", "as large")
+
+
+def faster(before: float | None, after: float | None) -> str:
+    """A latency against another: ``7.1x faster``."""
+    return figures.ratio(before, after, "faster", "slower", "as fast")
+
+
+def interval(quality: Quality) -> str:
+    """The change of the metric with its 90 % interval: the drop's, turned round."""
+    low, high = (figures.quality_change(quality.metric, -end) for end in (quality.drop_high, quality.drop_low))
+    low = low.removesuffix(" pp")
+    return f"{figures.quality_change(quality.metric, -quality.drop)} (90%: {low} to {high})"
+
+
+def agreement(quality: Quality) -> str:
+    """How alike the two answer, and on what."""
+    parts = [f"cosine of the logits {quality.cosine:.4f}", f"on {quality.split}"]
+    if quality.flips is not None:
+        parts.insert(0, f"{quality.flips} of {quality.n} predictions changed")
+    return "; ".join(parts)
+
+
+def inference(report: Report) -> str:
+    """What one measured inference is: ``batch 1, tokens 128, on 1 thread``."""
+    return f"{workload_of(report.task, report.workload)}, on {threads_text(report.threads)}"
+
+
+def threads_text(threads: int) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{threads} thread" + ("s" if threads > 1 else "")

@@ -1,0 +1,109 @@
+"""Reports with everything that a page can show, as records: no model is made for them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cli.samples import QUALITY, STAGES, make_report
+
+from edgekit.artifact import WHOLE, Artifact, Component, TensorSpec
+from edgekit.measure.quality import compare_classes
+from edgekit.report import Classes, Graph, Measurement, Report, StageReport
+
+LABELS = ("negative", "positive")
+SIGNATURE = {
+    "inputs": (TensorSpec(name="input_ids", dtype="int64", shape=("batch", "sequence")),),
+    "outputs": (TensorSpec(name="logits", dtype="float32", shape=("batch", 2)),),
+}
+DISTILL = StageReport(
+    stage="distill",
+    settings={},
+    details={"selection_losses": [[100, 0.6], [200, 0.4], [300, 0.3], [400, 0.35]], "stopped_early": True},
+)
+CHANNELS = StageReport(
+    stage="prune",
+    settings={},
+    details={
+        "kept": [
+            {"layer": "stem.conv", "channels": 12, "of": 16},
+            {"layer": "head.conv", "channels": 32, "of": 32, "whole": "its output is added to the input"},
+        ],
+        "macs_before": 2_000_000,
+        "macs_after": 1_500_000,
+    },
+)
+
+
+def classes(count: int, *, samples: int = 2000, seed: int = 0) -> Classes:
+    """What changed between two answers of which one in ten differs."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, count, samples)
+    before = np.where(draw.random(samples) < 0.9, labels, draw.integers(0, count, samples))
+    after = np.where(draw.random(samples) < 0.9, before, draw.integers(0, count, samples))
+    return compare_classes(np.eye(count)[before], np.eye(count)[after], labels)
+
+
+def latencies(p50: float, count: int = 200, seed: int = 0) -> tuple[float, ...]:
+    """Samples about a median, some of them much slower."""
+    draw = random.Random(seed)
+    return tuple(p50 * draw.lognormvariate(0, 0.03) * (1.4 if draw.random() < 0.03 else 1) for _ in range(count))
+
+
+def full_report(folder: Path, *, labels: Sequence[str] = LABELS, measured: bool = True, **changes: Any) -> Report:
+    """A report with classes, graphs and samples; ``changes`` replace its fields.
+
+    Args:
+        folder: where its artifact is made.
+        labels: of the model.
+        measured: whether this machine could measure the target.
+        **changes: fields of the report.
+    """
+    base = make_report(folder, measured=measured)
+    quality = QUALITY.model_copy(update={"classes": classes(len(labels))})
+    if measured:
+        base = base.model_copy(
+            update={
+                "before": tuple(_with_samples(one) for one in base.before),
+                "after": tuple(_with_samples(one) for one in base.after),
+            }
+        )
+    values: dict[str, Any] = {
+        "quality": quality,
+        "data": {"name": "sst2", "digest": "ab" * 32, "evaluation_split": "validation", "samples": {"train": 100}},
+        "source": {"kind": "transformers", "name": "minilm-sst2", "commit": None, "digest": "cd" * 32},
+        "versions": {"edgekit": "0.1.0", "onnxruntime": "1.23.0"},
+        "stages": (STAGES[0], DISTILL, *STAGES[1:]),
+        "graphs_before": (Graph(component=WHOLE, operators={"MatMul": 36, "Add": 40}, weight_bytes={"float32": 90}),),
+        "graphs_after": (
+            Graph(
+                component=WHOLE,
+                operators={"MatMulInteger": 24, "Add": 30},
+                weight_bytes={"int8": 16_000_000, "float32": 1_000_000},
+            ),
+        ),
+    }
+    report = base.model_copy(update=values | changes)
+    return report.located(describe(base.artifact, labels))
+
+
+def describe(artifact: Artifact, labels: Sequence[str]) -> Artifact:
+    """An artifact with a signature, labels and a tokenizer in its manifest."""
+    manifest = artifact.manifest.model_copy(
+        update={
+            "labels": tuple(labels),
+            "components": {WHOLE: Component(files=("model.onnx",), precision="int8", **SIGNATURE)},  # type: ignore[arg-type]
+            "preprocessing": {"kind": "tokenizer", "max_length": 512},
+            "files": {"model.onnx": "0" * 64, "tokenizer.json": "1" * 64},
+        }
+    )
+    return Artifact(artifact.path, manifest)
+
+
+def _with_samples(one: Measurement) -> Measurement:
+    if one.name != "latency.p50" or one.value is None:
+        return one
+    return one.model_copy(update={"samples": latencies(one.value)})
