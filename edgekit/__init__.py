@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from edgekit.api import bench, compress, evaluate, load, load_pruned, verify
     from edgekit.artifact import Artifact
     from edgekit.errors import EdgekitError
+    from edgekit.inspection import inspect
+    from edgekit.inspection.records import InspectRecord
+    from edgekit.modules import Feeding
     from edgekit.planning import plan
     from edgekit.recipe import Recipe, load_recipe
     from edgekit.report import Report, load_report
+    from edgekit.reporting import compare, render_report
     from edgekit.request import RunOptions
     from edgekit.source import Source
     from edgekit.target import Target, load_target
@@ -30,6 +34,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Artifact": "edgekit.artifact",
     "EdgekitError": "edgekit.errors",
+    "Feeding": "edgekit.modules",
+    "InspectRecord": "edgekit.inspection.records",
     "Recipe": "edgekit.recipe",
     "Report": "edgekit.report",
     "RunOptions": "edgekit.request",
@@ -38,20 +44,25 @@ _HOMES = {
     "Task": "edgekit.tasks.base",
     "Workload": "edgekit.tasks.base",
     "bench": "edgekit.api",
+    "compare": "edgekit.reporting",
     "compress": "edgekit.api",
     "evaluate": "edgekit.api",
+    "inspect": "edgekit.inspection",
     "load": "edgekit.api",
     "load_pruned": "edgekit.api",
     "load_recipe": "edgekit.recipe",
     "load_report": "edgekit.report",
     "load_target": "edgekit.target",
     "plan": "edgekit.planning",
+    "render_report": "edgekit.reporting",
     "verify": "edgekit.api",
 }
 
 __all__ = [
     "Artifact",
     "EdgekitError",
+    "Feeding",
+    "InspectRecord",
     "Recipe",
     "Report",
     "RunOptions",
@@ -60,14 +71,17 @@ __all__ = [
     "Task",
     "Workload",
     "bench",
+    "compare",
     "compress",
     "evaluate",
+    "inspect",
     "load",
     "load_pruned",
     "load_recipe",
     "load_report",
     "load_target",
     "plan",
+    "render_report",
     "verify",
 ]
 

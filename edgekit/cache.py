@@ -3,13 +3,17 @@
     objects/KEY/     a finished artifact, with the hash of each file; read only after every hash was checked
     work/KEY/        checkpoints of a stage that runs; taken up by the next run of the same key, then removed
     runs/KEY/        what a run decided by measurement, and its log
+    tmp/ID/          what is being written, before it is renamed into place
+    demo/KEY/        the model and the data of `edgekit demo`, copied out of their object
+    processes/       which process uses which of these, see ``marks.py``
 
-Nothing depends on a lock: an object is written under a name of its own and renamed into place, and the second of
-two writers keeps what the first one put there.
+Nothing that computes depends on a lock: an object is written under a name of its own and renamed into place, and the
+second of two writers keeps what the first one put there. When an object was last used is the time of its list of files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -21,6 +25,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from edgekit.artifact import walk, write_text
+from edgekit.marks import mark
 from edgekit.source import sha256_file
 
 OBJECT = ".object.json"
@@ -58,8 +63,11 @@ class Cache:
         folder = self.root / "objects" / key
         if not folder.is_dir():
             return None
-        problem = _damage(folder)
+        mark(self.root, f"objects/{key}")
+        problem = find_damage(folder)
         if problem is None:
+            with contextlib.suppress(OSError):  # a cache that may only be read
+                os.utime(folder / OBJECT)
             return folder
         log.warning("cache: object %s is damaged (%s); it is made again", key[:12], problem)
         shutil.rmtree(folder, ignore_errors=True)
@@ -69,6 +77,7 @@ class Cache:
         """Move a finished directory into the cache and return where it lies now."""
         files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in walk(folder)}
         write_text(folder / OBJECT, json.dumps({"schema": SCHEMA, "files": files}, indent=1, sort_keys=True))
+        mark(self.root, f"objects/{key}")
         place = self.root / "objects" / key
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -82,12 +91,15 @@ class Cache:
 
     def scratch(self) -> Path:
         """A new empty directory on the cache's file system."""
-        folder = self.root / "tmp" / uuid.uuid4().hex
+        name = uuid.uuid4().hex
+        mark(self.root, f"tmp/{name}")
+        folder = self.root / "tmp" / name
         folder.mkdir(parents=True)
         return folder
 
     def work(self, key: str) -> Path:
         """The directory in which a stage keeps its checkpoints."""
+        mark(self.root, f"work/{key}")
         folder = self.root / "work" / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -98,6 +110,7 @@ class Cache:
 
     def run(self, key: str) -> Path:
         """The directory of a run's decisions and log."""
+        mark(self.root, f"runs/{key}")
         folder = self.root / "runs" / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -117,7 +130,8 @@ def copy_object(folder: Path, destination: Path) -> None:
         copied.chmod(0o644)
 
 
-def _damage(folder: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
+    """What of an object is not as it was put, or None: every file is hashed."""
     try:
         record = json.loads((folder / OBJECT).read_text(encoding="utf-8"))
         expected = dict(record["files"])
@@ -127,6 +141,9 @@ def _damage(folder: Path) -> str | None:
     if missing := expected.keys() ^ present.keys():
         return f"{min(missing)} is missing or was added"
     for name, path in present.items():
-        if sha256_file(path) != expected[name]:
-            return f"{name} changed"
+        try:
+            if sha256_file(path) != expected[name]:
+                return f"{name} changed"
+        except OSError:
+            return f"{name} cannot be read"
     return None

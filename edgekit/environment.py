@@ -28,8 +28,8 @@ COMPUTING_PACKAGES = (
     "safetensors",
     "pillow",
 )
-# Folders whose code decides nothing about an artifact: what they print may change without a rebuild.
-PRESENTATION_FOLDERS = ("cli", "render")
+# Folders whose code decides nothing about an artifact: what they tell may change without a rebuild.
+PRESENTATION_FOLDERS = ("cli", "render", "inspection", "diagnosis")
 # What a processor calls its extensions, by architecture, where edgekit's name differs from the kernel's.
 FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
 

@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 import edgekit
-from edgekit.cli import bench, compress, demo, evaluate, output, predict, recipes, targets, verify
+from edgekit.cli import (
+    bench,
+    cache,
+    compress,
+    demo,
+    doctor,
+    env,
+    evaluate,
+    inspect,
+    output,
+    predict,
+    recipes,
+    report,
+    targets,
+    verify,
+)
 from edgekit.cli.failures import OUTPUT_CLOSED_EXIT_CODE, Terminated, describe, raise_on_sigterm
 from edgekit.cli.groups import NAME, Commands, epilog, show_help
 from edgekit.cli.output import OutputClosed
@@ -22,9 +37,13 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "bench": (bench.bench, bench.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
     "verify": (verify.verify, verify.EXAMPLES),
+    "report": (report.report, report.EXAMPLES),
+    "inspect": (inspect.inspect, inspect.EXAMPLES),
+    "doctor": (doctor.doctor, doctor.EXAMPLES),
+    "env": (env.env, env.EXAMPLES),
     "demo": (demo.demo, demo.EXAMPLES),
 }
-GROUPS: dict[str, typer.Typer] = {"targets": targets.app, "recipes": recipes.app}
+GROUPS: dict[str, typer.Typer] = {"targets": targets.app, "recipes": recipes.app, "cache": cache.app}
 EXAMPLES = """
 edgekit demo
 edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%

@@ -99,7 +99,7 @@ def layer_pruner(layer: nn.Module, name: str) -> Any:
     from torch_pruning.pruner.function import PrunerBox
 
     pruner = PrunerBox.get(ops.module2type(layer))
-    if pruner is None:
+    if pruner is None or pruner.get_out_channels(layer) is None:
         raise ModelError(f"the plan cuts the layer {name!r}", why=f"a {type(layer).__name__} cannot be cut")
     return pruner
 
