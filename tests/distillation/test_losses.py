@@ -149,4 +149,5 @@ def test_a_student_that_is_the_teacher_has_no_loss_and_a_cut_one_has_all_terms(
     for term in range(3):
         weights = [0.0] * 3
         weights[term] = 1.0
-        assert loss(student, layer_map(teacher, teacher, plan), Weights(weights[0], 0.0, weights[1], weights[2], 2.0)) > 1e-6
+        only = Weights(weights[0], 0.0, weights[1], weights[2], 2.0)
+        assert loss(student, layer_map(teacher, teacher, plan), only) > 1e-6

@@ -41,7 +41,8 @@ def test_an_architecture_of_no_task_is_an_error() -> None:
 def test_a_mistyped_task_gets_the_nearest() -> None:
     with pytest.raises(UnknownNameError) as caught:
         task_of("BertForMaskedLM", "text-clasification")
-    assert caught.value.hint == "Did you mean 'text-classification' or 'tensor-classification' or 'image-classification'?"
+    near = "'text-classification' or 'tensor-classification' or 'image-classification'"
+    assert caught.value.hint == f"Did you mean {near}?"
 
 
 @pytest.mark.parametrize(
