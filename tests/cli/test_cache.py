@@ -120,7 +120,7 @@ def test_ls_says_who_uses_an_entry(cache: Cache, run):
 def test_verify_of_a_sound_cache(cache: Cache, run):
     result = run("cache", "verify")
     assert result.code == 0
-    assert result.stdout.startswith(f"sound  {cache.root}\n-  2 objects with 4 files")
+    assert " ".join(result.stdout.split()).startswith(f"sound {cache.root} - 2 objects with 4 files")
     assert run("cache", "verify", "--json").document["sound"] is True
 
 

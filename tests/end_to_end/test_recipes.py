@@ -13,6 +13,7 @@ from edgekit.recipe import load_recipe, recipe_names
 # What the weights are afterwards: a new recipe has to say it here.
 PRECISIONS = {
     "default": "int8",
+    "distill": "int8",
     "export": "fp32",
     "fp16": "fp16",
     "gentle": "int8",

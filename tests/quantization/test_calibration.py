@@ -15,7 +15,7 @@ from edgekit.formats.onnx import count_operators, load_graph, precision_of
 from edgekit.progress import Silent
 from edgekit.quantization import calibration
 from edgekit.quantization.calibration import CHUNK, calibrate, record_feeds
-from edgekit.quantization.schemes import Scheme, quantize_graph, weighted_nodes
+from edgekit.quantization.schemes import LINEAR_KINDS, Scheme, quantize_graph, weighted_nodes
 from edgekit.runtimes.ort import open_session
 
 COUNT = 80
@@ -44,6 +44,7 @@ def run(exported: Exported, family: str, folder: Path, notes: Notes | None = Non
         examples_for(task, COUNT),
         list(range(count)),
         folder,
+        kinds=LINEAR_KINDS,
         threads=1,
         progress=Silent(),
         note=notes or Notes(),
