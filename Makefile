@@ -12,12 +12,13 @@ ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/edgekit.stamp
+DOCS_STAMP := .venv/edgekit-docs.stamp
 PINS := constraints/modern.txt
 # The pinned line itself, so that the version stands in one place.
 TORCH := $(shell grep '^torch==' $(PINS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench build clean
+.PHONY: help setup demo test test-slow check format docs bench build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ check: $(STAMP) ## format, lint, types, import order
 format: $(STAMP) ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(DOCS_STAMP) ## the documentation site, into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## the benchmark suites, as benchmarks/run.py has them
 	$(BIN)/python benchmarks/run.py
@@ -73,4 +77,8 @@ $(STAMP): pyproject.toml $(PINS)
 	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
 	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e '.[dev]'
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e '.[docs]'
 	@touch $@

@@ -1,8 +1,10 @@
-"""The one place where a checkpoint of torch's own format is read: by its loader that runs no code."""
+"""Weights of a module, from safetensors or from a checkpoint of torch's own format.
+
+This is the one place where the latter is read: by torch's loader that runs no code.
+"""
 
 from __future__ import annotations
 
-import pickle  # noqa: TID251  # for the name of the loader's error alone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,76 @@ from edgekit.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 # Where trainers put the state dict inside their own dictionary.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
+# What names of weights begin with after DataParallel, torch.compile, and a trainer that holds the module as its model.
+PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def load_weights(module: nn.Module, file: Path) -> None:
+    """Load a user's checkpoint; a prefix or wrapper that trainers leave around it is taken off.
+
+    Raises:
+        ModelError: it cannot be read, or does not fit the module tensor by tensor.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not file.is_file():
+        raise ModelError(f"there is no file of weights {str(file)!r}")
+    try:
+        tensors = load_file(file) if file.suffix == ".safetensors" else load_checkpoint(file)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"the weights in {file.name!r} are not valid safetensors", why=str(error)) from error
+    tensors, mine = _fitting(module, tensors), module.state_dict()
+    missing, unexpected = module.load_state_dict(tensors, strict=False)
+    shared = {mine[name].data_ptr() for name in mine.keys() & tensors.keys()}  # a file holds tied weights once
+    missing = [
+        name for name in missing if not name.endswith("num_batches_tracked") and mine[name].data_ptr() not in shared
+    ]
+    if missing or unexpected:
+        raise ModelError(
+            f"the weights in {file.name!r} do not fit the module",
+            why="; ".join(
+                f"{what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+                for what, names in (("missing", missing), ("not in the module", unexpected))
+                if names
+            ),
+        )
+
+
+def _fitting(module: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors under the module's names: prefixes that all of them have go where the module has none of them."""
+    mine = module.state_dict()
+    while tensors and not mine.keys() & tensors.keys():
+        prefix = next((part for part in PREFIXES if all(name.startswith(part) for name in tensors)), None)
+        if prefix is None:
+            break
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    for name, value in tensors.items():
+        if name in mine and mine[name].shape != value.shape:
+            raise ModelError(
+                f"the weights for {name!r} have the shape {list(value.shape)}",
+                why=f"the module's: {list(mine[name].shape)}",
+            )
+    return tensors
+
+
+def load_state(module: nn.Module, file: Path) -> None:
+    """Load a module's tensors from edgekit's own safetensors, every one of them.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
+    try:
+        load_model(module, str(file))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ModelError(f"the weights in {file.name!r} do not fit the module", why=first_lines(error)) from error
 
 
 def load_checkpoint(file: Path) -> dict[str, torch.Tensor]:
@@ -25,10 +94,10 @@ def load_checkpoint(file: Path) -> dict[str, torch.Tensor]:
 
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251  # weights_only reads tensors
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # on a broken file its loader raises anything
         raise ModelError(
             f"{file.name!r} is no checkpoint that can be read without running its code",
-            why=first_lines(error),
+            why=f"{type(error).__name__}: {first_lines(error)}",
             hint="Save the weights as safetensors: safetensors.torch.save_file(module.state_dict(), FILE).",
         ) from error
     for wrapper in WRAPPERS:

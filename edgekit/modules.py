@@ -7,13 +7,14 @@ how the module is fed. Code is run only where the user named it: nothing in a fo
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,19 +24,20 @@ from pydantic import Field, ValidationError, model_validator
 
 from edgekit.artifact import write_text
 from edgekit.cache import Cache, cache_key
-from edgekit.checkpoint import first_lines, load_checkpoint
+from edgekit.checkpoint import first_lines, load_weights
 from edgekit.errors import ModelError, UnknownNameError, UsageError
 from edgekit.settings import Frozen, parse_toml, read_bounded
 from edgekit.source import MODULE, Source, sha256_file
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 Build = Callable[[], "nn.Module"]
 WEIGHTS = "model.safetensors"
 IMAGE_CHANNELS = (1, 3)
 MAX_MODULE_BYTES = 1024 * 1024
+# Under which name a file of the user's is imported; its digest follows.
+FILE_MODULE = "edgekit_model_"
 
 
 class Pixels(Frozen):
@@ -149,15 +151,16 @@ def resolve_module(
     from safetensors.torch import save_model
 
     entry, build, code = _find(location)
-    module = _call(build, entry)
+    module = build_module(build, entry)
     if (weights := feeding.get("weights")) is not None:
-        _load_weights(module, Path(weights).expanduser())
+        load_weights(module, Path(weights).expanduser())
     described = _describe(module, entry, feeding, sample)
     store = cache or Cache()
     folder = store.scratch()
     save_model(module, str(folder / WEIGHTS), metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)
     write_text(folder / MODULE, described.model_dump_json(by_alias=True, indent=1) + "\n")
+    code = " ".join([code, *_class_files(module)])
     digest = hashlib.sha256(f"{code} {sha256_file(folder / WEIGHTS)} {sha256_file(folder / MODULE)}".encode())
     size = (folder / WEIGHTS).stat().st_size
     kept = store.put(cache_key("module", digest.hexdigest()), folder)
@@ -188,17 +191,6 @@ def read_description(folder: Path) -> Description:
         raise ModelError(f"{MODULE} is not valid", why=f"{first['loc']}: {first['msg']}") from error
 
 
-def load_state(module: nn.Module, file: Path) -> None:
-    """Load a module's tensors from safetensors, every one of them."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
-    try:
-        load_model(module, str(file))
-    except (RuntimeError, SafetensorError, OSError) as error:
-        raise ModelError(f"the weights in {file.name!r} do not fit the module", why=first_lines(error)) from error
-
-
 def code_entry(location: str) -> tuple[str, Build]:
     """The function of ``file.py:function``, under its name without a path."""
     entry, build, _ = _find(location)
@@ -214,24 +206,30 @@ def _find(location: Any) -> tuple[str, Build, str]:
     from torch import nn
 
     if isinstance(location, nn.Module):
-        template = location
-        code = f"{_code_of(type(template))} {template!r}"
-        return type(template).__name__, lambda: copy.deepcopy(template), hashlib.sha256(code.encode()).hexdigest()
+        return type(location).__name__, lambda: location, hashlib.sha256(repr(location).encode()).hexdigest()
     if not isinstance(location, (str, Path)):
         if not callable(location):
             raise UsageError(
                 f"a model cannot be a {type(location).__name__}",
                 why="allowed: a folder, a hub id, file.py:function, an nn.Module, or a function that returns one",
             )
-        return location.__name__, location, _code_of(location)
+        return getattr(location, "__name__", type(location).__name__), location, _code_of(location)
     place, _, name = str(location).rpartition(":")
-    home = _import_file(Path(place).expanduser()) if place.endswith(".py") else _import_module(place)
+    file = Path(place).expanduser() if place.endswith(".py") else None
+    folder = file.resolve().parent if file else Path.cwd()
+    home = _import_file(file, folder) if file else _import_module(place, folder)
     found = getattr(home, name, None)
     if not callable(found):
         raise UnknownNameError(
             f"function in {place!r}", name, [key for key, value in vars(home).items() if callable(value)]
         )
-    return f"{Path(place).name}:{name}", found, _code_of(found)
+
+    def build() -> nn.Module:
+        with _on_path(folder):  # it may import its neighbours when it is called
+            built: nn.Module = found()
+            return built
+
+    return f"{Path(place).name}:{name}", build, _code_of(found)
 
 
 def _code_of(thing: Any) -> str:
@@ -242,44 +240,83 @@ def _code_of(thing: Any) -> str:
         return hashlib.sha256(getattr(thing, "__qualname__", repr(thing)).encode()).hexdigest()
 
 
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ModelError(f"there is no file {str(path)!r}", hint="Give it as file.py:function.")
-    name = f"edgekit_model_{sha256_file(path)[:16]}"
+def _class_files(module: nn.Module) -> list[str]:
+    """sha256 of the files in which the classes of a module and its parts stand, but for torch's own."""
+    kinds = {type(part) for part in module.modules()}
+    return sorted({_code_of(kind) for kind in kinds if kind.__module__.partition(".")[0] != "torch"})
+
+
+@contextlib.contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
+    """What lies in a folder can be imported, before anything else of the same name."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _import_file(file: Path, folder: Path) -> ModuleType:
+    if not file.is_file():
+        raise ModelError(f"there is no file {str(file)!r}", hint="Give it as file.py:function.")
+    name = f"{FILE_MODULE}{hashlib.sha256(f'{file.resolve()} {sha256_file(file)}'.encode()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    _forget_neighbours(folder)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))  # for imports of its neighbours
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
+        with _on_path(folder):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         del sys.modules[name]
-        raise ModelError(f"{str(path)!r} cannot be imported", why=f"{type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
+        raise ModelError(f"{str(file)!r} cannot be imported", why=f"{type(error).__name__}: {error}") from error
     return module
 
 
-def _import_module(name: str) -> ModuleType:
+def _forget_neighbours(folder: Path) -> None:
+    """Forget what files of other folders have imported beside them, where this folder has a file of the same name."""
+    others = {
+        Path(module.__file__).resolve().parent
+        for name, module in sys.modules.items()
+        if name.startswith(FILE_MODULE) and module.__file__
+    } - {folder}
+    for path in (*folder.glob("*.py"), *folder.glob("*/__init__.py")):
+        name = path.parent.name if path.name == "__init__.py" else path.stem
+        place = getattr(sys.modules.get(name), "__file__", None)
+        home = Path(place).resolve().parent if place else None
+        if home is not None and (home.parent if Path(str(place)).name == "__init__.py" else home) in others:
+            for part in [known for known in sys.modules if known == name or known.startswith(f"{name}.")]:
+                del sys.modules[part]
+
+
+def _import_module(name: str, folder: Path) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with _on_path(folder):
+            return importlib.import_module(name)
     except ImportError as error:
         raise ModelError(
             f"there is no module {name!r} to import",
             why=str(error),
             hint="Name a file instead: path/to/file.py:function.",
         ) from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise ModelError(f"{name!r} cannot be imported", why=f"{type(error).__name__}: {error}") from error
 
 
-def _call(build: Build, entry: str) -> nn.Module:
+def build_module(build: Build, entry: str) -> nn.Module:
+    """A fresh module, float32, in evaluation mode: a copy, since a function may return the same one each time.
+
+    Raises:
+        ModelError: it cannot be built, or is no module.
+    """
     from torch import nn
 
     try:
-        module = build()
+        module = copy.deepcopy(build())
     except Exception as error:  # the user's code may raise anything
         raise ModelError(
             f"{entry} could not be called without arguments", why=f"{type(error).__name__}: {error}"
@@ -287,42 +324,6 @@ def _call(build: Build, entry: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ModelError(f"{entry} gives a {type(module).__name__}", why="allowed: a torch.nn.Module")
     return module.float().eval()
-
-
-def _load_weights(module: nn.Module, file: Path) -> None:
-    """Load a user's checkpoint; a prefix or wrapper that trainers leave around it is taken off."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not file.is_file():
-        raise ModelError(f"there is no file of weights {str(file)!r}")
-    try:
-        tensors = load_file(file) if file.suffix == ".safetensors" else load_checkpoint(file)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"the weights in {file.name!r} are not valid safetensors", why=str(error)) from error
-    tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    missing, unexpected = module.load_state_dict(_fitting(module, tensors), strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise ModelError(
-            f"the weights in {file.name!r} do not fit the module",
-            why="; ".join(
-                f"{what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
-                for what, names in (("missing", missing), ("not in the module", unexpected))
-                if names
-            ),
-        )
-
-
-def _fitting(module: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    mine = module.state_dict()
-    for name, value in tensors.items():
-        if name in mine and mine[name].shape != value.shape:
-            raise ModelError(
-                f"the weights for {name!r} have the shape {list(value.shape)}",
-                why=f"the module's: {list(mine[name].shape)}",
-            )
-    return tensors
 
 
 def _describe(module: nn.Module, entry: str, feeding: Feeding, sample: Sample | None) -> Description:
@@ -383,7 +384,8 @@ def _seen(sample: Sample | None) -> tuple[tuple[int, ...], Literal["float32", "i
 def _argument(module: nn.Module, entry: str) -> str:
     """Name of the one argument that ``forward`` needs."""
     parameters = list(inspect.signature(module.forward).parameters.values())
-    needed = [item for item in parameters if item.default is item.empty and item.kind is item.POSITIONAL_OR_KEYWORD]
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [item for item in parameters if item.default is item.empty and item.kind in named]
     if len(needed) != 1:
         raise ModelError(
             f"the forward of {entry} needs {len(needed)} arguments", why="allowed: one tensor [batch, ...]"

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from edgekit.checkpoint import load_state
 from edgekit.errors import ModelError
-from edgekit.modules import WEIGHTS, Build, Description, load_state, read_description
+from edgekit.modules import WEIGHTS, Build, Description, build_module, read_description
 from edgekit.source import MODULE
 from edgekit.tasks.base import TrainingOutput
 
@@ -155,7 +156,7 @@ class ModuleOrigin(Origin):
                 why="a torch artifact holds weights and a plan, not the code",
                 hint=f"Name it: edgekit.load_pruned(PATH, build='path/to/{self.description.entry}').",
             )
-        return self.code().float().eval()
+        return build_module(self.code, self.description.entry)
 
     def call(
         self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, hidden_states: bool, attentions: bool

@@ -142,14 +142,17 @@ def decode(image: Any, channels: int) -> Image:
 
 
 def _resize(image: Image, height: int, width: int, pixels: Pixels) -> Image:
-    """The image at the input's size: the shorter side first and the centre cropped, or stretched to it."""
+    """The image at the input's size: the shorter side first and the centre cropped, or stretched to it.
+
+    Sizes and places are rounded as torchvision's Resize (down) and CenterCrop (to the nearest, half to even) do it.
+    """
     from PIL.Image import Resampling
 
     resample = Resampling[pixels.resample.upper()]
     if pixels.shorter is not None:
-        factor = pixels.shorter / min(image.size)
-        sides = (max(width, round(image.width * factor)), max(height, round(image.height * factor)))
-        image = image.resize(sides, resample)
-        left, top = (image.width - width) // 2, (image.height - height) // 2
+        short = min(image.size)
+        sides = tuple(pixels.shorter * side // short for side in image.size)
+        image = image.resize((max(width, sides[0]), max(height, sides[1])), resample)
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
     return image if image.size == (width, height) else image.resize((width, height), resample)

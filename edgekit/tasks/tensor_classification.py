@@ -79,9 +79,21 @@ class TensorClassification(Classification):
         return value is not None if self.places else super().is_label(value)
 
     def read_label(self, value: object, names: Sequence[str] | None) -> Any:
-        if not self.places:
+        return self._read_places(value, names, self.places)
+
+    def _read_places(self, value: object, names: Sequence[str] | None, places: tuple[int, ...]) -> Any:
+        listed = isinstance(value, (list, tuple))
+        if listed != bool(places) or (listed and len(cast("Sequence[object]", value)) != places[0]):
+            raise DataError(
+                f"the data has the label {str(value)[:80]}",
+                why=f"the module gives labels of the shape {list(self.places)} for a sample"
+                if self.places
+                else "the module gives one label for a sample",
+                hint="Choose another column with --columns label=NAME.",
+            )
+        if not places:
             return super().read_label(value, names)
-        return [super(TensorClassification, self).read_label(item, names) for item in cast("Sequence[object]", value)]
+        return [self._read_places(item, names, places[1:]) for item in cast("Sequence[object]", value)]
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional
@@ -128,18 +140,26 @@ class TensorExamples:
         """The input [batch, ...]."""
         import numpy as np
 
-        given = self.task.input
-        rows = []
-        for index in indices:
-            try:
-                row = np.asarray(self.inputs[index], dtype=given.dtype)
-            except (TypeError, ValueError) as error:
-                raise DataError(f"row {index} of the data is no array of numbers", why=str(error)) from error
-            if row.shape != given.shape:
-                raise DataError(
-                    f"row {index} of the data has the shape {list(row.shape)}",
-                    why=f"the module takes {list(given.shape)}",
-                )
-            rows.append(row)
+        rows = np.stack([self._row(index) for index in indices])
         labels = None if self.labels is None else [self.labels[index] for index in indices]
-        return {given.name: np.stack(rows)} | ({} if labels is None else {LABELS: np.asarray(labels, dtype=np.int64)})
+        return {self.task.input.name: rows} | ({} if labels is None else {LABELS: np.asarray(labels, dtype=np.int64)})
+
+    def _row(self, index: int) -> Array:
+        import numpy as np
+
+        given = self.task.input
+        try:
+            values = np.asarray(self.inputs[index], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"row {index} of the data is no array of numbers", why=str(error)) from error
+        if values.shape != given.shape:
+            raise DataError(
+                f"row {index} of the data has the shape {list(values.shape)}",
+                why=f"the module takes {list(given.shape)}",
+            )
+        if not np.isfinite(values).all():
+            raise DataError(f"row {index} of the data has places without a number")
+        row = values.astype(given.dtype)
+        if given.dtype == "int64" and (row != values).any():
+            raise DataError(f"row {index} of the data has fractions", why="the module takes int64")
+        return row

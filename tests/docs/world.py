@@ -1,0 +1,120 @@
+"""The folder that the pages' commands run in: a model, data, images and code under the names that the pages use."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny
+from docs.reading import read_steps
+
+from edgekit.cli import main
+from edgekit.runtimes.local import Timing
+
+# Enough for p90, which needs 64 samples.
+QUICK = Timing(seconds=0.1, rounds=25)
+LABELS = ("negative", "positive")
+ROWS, HELD_OUT = 192, 64
+# The artifact that most pages speak of, by the first command of the first page.
+FIRST = "edgekit compress ./my-model --data ./my-data --target host --max-drop 1% -o out"
+
+
+def hasten(patch: Any) -> None:
+    """Short measurements and little training, for the default settings too."""
+    for name in ("edgekit.pipeline.JUDGING", "edgekit.assembly.FINAL", "edgekit.assembly.INTERIM"):
+        patch.setattr(name, QUICK)
+    for name in ("edgekit.stages.optimize.Timing", "edgekit.runtimes.local.Timing"):
+        patch.setattr(name, lambda **_: QUICK)
+    for name, value in (("FEWEST_EPOCHS", 1.0), ("FEWEST_STEPS", 12)):
+        patch.setattr(f"edgekit.stages.distill.{name}", value)
+
+
+def build_world(folder: Path) -> None:
+    """Everything that the pages take as given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(folder / "my-model")
+    write_configuration(folder)
+    write_texts(folder / "my-data" / "train.csv", ROWS, seed=0)
+    write_texts(folder / "my-data" / "validation.csv", HELD_OUT, seed=1)
+    write_texts(folder / "sents.csv", ROWS, seed=0, names=("body", "y"))
+    write_images(folder / "my-images")
+    shutil.copyfile(next((folder / "my-images").rglob("*.png")), folder / "photo.jpg")
+    for step in read_steps("docs/your-module.md"):
+        if step.kind == "file":
+            (folder / step.name).write_text(step.text, encoding="utf-8")
+    save_weights(folder)
+
+
+def save_model(folder: Path) -> None:
+    """A BERT of two layers that has learned its data, with a tokenizer for 128 tokens."""
+    import torch
+
+    names = dict(enumerate(LABELS))
+    model = tiny.build(
+        "bert", layers=2, max_position_embeddings=160, id2label=names, label2id={v: k for k, v in names.items()}
+    )
+    words = tiny.tokenizer()
+    words.model_max_length = 128
+    rows = tiny.labelled(ROWS)
+    batch = words(rows["text"], padding=True, return_tensors="pt")
+    labels, optimizer = torch.tensor(rows["label"]), torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(30):
+        model(**batch, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+
+
+def write_configuration(folder: Path) -> None:
+    """``config.json``: a student of one layer."""
+    values = json.loads((folder / "my-model" / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(values | {"num_hidden_layers": 1}), encoding="utf-8")
+
+
+def write_texts(file: Path, rows: int, *, seed: int, names: tuple[str, str] = ("text", "label")) -> None:
+    """Sentences with the names of their labels."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made = tiny.labelled(rows, seed=seed)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(names)
+        writer.writerows((text, LABELS[label]) for text, label in zip(made["text"], made["label"], strict=True))
+
+
+def write_images(folder: Path) -> None:
+    """Images by class: one darker, one brighter."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for split, count in (("train", 24), ("validation", 8)):
+        for name, low in (("cat", 0), ("dog", 96)):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(low, low + 160, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.png")
+
+
+def save_weights(folder: Path) -> None:
+    """``net.safetensors``, of the function that the page shows."""
+    from safetensors.torch import save_file
+
+    from edgekit.modules import code_entry
+
+    save_file(code_entry(str(folder / "net.py:make"))[1]().state_dict(), folder / "net.safetensors")
+
+
+def compress_once(folder: Path) -> None:
+    """``out``, by the command that the pages begin with, and what a reader would have made of it."""
+    with contextlib.chdir(folder):
+        code = main(FIRST.split()[1:])
+    assert code == 0
+    shutil.copyfile(folder / "out" / "model.onnx", folder / "model.onnx")
+    for name in ("gentle", "default", "static"):
+        shutil.copytree(folder / "out", folder / name)
