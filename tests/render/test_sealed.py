@@ -91,7 +91,7 @@ def test_the_report_has_classes_graphs_and_no_second_quality(sealed: edgekit.Rep
 
 def test_the_card_is_read_by_the_hubs_own_package(sealed: edgekit.Report) -> None:
     loaded = ModelCard.load(sealed.artifact.path / CARD)
-    assert loaded.data.library_name == "onnx"
+    assert loaded.data.to_dict()["library_name"] == "onnx"
     assert loaded.data.pipeline_tag == sealed.task
     assert sealed.quality is not None
     assert loaded.data.eval_results[0].metric_value == pytest.approx(sealed.quality.after, abs=1e-6)

@@ -152,12 +152,27 @@ def test_the_layer_that_matters_less_for_its_cost_goes_first() -> None:
 
 
 def test_cost_decides_between_equals() -> None:
-    groups, counter = net(16, 32, 128, 16)  # a channel of l0 saves 16 + 128, one of l1 32 + 16
-    found = scores(groups, l0=[1.0] * 32, l1=[1.0] * 128)
-    gone = choose_units(groups, found, counter, aim(TASK, ratio=0.2, floor=0.0))
-    assert left(groups, gone) == [24, 128]
-    dearer = scores(groups, l0=[3.1] * 32, l1=[1.0] * 128)  # 3.1 / 144 is more than 1 / 48
-    assert left(groups, choose_units(groups, dearer, counter, aim(TASK, ratio=0.2, floor=0.0)))[0] == 32
+    groups, counter = net(16, 128, 32, 16)  # a channel of l0 saves 16 + 32, one of l1 128 + 16
+
+    def widths(score: float) -> list[int]:
+        """What stays when a channel of l1 has this score, and one of l0 has 1."""
+        found = scores(groups, l0=[1.0] * 128, l1=[score] * 32)
+        return left(groups, choose_units(groups, found, counter, aim(TASK, ratio=0.2, floor=0.0)))
+
+    assert widths(1.0) == widths(2.9) == [128, 24]  # 2.9 / 144 is less than 1 / 48
+    assert widths(3.1)[1] == 32  # 3.1 / 144 is more
+
+
+def test_a_unit_does_not_go_before_one_that_matters_less() -> None:
+    """Not even where it saves so much that it loses less for each product."""
+    units = tuple(
+        Unit(frozenset(("l0", "outputs", channel) for channel in part)) for part in ([0], range(1, 11), [11], [12])
+    )
+    counter = MacCounter({"l0": LayerMacs(1300, 13, 100)})
+    groups = [Group("l0", units)]
+    found = dict(zip(units, (1.0, 1.1, 5.0, 6.0), strict=True))
+    assert choose_units(groups, found, counter, aim(TASK, ratio=10 / 13, multiple=1, floor=0.0)) == set(units[:2])
+    assert choose_units(groups, found, counter, aim(TASK, ratio=1 / 13, multiple=1, floor=0.0)) == set(units[:1])
 
 
 def test_equal_scores_go_in_the_order_of_their_channels() -> None:
