@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -177,15 +178,29 @@ def results() -> str:
     last = {row["case"]: row for row in map(json.loads, lines)}
     if not last:
         return "`make bench` measures whole runs on real models; its results are kept in `benchmarks/results/`."
-    table = ["| case | metric before | after | samples | faster | smaller |", "|---|---:|---:|---:|---:|---:|"]
-    for name, row in last.items():
-        faster = f"{row['speedup']:.2f}x" if row["speedup"] else "not measured"
-        smaller = row["before_bytes"] / row["after_bytes"]
-        table.append(f"| {name} | {row['before']:.4f} | {row['after']:.4f} | {row['n']} | {faster} | {smaller:.2f}x |")
-    machines = " and ".join(
-        sorted({f"{row['host']}, onnxruntime {row['versions']['onnxruntime']}" for row in last.values()})
-    )
-    return "\n".join([*table, "", f"The last result of each case, by `make bench` ({machines})."])
+    table = ["| run | metric | samples | faster | smaller | undone |", "|---|---|---:|---:|---:|---|"]
+    table += [_result(row) for row in last.values()]
+    machines = {f"{row['host']}, onnxruntime {row['versions']['onnxruntime']}" for row in last.values()}
+    lead = f"Whole runs on real models, the last of each, by `make bench` on {' and '.join(sorted(machines))}:"
+    return "\n".join([lead, "", *table])
+
+
+def _result(row: dict[str, Any]) -> str:
+    faster = f"{row['speedup']:.1f}x" if row["speedup"] else "not measured"
+    smaller = row["before_bytes"] / row["after_bytes"]
+    undone = ", ".join(entry["stage"] for entry in row["ledger"] if not entry["kept"])
+    metric = f"{row['before']:.4f} to {row['after']:.4f}"
+    return f"| {_case(row['case'])} | {metric} | {row['n']} | {faster} | {smaller:.1f}x | {undone} |"
+
+
+def _case(name: str) -> str:
+    """What a case of the benchmarks is: its model and target, and what differs from the defaults."""
+    cases = runpy.run_path(str(ROOT / "benchmarks" / "run.py"))["CASES"]
+    if name not in cases:
+        return name
+    case = cases[name]
+    recipe = [] if case.recipe == "default" else [f"recipe {case.recipe}"]
+    return ", ".join([case.model, case.target, *recipe, *(f"{key}={value}" for key, value in case.settings.items())])
 
 
 PARTS: dict[str, Callable[..., str]] = {

@@ -28,7 +28,7 @@ NOT_RUN = {
 }
 # Commands that are run with the slow tests, each with its reason.
 SLOW = {
-    "edgekit demo": "trains for a minute",
+    "edgekit demo": "trains a model first",
     "edgekit demo -o ./demo-out": "as above",
     "edgekit doctor": "imports every package in processes of its own",
     "edgekit doctor --json": "as above",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +93,22 @@ def test_links_of_an_included_page_lead_to_the_same_files() -> None:
     assert re.findall(r"^## .*$", sections, re.MULTILINE) == ["## Features", "## This machine"]
     with pytest.raises(ValueError, match=r"targets/README.md has no section 'colours'"):
         GENERATE.sections("targets/README.md#colours")
+
+
+def test_results_are_those_of_the_last_run_of_each_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GENERATE, "ROOT", tmp_path)
+    assert GENERATE.results().startswith("`make bench` measures whole runs")
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    shutil.copy(ROOT / "benchmarks" / "run.py", tmp_path / "benchmarks" / "run.py")
+    row = {"case": "sst2-s8s8", "host": "a CPU", "versions": {"onnxruntime": "9.9"}, "n": 7, "speedup": None}
+    row |= {"before": 0.5, "after": 0.25, "before_bytes": 30, "after_bytes": 12, "ledger": []}
+    ledger = [{"stage": "export", "kept": True}, {"stage": "quantize", "kept": False}]
+    lines = [json.dumps(row), json.dumps(row | {"after": 0.75, "speedup": 2.04, "ledger": ledger})]
+    (tmp_path / "benchmarks" / "results" / "suite.jsonl").write_text("\n".join(lines) + "\n")
+    lead, _, _, _, *rows = GENERATE.results().splitlines()
+    assert lead == "Whole runs on real models, the last of each, by `make bench` on a CPU, onnxruntime 9.9:"
+    name = "minilm-sst2, x86-64-vnni, recipe quantize, quantize.scheme=s8s8"
+    assert rows == [f"| {name} | 0.5000 to 0.7500 | 7 | 2.0x | 2.5x | quantize |"]
 
 
 def test_a_marker_of_nothing_is_an_error() -> None:

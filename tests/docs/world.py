@@ -14,6 +14,7 @@ import tiny
 from docs.reading import read_steps
 
 from edgekit.cli import main
+from edgekit.demo import SETTINGS
 from edgekit.runtimes.local import Timing
 
 # Enough for p90, which needs 64 samples.
@@ -32,6 +33,8 @@ def hasten(patch: Any) -> None:
         patch.setattr(name, lambda **_: QUICK)
     for name, value in (("FEWEST_EPOCHS", 1.0), ("FEWEST_STEPS", 12)):
         patch.setattr(f"edgekit.stages.distill.{name}", value)
+    patch.setattr("edgekit.demo.EPOCHS", 2)
+    patch.setitem(SETTINGS, "distill.epochs", "1")
 
 
 def build_world(folder: Path) -> None:
