@@ -26,7 +26,9 @@ FIRST = "edgekit compress ./my-model --data ./my-data --target host --max-drop 1
 
 
 def hasten(patch: Any) -> None:
-    """Short measurements and little training, for the default settings too."""
+    """Short measurements and little training, for the default settings too, on one thread beside other tests."""
+    for module in ("api", "demo", "request"):
+        patch.setattr(f"edgekit.{module}.available_cores", lambda: 1)
     for name in ("edgekit.pipeline.JUDGING", "edgekit.assembly.FINAL", "edgekit.assembly.INTERIM"):
         patch.setattr(name, QUICK)
     for name in ("edgekit.stages.optimize.Timing", "edgekit.runtimes.local.Timing"):
