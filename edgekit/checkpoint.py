@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+# Name of edgekit's own file.
+WEIGHTS = "model.safetensors"
 # Where trainers put the state dict inside their own dictionary.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 # What names of weights begin with after DataParallel, torch.compile, and a trainer that holds the module as its model.
@@ -67,6 +69,14 @@ def _fitting(module: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, t
                 why=f"the module's: {list(mine[name].shape)}",
             )
     return tensors
+
+
+def save_state(module: nn.Module, file: Path) -> None:
+    """Write a module's tensors as edgekit's own safetensors, readable by everyone (0644)."""
+    from safetensors.torch import save_model
+
+    save_model(module, str(file), metadata={"format": "pt"})
+    file.chmod(0o644)
 
 
 def load_state(module: nn.Module, file: Path) -> None:

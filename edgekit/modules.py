@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from edgekit.artifact import write_text
 from edgekit.cache import Cache, cache_key
-from edgekit.checkpoint import first_lines, load_weights
+from edgekit.checkpoint import WEIGHTS, first_lines, load_weights, save_state
 from edgekit.errors import ModelError, UnknownNameError, UsageError
 from edgekit.settings import Frozen, parse_toml, read_bounded
 from edgekit.source import MODULE, Source, sha256_file
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Build = Callable[[], "nn.Module"]
-WEIGHTS = "model.safetensors"
 IMAGE_CHANNELS = (1, 3)
 MAX_MODULE_BYTES = 1024 * 1024
 # Under which name a file of the user's is imported; its digest follows.
@@ -148,8 +147,6 @@ def resolve_module(
         ModelError: it cannot be built, loaded, or run on its input.
         UsageError: what it takes is not known.
     """
-    from safetensors.torch import save_model
-
     entry, build, code = _find(location)
     module = build_module(build, entry)
     if (weights := feeding.get("weights")) is not None:
@@ -157,8 +154,7 @@ def resolve_module(
     described = _describe(module, entry, feeding, sample)
     store = cache or Cache()
     folder = store.scratch()
-    save_model(module, str(folder / WEIGHTS), metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)
+    save_state(module, folder / WEIGHTS)
     write_text(folder / MODULE, described.model_dump_json(by_alias=True, indent=1) + "\n")
     code = " ".join([code, *_class_files(module)])
     digest = hashlib.sha256(f"{code} {sha256_file(folder / WEIGHTS)} {sha256_file(folder / MODULE)}".encode())

@@ -134,12 +134,13 @@ def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> E
         timings = time_artifacts(pair, workshop.task, request.workload, request.threads, JUDGING)
         slowdown = timings.slowdown("candidate", than="parent")
         workshop.progress.finish(f"{1 / slowdown[0]:.2f}x as fast as before")
+    before, after = shape_of_work(parent.artifact), shape_of_work(candidate.artifact)
     return Evidence(
         size_before=parent.artifact.size_bytes,
         size_after=candidate.artifact.size_bytes,
-        operators_before=count_nodes(parent.artifact),
-        operators_after=count_nodes(candidate.artifact),
-        same_graph=shape_of_work(parent.artifact) == shape_of_work(candidate.artifact),
+        operators_before=sum(map(len, before)),
+        operators_after=sum(map(len, after)),
+        same_graph=before == after,
         slowdown=slowdown,
         drop=_drop(workshop, candidate),
         max_drop=request.limits.max_drop,
@@ -156,11 +157,6 @@ def _drop(workshop: Workshop, candidate: Made) -> float | None:
     if quality is None:
         return None
     return quality.drop_high if workshop.request.strict else quality.drop
-
-
-def count_nodes(artifact: Artifact) -> int:
-    """Nodes of all graphs of an artifact."""
-    return sum(len(load_graph(artifact.file(name)).graph) for name in artifact.manifest.components)
 
 
 def shape_of_work(artifact: Artifact) -> list[list[tuple[str, str, tuple[str, ...]]]]:

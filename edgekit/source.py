@@ -16,6 +16,7 @@ from edgekit.settings import Frozen
 
 # Files of a model folder that decide what the model answers; anything else in it (cards, other formats) is left alone.
 MODEL_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "pytorch_model*.bin")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
 MODULE = "module.json"
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 
@@ -104,7 +105,7 @@ def resolve_source(location: str | Path, *, revision: str | None = None) -> Sour
     else:
         folder, commit = _fetch(text, revision)
     config = _read_config(folder, text)
-    weights = _weight_files(folder, text)
+    weights = _need_weights(folder, text)
     return Source(
         location=text,
         path=str(folder.resolve()),
@@ -125,6 +126,11 @@ def model_files(folder: Path) -> list[Path]:
     if any(path.suffix == ".safetensors" for path in found):
         found = {path for path in found if path.suffix != ".bin"}
     return sorted(found)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Those of them that hold weights."""
+    return [path for path in model_files(folder) if path.suffix in WEIGHT_SUFFIXES]
 
 
 def digest_files(root: Path, files: list[Path]) -> str:
@@ -197,8 +203,8 @@ def _read_config(folder: Path, text: str) -> _Config:
     return config
 
 
-def _weight_files(folder: Path, text: str) -> list[Path]:
-    files = [path for path in model_files(folder) if path.suffix in (".safetensors", ".bin")]
+def _need_weights(folder: Path, text: str) -> list[Path]:
+    files = weight_files(folder)
     if not files:
         raise ModelError(
             f"{text!r} has no weights", why="expected model.safetensors (or shards of it) beside config.json"

@@ -19,26 +19,17 @@ from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import evenly, layer_list
 from edgekit.models import ResolvedModel
 from edgekit.modules import Feeding, names_code, read_description, resolve_module
-from edgekit.source import model_files, resolve_source, sha256_file
+from edgekit.source import WEIGHT_SUFFIXES, model_files, resolve_source, sha256_file, weight_files
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions
 from edgekit.tasks.classification import Classification
 from edgekit.tasks.origin import TransformersOrigin
+from edgekit.tasks.text_classification import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from torch import nn
 
 CONFIG = "config.json"
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
-# Files that say which number a word has: a student has to read what its teacher reads.
-VOCABULARIES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
 # Of a configuration, what the task decides.
 TASK_KEYS = ("id2label", "label2id", "problem_type")
 
@@ -58,7 +49,7 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
     if names_code(location) or teacher.build is not None:
         return _module_student(location, teacher)
     place = Path(str(location)).expanduser()
-    if place.is_file() or (place.is_dir() and (place / CONFIG).is_file() and not _has_weights(place)):
+    if place.is_file() or (place.is_dir() and (place / CONFIG).is_file() and not weight_files(place)):
         return _fresh_student(place if place.is_file() else place / CONFIG, teacher, seed)
     found = resolve_source(location)
     mine = bind_task(teacher.task, Path(found.path), TaskOptions())
@@ -68,7 +59,7 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
             f"the student {found.architecture} has {len(mine.labels)} classes",
             why=f"the teacher has {len(theirs.labels)}",
         )
-    for name in VOCABULARIES:
+    for name in TOKENIZER_FILES:  # they say which number a word has
         one, other = Path(found.path) / name, Path(teacher.source.path) / name
         if one.is_file() and other.is_file() and sha256_file(one) != sha256_file(other):
             raise UsageError(
@@ -77,10 +68,6 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
                 hint="Use a student with the teacher's tokenizer, or give its config.json alone.",
             )
     return ResolvedModel(found, teacher.task, None)
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(path.suffix in WEIGHT_SUFFIXES for path in model_files(folder))
 
 
 def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:
@@ -153,9 +140,9 @@ def _configuration(file: Path, home: Path) -> dict[str, JsonValue]:
 
 def _check_sizes(student: nn.Module, task: Classification) -> None:
     mine, theirs = cast("Any", student).config, task.config
-    for name in ("vocab_size", "image_size", "patch_size", "num_channels"):
+    for name in ("vocab_size", "image_size", "num_channels"):
         one, other = getattr(mine, name, None), getattr(theirs, name, None)
-        if one != other and None not in (one, other) and name != "patch_size":
+        if one != other and None not in (one, other):
             raise UsageError(
                 f"the student's {name} is {one}", why=f"the teacher's is {other}: they have to read the same inputs"
             )

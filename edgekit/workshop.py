@@ -24,8 +24,8 @@ from edgekit.recipe import Step
 from edgekit.request import Request
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.torch import TorchRunner
-from edgekit.source import model_files
-from edgekit.stages.base import WEIGHT_SUFFIXES, Decisions, Job
+from edgekit.source import model_files, weight_files
+from edgekit.stages.base import Decisions, Job, task_at
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task
 from edgekit.tasks.data import Data
@@ -177,7 +177,7 @@ class Workshop:
                 folder = scratch()
                 files = model_files(source)
                 copy_files(files, folder)
-                weights = tuple(path.name for path in files if path.suffix in WEIGHT_SUFFIXES)
+                weights = tuple(path.name for path in weight_files(source))
                 manifest = Manifest(
                     format="torch",
                     task=self.request.task,
@@ -206,7 +206,7 @@ class Workshop:
     def _runner(self, artifact: Artifact) -> Runner:
         if artifact.format == "onnx":
             return open_runner(artifact, self.request.jobs)
-        task = self.task.at(artifact.path, self.request.builds.get(str(artifact.manifest.source.get("digest"))))
+        task = task_at(self.task, artifact, self.request.builds)
         return TorchRunner(task.components(load_model(task)[0]))
 
     def _log(self, stage: str, key: str, seconds: float) -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import WHOLE, Component
+from edgekit.checkpoint import WEIGHTS, save_state
 from edgekit.errors import ModelError
 from edgekit.formats.plans import Plan, apply_plan, read_plan, save_plan
 from edgekit.tasks.base import Task
 
 if TYPE_CHECKING:
     from torch import nn
-
-WEIGHTS = "model.safetensors"
 
 
 def torch_components(files: tuple[str, ...] = (WEIGHTS,)) -> dict[str, Component]:
@@ -23,11 +22,8 @@ def torch_components(files: tuple[str, ...] = (WEIGHTS,)) -> dict[str, Component
 
 def save_weights(model: nn.Module, folder: Path, plan: Plan | None) -> None:
     """Write ``model.safetensors``, and ``plan.json`` where the model was pruned."""
-    from safetensors.torch import save_model
-
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)
+    save_state(model, folder / WEIGHTS)
     if plan is not None:
         save_plan(plan, folder)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from edgekit.artifact import SUMS, WHOLE, Artifact, is_artifact, open_artifact
 from edgekit.errors import ModelError
 from edgekit.inspection.graphs import inspect_graph
-from edgekit.inspection.networks import CONFIG, inspect_network, weight_files
+from edgekit.inspection.networks import CONFIG, inspect_network
 from edgekit.inspection.records import ArtifactRecord, FileRecord, GraphRecord, InspectRecord, MadeRecord
 from edgekit.report import FILE as REPORT
 from edgekit.report import load_report
-from edgekit.source import resolve_source
+from edgekit.source import resolve_source, weight_files
 from edgekit.tasks.base import Workload
 
 GRAPH_SUFFIX = ".onnx"

@@ -14,11 +14,10 @@ from edgekit.formats.surgery import EncoderPlan
 from edgekit.formats.tensors import StoredTensor, is_parameter, read_tensors
 from edgekit.inspection.encoders import estimate_memory, estimate_work, find_encoder
 from edgekit.inspection.records import FileRecord, NetworkRecord, PartRecord, WeightsRecord, WorkRecord
-from edgekit.source import MAX_CONFIG_BYTES, model_files
+from edgekit.source import MAX_CONFIG_BYTES, WEIGHT_SUFFIXES, weight_files
 from edgekit.tasks.base import Workload
 
 CONFIG = "config.json"
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
 # A part that holds more than this is told by its own parts.
 MOST_OF_IT = 0.9
 MOST_WORDS = 4
@@ -59,11 +58,6 @@ def inspect_network(folder: Path, workload: Workload, architecture: str = "") ->
         work=estimate_work(encoder, workload) if encoder else unknown,
         memory=estimate_memory(encoder, parameters, workload) if encoder else None,
     )
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a model folder."""
-    return [path for path in model_files(folder) if path.suffix in WEIGHT_SUFFIXES]
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -53,6 +53,16 @@ def megabytes(size_bytes: float, digits: int | None = None) -> str:
     return f"{size_bytes / MEGABYTE:.{size_digits(size_bytes) if digits is None else digits}f}"
 
 
+def megabytes_change(change: float | None, digits: int) -> str:
+    """A change of a size in units of 10^6 bytes; empty where there is none."""
+    return "" if change is None else signed(change / MEGABYTE, digits)
+
+
+def milliseconds_change(change: float | None) -> str:
+    """A change of a latency; empty where there is none."""
+    return "" if change is None else signed(change, 2)
+
+
 def milliseconds(value: float | None) -> str:
     """A latency without the unit."""
     return "-" if value is None else f"{value:.2f}"

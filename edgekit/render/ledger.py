@@ -11,7 +11,7 @@ from rich.text import Text
 
 from edgekit.render import figures
 from edgekit.render.parts import DOUBT, FAINT, STRONG, make_table
-from edgekit.report import MEGABYTE, ORIGINAL, LedgerRow, Report
+from edgekit.report import ORIGINAL, LedgerRow, Report
 
 # From this width on, a value and its change stand side by side; below, one above the other.
 WIDE = 100
@@ -89,12 +89,6 @@ def _figures(report: Report) -> list[_Figure]:
     def size(value: float | None) -> str:
         return "" if value is None else figures.megabytes(value, digits)
 
-    def size_change(change: float | None) -> str:
-        return "" if change is None else figures.signed(change / MEGABYTE, digits)
-
-    def latency_change(change: float | None) -> str:
-        return "" if change is None else figures.signed(change, 2)
-
     return [
         _Figure(
             metric,
@@ -110,7 +104,7 @@ def _figures(report: Report) -> list[_Figure]:
             lambda row: row.size_delta_bytes,
             lambda row: row.would_size_bytes,
             size,
-            size_change,
+            partial(figures.megabytes_change, digits=digits),
         ),
         _Figure(
             "p50 ms",
@@ -118,7 +112,7 @@ def _figures(report: Report) -> list[_Figure]:
             lambda row: row.latency_delta_ms,
             lambda row: row.would_latency_ms,
             figures.milliseconds,
-            latency_change,
+            figures.milliseconds_change,
         ),
     ]
 

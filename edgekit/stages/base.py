@@ -21,7 +21,7 @@ from edgekit.measure.quality import Outputs
 from edgekit.modules import Build
 from edgekit.progress import Progress, Silent
 from edgekit.settings import Frozen
-from edgekit.source import model_files
+from edgekit.source import WEIGHT_SUFFIXES, model_files
 from edgekit.target import Precision, Target
 from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.data import Data
@@ -29,7 +29,6 @@ from edgekit.tasks.data import Data
 log = logging.getLogger(__name__)
 
 DETAILS = "details.json"
-WEIGHT_SUFFIXES = (".safetensors", ".bin")
 Facet = Literal["data", "widths", "opset", "int8", "target", "workload", "seed", "jobs", "threads", "original", "host"]
 
 
@@ -101,7 +100,7 @@ class Job:
 
     def task_for(self, artifact: Artifact) -> Task:
         """The same task on another artifact's files."""
-        return self.task.at(artifact.path, self.builds.get(str(artifact.manifest.source.get("digest"))))
+        return task_at(self.task, artifact, self.builds)
 
     def need_data(self) -> Data:
         """The data; the chain was checked before, so that a stage which needs it has it."""
@@ -115,6 +114,11 @@ class Job:
         self.work.mkdir(parents=True, exist_ok=True)  # another process that finished the same stage has removed it
         with (self.work / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+
+def task_at(task: Task, artifact: Artifact, builds: Mapping[str, Build]) -> Task:
+    """A task on an artifact's files, built by what builds the model that the artifact was made from."""
+    return task.at(artifact.path, builds.get(str(artifact.manifest.source.get("digest"))))
 
 
 def _any_precision(settings: StageSettings) -> Precision | None:

@@ -122,12 +122,9 @@ def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
 
     splits = _load(source)
     rows = splits.get("train", next(iter(splits.values())))
-    lowered = {name.lower(): name for name in rows.column_names}
-    label = columns.get("label") or next((lowered[name] for name in LABEL_COLUMNS if name in lowered), None)
-    feature = rows.features.get(label)
-    names = tuple(getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None) or ())
+    names = tuple(_class_names(rows, _find_column(rows, columns.get("label"), "label", LABEL_COLUMNS)) or ())
     for kind, known in INPUT_COLUMNS.items():
-        name = columns.get(kind) or next((lowered[one] for one in known if one in lowered), None)
+        name = _find_column(rows, columns.get(kind), kind, known)
         if name is None:
             continue
         value = rows[0][name]
@@ -251,15 +248,7 @@ class Data:
         return any(self.task.is_label(value) for value in dataset[column][:])
 
     def _column(self, dataset: Dataset, wanted: str) -> str | None:
-        given = self.task.options.columns.get(wanted)
-        if given is not None:
-            if given not in dataset.column_names:
-                raise UnknownNameError(
-                    "column", given, dataset.column_names, hint=f"It was given for {wanted!r} with --columns."
-                )
-            return given
-        lowered = {name.lower(): name for name in dataset.column_names}
-        return next((lowered[name] for name in self.task.columns[wanted] if name in lowered), None)
+        return _find_column(dataset, self.task.options.columns.get(wanted), wanted, self.task.columns[wanted])
 
     def _encode(self, name: str, rows: list[int] | None) -> Examples:
         dataset = self.raw[name] if rows is None else self.raw[name].select(rows)
@@ -283,8 +272,7 @@ class Data:
         return self.task.encode(columns)
 
     def _read_labels(self, dataset: Dataset, column: str) -> list[Any]:
-        feature = dataset.features[column]
-        names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+        names = _class_names(dataset, column)
         return [self.task.read_label(value, names) if value is not None else None for value in dataset[column][:]]
 
     def _drop_unlabelled(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
@@ -295,6 +283,24 @@ class Data:
         if len(kept) == len(columns["label"]):
             return dict(columns)
         return {name: [values[row] for row in kept] for name, values in columns.items()}
+
+
+def _find_column(dataset: Dataset, given: str | None, wanted: str, known: Sequence[str]) -> str | None:
+    """The data's name of a column: the one that was given, else one of those that are known."""
+    if given is not None:
+        if given not in dataset.column_names:
+            raise UnknownNameError(
+                "column", given, dataset.column_names, hint=f"It was given for {wanted!r} with --columns."
+            )
+        return given
+    lowered = {name.lower(): name for name in dataset.column_names}
+    return next((lowered[name] for name in known if name in lowered), None)
+
+
+def _class_names(dataset: Dataset, column: str | None) -> Sequence[str] | None:
+    """The data's own names of the classes in a column of labels, or of lists of them; None where it has none."""
+    feature = dataset.features.get(column)
+    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
 
 
 def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:

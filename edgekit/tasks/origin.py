@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from edgekit.checkpoint import load_state
+from edgekit.checkpoint import WEIGHTS, load_state
 from edgekit.errors import ModelError
-from edgekit.modules import WEIGHTS, Build, Description, build_module, read_description
+from edgekit.modules import Build, Description, build_module, read_description
 from edgekit.source import MODULE
 from edgekit.tasks.base import TrainingOutput
 

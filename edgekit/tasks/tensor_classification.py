@@ -14,6 +14,7 @@ from edgekit.errors import DataError, ModelError
 from edgekit.modules import TensorInput
 from edgekit.tasks.base import LABELS, Array, Batch, ComponentSpec, Examples, Metric, Workload, softmax
 from edgekit.tasks.classification import UNLABELLED, Classification
+from edgekit.tasks.data import INPUT_COLUMNS, LABEL_COLUMNS
 from edgekit.tasks.origin import ModuleOrigin
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class TensorClassification(Classification):
 
     name = "tensor-classification"
     columns = {
-        "input": ("input", "inputs", "features", "values", "tokens", "x"),
-        "label": ("label", "labels", "tags", "target", "class", "y"),
+        "input": INPUT_COLUMNS["input"],
+        "label": LABEL_COLUMNS,
     }
 
     @property

@@ -85,8 +85,9 @@ class Reader:
         self.names: dict[str, object] = {"__name__": "__main__"}
         self.code = 0
 
-    def follow(self, steps: list[Step]) -> None:
-        """Do every step; the first that goes wrong fails, with page and line."""
+    def follow(self, steps: list[Step]) -> int:
+        """Do every step, and say how many; the first that goes wrong fails, with page and line."""
+        done = 0
         for step, after in zip(steps, [*steps[1:], None], strict=True):
             if step.kind == "file":
                 Path(step.name).write_text(step.text, encoding="utf-8")
@@ -99,6 +100,8 @@ class Reader:
                     pytest.fail(f"{step.place}: `{step.text}` ended with {self.code}\n{output}")
                 if step.shown is not None and step.shown != output.splitlines():
                     pytest.fail(f"{step.place}: `{step.text}` prints something else than the page shows\n{output}")
+            done += 1
+        return done
 
     def run_python(self, step: Step) -> None:
         code = step.text
@@ -144,14 +147,16 @@ def has_commands(page: str, *, slow: bool) -> bool:
 
 @pytest.mark.parametrize("page", [page for page in STEPS if has_commands(page, slow=False)])
 def test_a_page_does_what_it_says(page: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Reader(capfd).follow(chosen(page, slow=False))
+    steps = chosen(page, slow=False)
+    assert Reader(capfd).follow(steps) == len(steps)
     sys.modules.pop("net", None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in STEPS if has_commands(page, slow=True)])
 def test_a_page_does_the_slow_things_that_it_says(page: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Reader(capfd).follow(chosen(page, slow=True))
+    steps = chosen(page, slow=True)
+    assert Reader(capfd).follow(steps) == len(steps)
 
 
 def test_every_exception_is_still_in_a_page() -> None:

@@ -10,7 +10,7 @@ from edgekit.render import figures
 from edgekit.render.html.charts import LEAST_METRIC, ROW, Axis, axis_row, box, figure, upright
 from edgekit.render.html.markup import Child, Html, element, join, minus, note, section, table
 from edgekit.render.stages import stage_lines
-from edgekit.report import MEGABYTE, ORIGINAL, LedgerRow, Report
+from edgekit.report import ORIGINAL, LedgerRow, Report
 
 _Read = Callable[[LedgerRow], float | None]
 _Write = Callable[[float | None], str]
@@ -72,19 +72,15 @@ def _falls(report: Report) -> list[Fall]:
     def megabytes(value: float | None) -> str:
         return "" if value is None else figures.megabytes(value, digits)
 
-    def megabytes_change(change: float | None) -> str:
-        return "" if change is None else figures.signed(change / MEGABYTE, digits)
-
-    def milliseconds_change(change: float | None) -> str:
-        return "" if change is None else figures.signed(change, 2)
+    size_change = partial(figures.megabytes_change, digits=digits)
 
     def metric_change(change: float | None) -> str:
         return figures.quality_change(metric, change).removesuffix(" pp")
 
     unit = ", % and points" if figures.is_share(metric) else ""
     return [
-        Fall("Latency p50, ms", lambda row: row.latency_ms, figures.milliseconds, milliseconds_change, True),
-        Fall("Size, MB", lambda row: row.size_bytes, megabytes, megabytes_change, True),
+        Fall("Latency p50, ms", lambda row: row.latency_ms, figures.milliseconds, figures.milliseconds_change, True),
+        Fall("Size, MB", lambda row: row.size_bytes, megabytes, size_change, True),
         Fall(
             f"{metric.replace('_', ' ').capitalize()}{unit}",
             lambda row: row.metric,
