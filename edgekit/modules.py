@@ -133,14 +133,14 @@ def names_code(location: object) -> bool:
 
 
 def resolve_module(
-    location: Any, feeding: Feeding, sample: Sample | None, cache: Cache | None = None
+    location: Any, feeding: Feeding, known: Sample | Description | None, cache: Cache | None = None
 ) -> tuple[Source, Build]:
     """Build the module once, load its weights, and leave it as a folder in the cache.
 
     Args:
         location: the function's name, the function, or a module.
         feeding: what the user said of it.
-        sample: what the data says of its input; None without data.
+        known: what the data says of its input, or the description of a module that it is fed as; None without either.
         cache: where the folder goes.
 
     Raises:
@@ -151,7 +151,7 @@ def resolve_module(
     module = build_module(build, entry)
     if (weights := feeding.get("weights")) is not None:
         load_weights(module, Path(weights).expanduser())
-    described = _describe(module, entry, feeding, sample)
+    described = _describe(module, entry, feeding, known)
     store = cache or Cache()
     folder = store.scratch()
     save_state(module, folder / WEIGHTS)
@@ -322,12 +322,12 @@ def build_module(build: Build, entry: str) -> nn.Module:
     return module.float().eval()
 
 
-def _describe(module: nn.Module, entry: str, feeding: Feeding, sample: Sample | None) -> Description:
+def _describe(module: nn.Module, entry: str, feeding: Feeding, known: Sample | Description | None) -> Description:
     import torch
 
     name = _argument(module, entry)
     said = feeding.get("input")
-    shape, dtype = parse_input(said) if said else _seen(sample)
+    shape, dtype = parse_input(said) if said else _seen(known)
     example = torch.zeros(2, *shape) if dtype == "float32" else torch.zeros(2, *shape, dtype=torch.int64)
     try:
         with torch.no_grad():
@@ -344,13 +344,14 @@ def _describe(module: nn.Module, entry: str, feeding: Feeding, sample: Sample | 
             f"{entry} gives {given} for two samples", why="allowed: one tensor of logits [batch, ..., classes]"
         )
     classes = int(answer.shape[-1])
-    named = sample.classes if sample is not None and len(sample.classes) == classes else ()
+    names = known.labels if isinstance(known, Description) else known.classes if known else ()
+    named = names if len(names) == classes else ()
     return Description(
         entry=entry,
         input=TensorInput(name=name, shape=shape, dtype=dtype),
         output=tuple(answer.shape[1:]),
         labels=named or tuple(f"LABEL_{index}" for index in range(classes)),
-        pixels=_pixels(shape, feeding),
+        pixels=known.pixels if isinstance(known, Description) else _pixels(shape, feeding),
     )
 
 
@@ -367,14 +368,15 @@ def parse_input(text: str) -> tuple[tuple[int, ...], Literal["float32", "int64"]
     return tuple(int(part) for part in parts[1:]), "int64" if dtype == "int64" else "float32"
 
 
-def _seen(sample: Sample | None) -> tuple[tuple[int, ...], Literal["float32", "int64"]]:
-    if sample is None:
+def _seen(known: Sample | Description | None) -> tuple[tuple[int, ...], Literal["float32", "int64"]]:
+    if known is None:
         raise UsageError(
             "it is not known what the module takes",
             why="neither --input nor data to take an example from was given",
             hint="Give the shape of one batch: --input 1x3x32x32.",
         )
-    return sample.shape, sample.dtype
+    seen = known.input if isinstance(known, Description) else known
+    return seen.shape, seen.dtype
 
 
 def _argument(module: nn.Module, entry: str) -> str:

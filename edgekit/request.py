@@ -217,6 +217,8 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
     lock = chosen.lock
     device = load_target(given.get("target", "host"))
     location, max_drop, seed = given.get("data"), given.get("max_drop"), given.get("seed")
+    if seed is None:
+        seed = lock.seed if lock else 0
     data = resolve_data(location) if location is not None else None
     columns = dict(given.get("columns", {}))
     model = resolve_model(
@@ -231,7 +233,7 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         source=model.source,
         task=model.task,
         build=model.build,
-        student=None if student is None else resolve_student(student, model, seed or 0),
+        student=None if student is None else resolve_student(student, model, seed),
         options=TaskOptions(
             metric=given.get("metric"),
             columns=columns,
@@ -245,7 +247,7 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         workload=given.get("workload") or (lock.workload if lock else Workload()),
         threads=given.get("threads") or (lock.threads if lock else 1),
         jobs=given.get("jobs") or (lock.jobs if lock else available_cores()),
-        seed=seed if seed is not None else (lock.seed if lock else 0),
+        seed=seed,
         keep_stages=given.get("keep_stages", False),
     )
     _check_lock(request)

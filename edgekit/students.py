@@ -18,7 +18,7 @@ from edgekit.cache import Cache, cache_key
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import evenly, layer_list
 from edgekit.models import ResolvedModel
-from edgekit.modules import Feeding, names_code, read_description, resolve_module
+from edgekit.modules import names_code, read_description, resolve_module
 from edgekit.source import WEIGHT_SUFFIXES, model_files, resolve_source, sha256_file, weight_files
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions
@@ -78,11 +78,7 @@ def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:
             why="they are fed in one way, and transformers' models take several inputs",
         )
     described = read_description(Path(teacher.source.path))
-    shape = "x".join(str(size) for size in (1, *described.input.shape))
-    feeding: Feeding = {"input": f"{shape}:{described.input.dtype}"}
-    if described.pixels is not None:
-        feeding |= {"mean": described.pixels.mean, "std": described.pixels.std}
-    found, build = resolve_module(location, feeding, None)
+    found, build = resolve_module(location, {}, described)
     mine = read_description(Path(found.path))
     if mine.output != described.output:
         raise UsageError(

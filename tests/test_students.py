@@ -10,6 +10,7 @@ import tiny
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import evenly
 from edgekit.models import ResolvedModel, resolve_model
+from edgekit.modules import Sample, read_description, resolve_module
 from edgekit.source import resolve_source
 from edgekit.students import resolve_student, take_over
 
@@ -97,6 +98,50 @@ def test_a_broken_configuration_is_an_error(tmp_path: Path, text: str, message: 
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=message):
         resolve_student(tmp_path / "config.json", teacher(tmp_path / "teacher"), seed=0)
+
+
+CODE = """
+from torch import nn
+
+def make(width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, width), nn.ReLU(), nn.Linear(width, 3))
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = make(width)
+
+    def forward(self, images):
+        return self.layers(images)
+
+def large():
+    return Net(32)
+
+def small():
+    return Net(4)
+
+def other():
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+"""
+
+
+def test_a_student_given_as_code_is_fed_and_read_as_its_teacher_is(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(CODE)
+    (tmp_path / "pixels.toml").write_text(
+        'schema = "edgekit.pixels/1"\nscale = 0.5\nresample = "nearest"\nshorter = 3\n'
+    )
+    sample = Sample((3, 2, 2), "float32", ("cat", "dog", "owl"))
+    found, build = resolve_module(f"{tmp_path}/net.py:large", {"preprocess": tmp_path / "pixels.toml"}, sample)
+    original = ResolvedModel(found, "image-classification", build)
+    student = resolve_student(f"{tmp_path}/net.py:small", original, seed=0)
+    mine, theirs = (read_description(Path(model.source.path)) for model in (student, original))
+    assert mine.labels == ("cat", "dog", "owl")
+    assert mine.pixels is not None
+    assert (mine.pixels.scale, mine.pixels.resample, mine.pixels.shorter) == (0.5, "nearest", 3)
+    assert mine == theirs.model_copy(update={"entry": "net.py:small"})
+    assert student.source.size_bytes < original.source.size_bytes
+    with pytest.raises(UsageError, match=r"gives \[2\] for a sample"):
+        resolve_student(f"{tmp_path}/net.py:other", original, seed=0)
 
 
 def test_code_does_not_go_with_a_folder(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ CHANNELS = StageReport(
         "kept": [
             {"layer": "stem.conv", "channels": 12, "of": 16},
             {"layer": "head.conv", "channels": 32, "of": 32, "whole": "its output is added to the input"},
+            {"layer": "mixer", "whole": "layers of the kind Mixer stay whole"},
         ],
         "macs_before": 2_000_000,
         "macs_after": 1_500_000,

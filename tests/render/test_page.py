@@ -272,6 +272,7 @@ def test_pruned_channels_are_shown_with_why_others_stayed(folder: Path) -> None:
     assert cells[0][0] == "stem.conv"
     assert "12 of 16" in cells[0][1]
     assert "kept whole: its output is added to the input" in cells[1][1]
+    assert cells[2] == ["mixer", "kept whole: layers of the kind Mixer stay whole"]
 
 
 def test_distillation_is_a_curve_with_its_best_step(folder: Path) -> None:

@@ -75,6 +75,9 @@ def _channels(kept: list[dict[str, JsonValue]]) -> Html:
     for row in kept[:MOST_LAYERS]:
         name, left, of = str(row.get("layer")), number(row.get("channels")), number(row.get("of"))
         why = str(row.get("whole") or "")
+        if "of" not in row:  # a kind of layer whose channels nobody can count
+            body.append((name, element("div", f"kept whole: {why}", class_="small")))
+            continue
         said = f"{left:g} of {of:g}" + (f", kept whole: {why}" if why else "")
         body.append((name, _left(left, of, name, said)))
     return table(("layer", "channels"), body, kinds="tb", caption="channels left in each layer")
