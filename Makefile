@@ -1,7 +1,8 @@
-# Every target that needs the environment makes it first, in .venv, and again when pyproject.toml or the pinned
-# versions change. A machine needs python3 (3.11 or later, with venv), make and git; nothing is installed outside .venv.
+# Every target that needs an environment makes it first, in .venv (test-compat: in .venv-compat), and again when
+# pyproject.toml or the pinned versions change. A machine needs python3 (3.11 or later, with venv), make and git;
+# nothing is installed outside these two folders.
 
-# The interpreter that .venv is made with.
+# The interpreter that the environments are made with.
 PYTHON ?= python3
 # From the package index, torch for Linux on x86-64 brings CUDA libraries of several gigabytes. An index that has a CPU
 # build is searched beside it when it is named here: make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -11,17 +12,18 @@ WORKERS ?= 2
 ARGS ?=
 
 BIN := .venv/bin
+COMPAT_BIN := .venv-compat/bin
 STAMP := .venv/edgekit.stamp
 DOCS_STAMP := .venv/edgekit-docs.stamp
+COMPAT_STAMP := .venv-compat/edgekit.stamp
 PINS := constraints/modern.txt
-# The pinned line itself, so that the version stands in one place.
-TORCH := $(shell grep '^torch==' $(PINS))
+FAST := -n $(WORKERS) -m "not slow" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format docs bench build clean
+.PHONY: help setup demo test test-compat test-slow check format docs bench build clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables: PYTHON=python3.12, TORCH_INDEX=URL of an index with CPU builds of torch, WORKERS=2, ARGS='-k NAME'"
 
@@ -31,7 +33,10 @@ demo: $(STAMP) ## train a small image classifier, compress it for this machine, 
 	$(BIN)/edgekit demo
 
 test: $(STAMP) ## the test suite without its slow part
-	$(BIN)/pytest -n $(WORKERS) -m "not slow" $(ARGS)
+	$(BIN)/pytest $(FAST)
+
+test-compat: $(COMPAT_STAMP) ## the same suite with transformers 4 and numpy 1, beside the other tools; in .venv-compat
+	$(COMPAT_BIN)/pytest $(FAST)
 
 test-slow: $(STAMP) ## the slow part of the test suite
 	$(BIN)/pytest -m slow $(ARGS)
@@ -55,28 +60,39 @@ bench: $(STAMP) ## the benchmark suites, as benchmarks/run.py has them
 build: $(STAMP) ## wheel and sdist, into dist/
 	$(BIN)/python -m build
 
-clean: ## remove what the tools made; .venv, the cache and artifacts/ stay
+clean: ## remove what the tools made; the environments, the cache and artifacts/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find edgekit targets tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml $(PINS)
+$(STAMP): constraints/modern.txt
+$(STAMP): WANTED := Python 3.11 or later
+$(STAMP): FITS := sys.version_info >= (3, 11)
+
+# All that is pinned is installed here, for the tools that edgekit itself does not need.
+$(COMPAT_STAMP): constraints/compat.txt
+$(COMPAT_STAMP): PINS := constraints/compat.txt
+$(COMPAT_STAMP): PACKAGES := -r constraints/compat.txt
+$(COMPAT_STAMP): WANTED := Python 3.11, the last that tflite-runtime has a wheel for
+$(COMPAT_STAMP): FITS := sys.version_info[:2] == (3, 11)
+
+$(STAMP) $(COMPAT_STAMP): %/edgekit.stamp: pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { \
-	    echo "make: there is no '$(PYTHON)' here. edgekit needs Python 3.11 or later, with venv." >&2; \
+	    echo "make: there is no '$(PYTHON)' here. This environment needs $(WANTED), with venv." >&2; \
 	    echo "      On Debian or Ubuntu: apt-get install python3 python3-venv" >&2; \
 	    echo "      Where it has another name: make PYTHON=/path/to/python3" >&2; \
 	    exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "make: '$(PYTHON)' is $$("$(PYTHON)" --version). edgekit needs Python 3.11 or later." >&2; \
+	@"$(PYTHON)" -c 'import sys; sys.exit(not ($(FITS)))' || { \
+	    echo "make: '$(PYTHON)' is $$("$(PYTHON)" --version). This environment needs $(WANTED)." >&2; \
 	    echo "      Name another one: make PYTHON=/path/to/python3" >&2; \
 	    exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "make: '$(PYTHON)' has no venv, so no environment can be made." >&2; \
 	    echo "      On Debian or Ubuntu: apt-get install python3-venv" >&2; \
 	    exit 1; }
-	"$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) \
-	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e '.[dev]'
+	"$(PYTHON)" -m venv $*
+	$*/bin/python -m pip install --disable-pip-version-check -c $(PINS) \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $$(grep '^torch==' $(PINS))
+	$*/bin/python -m pip install --disable-pip-version-check -c $(PINS) $(PACKAGES) -e '.[dev]'
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)

@@ -75,11 +75,19 @@ def cut_channels(model: nn.Module, plan: ChannelPlan) -> nn.Module:
         ModelError: the plan is for another architecture, or names parts that the module does not have.
     """
     if type(model).__name__ != plan.architecture:
-        raise ModelError(f"the plan is for {plan.architecture}", why=f"the module is {type(model).__name__}")
+        raise ModelError(
+            f"the plan is for {plan.architecture}",
+            id="model.plan-mismatch",
+            why=f"the module is {type(model).__name__}",
+        )
     modules = dict(model.named_modules())
     for cut in plan.layers:
         if cut.layer not in modules:
-            raise ModelError(f"the plan cuts the layer {cut.layer!r}", why="the module has no layer of that name")
+            raise ModelError(
+                f"the plan cuts the layer {cut.layer!r}",
+                id="model.plan-mismatch",
+                why="the module has no layer of that name",
+            )
         layer = modules[cut.layer]
         pruner = layer_pruner(layer, cut.layer)
         if cut.outputs is not None:
@@ -100,12 +108,18 @@ def layer_pruner(layer: nn.Module, name: str) -> Any:
 
     pruner = PrunerBox.get(ops.module2type(layer))
     if pruner is None or pruner.get_out_channels(layer) is None:
-        raise ModelError(f"the plan cuts the layer {name!r}", why=f"a {type(layer).__name__} cannot be cut")
+        raise ModelError(
+            f"the plan cuts the layer {name!r}", id="model.plan-mismatch", why=f"a {type(layer).__name__} cannot be cut"
+        )
     return pruner
 
 
 def _removed(kept: Iterable[int], channels: int, name: str) -> list[int]:
     stays = set(kept)
     if max(stays) >= channels:
-        raise ModelError(f"the plan keeps channel {max(stays)} of {name!r}", why=f"the layer has {channels} channels")
+        raise ModelError(
+            f"the plan keeps channel {max(stays)} of {name!r}",
+            id="model.plan-mismatch",
+            why=f"the layer has {channels} channels",
+        )
     return sorted(set(range(channels)) - stays)

@@ -8,7 +8,7 @@ layer is all of it. Removing them makes the matrices smaller and changes nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from edgekit.errors import ModelError
@@ -57,6 +57,14 @@ _VIT = Anatomy(
     attention="attention",
     sizes=("num_attention_heads",),
 )
+# transformers 4 builds them so, and 5 still saves them under these names.
+_SAVED_VIT = replace(
+    _BERT,
+    q="attention.attention.query",
+    k="attention.attention.key",
+    v="attention.attention.value",
+    attention="attention.attention",
+)
 _DISTILBERT = Anatomy(
     layers="transformer.layer",
     q="attention.q_lin",
@@ -69,15 +77,16 @@ _DISTILBERT = Anatomy(
     sizes=("n_heads", "dim"),
 )
 
-ANATOMIES: dict[str, Anatomy] = {
-    "bert": _BERT,
-    "roberta": _BERT,
-    "xlm-roberta": _BERT,
-    "camembert": _BERT,
-    "electra": _BERT,
-    "distilbert": _DISTILBERT,
-    "vit": _VIT,
-    "deit": _VIT,
+# By family, each way in which a version of transformers builds or saves it.
+ANATOMIES: dict[str, tuple[Anatomy, ...]] = {
+    "bert": (_BERT,),
+    "roberta": (_BERT,),
+    "xlm-roberta": (_BERT,),
+    "camembert": (_BERT,),
+    "electra": (_BERT,),
+    "distilbert": (_DISTILBERT,),
+    "vit": (_VIT, _SAVED_VIT),
+    "deit": (_VIT, _SAVED_VIT),
 }
 
 
@@ -115,20 +124,27 @@ def anatomy_of(model: nn.Module) -> Anatomy:
         ModelError: the architecture is not in the table.
     """
     model_type = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
-    if model_type not in ANATOMIES:
+    parts = {name for name, _ in _base(model).named_modules()}
+    found = next((anatomy for anatomy in ANATOMIES.get(model_type, ()) if anatomy.layers in parts), None)
+    if found is None:
         raise ModelError(
             f"edgekit does not know where {model_type!r} keeps its heads and neurons",
+            id="model.not-prunable",
             why=f"structured pruning knows: {', '.join(ANATOMIES)}",
             hint="Use a recipe without pruning: --recipe quantize.",
         )
-    return ANATOMIES[model_type]
+    return found
 
 
 def layer_list(model: nn.Module) -> nn.ModuleList:
     """The encoder's list of layers."""
+    return cast("nn.ModuleList", _base(model).get_submodule(anatomy_of(model).layers))
+
+
+def _base(model: nn.Module) -> nn.Module:
+    """The encoder without its head."""
     prefix = str(getattr(model, "base_model_prefix", ""))
-    base = getattr(model, prefix) if prefix and hasattr(model, prefix) else model
-    return cast("nn.ModuleList", base.get_submodule(anatomy_of(model).layers))
+    return cast("nn.Module", getattr(model, prefix)) if prefix and hasattr(model, prefix) else model
 
 
 def head_width(model: nn.Module) -> int:

@@ -51,11 +51,12 @@ def export_component(spec: ComponentSpec, file: Path, opset: int) -> None:
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             raise ModelError(
                 "torch cannot export this model to ONNX",
+                id="model.export-fails",
                 why=str(error).strip().splitlines()[0],
                 hint="The exporter's own report follows with EDGEKIT_DEBUG=1.",
             ) from error
     if program is None:
-        raise ModelError("torch exported no ONNX program")
+        raise ModelError("torch exported no ONNX program", id="model.export-fails")
     save_graph(program.model, file)
 
 
@@ -101,7 +102,9 @@ def load_graph(file: Path) -> ir.Model:
     try:
         return ir.load(file)
     except (DecodeError, ValueError, OSError) as error:
-        raise ModelError(f"{file.name!r} is not a readable ONNX file", why=str(error).splitlines()[0]) from error
+        raise ModelError(
+            f"{file.name!r} is not a readable ONNX file", id="model.invalid-onnx", why=str(error).splitlines()[0]
+        ) from error
 
 
 def describe_component(file: Path, states: tuple[State, ...] = ()) -> Component:

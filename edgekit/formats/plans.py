@@ -35,11 +35,17 @@ def read_plan(folder: Path) -> Plan | None:
     if not file.is_file():
         return None
     if file.stat().st_size > MAX_PLAN_BYTES:
-        raise ArtifactError(f"{str(file)!r} has {file.stat().st_size} bytes", why=f"allowed: {MAX_PLAN_BYTES}")
+        raise ArtifactError(
+            f"{str(file)!r} has {file.stat().st_size} bytes",
+            id="artifact.invalid-file",
+            why=f"allowed: {MAX_PLAN_BYTES}",
+        )
     try:
         return _PLAN.validate_json(file.read_bytes())
     except ValidationError as error:
-        raise ArtifactError(f"{str(file)!r} is no valid plan", why=str(error.errors()[0]["msg"])) from error
+        raise ArtifactError(
+            f"{str(file)!r} is no valid plan", id="artifact.invalid-file", why=str(error.errors()[0]["msg"])
+        ) from error
 
 
 def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:

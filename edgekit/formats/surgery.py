@@ -94,15 +94,20 @@ def replay(model: nn.Module, plan: EncoderPlan) -> nn.Module:
         ModelError: the plan is for another architecture, or names parts that the model does not have.
     """
     if type(model).__name__ != plan.architecture:
-        raise ModelError(f"the plan is for {plan.architecture}", why=f"the model is {type(model).__name__}")
+        raise ModelError(
+            f"the plan is for {plan.architecture}", id="model.plan-mismatch", why=f"the model is {type(model).__name__}"
+        )
     layers, listed = encoder_layers(model), layer_list(model)
     for cut in plan.layers:
         if cut.index >= len(layers):
-            raise ModelError(f"the plan keeps layer {cut.index}", why=f"the model has {len(layers)} layers")
+            raise ModelError(
+                f"the plan keeps layer {cut.index}", id="model.plan-mismatch", why=f"the model has {len(layers)} layers"
+            )
         layer = layers[cut.index]
         if max(cut.heads) >= layer.heads or max(cut.neurons) >= layer.neurons:
             raise ModelError(
                 f"the plan keeps head {max(cut.heads)} and neuron {max(cut.neurons)} of layer {cut.index}",
+                id="model.plan-mismatch",
                 why=f"the layer has {layer.heads} heads and {layer.neurons} neurons",
             )
         _cut_layer(layer, cut)

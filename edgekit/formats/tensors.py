@@ -58,7 +58,9 @@ def _safetensors(file: Path) -> dict[str, StoredTensor]:
             slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118  # it has no iterator
             return {name: _stored(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"the weights in {file.name!r} are not valid safetensors", why=str(error)) from error
+        raise ModelError(
+            f"the weights in {file.name!r} are not valid safetensors", id="model.corrupt-weights", why=str(error)
+        ) from error
 
 
 def _checkpoint(file: Path) -> dict[str, StoredTensor]:

@@ -45,7 +45,9 @@ def load_model(task: Task) -> tuple[nn.Module, Plan | None]:
         load_safetensors(model, str(task.folder / WEIGHTS))
     except (RuntimeError, SafetensorError, OSError) as error:
         raise ModelError(
-            f"the weights in {task.folder.name!r} do not fit its plan", why=str(error).splitlines()[0]
+            f"the weights in {task.folder.name!r} do not fit its plan",
+            id="model.plan-mismatch",
+            why=str(error).splitlines()[0],
         ) from error
     return model.eval(), plan
 

@@ -16,6 +16,8 @@ TASKS: dict[str, type[Task]] = {
     ImageClassification.name: ImageClassification,
     TensorClassification.name: TensorClassification,
 }
+# What a module given as code may be for; the others feed what only transformers describes.
+MODULE_TASKS = (ImageClassification.name, TensorClassification.name)
 # How transformers' class names end, by task.
 ARCHITECTURES = {
     "ForSequenceClassification": TextClassification.name,
@@ -33,13 +35,14 @@ def task_of(architecture: str, override: str | None = None) -> str:
     """
     if override is not None:
         if override not in TASKS:
-            raise UnknownNameError("task", override, TASKS)
+            raise UnknownNameError("task", override, TASKS, id="unknown-name.task")
         return override
     for ending, name in ARCHITECTURES.items():
         if architecture.endswith(ending):
             return name
     raise ModelError(
         f"the architecture {architecture!r} is for no task that edgekit knows",
+        id="model.unknown-architecture",
         why=f"known endings: {', '.join(ARCHITECTURES)}",
         hint=f"If it fits one of {', '.join(TASKS)} all the same, name it with --task.",
     )
@@ -48,12 +51,20 @@ def task_of(architecture: str, override: str | None = None) -> str:
 def module_task(description: Description, override: str | None = None) -> str:
     """The task's name for a module given as code: ``override``, else images by their pixels, else numbers."""
     if override is not None:
-        return task_of("", override)
+        name = task_of("", override)
+        if name not in MODULE_TASKS:
+            raise ModelError(
+                f"the task {name!r} is not for a module given as code",
+                id="model.wrong-task",
+                why=f"allowed: {', '.join(MODULE_TASKS)}",
+                hint="Leave out --task: it follows from the input.",
+            )
+        return name
     return TensorClassification.name if description.pixels is None else ImageClassification.name
 
 
 def bind_task(name: str, folder: Path, options: TaskOptions, build: Build | None = None) -> Task:
     """The task of this name for the model in ``folder``; ``build`` where the model was given as code."""
     if name not in TASKS:
-        raise UnknownNameError("task", name, TASKS)
+        raise UnknownNameError("task", name, TASKS, id="unknown-name.task")
     return TASKS[name](folder, options, build)

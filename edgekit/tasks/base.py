@@ -31,6 +31,7 @@ else:
 
 Batch = dict[str, Array]
 LABELS = "labels"
+MASK = "attention_mask"  # of text, in a batch: 1 for real tokens
 
 
 class Runner(Protocol):
@@ -119,7 +120,11 @@ class Task(ABC):
         self.build = build
         if options.metric is not None and options.metric not in self.metrics:
             raise UnknownNameError(
-                "metric", options.metric, self.metrics, hint=f"They are those of the task {self.name!r}."
+                "metric",
+                options.metric,
+                self.metrics,
+                id="unknown-name.metric",
+                hint=f"They are those of the task {self.name!r}.",
             )
 
     @property

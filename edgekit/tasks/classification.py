@@ -106,6 +106,7 @@ class Classification(Task):
             except (TypeError, ValueError) as error:
                 raise DataError(
                     f"the data has the label {value!r}, which is no number",
+                    id="data.unknown-label",
                     why="the model has one output, so that its labels are numbers",
                     hint="Choose another column with --columns label=NAME.",
                 ) from error
@@ -145,6 +146,7 @@ class Classification(Task):
     def _mismatch(self, value: object) -> DataError:
         return DataError(
             f"the data has the label {value!r}, which the model does not know",
+            id="data.unknown-label",
             why=f"the model's labels: {', '.join(f'{index} {name}' for index, name in enumerate(self.labels[:20]))}",
             hint="Rename the labels in the data, or choose another column with --columns label=NAME.",
         )

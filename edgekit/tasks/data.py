@@ -76,17 +76,21 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
     if path.is_file():
         if path.suffix.lower() not in READERS:
             raise DataError(
-                f"{text!r} is no data file that edgekit reads", why=f"allowed: {', '.join(READERS)}, or a folder"
+                f"{text!r} is no data file that edgekit reads",
+                id="data.unreadable",
+                why=f"allowed: {', '.join(READERS)}, or a folder",
             )
         return DataSource(location=str(path.resolve()), kind="file", digest=digest_files(path.parent, [path]))
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         if not files:
-            raise DataError(f"the data folder {text!r} is empty")
+            raise DataError(f"the data folder {text!r} is empty", id="data.empty")
         return DataSource(location=str(path.resolve()), kind="folder", digest=digest_files(path, files))
-    if text.startswith((".", "/", "~")) or text.count("/") > 1:
+    if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in READERS:
         raise DataError(
-            f"there is no file or folder {text!r}", hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'."
+            f"there is no file or folder {text!r}",
+            id="data.missing",
+            hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'.",
         )
     return _resolve_hub(text, revision)
 
@@ -98,12 +102,18 @@ def _resolve_hub(name: str, revision: str | None) -> DataSource:
     try:
         commit = HfApi().dataset_info(name, revision=revision).sha
     except HFValidationError as error:
-        raise DataError(f"{name!r} is neither a file, nor a folder, nor a hub id", why=str(error)) from error
+        raise DataError(
+            f"{name!r} is neither a file, nor a folder, nor a hub id", id="data.missing", why=str(error)
+        ) from error
     except HfHubHTTPError as error:
-        raise DataError(f"the hub has no dataset {name!r}", why=str(error).splitlines()[0]) from error
+        raise DataError(
+            f"the hub has no dataset {name!r}", id="data.not-on-hub", why=str(error).splitlines()[0]
+        ) from error
     except OSError as error:
         raise HostError(
-            f"{name!r} is no file or folder here, and the hub could not be reached", why=str(error)
+            f"{name!r} is no file or folder here, and the hub could not be reached",
+            id="environment.no-network",
+            why=str(error),
         ) from error
     return DataSource(location=name, kind="hub", revision=commit, digest=str(commit))
 
@@ -135,6 +145,7 @@ def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
             return Sample(array.shape, "float32" if array.dtype.kind == "f" else "int64", names)
     raise DataError(
         f"the data {Path(source.location).name!r} has no column that a module could read",
+        id="data.no-column",
         why=f"columns: {', '.join(rows.column_names)}",
         hint="Name it with --columns image=NAME (images) or --columns input=NAME (arrays of numbers).",
     )
@@ -184,7 +195,9 @@ class Data:
         selection = max(1, min(SELECTION_MOST, round((len(rows) - evaluation) * SELECTION_SHARE)))
         if len(rows) < evaluation + selection + 1:
             raise DataError(
-                f"the data has {len(rows)} training rows", why=f"needed: at least {evaluation + selection + 1}"
+                f"the data has {len(rows)} training rows",
+                id="data.too-few",
+                why=f"needed: at least {evaluation + selection + 1}",
             )
         return {
             "evaluation": sorted(rows[:evaluation]),
@@ -220,7 +233,7 @@ class Data:
             return self.evaluation, self.rule
         known = {**self.roles, **{split: split for split in self.raw}}
         if name not in known:
-            raise UnknownNameError("split", name, known)
+            raise UnknownNameError("split", name, known, id="unknown-name.split")
         return self._encode(known[name], None), known[name]
 
     @property
@@ -254,12 +267,13 @@ class Data:
         dataset = self.raw[name] if rows is None else self.raw[name].select(rows)
         unknown = self.task.options.columns.keys() - self.task.columns.keys()
         if unknown:
-            raise UnknownNameError("kind of column", min(unknown), self.task.columns)
+            raise UnknownNameError("kind of column", min(unknown), self.task.columns, id="unknown-name.column")
         found = {wanted: self._column(dataset, wanted) for wanted in self.task.columns}
         first = next(iter(self.task.columns))
         if found[first] is None:
             raise DataError(
                 f"the split {name!r} has no column for {first!r}",
+                id="data.no-column",
                 why=f"columns: {', '.join(dataset.column_names)}; recognised: {', '.join(self.task.columns[first])}",
                 hint=f"Name it: --columns {first}=NAME.",
             )
@@ -290,7 +304,11 @@ def _find_column(dataset: Dataset, given: str | None, wanted: str, known: Sequen
     if given is not None:
         if given not in dataset.column_names:
             raise UnknownNameError(
-                "column", given, dataset.column_names, hint=f"It was given for {wanted!r} with --columns."
+                "column",
+                given,
+                dataset.column_names,
+                id="unknown-name.column",
+                hint=f"It was given for {wanted!r} with --columns.",
             )
         return given
     lowered = {name.lower(): name for name in dataset.column_names}
@@ -309,6 +327,7 @@ def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:
             if not isinstance(value, str):
                 raise DataError(
                     f"row {row} of the split {name!r} has no text in the column for {column!r}",
+                    id="data.unsuitable-sample",
                     why=f"it holds {value!r}",
                 )
 
@@ -328,27 +347,30 @@ def _load(source: DataSource) -> dict[str, Dataset]:
                 loaded = load_dataset(source.location, revision=source.revision)
         except (DatasetGenerationError, ValueError, FileNotFoundError) as error:
             cause = error.__cause__ or error
+            if "corresponds to no data" in str(cause):  # as datasets says it
+                raise DataError(f"the data in {path.name!r} has no rows", id="data.empty") from error
             raise DataError(
                 f"the data in {path.name!r} cannot be read",
+                id="data.unreadable",
                 why=str(cause).splitlines()[0] if str(cause) else type(cause).__name__,
                 hint="Allowed: csv, tsv, json lines or parquet with named columns; folders of images by class.",
             ) from error
     if not isinstance(loaded, DatasetDict):
-        raise DataError(f"the data in {path.name!r} has no splits")
+        raise DataError(f"the data in {path.name!r} has no splits", id="data.empty")
     splits = {str(name): dataset for name, dataset in loaded.items() if len(dataset)}
     if not splits:
-        raise DataError(f"the data in {path.name!r} has no rows")
+        raise DataError(f"the data in {path.name!r} has no rows", id="data.empty")
     return splits
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of datasets' own."""
+    """Neither progress bars nor a log of datasets' own."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from datasets.utils.logging import get_verbosity, set_verbosity, set_verbosity_error
+    from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
 
     verbosity, disabled = get_verbosity(), are_progress_bars_disabled()
-    set_verbosity_error()
+    set_verbosity(CRITICAL)  # its errors are raised, too
     if not disabled:
         disable_progress_bars()
     try:

@@ -67,7 +67,9 @@ class ImageClassification(Classification):
         channels, height, width = self.shape
         if workload.image is not None and (workload.image, workload.image) != (height, width):
             raise UsageError(
-                f"--image {workload.image} is not the model's size", why=f"the model takes {height} x {width} pixels"
+                f"--image {workload.image} is not the model's size",
+                id="usage.workload",
+                why=f"the model takes {height} x {width} pixels",
             )
         pixels = np.random.default_rng(0).standard_normal((workload.batch, channels, height, width), dtype=np.float32)
         return {WHOLE: {self.pixels.name: pixels}}
@@ -75,7 +77,7 @@ class ImageClassification(Classification):
     def read_input(self, text: str) -> dict[str, Any]:
         path = Path(text).expanduser()
         if not path.is_file():
-            raise DataError(f"there is no image file {text!r}")
+            raise DataError(f"there is no image file {text!r}", id="data.missing")
         return {"image": str(path)}
 
 

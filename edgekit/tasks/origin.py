@@ -75,7 +75,14 @@ class TransformersOrigin(Origin):
     def config(self) -> PretrainedConfig:
         from transformers import AutoConfig
 
-        return cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder))
+        config = cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder))
+        if type(config) not in self.auto_class._model_mapping:
+            raise ModelError(
+                f"transformers has no {config.model_type} model for this task",
+                id="model.wrong-task",
+                why=f"its config.json names {', '.join(config.architectures or ())}",
+            )
+        return config
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -93,15 +100,22 @@ class TransformersOrigin(Origin):
         from safetensors import SafetensorError
 
         try:
-            model = self.auto_class.from_pretrained(self.folder, dtype=torch.float32, weights_only=True)
+            model, found = self.auto_class.from_pretrained(
+                self.folder,
+                dtype=torch.float32,
+                weights_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
-                f"the model in {Path(self.folder).name!r} does not load", why=str(error).splitlines()[0]
+                "the model does not load", id="model.does-not-load", why=str(error).splitlines()[0]
             ) from error
         except SafetensorError as error:
             raise ModelError(
-                f"the weights in {Path(self.folder).name!r} are not valid safetensors", why=str(error)
+                "the model's weights are not valid safetensors", id="model.corrupt-weights", why=str(error)
             ) from error
+        _check_complete(found)
         return cast("torch.nn.Module", model.eval())
 
     def build(self) -> torch.nn.Module:
@@ -153,6 +167,7 @@ class ModuleOrigin(Origin):
         if self.code is None:
             raise ModelError(
                 f"the module was built by {self.description.entry}, and no code runs unless you name it",
+                id="model.code-not-named",
                 why="a torch artifact holds weights and a plan, not the code",
                 hint=f"Name it: edgekit.load_pruned(PATH, build='path/to/{self.description.entry}').",
             )
@@ -162,8 +177,31 @@ class ModuleOrigin(Origin):
         self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, hidden_states: bool, attentions: bool
     ) -> TrainingOutput:
         if hidden_states or attentions:
-            raise ModelError("a module given as code does not hand out its hidden states or attention maps")
+            raise ModelError(
+                "a module given as code does not hand out its hidden states or attention maps",
+                id="model.unsuitable-code",
+            )
         return TrainingOutput(model(**inputs))
+
+
+def _check_complete(found: Mapping[str, Any]) -> None:
+    """What transformers would fill with random numbers, in silence, is an error.
+
+    Args:
+        found: its account of the loading.
+    """
+    missing = sorted(found["missing_keys"])
+    mismatched = sorted(item[0] for item in found["mismatched_keys"])
+    if missing or mismatched:
+        raise ModelError(
+            "the weights do not fit the model that config.json describes",
+            id="model.weights-mismatch",
+            why="; ".join(
+                f"{what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+                for what, names in (("missing", missing), ("of another shape", mismatched))
+                if names
+            ),
+        )
 
 
 def find_origin(folder: Path, auto_class: Any, build: Build | None) -> Origin:
@@ -171,5 +209,7 @@ def find_origin(folder: Path, auto_class: Any, build: Build | None) -> Origin:
     if (folder / MODULE).is_file():
         return ModuleOrigin(folder, build)
     if auto_class is None:
-        raise ModelError("this task is for modules given as code", why=f"the folder has no {MODULE}")
+        raise ModelError(
+            "this task is for modules given as code", id="model.wrong-task", why=f"the folder has no {MODULE}"
+        )
     return TransformersOrigin(folder, auto_class())

@@ -53,13 +53,12 @@ class ProcessorPixels:
 
     @cached_property
     def processor(self) -> BaseImageProcessor:
-        from transformers import AutoImageProcessor
-
         try:
-            return cast("BaseImageProcessor", AutoImageProcessor.from_pretrained(self._origin.folder, backend=BACKEND))
+            return load_processor(self._origin.folder)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 "the model folder has no usable image processor",
+                id="model.no-preprocessor",
                 why=str(error).splitlines()[0],
                 hint="Save it beside the model: processor.save_pretrained(FOLDER).",
             ) from error
@@ -76,8 +75,19 @@ class ProcessorPixels:
         return {"kind": "image-processor", "backend": BACKEND}
 
     def read(self, images: list[Image]) -> Array:
-        pixels: Array = self.processor(images, return_tensors="np")["pixel_values"]
+        import numpy as np
+
+        arrays = [np.atleast_3d(np.asarray(image)) for image in images]  # transformers 4 takes no grey image without it
+        pixels: Array = self.processor(arrays, input_data_format="channels_last", return_tensors="np")["pixel_values"]
         return pixels
+
+
+def load_processor(folder: Path) -> BaseImageProcessor:
+    """The image processor in a folder, on Pillow: transformers 5 asks for it by ``backend``, 4 by ``use_fast``."""
+    import transformers
+
+    pillow = {"use_fast": False} if transformers.__version__.startswith("4.") else {"backend": BACKEND}
+    return cast("BaseImageProcessor", transformers.AutoImageProcessor.from_pretrained(folder, **pillow))
 
 
 class DescribedPixels:
@@ -101,6 +111,7 @@ class DescribedPixels:
         if pixels is None:
             raise ModelError(
                 f"the module takes {'x'.join(map(str, self._origin.description.input.shape))}, which is no image",
+                id="model.wrong-task",
                 why="an image is 1 or 3 channels, height and width",
             )
         return pixels
@@ -136,7 +147,9 @@ def decode(image: Any, channels: int) -> Image:
             image = Image.open(image)
         except (UnidentifiedImageError, OSError) as error:
             name = Path(str(image)).name
-            raise DataError(f"{name!r} is not an image that Pillow reads", why=str(error)) from error
+            raise DataError(
+                f"{name!r} is not an image that Pillow reads", id="data.unsuitable-sample", why=str(error)
+            ) from error
     converted: Image.Image = image.convert("RGB" if channels == 3 else "L")
     return converted
 

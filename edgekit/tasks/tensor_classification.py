@@ -34,7 +34,7 @@ class TensorClassification(Classification):
     def input(self) -> TensorInput:
         """What the module takes."""
         if not isinstance(self.origin, ModuleOrigin):
-            raise ModelError(f"the task {self.name!r} is for modules given as code")
+            raise ModelError(f"the task {self.name!r} is for modules given as code", id="model.wrong-task")
         return self.origin.description.input
 
     @property
@@ -74,7 +74,7 @@ class TensorClassification(Classification):
         try:
             return {"input": json.loads(text)}
         except json.JSONDecodeError as error:
-            raise DataError(f"{text[:80]!r} is no JSON array", why=str(error)) from error
+            raise DataError(f"{text[:80]!r} is no JSON array", id="data.unsuitable-sample", why=str(error)) from error
 
     def is_label(self, value: object) -> bool:
         return value is not None if self.places else super().is_label(value)
@@ -87,6 +87,7 @@ class TensorClassification(Classification):
         if listed != bool(places) or (listed and len(cast("Sequence[object]", value)) != places[0]):
             raise DataError(
                 f"the data has the label {str(value)[:80]}",
+                id="data.unknown-label",
                 why=f"the module gives labels of the shape {list(self.places)} for a sample"
                 if self.places
                 else "the module gives one label for a sample",
@@ -152,15 +153,20 @@ class TensorExamples:
         try:
             values = np.asarray(self.inputs[index], dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise DataError(f"row {index} of the data is no array of numbers", why=str(error)) from error
+            raise DataError(
+                f"row {index} of the data is no array of numbers", id="data.unsuitable-sample", why=str(error)
+            ) from error
         if values.shape != given.shape:
             raise DataError(
                 f"row {index} of the data has the shape {list(values.shape)}",
+                id="data.unsuitable-sample",
                 why=f"the module takes {list(given.shape)}",
             )
         if not np.isfinite(values).all():
-            raise DataError(f"row {index} of the data has places without a number")
+            raise DataError(f"row {index} of the data has places without a number", id="data.unsuitable-sample")
         row = values.astype(given.dtype)
         if given.dtype == "int64" and (row != values).any():
-            raise DataError(f"row {index} of the data has fractions", why="the module takes int64")
+            raise DataError(
+                f"row {index} of the data has fractions", id="data.unsuitable-sample", why="the module takes int64"
+            )
         return row

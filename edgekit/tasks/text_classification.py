@@ -54,6 +54,7 @@ class TextClassification(Classification):
             # transformers would make one up that knows no word
             raise ModelError(
                 "the model folder has no usable tokenizer",
+                id="model.no-preprocessor",
                 why=f"it holds none of {', '.join(TOKENIZER_FILES)}",
                 hint="Save it beside the model: tokenizer.save_pretrained(FOLDER).",
             )
@@ -62,11 +63,12 @@ class TextClassification(Classification):
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 "the model folder has no usable tokenizer",
+                id="model.no-preprocessor",
                 why=str(error).splitlines()[0],
                 hint="Save it beside the model: tokenizer.save_pretrained(FOLDER).",
             ) from error
         if not tokenizer.is_fast:
-            raise ModelError("the model's tokenizer has no fast version (tokenizer.json)")
+            raise ModelError("the model's tokenizer has no fast version (tokenizer.json)", id="model.no-preprocessor")
         return tokenizer
 
     @property
@@ -76,7 +78,9 @@ class TextClassification(Classification):
         allowed = min(self.tokenizer.model_max_length, positions)
         if self.options.max_length is not None and self.options.max_length > allowed:
             raise UsageError(
-                f"--max-length {self.options.max_length} is more than the model takes", why=f"allowed: 1 to {allowed}"
+                f"--max-length {self.options.max_length} is more than the model takes",
+                id="usage.workload",
+                why=f"allowed: 1 to {allowed}",
             )
         return self.options.max_length or allowed
 
@@ -117,9 +121,15 @@ class TextClassification(Classification):
     def workload_feeds(self, workload: Workload) -> dict[str, Batch]:
         import numpy as np
 
+        if workload.image is not None:
+            raise UsageError(
+                f"--image {workload.image} was given", id="usage.workload", why=f"the task {self.name!r} reads texts"
+            )
         if workload.tokens > self.max_length:
             raise UsageError(
-                f"--tokens {workload.tokens} is more than the model takes", why=f"allowed: 1 to {self.max_length}"
+                f"--tokens {workload.tokens} is more than the model takes",
+                id="usage.workload",
+                why=f"allowed: 1 to {self.max_length}",
             )
         shape = (workload.batch, workload.tokens)
         ids = np.random.default_rng(0).integers(0, self.config.vocab_size, shape, dtype=np.int64)
@@ -162,8 +172,13 @@ class TextExamples:
 
 
 def _export_module(model: torch.nn.Module) -> torch.nn.Module:
-    """The classifier with its mask spelled out, so that the graph holds one broadcast and no index arithmetic."""
+    """The classifier with its mask spelled out, so that the graph holds one broadcast and no index arithmetic.
+
+    The models of transformers 4 make that broadcast themselves, and take no mask but [batch, tokens].
+    """
     import torch
+
+    spelled_out = not hasattr(model, "get_extended_attention_mask")  # a method of transformers 4
 
     class SequenceClassifier(torch.nn.Module):
         def __init__(self, classifier: torch.nn.Module) -> None:
@@ -173,8 +188,9 @@ def _export_module(model: torch.nn.Module) -> torch.nn.Module:
         def forward(
             self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
         ) -> torch.Tensor:
-            tokens = input_ids.shape[1]
-            mask = attention_mask[:, None, None, :].bool().expand(-1, -1, tokens, -1)
+            mask = attention_mask
+            if spelled_out:
+                mask = attention_mask[:, None, None, :].bool().expand(-1, -1, input_ids.shape[1], -1)
             extra = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
             logits: torch.Tensor = self.classifier(input_ids=input_ids, attention_mask=mask, **extra).logits
             return logits
