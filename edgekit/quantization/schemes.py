@@ -17,7 +17,7 @@ from edgekit.target import Target
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Method = Literal["auto", "dynamic", "static", "fp16"]
+Method = Literal["auto", "dynamic", "static", "fp16", "bf16"]
 SchemeName = Literal["auto", "u8s8", "s8s8", "u8u8"]
 
 # The operators whose weights are quantized, named: left to itself, onnxruntime's tool also takes activations' products.
@@ -76,13 +76,21 @@ def resolve_scheme(
         convolutional: whether most of the weights are in convolutions.
 
     Raises:
-        UsageError: the two cannot go together.
+        UsageError: the two cannot go together, or nothing runs the result.
     """
+    if method == "bf16":
+        raise UsageError(
+            "quantize.method=bf16 would give a graph that no CPU runs",
+            id="usage.settings-conflict",
+            why="neural-compressor mixes bf16 and float32 in torch, but onnxruntime multiplies no bf16 on a CPU",
+            hint="Leave the method to auto, or use --set quantize.method=fp16 for weights of half the size.",
+        )
     wish = target.int8
     activations, weights = (wish.activations, wish.weights) if scheme == "auto" else (scheme[:2], scheme[2:])
     if method == "dynamic" and activations == "s8":
         raise UsageError(
             f"quantize.method=dynamic cannot go with quantize.scheme={scheme}",
+            id="usage.settings-conflict",
             why="onnxruntime's dynamic quantization scales activations as u8",
             hint="Use --set quantize.method=static, or leave the method to auto.",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -10,11 +10,19 @@ from typing import cast
 from pydantic import Field, JsonValue
 
 from edgekit.artifact import Artifact, Manifest
+from edgekit.errors import ModelError, UsageError
+from edgekit.formats.graph import tidy
 from edgekit.formats.onnx import count_operators, describe_component, load_graph, save_graph
+from edgekit.formats.torch import load_model
+from edgekit.measure.latency import time_artifacts
 from edgekit.measure.quality import Outputs, collect_outputs
+from edgekit.optimization import REWRITES
 from edgekit.progress import Silent
+from edgekit.quantization import neural_compressor
 from edgekit.quantization.calibration import calibrate
+from edgekit.quantization.engines import EngineName, Standing, choose_engine
 from edgekit.quantization.schemes import (
+    EMBEDDING_KIND,
     Method,
     Scheme,
     SchemeName,
@@ -27,12 +35,25 @@ from edgekit.quantization.schemes import (
 )
 from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
 from edgekit.runtimes import open_runner
+from edgekit.runtimes.local import Timing
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 from edgekit.target import Target
 from edgekit.tasks.base import Array, Examples
 
+ONNXRUNTIME, BOTH = "onnxruntime", "both"
+ENGINES: dict[EngineName, tuple[str, ...]] = {
+    "onnxruntime": (ONNXRUNTIME,),
+    "neural-compressor": (neural_compressor.NAME,),
+    "both": (ONNXRUNTIME, neural_compressor.NAME),
+}
+COMPARING = Timing(seconds=6.0, rounds=25)
+
 
 class QuantizeSettings(StageSettings):
+    engine: EngineName = Field(
+        "onnxruntime",
+        description="onnxruntime, neural-compressor (static INT8; the extra [inc]), or both, of which the better stays",
+    )
     method: Method = Field("auto", description="dynamic, static, fp16, or auto: what the target's scheme allows")
     scheme: SchemeName = Field(
         "auto", description="types of activations and weights: u8s8, s8s8, u8u8, or the target's own"
@@ -45,7 +66,147 @@ class QuantizeSettings(StageSettings):
 
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("QuantizeSettings", settings)
-    folder, prepared = job.scratch(), _name_nodes(artifact, job)
+    made: list[_Candidate] = []
+    failed: list[JsonValue] = []
+    for engine in ENGINES[settings.engine]:
+        try:
+            made.append(_candidate(engine, artifact, settings, job))
+        except ModelError as error:
+            if settings.engine != BOTH:
+                raise
+            failed.append({"engine": engine, "failed": f"{error.what}: {error.why}"})
+    if not made:
+        raise ModelError(
+            "neither quantizer takes this model",
+            id="model.export-fails",
+            why="; ".join(str(cast("dict[str, JsonValue]", entry)["failed"]) for entry in failed),
+        )
+    details: dict[str, JsonValue] = {}
+    chosen = made[0]
+    if settings.engine == BOTH:
+        answer = cast(
+            "dict[str, JsonValue]", job.decisions.decide("quantize.engine", lambda: _compare(made, settings, job))
+        )
+        chosen = next(candidate for candidate in made if candidate.engine == answer["engine"])
+        details = {"engine_reason": answer["reason"], "engines": [*cast("list[JsonValue]", answer["engines"]), *failed]}
+    details |= chosen.details()
+    components = {name: part.model_dump() for name, part in chosen.artifact.manifest.components.items()}
+    return finish(
+        chosen.artifact.path, artifact, QUANTIZE, settings, changes={"components": components}, details=details
+    )
+
+
+def check(settings: StageSettings, target: Target) -> None:
+    settings = cast("QuantizeSettings", settings)
+    _scheme(settings, target)
+    if settings.engine == ONNXRUNTIME:
+        return
+    method = settings.method
+    if settings.engine == neural_compressor.NAME and method not in ("auto", "static"):
+        raise UsageError(
+            f"quantize.method={method} cannot go with quantize.engine={settings.engine}",
+            id="usage.settings-conflict",
+            why="neural-compressor's dynamic INT8 does not export to ONNX, and its FP16 is for graphics cards",
+            hint="Use --set quantize.method=static, or leave the method to auto.",
+        )
+    _neural_scheme(settings, target)
+    neural_compressor.require()
+
+
+def _scheme(settings: QuantizeSettings, target: Target, *, convolutional: bool = False) -> Scheme:
+    return resolve_scheme(settings.method, settings.scheme, settings.embeddings, target, convolutional=convolutional)
+
+
+def _neural_scheme(settings: QuantizeSettings, target: Target, *, convolutional: bool = False) -> Scheme:
+    """What neural-compressor is asked for: the same scheme, static; its weights are always s8."""
+    scheme = resolve_scheme("static", settings.scheme, settings.embeddings, target, convolutional=convolutional)
+    if scheme.weights != "s8":
+        raise UsageError(
+            f"quantize.scheme={settings.scheme} cannot go with quantize.engine={settings.engine}",
+            id="usage.settings-conflict",
+            why="neural-compressor makes weights s8",
+            hint="Use --set quantize.scheme=u8s8, or --set quantize.engine=onnxruntime.",
+        )
+    return scheme
+
+
+def _needs_data(settings: StageSettings, target: Target) -> bool:
+    settings = cast("QuantizeSettings", settings)
+    return settings.engine != ONNXRUNTIME or _scheme(settings, target).method == "static"
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What one quantizer made."""
+
+    engine: str
+    artifact: Artifact
+    scheme: Scheme
+    layers: int
+    fallbacks: list[str]
+    check: dict[str, JsonValue] | None
+
+    def details(self) -> dict[str, JsonValue]:
+        """What the report says of it."""
+        operators = {
+            name: count_operators(load_graph(self.artifact.file(name))) for name in self.artifact.manifest.components
+        }
+        return {
+            "engine": self.engine,
+            "scheme": self.scheme.model_dump(mode="json"),
+            "layers": self.layers,
+            "fallback_layers": cast("JsonValue", self.fallbacks),
+            "selection_check": self.check,
+            "operators": cast("JsonValue", operators),
+        }
+
+    def standing(self) -> Standing:
+        """What the choice between two goes by."""
+        found = (self.check or {}).get("drop_with_fallback" if self.fallbacks else "drop")
+        return Standing(self.engine, self.artifact.size_bytes, cast("float | None", found))
+
+
+def _compare(made: Sequence[_Candidate], settings: QuantizeSettings, job: Job) -> JsonValue:
+    """Which of the candidates stays, why, and the figures of each; timed interleaved where the target can be timed."""
+    names = [candidate.engine for candidate in made]
+    rows: list[dict[str, JsonValue]] = [
+        {
+            "engine": candidate.engine,
+            "size_bytes": candidate.artifact.size_bytes,
+            "drop": candidate.standing().drop,
+            "fallback_layers": len(candidate.fallbacks),
+        }
+        for candidate in made
+    ]
+    if len(made) == 1:
+        return {"engine": names[0], "reason": "the only one that takes this model", "engines": cast("JsonValue", rows)}
+    slowdown = None
+    if job.timed and len(made[0].artifact.manifest.components) == 1:
+        job.progress.start("quantize: which engine", None)
+        artifacts = {candidate.engine: candidate.artifact for candidate in made}
+        timings = time_artifacts(artifacts, job.task, job.workload, job.threads, COMPARING)
+        slowdown = timings.slowdown(names[1], than=names[0])
+        for row, name in zip(rows, names, strict=True):
+            row["p50_ms"], row["samples"] = round(timings.p50(name), 4), len(timings.samples(name))
+        ratio, interval = slowdown
+        rows[1]["slowdown"] = [round(value, 4) for value in (ratio, interval.low, interval.high)]
+        job.progress.finish()
+    choice = choose_engine(made[0].standing(), made[1].standing(), slowdown, settings.tolerance)
+    return {"engine": choice.engine, "reason": choice.reason, "engines": cast("JsonValue", rows)}
+
+
+def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Candidate:
+    maker = _ours(artifact, settings, job) if engine == ONNXRUNTIME else _theirs(artifact, settings, job)
+    fallbacks, seen = _fall_back(maker, settings, job)
+    job.progress.start(f"quantize: {maker.scheme.method}, {engine}", None)
+    quantized = maker.make(job.scratch(), fallbacks)
+    job.progress.finish(f"{len(fallbacks)} layers left in float" if fallbacks else "")
+    return _Candidate(engine, quantized, maker.scheme, len(maker.names()), fallbacks, seen)
+
+
+def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
+    """onnxruntime's tools on the graph as it is."""
+    prepared = _name_nodes(artifact, job)
     graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
@@ -55,34 +216,66 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         for name, graph in graphs.items()
     }
     ranges = _calibrate(prepared, scheme, settings, job) if scheme.method == "static" else {}
-    maker = _Maker(prepared, scheme, nodes, ranges, job)
-    fallbacks, check = _fall_back(maker, settings, job)
-    job.progress.start(f"quantize: {scheme.method}", None)
-    quantized = maker.make(folder, fallbacks)
-    job.progress.finish(f"{len(fallbacks)} layers left in float" if fallbacks else "")
-    details: dict[str, JsonValue] = {
-        "scheme": scheme.model_dump(mode="json"),
-        "layers": sum(len(part) for part in nodes.values()),
-        "fallback_layers": cast("JsonValue", fallbacks),
-        "selection_check": check,
-        "operators": {name: cast("JsonValue", count_operators(load_graph(quantized.file(name)))) for name in nodes},
-    }
-    components = {name: part.model_dump() for name, part in quantized.manifest.components.items()}
-    return finish(folder, artifact, QUANTIZE, settings, changes={"components": components}, details=details)
+
+    def write(component: str, file: Path, chosen: Sequence[str]) -> None:
+        quantize_graph(prepared.file(component), file, scheme, chosen, ranges.get(component))
+
+    return _Maker(prepared, scheme, nodes, write, job)
 
 
-def _scheme(settings: QuantizeSettings, target: Target, *, convolutional: bool = False) -> Scheme:
-    return resolve_scheme(settings.method, settings.scheme, settings.embeddings, target, convolutional=convolutional)
+def _theirs(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
+    """neural-compressor on the torch model that the graph was exported from, with every rewrite of the graph."""
+    assert job.trained is not None  # the pipeline knows what it has exported
+    task, folder = job.task_for(job.trained), job.scratch()
+    chosen = _calibration_samples(settings, job)
+    job.progress.start("quantize: neural-compressor", len(chosen))
+    found = neural_compressor.Calibration(job.task, job.need_data().train, chosen, job.progress)
+    specs = task.components(load_model(task)[0])
+    scheme = _neural_scheme(settings, job.target)
+    files = neural_compressor.mark(specs, found, scheme, job.target.opset, folder)
+    job.progress.finish(f"{len(chosen)} samples")
+    nodes = {name: _rewrite(file, settings) for name, file in files.items()}
+    whole = [node for part in nodes.values() for node in part]
+    scheme = _neural_scheme(settings, job.target, convolutional=is_convolutional(whole))
+    tables = scheme.model_copy(update={"method": "dynamic", "convolutions": False})
+
+    def write(component: str, file: Path, chosen: Sequence[str]) -> None:
+        folded = job.scratch() / file.name
+        neural_compressor.fold(files[component], folded, scheme, chosen)
+        looked_up = [node.name for node in nodes[component] if node.kind == EMBEDDING_KIND and node.name in chosen]
+        quantize_graph(folded, file, tables, looked_up, None)
+
+    return _Maker(artifact, scheme, nodes, write, job)
+
+
+def _rewrite(file: Path, settings: QuantizeSettings) -> list[WeightedNode]:
+    """Rewrite a marked graph in place; the nodes that neural-compressor quantizes, and embeddings."""
+    model = load_graph(file)
+    for rewrite in REWRITES.values():
+        rewrite.apply(model.graph)
+    tidy(model)
+    nodes = weighted_nodes(model, embeddings=settings.embeddings)
+    marked = {str(node.name) for node in neural_compressor.marked_nodes(model)}
+    save_graph(model, file)
+    return [node for node in nodes if node.name in marked or node.kind == EMBEDDING_KIND]
 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes the artifact with some of its layers quantized."""
+    """Makes the artifact with some of its layers quantized.
+
+    Attributes:
+        artifact: in float; what the result is compared with.
+        scheme: how.
+        nodes: of each component, those that can be quantized.
+        write: writes a component's graph to a file with these of its nodes quantized.
+        job: the stage's.
+    """
 
     artifact: Artifact
     scheme: Scheme
     nodes: dict[str, list[WeightedNode]]
-    ranges: dict[str, Path]
+    write: Callable[[str, Path, Sequence[str]], None]
     job: Job
 
     def names(self) -> list[str]:
@@ -93,10 +286,10 @@ class _Maker:
         """Quantize everything but the fall-backs into a folder."""
         components = {}
         for component, nodes in self.nodes.items():
-            source = self.artifact.file(component)
+            file = folder / self.artifact.file(component).name
             chosen = [node.name for node in nodes if f"{component}/{node.name}" not in fallbacks]
-            quantize_graph(source, folder / source.name, self.scheme, chosen, self.ranges.get(component))
-            described = describe_component(folder / source.name, self.artifact.manifest.components[component].states)
+            self.write(component, file, chosen)
+            described = describe_component(file, self.artifact.manifest.components[component].states)
             components[component] = described.model_dump()
         changed = self.artifact.manifest.model_dump(by_alias=True) | {"components": components}
         return Artifact(folder, Manifest.model_validate(changed))
@@ -120,15 +313,11 @@ def _name_nodes(artifact: Artifact, job: Job) -> Artifact:
 
 
 def _calibrate(artifact: Artifact, scheme: Scheme, settings: QuantizeSettings, job: Job) -> dict[str, Path]:
-    import numpy as np
-
-    examples = job.need_data().train
-    chosen = np.random.default_rng([job.seed, 2]).permutation(len(examples))[: settings.samples].tolist()
     return calibrate(
         artifact,
         job.task,
-        examples,
-        chosen,
+        job.need_data().train,
+        _calibration_samples(settings, job),
         job.work,
         kinds=static_kinds(scheme),
         threads=job.jobs,
@@ -137,7 +326,15 @@ def _calibrate(artifact: Artifact, scheme: Scheme, settings: QuantizeSettings, j
     )
 
 
-def _fall_back(maker: _Maker, settings: QuantizeSettings, job: Job) -> tuple[list[str], JsonValue]:
+def _calibration_samples(settings: QuantizeSettings, job: Job) -> list[int]:
+    """Which training samples ranges are calibrated on, the same for every engine."""
+    import numpy as np
+
+    order = np.random.default_rng([job.seed, 2]).permutation(len(job.need_data().train))
+    return [int(index) for index in order[: settings.samples]]
+
+
+def _fall_back(maker: _Maker, settings: QuantizeSettings, job: Job) -> tuple[list[str], dict[str, JsonValue] | None]:
     """The layers that stay float so that the selection split loses no more than the tolerance, and what was seen."""
     if job.data is None or maker.scheme.method == "fp16" or not settings.fallback:
         return [], None
@@ -179,8 +376,9 @@ QUANTIZE = Stage(
     accepts="onnx",
     produces="onnx",
     settings=QuantizeSettings,
-    uses=("int8", "data", "workload", "seed", "jobs"),
-    needs_data=lambda settings, target: _scheme(cast("QuantizeSettings", settings), target).method == "static",
+    uses=("int8", "data", "workload", "seed", "jobs", "opset", "threads", "host"),
+    needs_data=_needs_data,
     run=run,
     precision=lambda settings: "fp16" if cast("QuantizeSettings", settings).method == "fp16" else "int8",
+    check=check,
 )

@@ -1,0 +1,68 @@
+"""Which of two quantizers serves better: within the tolerance, then faster, then smaller, then closer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from edgekit.measure.latency import MARGIN
+from edgekit.measure.statistics import Interval
+from edgekit.report import MEGABYTE
+
+EngineName = Literal["onnxruntime", "neural-compressor", "both"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of one quantizer's result.
+
+    Attributes:
+        engine: its name.
+        size_bytes: of the graphs.
+        drop: loss of the metric on the selection split; None where it cannot be known.
+    """
+
+    engine: str
+    size_bytes: int
+    drop: float | None
+
+
+class Choice(NamedTuple):
+    """The quantizer whose result stays, and the sentence that says why."""
+
+    engine: str
+    reason: str
+
+
+def choose_engine(
+    first: Standing, second: Standing, slowdown: tuple[float, Interval] | None, tolerance: float
+) -> Choice:
+    """The better of two; the first where nothing tells them apart.
+
+    Args:
+        first: the one that is the default.
+        second: the other.
+        slowdown: latency of the second over the first's, with a 99 % interval; None where it cannot be timed.
+        tolerance: drop on the selection split that is accepted.
+    """
+    pair = {standing: standing.drop is None or standing.drop <= tolerance + 1e-12 for standing in (first, second)}
+    if pair[first] != pair[second]:
+        inside, outside = (first, second) if pair[first] else (second, first)
+        assert outside.drop is not None  # what is not known is not outside
+        lost = f"{outside.drop * 100:.2f} points on the selection split, allowed {tolerance * 100:.2f}"
+        return Choice(inside.engine, f"{outside.engine} loses {lost}")
+    if slowdown is not None:
+        ratio, interval = slowdown
+        if interval.high < 1 and ratio < 1 - MARGIN:
+            return Choice(second.engine, f"{1 / ratio:.2f}x as fast as {first.engine}")
+        if interval.low > 1 and ratio > 1 + MARGIN:
+            return Choice(first.engine, f"{ratio:.2f}x as fast as {second.engine}")
+    equal = "as fast" if slowdown is not None else "not timed"
+    small, large = sorted((first, second), key=lambda standing: standing.size_bytes)
+    if small.size_bytes < large.size_bytes * (1 - MARGIN):
+        sizes = f"{small.size_bytes / MEGABYTE:.1f} against {large.size_bytes / MEGABYTE:.1f} MB"
+        return Choice(small.engine, f"smaller, {sizes}; {equal}")
+    if first.drop is not None and second.drop is not None and second.drop < first.drop:
+        points = f"{(first.drop - second.drop) * 100:.2f} points less"
+        return Choice(second.engine, f"loses {points} on the selection split than {first.engine}; {equal}, as small")
+    return Choice(first.engine, f"{second.engine} is no better; {equal}, as small")
