@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import tomllib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -171,6 +172,31 @@ def errors() -> str:
     return "\n".join(["| class | kind in `--json` | exit code |", "|---|---|---|", *rows(module.EdgekitError, 0)])
 
 
+def catalogue() -> str:
+    """Every id of an error, in a section for each kind: what it means, the usual cause, what to do."""
+    from edgekit import errors as module
+    from edgekit.error_catalogue import CATALOGUE
+
+    codes = {"interrupted": 130, "terminated": 143}
+    codes |= {one.kind: one.exit_code for one in vars(module).values() if hasattr(one, "exit_code")}
+    parts: dict[str, list[str]] = {}
+    for id_, entry in CATALOGUE.items():
+        told = f"{entry.means}\n\n- Usual cause: {entry.cause}\n- What to do: {entry.remedy}"
+        parts.setdefault(id_.partition(".")[0], []).append(f"#### {id_} {{#{id_}}}\n\n{told}")
+    return "\n\n".join(f"### {kind}: exit code {codes[kind]}\n\n" + "\n\n".join(one) for kind, one in parts.items())
+
+
+def wrong_uses() -> str:
+    """The wrong uses that the tests make, each with its exit code, its id and its message."""
+    file = ROOT / "tests" / "cli" / "wrong_uses.toml"
+    rows = ["| mistake | command | exit code | id | message |", "|---|---|---:|---|---|"]
+    for what, command, code, id_, says in (
+        use for uses in tomllib.loads(file.read_text(encoding="utf-8"))["rows"].values() for use in uses
+    ):
+        rows.append(f"| {what} | `edgekit {command}` | {code} | [`{id_}`](#{id_}) | {says} |")
+    return "\n".join(rows)
+
+
 def results() -> str:
     """The last result of each case of `make bench`, with the machine; a sentence where there is none."""
     file = ROOT / "benchmarks" / "results" / "suite.jsonl"
@@ -200,11 +226,14 @@ def _case(name: str) -> str:
         return name
     case = cases[name]
     recipe = [] if case.recipe == "default" else [f"recipe {case.recipe}"]
-    return ", ".join([case.model, case.target, *recipe, *(f"{key}={value}" for key, value in case.settings.items())])
+    student = [f"student {case.student}"] if case.student else []
+    settings = [f"{key}={value}" for key, value in case.settings.items()]
+    return ", ".join([case.model, case.target, *recipe, *student, *settings])
 
 
 PARTS: dict[str, Callable[..., str]] = {
     "api": api,
+    "catalogue": catalogue,
     "columns": columns,
     "commands": commands,
     "errors": errors,
@@ -215,6 +244,7 @@ PARTS: dict[str, Callable[..., str]] = {
     "settings": settings,
     "shown": shown,
     "targets": targets,
+    "wrong-uses": wrong_uses,
 }
 
 

@@ -11,7 +11,7 @@ from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.environment import available_cores, host, version_of
-from edgekit.errors import ArtifactError, UsageError, VerificationError
+from edgekit.errors import ArtifactError, DataError, VerificationError
 from edgekit.models import resolve_model
 from edgekit.modules import Build, Feeding, code_entry
 from edgekit.pipeline import Trail, run
@@ -164,7 +164,11 @@ def evaluate(
     outputs = collect_outputs(subject.runner, subject.task, examples, size, told)
     told.finish()
     if outputs.labels is None:
-        raise UsageError(f"the split {rule!r} has no labels, so that there is nothing to score")
+        raise DataError(
+            f"the split {rule!r} has no labels, so that there is nothing to score",
+            id="data.no-labels",
+            hint="Choose another one with --split, or name the column with --columns label=NAME.",
+        )
     metrics = [
         Measurement(name=name, unit="1", value=function(outputs.logits, outputs.labels), n=len(outputs.labels))
         for name, function in subject.task.metrics.items()
@@ -224,10 +228,12 @@ def verify(path: str | Path) -> VerifyRecord:
 
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise ArtifactError(f"there is no directory {str(path)!r}")
+        raise ArtifactError(f"there is no directory {str(path)!r}", id="artifact.missing")
     problems = find_tampering(root)
     if problems:
-        raise VerificationError(f"{str(path)!r} is not as it was sealed", why="\n".join(problems))
+        raise VerificationError(
+            f"{str(path)!r} is not as it was sealed", id="verification.changed", why="\n".join(problems)
+        )
     artifact = open_artifact(root)
     task = bind_task(artifact.manifest.task, artifact.path, TaskOptions())
     golden = check_golden(artifact, task)
@@ -268,6 +274,7 @@ def load_pruned(path: str | Path, build: str | Build | None = None) -> nn.Module
     if artifact.format != "torch":
         raise ArtifactError(
             f"{str(path)!r} is an artifact of format {artifact.format!r}",
+            id="artifact.wrong-format",
             why="a module can be loaded from a torch artifact only",
             hint="Run compress with --keep-stages and take one of OUT/stages/*-prune or *-distill.",
         )

@@ -141,15 +141,23 @@ def open_artifact(path: str | Path) -> Artifact:
     root = Path(path).expanduser()
     file = root / MANIFEST
     if not file.is_file():
-        raise ArtifactError(f"{str(path)!r} is not an artifact", why=f"it has no {MANIFEST}")
+        raise ArtifactError(
+            f"{str(path)!r} is not an artifact", id="artifact.not-an-artifact", why=f"it has no {MANIFEST}"
+        )
     if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise ArtifactError(f"{str(file)!r} has {file.stat().st_size} bytes", why=f"allowed: {MAX_MANIFEST_BYTES}")
+        raise ArtifactError(
+            f"{str(file)!r} has {file.stat().st_size} bytes",
+            id="artifact.invalid-file",
+            why=f"allowed: {MAX_MANIFEST_BYTES}",
+        )
     try:
         return Artifact(root, Manifest.model_validate_json(file.read_bytes()))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{str(file)!r} is no valid manifest", why=f"{where}: {first['msg']}") from error
+        raise ArtifactError(
+            f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=f"{where}: {first['msg']}"
+        ) from error
 
 
 def is_artifact(path: str | Path) -> bool:
@@ -183,7 +191,7 @@ def find_tampering(root: Path) -> list[str]:
     """
     sums = root / SUMS
     if not sums.is_file():
-        raise ArtifactError(f"{str(root)!r} is not sealed", why=f"it has no {SUMS}")
+        raise ArtifactError(f"{str(root)!r} is not sealed", id="artifact.not-sealed", why=f"it has no {SUMS}")
     expected: dict[str, str] = {}
     for number, line in enumerate(sums.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         digest, separator, name = line.partition("  ")
@@ -238,6 +246,7 @@ def check_output(out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise UsageError(
             f"{str(out)!r} exists and was not made by edgekit",
+            id="usage.output-taken",
             why="allowed: a new path, an empty directory, or an earlier output of edgekit, which is replaced",
             hint="Choose another path with -o.",
         )

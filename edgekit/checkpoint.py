@@ -32,11 +32,13 @@ def load_weights(module: nn.Module, file: Path) -> None:
     from safetensors.torch import load_file
 
     if not file.is_file():
-        raise ModelError(f"there is no file of weights {str(file)!r}")
+        raise ModelError(f"there is no file of weights {str(file)!r}", id="model.no-weights")
     try:
         tensors = load_file(file) if file.suffix == ".safetensors" else load_checkpoint(file)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"the weights in {file.name!r} are not valid safetensors", why=str(error)) from error
+        raise ModelError(
+            f"the weights in {file.name!r} are not valid safetensors", id="model.corrupt-weights", why=str(error)
+        ) from error
     tensors, mine = _fitting(module, tensors), module.state_dict()
     missing, unexpected = module.load_state_dict(tensors, strict=False)
     shared = {mine[name].data_ptr() for name in mine.keys() & tensors.keys()}  # a file holds tied weights once
@@ -46,6 +48,7 @@ def load_weights(module: nn.Module, file: Path) -> None:
     if missing or unexpected:
         raise ModelError(
             f"the weights in {file.name!r} do not fit the module",
+            id="model.weights-mismatch",
             why="; ".join(
                 f"{what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
                 for what, names in (("missing", missing), ("not in the module", unexpected))
@@ -66,6 +69,7 @@ def _fitting(module: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, t
         if name in mine and mine[name].shape != value.shape:
             raise ModelError(
                 f"the weights for {name!r} have the shape {list(value.shape)}",
+                id="model.weights-mismatch",
                 why=f"the module's: {list(mine[name].shape)}",
             )
     return tensors
@@ -91,7 +95,9 @@ def load_state(module: nn.Module, file: Path) -> None:
     try:
         load_model(module, str(file))
     except (RuntimeError, SafetensorError, OSError) as error:
-        raise ModelError(f"the weights in {file.name!r} do not fit the module", why=first_lines(error)) from error
+        raise ModelError(
+            f"the weights in {file.name!r} do not fit the module", id="model.weights-mismatch", why=first_lines(error)
+        ) from error
 
 
 def load_checkpoint(file: Path) -> dict[str, torch.Tensor]:
@@ -107,14 +113,17 @@ def load_checkpoint(file: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # on a broken file its loader raises anything
         raise ModelError(
             f"{file.name!r} is no checkpoint that can be read without running its code",
-            why=f"{type(error).__name__}: {first_lines(error)}",
+            id="model.weights-format",
+            why=f"torch: {type(error).__name__}: {first_lines(error)}",
             hint="Save the weights as safetensors: safetensors.torch.save_file(module.state_dict(), FILE).",
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ModelError(f"{file.name!r} holds no state dict", why=f"it holds a {type(loaded).__name__}")
+        raise ModelError(
+            f"{file.name!r} holds no state dict", id="model.weights-format", why=f"it holds a {type(loaded).__name__}"
+        )
     return loaded
 
 

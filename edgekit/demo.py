@@ -5,24 +5,34 @@ It needs no network and no data of one's own. The images are 8 x 8 pixels; the m
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.api import output_path, run_request
+from edgekit.artifact import check_output
 from edgekit.cache import Cache, cache_key, copy_object
 from edgekit.environment import available_cores, code_digest, numeric_level, versions
 from edgekit.progress import Progress, Silent
 from edgekit.report import Report
 from edgekit.request import resolve_request
+from edgekit.tasks.pixels import load_processor
 from edgekit.workshop import use_threads
 
 if TYPE_CHECKING:
-    from transformers import ViTForImageClassification
+    from transformers import BaseImageProcessor, ViTForImageClassification
 
 SEED = 0
 EPOCHS, BATCH_SIZE, LEARNING_RATE = 10, 32, 1e-3
 VALIDATION_SHARE = 0.2
 IMAGE, PATCH, WIDTH, LAYERS, HEADS, NEURONS = 8, 2, 192, 6, 6, 768
+# The versions of transformers have different classes for it, and all read it.
+PROCESSOR = {
+    "image_processor_type": "ViTImageProcessor",
+    "size": {"height": IMAGE, "width": IMAGE},
+    "image_mean": [0.5] * 3,
+    "image_std": [0.5] * 3,
+}
 MODEL, DATA = "digits-vit", "digits"
 # Digits are few: many short passes, and looks often enough to stop at the best of them.
 SETTINGS = {"distill.epochs": "8", "distill.learning_rate": "1e-3", "distill.evaluate_every": "80"}
@@ -36,6 +46,8 @@ def demo(*, output: str | Path | None = None, jobs: int | None = None, progress:
         jobs: threads that train; every core by default.
         progress: told how far it is.
     """
+    if output is not None:
+        check_output(Path(output).expanduser())  # before the training
     told, cache = progress or Silent(), Cache()
     threads = jobs or available_cores()
     source, data = _prepared(cache, threads, told)
@@ -79,7 +91,7 @@ def write_data(folder: Path) -> None:
 def train_model(data: Path, folder: Path, threads: int, progress: Progress) -> None:
     """Fine-tune a fresh vision transformer on the training split, and save it with its image processor."""
     import torch
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+    from transformers import ViTConfig, ViTForImageClassification
 
     use_threads(threads)
     torch.manual_seed(SEED)
@@ -94,21 +106,21 @@ def train_model(data: Path, folder: Path, threads: int, progress: Progress) -> N
         id2label={number: str(number) for number in range(10)},
         label2id={str(number): number for number in range(10)},
     )
-    processor = ViTImageProcessorPil(size={"height": IMAGE, "width": IMAGE}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     model = ViTForImageClassification(config)
-    pixels, labels = _tensors(data / "train.parquet", processor)
+    folder.mkdir()
+    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR, indent=2), encoding="utf-8")
+    pixels, labels = _tensors(data / "train.parquet", load_processor(folder))
     _fit(model, pixels, labels, progress)
     model.save_pretrained(folder)
-    processor.save_pretrained(folder)
 
 
-def _tensors(file: Path, processor: object) -> tuple[object, object]:
+def _tensors(file: Path, processor: BaseImageProcessor) -> tuple[object, object]:
     import torch
     from datasets import Dataset
 
     rows = Dataset.from_parquet(str(file))
     images = [image.convert("RGB") for image in rows["image"]]
-    pixels = processor(images, return_tensors="pt")["pixel_values"]  # type: ignore[operator]  # transformers' own type
+    pixels = processor(images, return_tensors="pt")["pixel_values"]
     return pixels, torch.tensor(rows["label"][:])
 
 

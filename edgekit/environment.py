@@ -27,6 +27,8 @@ COMPUTING_PACKAGES = (
     "onnxruntime",
     "safetensors",
     "pillow",
+    "neural-compressor",
+    "torchao",
 )
 # Folders whose code decides nothing about an artifact: what they tell may change without a rebuild.
 PRESENTATION_FOLDERS = ("cli", "render", "inspection", "diagnosis")

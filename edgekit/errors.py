@@ -13,6 +13,9 @@
 
 A limit that the result misses (``max_drop``) is no exception: the report says so and the command exits with 1.
 Signals end in 130 (Ctrl-C) and 143 (SIGTERM).
+
+Every error has an id that does not change while its text may: the kind of its class, a dot, and what happened, as in
+``data.no-labels``. The ids are those of `edgekit.error_catalogue`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from typing import ClassVar
+
+from edgekit.error_catalogue import remedy
 
 LIMIT_MISSED_EXIT_CODE = 1
 
@@ -29,22 +34,25 @@ class EdgekitError(Exception):
 
     Args:
         what: one sentence that names what was given.
+        id: its key in `edgekit.error_catalogue`; the kind of the class otherwise.
         why: what is allowed, or what went wrong underneath.
-        hint: what to do next.
+        hint: what to do next; the catalogue's remedy otherwise.
     """
 
     exit_code: ClassVar[int] = 70
     kind: ClassVar[str] = "internal"
 
-    def __init__(self, what: str, *, why: str = "", hint: str = "") -> None:
+    def __init__(self, what: str, *, id: str = "", why: str = "", hint: str = "") -> None:
+        self.id = id or self.kind
         self.what = what
         self.why = why
-        self.hint = hint
+        self.hint = hint or remedy(self.id)
         super().__init__("\n".join(part for part in (what, why, hint) if part))
 
     def as_dict(self) -> dict[str, str | int]:
         """The error as the ``--json`` document carries it."""
         return {
+            "id": self.id,
             "kind": self.kind,
             "exit_code": self.exit_code,
             "what": self.what,
@@ -70,16 +78,19 @@ class UnknownNameError(UsageError):
         noun: what the name should be, as in "target".
         name: what was given.
         allowed: every name that exists.
+        id: as for every error.
+        hint: what to do next, beside the guess at what was meant.
     """
 
     kind = "unknown-name"
 
-    def __init__(self, noun: str, name: str, allowed: Iterable[str], *, hint: str = "") -> None:
+    def __init__(self, noun: str, name: str, allowed: Iterable[str], *, id: str = "", hint: str = "") -> None:
         names = sorted(allowed)
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         guess = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         super().__init__(
             f"there is no {noun} {name!r}",
+            id=id,
             why=f"allowed: {', '.join(names)}" if names else f"no {noun} is known here",
             hint=" ".join(part for part in (guess, hint) if part),
         )

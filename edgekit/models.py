@@ -53,6 +53,7 @@ def resolve_model(
         if given:
             raise UsageError(
                 f"--{min(given)} was given for {str(location)!r}, which is no code",
+                id="usage.options-conflict",
                 why="a folder of transformers or a hub id says itself what the model takes",
                 hint="Code is named as file.py:function or package.module:function.",
             )

@@ -179,12 +179,16 @@ def read_description(folder: Path) -> Description:
     """
     file = folder / MODULE
     if file.stat().st_size > MAX_MODULE_BYTES:
-        raise ModelError(f"{MODULE} has {file.stat().st_size} bytes", why=f"allowed: {MAX_MODULE_BYTES}")
+        raise ModelError(
+            f"{MODULE} has {file.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {MAX_MODULE_BYTES}"
+        )
     try:
         return Description.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        raise ModelError(f"{MODULE} is not valid", why=f"{first['loc']}: {first['msg']}") from error
+        raise ModelError(
+            f"{MODULE} is not valid", id="model.invalid-config", why=f"{first['loc']}: {first['msg']}"
+        ) from error
 
 
 def code_entry(location: str) -> tuple[str, Build]:
@@ -207,6 +211,7 @@ def _find(location: Any) -> tuple[str, Build, str]:
         if not callable(location):
             raise UsageError(
                 f"a model cannot be a {type(location).__name__}",
+                id="usage.not-a-model",
                 why="allowed: a folder, a hub id, file.py:function, an nn.Module, or a function that returns one",
             )
         return getattr(location, "__name__", type(location).__name__), location, _code_of(location)
@@ -217,7 +222,10 @@ def _find(location: Any) -> tuple[str, Build, str]:
     found = getattr(home, name, None)
     if not callable(found):
         raise UnknownNameError(
-            f"function in {place!r}", name, [key for key, value in vars(home).items() if callable(value)]
+            f"function in {place!r}",
+            name,
+            [key for key, value in vars(home).items() if callable(value)],
+            id="unknown-name.function",
         )
 
     def build() -> nn.Module:
@@ -254,7 +262,7 @@ def _on_path(folder: Path) -> Iterator[None]:
 
 def _import_file(file: Path, folder: Path) -> ModuleType:
     if not file.is_file():
-        raise ModelError(f"there is no file {str(file)!r}", hint="Give it as file.py:function.")
+        raise ModelError(f"there is no file {str(file)!r}", id="model.missing", hint="Give it as file.py:function.")
     name = f"{FILE_MODULE}{hashlib.sha256(f'{file.resolve()} {sha256_file(file)}'.encode()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -269,7 +277,9 @@ def _import_file(file: Path, folder: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         del sys.modules[name]
-        raise ModelError(f"{str(file)!r} cannot be imported", why=f"{type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"{str(file)!r} cannot be imported", id="model.code-fails", why=f"{type(error).__name__}: {error}"
+        ) from error
     return module
 
 
@@ -296,11 +306,14 @@ def _import_module(name: str, folder: Path) -> ModuleType:
     except ImportError as error:
         raise ModelError(
             f"there is no module {name!r} to import",
+            id="model.missing",
             why=str(error),
             hint="Name a file instead: path/to/file.py:function.",
         ) from error
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise ModelError(f"{name!r} cannot be imported", why=f"{type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"{name!r} cannot be imported", id="model.code-fails", why=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def build_module(build: Build, entry: str) -> nn.Module:
@@ -315,10 +328,14 @@ def build_module(build: Build, entry: str) -> nn.Module:
         module = copy.deepcopy(build())
     except Exception as error:  # the user's code may raise anything
         raise ModelError(
-            f"{entry} could not be called without arguments", why=f"{type(error).__name__}: {error}"
+            f"{entry} could not be called without arguments",
+            id="model.code-fails",
+            why=f"{type(error).__name__}: {error}",
         ) from error
     if not isinstance(module, nn.Module):
-        raise ModelError(f"{entry} gives a {type(module).__name__}", why="allowed: a torch.nn.Module")
+        raise ModelError(
+            f"{entry} gives a {type(module).__name__}", id="model.unsuitable-code", why="allowed: a torch.nn.Module"
+        )
     return module.float().eval()
 
 
@@ -335,13 +352,16 @@ def _describe(module: nn.Module, entry: str, feeding: Feeding, known: Sample | D
     except Exception as error:  # the user's code may raise anything
         raise ModelError(
             f"{entry} does not run on an input of {'x'.join(map(str, (2, *shape)))} {dtype}",
+            id="model.code-fails",
             why=f"{type(error).__name__}: {first_lines(error)}",
             hint="Give the input's shape with --input 1x3x32x32.",
         ) from error
     if not isinstance(answer, torch.Tensor) or answer.ndim < 2 or answer.shape[0] != 2:
         given = list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         raise ModelError(
-            f"{entry} gives {given} for two samples", why="allowed: one tensor of logits [batch, ..., classes]"
+            f"{entry} gives {given} for two samples",
+            id="model.unsuitable-code",
+            why="allowed: one tensor of logits [batch, ..., classes]",
         )
     classes = int(answer.shape[-1])
     names = known.labels if isinstance(known, Description) else known.classes if known else ()
@@ -364,7 +384,11 @@ def parse_input(text: str) -> tuple[tuple[int, ...], Literal["float32", "int64"]
         or not all(part.isdigit() and int(part) > 0 for part in parts)
         or dtype not in ("", "float32", "int64")
     ):
-        raise UsageError(f"{text!r} is no shape of an input", why="allowed: batch first, as in 1x3x32x32 or 1x16:int64")
+        raise UsageError(
+            f"{text!r} is no shape of an input",
+            id="usage.bad-value",
+            why="allowed: batch first, as in 1x3x32x32 or 1x16:int64",
+        )
     return tuple(int(part) for part in parts[1:]), "int64" if dtype == "int64" else "float32"
 
 
@@ -372,6 +396,7 @@ def _seen(known: Sample | Description | None) -> tuple[tuple[int, ...], Literal[
     if known is None:
         raise UsageError(
             "it is not known what the module takes",
+            id="usage.input-unknown",
             why="neither --input nor data to take an example from was given",
             hint="Give the shape of one batch: --input 1x3x32x32.",
         )
@@ -386,7 +411,9 @@ def _argument(module: nn.Module, entry: str) -> str:
     needed = [item for item in parameters if item.default is item.empty and item.kind in named]
     if len(needed) != 1:
         raise ModelError(
-            f"the forward of {entry} needs {len(needed)} arguments", why="allowed: one tensor [batch, ...]"
+            f"the forward of {entry} needs {len(needed)} arguments",
+            id="model.unsuitable-code",
+            why="allowed: one tensor [batch, ...]",
         )
     return needed[0].name
 
@@ -399,6 +426,7 @@ def _pixels(shape: tuple[int, ...], feeding: Feeding) -> Pixels | None:
         if (preprocess, mean, std) != (None, None, None):
             raise UsageError(
                 f"--mean, --std and --preprocess are for images, and the input is {'x'.join(map(str, shape))}",
+                id="usage.preprocessing",
                 why="an image is 1 or 3 channels, height and width",
             )
         return None
@@ -406,13 +434,16 @@ def _pixels(shape: tuple[int, ...], feeding: Feeding) -> Pixels | None:
     if preprocess is not None:
         file = Path(preprocess).expanduser()
         if not file.is_file():
-            raise UsageError(f"there is no pre-processing file {str(file)!r}")
+            raise UsageError(f"there is no pre-processing file {str(file)!r}", id="usage.no-file")
         pixels = parse_toml(Pixels, read_bounded(file, "pre-processing"), f"pre-processing {str(file)!r}")
     values = {name: tuple(value) for name, value in (("mean", mean), ("std", std)) if value is not None}
     try:
         pixels = Pixels.model_validate(pixels.model_dump(by_alias=True) | values)
     except ValidationError as error:
-        raise UsageError("--mean and --std do not fit each other", why=str(error.errors()[0]["msg"])) from error
+        said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UsageError("--mean and --std do not fit each other", id="usage.preprocessing", why=said) from error
     if len(pixels.mean) not in (1, shape[0]):
-        raise UsageError(f"--mean has {len(pixels.mean)} values", why=f"the input has {shape[0]} channels")
+        raise UsageError(
+            f"--mean has {len(pixels.mean)} values", id="usage.preprocessing", why=f"the input has {shape[0]} channels"
+        )
     return pixels

@@ -136,11 +136,15 @@ def _load(name: str) -> Recipe:
         path = Path(name).expanduser()
         if not path.is_file():
             raise UsageError(
-                f"there is no recipe file {name!r}", hint=f"Give a TOML file, or one of: {', '.join(recipe_names())}."
+                f"there is no recipe file {name!r}",
+                id="usage.no-file",
+                hint=f"Give a TOML file, or one of: {', '.join(recipe_names())}.",
             )
         return parse_recipe(read_bounded(path, "recipe", MAX_LOCK_BYTES), name)
     if name not in recipe_names():
-        raise UnknownNameError("recipe", name, recipe_names(), hint="`edgekit recipes list` describes them.")
+        raise UnknownNameError(
+            "recipe", name, recipe_names(), id="unknown-name.recipe", hint="`edgekit recipes list` describes them."
+        )
     return parse_recipe(resources.files("edgekit.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8"), name)
 
 
@@ -156,9 +160,13 @@ def parse_recipe(text: str, origin: str) -> Recipe:
 def _step(values: Mapping[str, JsonValue], origin: str) -> Step:
     name = values.get("stage")
     if not isinstance(name, str):
-        raise UsageError(f"{origin} does not say which stage it is", why=f"allowed: stage = one of {', '.join(STAGES)}")
+        raise UsageError(
+            f"{origin} does not say which stage it is",
+            id="usage.invalid-settings",
+            why=f"allowed: stage = one of {', '.join(STAGES)}",
+        )
     if name not in STAGES:
-        raise UnknownNameError("stage", name, STAGES)
+        raise UnknownNameError("stage", name, STAGES, id="unknown-name.stage")
     stage = STAGES[name]
     rest = {key: value for key, value in values.items() if key != "stage"}
     return Step(stage, validate(stage.settings, rest, f"{origin} ({name})"))
@@ -169,13 +177,17 @@ def _change(recipe: Recipe, key: str, value: str) -> Recipe:
     present = {step.stage.name for step in recipe.steps}
     if not dot or not setting:
         raise UsageError(
-            f"--set {key}={value} does not say which setting", why="allowed: STAGE.SETTING=VALUE, as in prune.ratio=0.5"
+            f"--set {key}={value} does not say which setting",
+            id="usage.bad-value",
+            why="allowed: STAGE.SETTING=VALUE, as in prune.ratio=0.5",
         )
     if name not in present:
-        raise UnknownNameError(f"stage in the recipe {recipe.name!r}", name, present)
+        raise UnknownNameError(
+            "stage", name, present, id="unknown-name.stage", hint=f"These are the stages of the recipe {recipe.name!r}."
+        )
     fields = STAGES[name].settings.model_fields
     if setting not in fields:
-        raise UnknownNameError(f"setting of {name}", setting, fields)
+        raise UnknownNameError(f"setting of {name}", setting, fields, id="unknown-name.setting")
     steps = tuple(
         step
         if step.stage.name != name
@@ -210,6 +222,7 @@ def check_chain(recipe: Recipe) -> None:
             fitting = ", ".join(name for name, stage in STAGES.items() if stage.accepts == at)
             raise UsageError(
                 f"stage {number} of {recipe.name!r} ({step.stage.name}) takes {step.stage.accepts} and gets {at}",
+                id="usage.stage-order",
                 why=f"stages that take {at}: {fitting}",
             )
         at = step.stage.produces
@@ -217,6 +230,7 @@ def check_chain(recipe: Recipe) -> None:
     if names[-1] != "verify" or names.count("verify") > 1 or names.count("export") != 1:
         raise UsageError(
             f"the recipe {recipe.name!r} does not end in verify, after one export",
+            id="usage.stage-order",
             why=f"its stages: {', '.join(names)}",
             hint="A run always exports once and verifies what it leaves.",
         )

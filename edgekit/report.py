@@ -234,7 +234,7 @@ class Report(Record):
             ArtifactError: the report was not read from an artifact's directory.
         """
         if self._artifact is None:
-            raise ArtifactError("this report was not read from an artifact's directory")
+            raise ArtifactError("this report was not read from an artifact's directory", id="artifact.missing")
         return self._artifact
 
     @property
@@ -292,9 +292,13 @@ def load_report(folder: str | Path, *, cached: bool = False) -> Report:
     """
     file = Path(folder).expanduser() / FILE
     if not file.is_file():
-        raise ArtifactError(f"{str(folder)!r} holds no {FILE}")
+        raise ArtifactError(f"{str(folder)!r} holds no {FILE}", id="artifact.not-an-artifact")
     if file.stat().st_size > MAX_REPORT_BYTES:
-        raise ArtifactError(f"{str(file)!r} has {file.stat().st_size} bytes", why=f"allowed: {MAX_REPORT_BYTES}")
+        raise ArtifactError(
+            f"{str(file)!r} has {file.stat().st_size} bytes",
+            id="artifact.invalid-file",
+            why=f"allowed: {MAX_REPORT_BYTES}",
+        )
     content = file.read_bytes()
     try:
         report = Report.model_validate_json(content)
@@ -312,12 +316,17 @@ def _invalid(file: Path, content: bytes, error: ValidationError) -> ArtifactErro
     if schema not in (None, SCHEMA):
         return ArtifactError(
             f"{str(file)!r} has the schema {schema!r}",
+            id="artifact.other-version",
             why=f"this edgekit reads {SCHEMA!r}",
             hint="Read it with the edgekit that wrote it, or run compress again.",
         )
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return ArtifactError(f"{str(file)!r} is no valid report", why=f"{where}: {first['msg']}" if where else first["msg"])
+    return ArtifactError(
+        f"{str(file)!r} is no valid report",
+        id="artifact.invalid-file",
+        why=f"{where}: {first['msg']}" if where else first["msg"],
+    )
 
 
 class _Schema(BaseModel):

@@ -50,12 +50,14 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = None) -> Com
         UsageError: fewer than two runs, one of them twice, or an output that may not be written.
     """
     if len(runs) < FEWEST:
-        raise UsageError(f"{len(runs)} runs were given to compare", why=f"needed: at least {FEWEST}")
+        raise UsageError(
+            f"{len(runs)} runs were given to compare", id="usage.runs-to-compare", why=f"needed: at least {FEWEST}"
+        )
     reports = [find_report(run) for run in runs]
     places = [report.artifact.path.resolve() for report in reports]
     twice = next((str(run) for run, place in zip(runs, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
-        raise UsageError(f"{twice!r} was given twice", hint="Name each run once.")
+        raise UsageError(f"{twice!r} was given twice", id="usage.runs-to-compare", hint="Name each run once.")
     file = check_page(output) if output is not None else None
     found = compare_reports(reports)
     if file is not None:
@@ -73,16 +75,18 @@ def find_report(run: str | Path) -> Report:
     if folder.name == FILE and folder.is_file():
         folder = folder.parent
     if not folder.exists():
-        raise ArtifactError(f"there is no run {str(run)!r}", hint=_near(folder))
+        raise ArtifactError(f"there is no run {str(run)!r}", id="artifact.missing", hint=_near(folder))
     if not folder.is_dir():
         raise ArtifactError(
-            f"{str(run)!r} is a file, not a run", why=f"allowed: the output folder of compress, or its {FILE}"
+            f"{str(run)!r} is a file, not a run",
+            id="artifact.not-an-artifact",
+            why=f"allowed: the output folder of compress, or its {FILE}",
         )
     if not (folder / FILE).is_file():
         why = f"it has no {FILE}"
         if (folder / MANIFEST).is_file():
             why += "; it is the artifact of a stage, and the report lies in the run's output"
-        raise ArtifactError(f"{str(run)!r} is not a run", why=why, hint=_inside(folder))
+        raise ArtifactError(f"{str(run)!r} is not a run", id="artifact.not-an-artifact", why=why, hint=_inside(folder))
     return load_report(folder)
 
 
@@ -94,17 +98,23 @@ def check_page(output: str | Path) -> Path:
     """
     file = Path(output).expanduser()
     if file.is_dir():
-        raise UsageError(f"{str(output)!r} is a directory", hint=f"Name a file: -o {Path(str(output)) / PAGE}")
+        raise UsageError(
+            f"{str(output)!r} is a directory",
+            id="usage.output-taken",
+            hint=f"Name a file: -o {Path(str(output)) / PAGE}",
+        )
     sealed = next((parent for parent in file.resolve().parents if _is_sealed(parent)), None)
     if sealed is not None:
         raise UsageError(
             f"{str(output)!r} lies inside the artifact {sealed.name!r}",
+            id="usage.output-sealed",
             why=f"{SUMS} covers every file there, so a new one would break it",
             hint="Write it elsewhere with -o.",
         )
     if file.exists() and not _is_ours(file):
         raise UsageError(
             f"{str(output)!r} exists and is no page of edgekit",
+            id="usage.output-taken",
             why="allowed: a new file, or an earlier page, which is replaced",
             hint="Choose another file with -o.",
         )

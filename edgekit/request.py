@@ -260,15 +260,21 @@ def _check_target(request: Request) -> None:
     """The whole chain against the target, before any work."""
     target = request.target
     for step in request.recipe.steps:
+        step.stage.check(step.settings, target)
         precision = step.stage.precision(step.settings)
         if precision is not None and precision not in target.precisions:
             raise UsageError(
                 f"the target {target.name!r} does not take {precision}, which {step.stage.name} would make",
+                id="usage.target-mismatch",
                 why=f"its precisions: {', '.join(target.precisions)}",
                 hint="Choose another target or recipe, or change the method: --set quantize.method=...",
             )
     if "onnx" not in target.formats:
-        raise UsageError(f"the target {target.name!r} takes {', '.join(target.formats)}", why="edgekit exports onnx")
+        raise UsageError(
+            f"the target {target.name!r} takes {', '.join(target.formats)}",
+            id="usage.target-mismatch",
+            why="edgekit exports onnx",
+        )
 
 
 def _check_student(request: Request) -> None:
@@ -277,10 +283,13 @@ def _check_student(request: Request) -> None:
     if not any(step.stage.name == "distill" for step in request.recipe.steps):
         raise UsageError(
             f"the recipe {request.recipe.name!r} does not distill, and a student has to be taught",
+            id="usage.student-untaught",
             hint="Use --recipe distill, or one of your own with a distill stage.",
         )
     if request.data is None:
-        raise UsageError("a student is taught on data, and none was given", hint="Give it with --data.")
+        raise UsageError(
+            "a student is taught on data, and none was given", id="usage.student-untaught", hint="Give it with --data."
+        )
 
 
 def _check_lock(request: Request) -> None:
@@ -298,6 +307,7 @@ def _check_lock(request: Request) -> None:
         if mine != theirs:
             raise UsageError(
                 f"the lock is for another {what}",
+                id="usage.lock-mismatch",
                 why=f"locked: {theirs[:16] or 'none'}; given: {mine[:16] or 'none'}",
                 hint="Give what the lock was made with, or a recipe without a lock.",
             )

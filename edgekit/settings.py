@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,11 +26,17 @@ class Frozen(BaseModel):
 def read_bounded(path: Path, noun: str, limit: int = MAX_FILE_BYTES) -> str:
     """The text of a small settings file; a file above ``limit`` bytes is refused unread."""
     if path.stat().st_size > limit:
-        raise UsageError(f"the {noun} file {str(path)!r} has {path.stat().st_size} bytes", why=f"allowed: {limit}")
+        raise UsageError(
+            f"the {noun} file {str(path)!r} has {path.stat().st_size} bytes",
+            id="usage.invalid-settings",
+            why=f"allowed: {limit}",
+        )
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"the {noun} file {str(path)!r} is not UTF-8 text", why=str(error)) from error
+        raise UsageError(
+            f"the {noun} file {str(path)!r} is not UTF-8 text", id="usage.invalid-settings", why=str(error)
+        ) from error
 
 
 def parse_toml(kind: type[Table], text: str, origin: str) -> Table:
@@ -42,7 +48,7 @@ def parse_toml(kind: type[Table], text: str, origin: str) -> Table:
     try:
         values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{origin} is not valid TOML", why=str(error)) from error
+        raise UsageError(f"{origin} is not valid TOML", id="usage.invalid-settings", why=str(error)) from error
     return validate(kind, values, origin)
 
 
@@ -53,6 +59,7 @@ def validate(kind: type[Table], values: object, origin: str) -> Table:
     except ValidationError as error:
         raise UsageError(
             f"{origin} is not valid",
+            id="usage.invalid-settings",
             why="\n".join(explain(kind, *wrong) for wrong in _one_for_each_key(error)),
             hint=f"Known keys: {', '.join(_keys(kind))}.",
         ) from error
@@ -80,7 +87,16 @@ def explain(kind: type[BaseModel], loc: tuple[int | str, ...], problem: str, mes
     if problem == "extra_forbidden":
         near = difflib.get_close_matches(str(loc[-1]), _keys(_nested(kind, loc[:-1])), n=1, cutoff=0.5)
         return f"unknown key {where!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if problem == "missing":
+        return f"missing key {where!r}{_only_value(_nested(kind, loc[:-1]), str(loc[-1]))}"
     return f"{where}: {message[0].lower()}{message[1:]}"
+
+
+def _only_value(kind: type[BaseModel], key: str) -> str:
+    """What a key has to be, where it can be one thing only, such as a schema."""
+    found = next(field for name, field in kind.model_fields.items() if key in (name, field.alias))
+    values = get_args(found.annotation) if get_origin(found.annotation) is Literal else ()
+    return f"; it has to be {values[0]!r}" if len(values) == 1 else ""
 
 
 def _nested(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:

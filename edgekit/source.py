@@ -11,12 +11,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError, field_validator
 
-from edgekit.errors import HostError, ModelError
+from edgekit.errors import HostError, ModelError, UsageError
 from edgekit.settings import Frozen
 
 # Files of a model folder that decide what the model answers; anything else in it (cards, other formats) is left alone.
 MODEL_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "pytorch_model*.bin")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
+# How a path ends that cannot be a hub's id.
+FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".onnx", ".pt", ".pth", ".py")
 MODULE = "module.json"
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 
@@ -83,24 +85,29 @@ def resolve_source(location: str | Path, *, revision: str | None = None) -> Sour
     Raises:
         ModelError: nothing there, or nothing that can be used; says what is missing.
         HostError: the hub cannot be reached.
+        UsageError: a revision of a local folder.
     """
     text = str(location)
     folder = Path(text).expanduser()
     commit = None
     if folder.is_dir():
         if revision is not None:
-            raise ModelError(
+            raise UsageError(
                 f"--revision {revision!r} was given for the local folder {text!r}",
+                id="usage.options-conflict",
                 hint="Revisions exist on the hub only.",
             )
     elif folder.exists():
         raise ModelError(
             f"{text!r} is a file, not a model folder",
+            id="model.not-a-model",
             why="allowed: a folder as transformers' save_pretrained writes it, or a hub id",
         )
-    elif text.startswith((".", "/", "~")) or text.count("/") > 1:
+    elif text.startswith((".", "/", "~")) or text.count("/") > 1 or folder.suffix in FILE_SUFFIXES:
         raise ModelError(
-            f"there is no folder {text!r}", hint="Check the path, or give a hub id such as 'organisation/name'."
+            f"there is no file or folder {text!r}",
+            id="model.missing",
+            hint="Check the path, or give a hub id such as 'organisation/name'.",
         )
     else:
         folder, commit = _fetch(text, revision)
@@ -154,16 +161,18 @@ def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=list(MODEL_PATTERNS)))
     except HFValidationError as error:
-        raise ModelError(f"{name!r} is neither a folder nor a hub id", why=str(error)) from error
+        raise ModelError(f"{name!r} is neither a folder nor a hub id", id="model.missing", why=str(error)) from error
     except LocalEntryNotFoundError as error:
         raise HostError(
             f"{name!r} is no folder here, and the hub could not be reached",
+            id="environment.no-network",
             why=str(error).splitlines()[0],
             hint="Check the spelling of the path, or the network; a model that was fetched before works offline.",
         ) from error
     except HfHubHTTPError as error:
         raise ModelError(
             f"the hub has no model {name!r}" + (f" at revision {revision!r}" if revision else ""),
+            id="model.not-on-hub",
             why=str(error).splitlines()[0],
             hint="For a private or gated model, log in with `hf auth login` or set HF_TOKEN.",
         ) from error
@@ -174,6 +183,7 @@ def _read_config(folder: Path, text: str) -> _Config:
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
             f"{text!r} is a PEFT adapter, not a whole model",
+            id="model.adapter",
             why="edgekit prunes and quantizes weights, and an adapter's are not merged yet",
             hint="Merge it first: model.merge_and_unload().save_pretrained(FOLDER), and save the tokenizer there too.",
         )
@@ -181,23 +191,34 @@ def _read_config(folder: Path, text: str) -> _Config:
     if not path.is_file():
         raise ModelError(
             f"{text!r} has no config.json",
+            id="model.not-a-model",
             why="a model folder holds config.json, model.safetensors and a tokenizer or image processor",
             hint="Save the model with save_pretrained(FOLDER).",
         )
     if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise ModelError(f"{str(path)!r} has {path.stat().st_size} bytes", why=f"allowed: {MAX_CONFIG_BYTES}")
+        raise ModelError(
+            f"{str(path)!r} has {path.stat().st_size} bytes",
+            id="model.invalid-config",
+            why=f"allowed: {MAX_CONFIG_BYTES}",
+        )
     try:
         config = _Config.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ModelError(f"{str(path)!r} is no valid model configuration", why=str(error.errors()[0]["msg"])) from error
+        raise ModelError(
+            f"{str(path)!r} is no valid model configuration",
+            id="model.invalid-config",
+            why=str(error.errors()[0]["msg"]),
+        ) from error
     if not config.architectures:
         raise ModelError(
             f"{str(path)!r} names no architecture",
+            id="model.invalid-config",
             hint='Add "architectures": ["..."], or save the model again with save_pretrained.',
         )
     if config.auto_map is not None:
         raise ModelError(
             f"{text!r} needs code of its own (auto_map in config.json)",
+            id="model.own-code",
             why="edgekit does not run code that comes with a model",
         )
     return config
@@ -207,6 +228,8 @@ def _need_weights(folder: Path, text: str) -> list[Path]:
     files = weight_files(folder)
     if not files:
         raise ModelError(
-            f"{text!r} has no weights", why="expected model.safetensors (or shards of it) beside config.json"
+            f"{text!r} has no weights",
+            id="model.no-weights",
+            why="expected model.safetensors (or shards of it) beside config.json",
         )
     return files

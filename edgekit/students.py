@@ -57,6 +57,7 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
     if len(mine.labels) != len(theirs.labels):
         raise UsageError(
             f"the student {found.architecture} has {len(mine.labels)} classes",
+            id="usage.student-differs",
             why=f"the teacher has {len(theirs.labels)}",
         )
     for name in TOKENIZER_FILES:  # they say which number a word has
@@ -64,6 +65,7 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
         if one.is_file() and other.is_file() and sha256_file(one) != sha256_file(other):
             raise UsageError(
                 f"the student and its teacher read texts differently: their {name} differ",
+                id="usage.student-differs",
                 why="a teacher's answers are for its own numbering of words",
                 hint="Use a student with the teacher's tokenizer, or give its config.json alone.",
             )
@@ -75,6 +77,7 @@ def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:
     if not names_code(location) or teacher.build is None:
         raise UsageError(
             "a student given as code needs a teacher given as code, and the other way round",
+            id="usage.student-differs",
             why="they are fed in one way, and transformers' models take several inputs",
         )
     described = read_description(Path(teacher.source.path))
@@ -82,11 +85,15 @@ def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:
     mine = read_description(Path(found.path))
     if mine.output != described.output:
         raise UsageError(
-            f"the student gives {list(mine.output)} for a sample", why=f"the teacher: {list(described.output)}"
+            f"the student gives {list(mine.output)} for a sample",
+            id="usage.student-differs",
+            why=f"the teacher: {list(described.output)}",
         )
     if mine.input.name != described.input.name:
         raise UsageError(
-            f"the student's forward takes {mine.input.name!r}", why=f"the teacher's takes {described.input.name!r}"
+            f"the student's forward takes {mine.input.name!r}",
+            id="usage.student-differs",
+            why=f"the teacher's takes {described.input.name!r}",
         )
     return ResolvedModel(found, teacher.task, build)
 
@@ -121,10 +128,11 @@ def _configuration(file: Path, home: Path) -> dict[str, JsonValue]:
         mine = json.loads(file.read_text(encoding="utf-8"))
         theirs = json.loads((home / CONFIG).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{file.name!r} is no configuration", why=str(error)) from error
+        raise ModelError(f"{file.name!r} is no configuration", id="model.invalid-config", why=str(error)) from error
     if not isinstance(mine, dict) or "model_type" not in mine:
         raise ModelError(
             f"{file.name!r} is no configuration of a model",
+            id="model.invalid-config",
             why="it names no model_type, such as bert",
             hint="Write it with config.save_pretrained(FOLDER).",
         )
@@ -140,7 +148,9 @@ def _check_sizes(student: nn.Module, task: Classification) -> None:
         one, other = getattr(mine, name, None), getattr(theirs, name, None)
         if one != other and None not in (one, other):
             raise UsageError(
-                f"the student's {name} is {one}", why=f"the teacher's is {other}: they have to read the same inputs"
+                f"the student's {name} is {one}",
+                id="usage.student-differs",
+                why=f"the teacher's is {other}: they have to read the same inputs",
             )
 
 

@@ -105,13 +105,16 @@ def load_target(name: str | Path | Target) -> Target:
         if not path.is_file():
             raise UsageError(
                 f"there is no target file {text!r}",
+                id="usage.no-file",
                 hint=f"Give the path of a TOML file, or one of: {', '.join(target_names())}.",
             )
         return parse_target(read_bounded(path, "target"), text)
     for entry in _shipped():
         if entry.name == f"{text}.toml":
             return parse_target(entry.read_text(encoding="utf-8"), text)
-    raise UnknownNameError("target", text, target_names(), hint="`edgekit targets list` describes them.")
+    raise UnknownNameError(
+        "target", text, target_names(), id="unknown-name.target", hint="`edgekit targets list` describes them."
+    )
 
 
 def parse_target(text: str, origin: str) -> Target:
@@ -130,6 +133,7 @@ def detect_host() -> Target:
     if not fitting:
         raise UsageError(
             f"no shipped target describes this machine ({here.architecture}, {here.processor})",
+            id="usage.no-target-here",
             hint="Write a TOML file after targets/README.md and pass its path.",
         )
     best = max(fitting, key=lambda target: len(target.features))

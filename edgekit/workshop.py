@@ -88,13 +88,16 @@ class Workshop:
         locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
         self.decisions = RunDecisions(self.folder / DECISIONS, locked)
         self.task: Task = bind_task(request.task, Path(request.source.path), request.options, request.build)
+        self.task.workload_feeds(request.workload)  # one that the model does not take is told here
         self.data = Data(request.data, self.task, request.seed) if request.data else None
         self.original = self._import(request.original, self.task)
         self.student = self._import_student()
+        self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
 
     def stage(self, step: Step, parent: Made) -> Made:
         """Run one stage, or take its result from the cache."""
         key = self.request.stage_key(step, parent.key, self.decisions.locked_for(step.stage.name))
+        self._trained[key] = parent.artifact if parent.artifact.format == "torch" else self._trained.get(parent.key)
         found = self.cache.get(key)
         if found is None:
             began = time.monotonic()
@@ -158,6 +161,7 @@ class Workshop:
             decisions=self.decisions,
             progress=self.progress,
             builds=request.builds,
+            trained=self._trained[key],
             outputs=self.outputs,
         )
 

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
+from docs.reading import GENERATE
 
 from edgekit import errors
-from edgekit.errors import EdgekitError, UnknownNameError
+from edgekit.error_catalogue import CATALOGUE
+from edgekit.errors import DataError, EdgekitError, UnknownNameError
+
+PACKAGE = Path(errors.__file__).parent
 
 EXIT_CODES = {
     "EdgekitError": 70,
@@ -39,7 +47,7 @@ def test_the_document_of_an_error_has_its_kind_and_code(name: str) -> None:
     kind = CLASSES[name]
     error = kind("target", "x", ["y"]) if kind is UnknownNameError else kind("what", why="why", hint="hint")
     assert error.as_dict()["exit_code"] == EXIT_CODES[name]
-    assert set(error.as_dict()) == {"kind", "exit_code", "what", "why", "hint"}
+    assert set(error.as_dict()) == {"id", "kind", "exit_code", "what", "why", "hint"}
 
 
 def test_the_text_is_what_why_and_hint_without_empty_lines() -> None:
@@ -58,3 +66,60 @@ def test_an_unknown_name_lists_the_names_and_the_nearest() -> None:
 def test_an_unknown_name_guesses_nothing_when_nothing_is_near() -> None:
     assert UnknownNameError("target", "zzz", ["arm64"]).hint == ""
     assert UnknownNameError("split", "zzz", []).why == "no split is known here"
+
+
+SITES = sorted(
+    (str(path.relative_to(PACKAGE)), node.lineno, str(name), {word.arg: word.value for word in node.keywords}.get("id"))
+    for path in PACKAGE.rglob("*.py")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if isinstance(node, ast.Call) and (name := getattr(node.func, "id", getattr(node.func, "attr", ""))) in EXIT_CODES
+)
+# What the command line tells without an error of edgekit's own.
+TOLD = {"internal", "interrupted", "terminated", "usage.command-line"}
+
+
+def test_every_error_that_is_raised_has_an_id_of_the_catalogue_and_of_its_kind() -> None:
+    wrong = [
+        f"{file}:{line}"
+        for file, line, name, id_ in SITES
+        if not isinstance(id_, ast.Constant)
+        or id_.value not in CATALOGUE
+        or str(id_.value).partition(".")[0] != CLASSES[name].kind
+    ]
+    assert wrong == []
+    assert len(SITES) > 150
+
+
+def test_every_id_of_the_catalogue_is_used() -> None:
+    used = {id_.value for *_, id_ in SITES if isinstance(id_, ast.Constant)}
+    assert CATALOGUE.keys() - used == TOLD
+
+
+def test_an_id_is_never_removed() -> None:
+    promised = (Path(__file__).parent / "error_ids.txt").read_text(encoding="utf-8").split()
+    assert set(promised) - CATALOGUE.keys() == set(), "an id is a promise: keep it, and raise it where it was raised"
+    assert CATALOGUE.keys() - set(promised) == set(), "a new id is a promise: add it to tests/error_ids.txt"
+    assert promised == sorted(set(promised))
+
+
+@pytest.mark.parametrize("id_", CATALOGUE)
+def test_an_entry_is_plain_sentences(id_: str) -> None:
+    assert re.fullmatch(r"[a-z-]+(\.[a-z-]+)?", id_)
+    for sentence in CATALOGUE[id_]:
+        assert re.fullmatch(r"[A-Za-z0-9`-].*\.", sentence), sentence
+        assert "|" not in sentence
+    assert len(CATALOGUE[id_].means) <= 90
+
+
+@pytest.mark.parametrize("id_", CATALOGUE)
+def test_the_page_has_a_section_with_an_anchor_for_each_id(id_: str) -> None:
+    entry = CATALOGUE[id_]
+    section = GENERATE.generate("catalogue", None).split(f"#### {id_} {{#{id_}}}\n")[1].split("\n#")[0]
+    assert section.split() == f"{entry.means} - Usual cause: {entry.cause} - What to do: {entry.remedy}".split()
+
+
+def test_an_error_without_a_hint_of_its_own_has_the_remedy_of_its_id() -> None:
+    assert DataError("no rows", id="data.empty").hint == CATALOGUE["data.empty"].remedy
+    assert DataError("no rows", id="data.empty", hint="Look.").hint == "Look."
+    assert (DataError("no rows").id, DataError("no rows").hint) == ("data", "")
+    assert str(DataError("no rows", id="data.empty")) == "no rows"

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from edgekit.assembly import _lock_text
+from edgekit.error_catalogue import remedy
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.recipe import Limits, load_recipe, parse_recipe, recipe_names
 from edgekit.stages import STAGES
@@ -141,10 +142,14 @@ def test_a_setting_holds_for_every_stage_of_that_name() -> None:
 @pytest.mark.parametrize(
     ("key", "what", "hint"),
     [
-        ("prun.ratio", "there is no stage in the recipe 'default' 'prun'", "Did you mean 'prune'?"),
+        (
+            "prun.ratio",
+            "there is no stage 'prun'",
+            "Did you mean 'prune'? These are the stages of the recipe 'default'.",
+        ),
         ("prune.rato", "there is no setting of prune 'rato'", "Did you mean 'ratio'?"),
-        ("ratio", "--set ratio=0.5 does not say which setting", ""),
-        ("prune.", "--set prune.=0.5 does not say which setting", ""),
+        ("ratio", "--set ratio=0.5 does not say which setting", remedy("usage.bad-value")),
+        ("prune.", "--set prune.=0.5 does not say which setting", remedy("usage.bad-value")),
     ],
 )
 def test_a_mistyped_setting_gets_the_nearest(key: str, what: str, hint: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.errors import HostError, ModelError
+from edgekit.errors import HostError, ModelError, UsageError
 from edgekit.source import model_files, resolve_source, sha256_file
 
 CONFIG = {"architectures": ["BertForSequenceClassification"], "model_type": "bert"}
@@ -122,12 +122,13 @@ def test_a_file_is_no_model_folder(folder: Path) -> None:
 
 
 def test_a_missing_folder_is_an_error() -> None:
-    assert fails("./nowhere").what == "there is no folder './nowhere'"
-    assert fails("a/b/c").what == "there is no folder 'a/b/c'"
+    assert fails("./nowhere").what == "there is no file or folder './nowhere'"
+    assert fails("a/b/c").what == "there is no file or folder 'a/b/c'"
 
 
 def test_a_revision_of_a_local_folder_is_an_error(folder: Path) -> None:
-    assert fails(folder, revision="main").what == f"--revision 'main' was given for the local folder '{folder}'"
+    with pytest.raises(UsageError, match=f"^--revision 'main' was given for the local folder '{folder}'"):
+        resolve_source(folder, revision="main")
 
 
 def test_a_hub_id_without_network_is_an_error_of_the_machine() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,9 @@ def save(model: Any, folder: Path) -> Path:
     """A model folder with what feeds the model."""
     model.save_pretrained(folder)
     if model.config.model_type in IMAGE:
-        from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-        ViTImageProcessorPil(
-            size={"height": PIXELS, "width": PIXELS}, image_mean=[0.5], image_std=[0.5]
-        ).save_pretrained(folder)
+        size = {"height": PIXELS, "width": PIXELS}
+        processor = {"image_processor_type": "ViTImageProcessor", "size": size, "image_mean": [0.5], "image_std": [0.5]}
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     else:
         words = tokenizer()
         if model.config.model_type in ("distilbert", "roberta"):
@@ -95,8 +94,6 @@ def save(model: Any, folder: Path) -> Path:
 
 def task_for(folder: Path, **options: Any) -> Task:
     """The task of the model in a folder."""
-    import json
-
     architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
     return bind_task(task_of(architecture), folder, TaskOptions(**options))
 

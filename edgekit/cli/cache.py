@@ -138,7 +138,11 @@ def read_choice(
         UsageError: a figure that is none, or --all with one of the others.
     """
     if everything and (older_than is not None or larger_than is not None):
-        raise UsageError("--all was given with --older-than or --larger-than", why="it removes everything already")
+        raise UsageError(
+            "--all was given with --older-than or --larger-than",
+            id="usage.options-conflict",
+            why="it removes everything already",
+        )
     age = None if older_than is None else read_duration(older_than, "--older-than")
     size = None if larger_than is None else read_size(larger_than, "--larger-than")
     return age, size, everything
@@ -156,6 +160,7 @@ def read_duration(text: str, option: str) -> float:
     guess = f"Did you mean '{number:g}{unit[0].lower()}'?" if number is not None and unit[:1].lower() in SECONDS else ""
     raise UsageError(
         f"{option} {text!r} is no length of time",
+        id="usage.bad-value",
         why="allowed: a number with s, m (minutes), h, d or w, such as 30d or 12h",
         hint=guess,
     )
@@ -174,6 +179,7 @@ def read_size(text: str, option: str) -> int:
     guess = f"Did you mean '{number:g}{alike[0]}'?" if number is not None and alike else ""
     raise UsageError(
         f"{option} {text!r} is no size",
+        id="usage.bad-value",
         why=f"allowed: a number with {', '.join(BYTES)}, such as 10GB or 500MB",
         hint=guess,
     )
@@ -193,6 +199,7 @@ def _agreed(plan: Pruning, now: float, *, json_: bool) -> bool:
     if json_ or not sys.stdin.isatty():
         raise UsageError(
             f"{len(plan.removed)} entries would be removed, and nobody can be asked",
+            id="usage.unconfirmed",
             why="it asks on a terminal only, and not together with --json",
             hint="Add --yes to remove them, or --dry-run to see them.",
         )

@@ -32,6 +32,7 @@ CommandLineError = cast("type[Exception]", typer.BadParameter.__base__)
 class Failure:
     """An error as the command line tells it; the fields are those of `EdgekitError.as_dict`."""
 
+    id: str
     kind: str
     exit_code: int
     what: str
@@ -73,17 +74,18 @@ def debugging() -> bool:
 def describe(error: BaseException) -> Failure:
     """Any error as a `Failure`."""
     if isinstance(error, KeyboardInterrupt):
-        return Failure("interrupted", INTERRUPTED_EXIT_CODE, "interrupted", hint=RESUME_HINT)
+        return Failure("interrupted", "interrupted", INTERRUPTED_EXIT_CODE, "interrupted", hint=RESUME_HINT)
     if isinstance(error, Terminated):
-        return Failure("terminated", TERMINATED_EXIT_CODE, "stopped by SIGTERM", hint=RESUME_HINT)
+        return Failure("terminated", "terminated", TERMINATED_EXIT_CODE, "stopped by SIGTERM", hint=RESUME_HINT)
     if isinstance(error, EdgekitError):
-        return Failure(error.kind, error.exit_code, error.what, error.why, error.hint)
+        return Failure(error.id, error.kind, error.exit_code, error.what, error.why, error.hint)
     if isinstance(error, CommandLineError):
         return _from_command_line(error)
     known = _from_system(error)
     if known is not None:
         return describe(known)
     return Failure(
+        EdgekitError.kind,
         EdgekitError.kind,
         INTERNAL_EXIT_CODE,
         f"{NAME} failed: {type(error).__name__}: {error}",
@@ -96,16 +98,25 @@ def _from_system(error: BaseException) -> EdgekitError | None:
     """What the operating system or Python ran out of or lacks; None where it is something else."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename!r}" if error.filename else ""
-        return ResourceLimitError(f"the disk is full{where}", why=str(error), hint="Make room. " + RESUME_HINT)
+        return ResourceLimitError(f"the disk is full{where}", id="resource-limit.disk-full", why=str(error))
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         hint = "Lower --batch, --tokens or --image, or use a machine with more memory. " + RESUME_HINT
-        return ResourceLimitError("memory ran out", why=str(error).partition("\n")[0], hint=hint)
+        return ResourceLimitError(
+            "memory ran out", id="resource-limit.memory", why=str(error).partition("\n")[0], hint=hint
+        )
     if isinstance(error, PermissionError):
-        return HostError(f"no permission for {error.filename!r}" if error.filename else "no permission", why=str(error))
+        return HostError(
+            f"no permission for {error.filename!r}" if error.filename else "no permission",
+            id="environment.no-permission",
+            why=str(error),
+        )
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != NAME:
         package = error.name.partition(".")[0]
         return HostError(
-            f"the package {package!r} is not installed", why=str(error), hint=f"Install it beside {NAME}, with pip."
+            f"the package {package!r} is not installed",
+            id="environment.no-package",
+            why=str(error),
+            hint=f"Install it beside {NAME}, with pip.",
         )
     return None
 
@@ -126,11 +137,12 @@ def _from_command_line(error: Exception) -> Failure:
         names = [
             name for parameter in context.command.get_params(context) for name in parameter.opts if name.startswith("-")
         ]
-        return describe(UnknownNameError(f"`{path}` option", option, names))
+        return describe(UnknownNameError(f"`{path}` option", option, names, id="unknown-name.option"))
     message = str(error.format_message()).strip() if hasattr(error, "format_message") else str(error)
     what, _, why = message.partition("\n")
     what = what.rstrip(".")
     return Failure(
+        "usage.command-line",
         UsageError.kind,
         UsageError.exit_code,
         f"{what[:1].lower()}{what[1:]}",

@@ -27,6 +27,7 @@ class Commands(TyperGroup):
                 f"`{ctx.command_path}` command",
                 name,
                 self.commands,
+                id="unknown-name.command",
                 hint=f"`{ctx.command_path} --help` describes them.",
             )
         return super().resolve_command(ctx, args)

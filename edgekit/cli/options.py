@@ -146,7 +146,9 @@ def read_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(
-            f"{option} {text!r} is no list of numbers", hint=f"Write it as in {option} 0.485,0.456,0.406."
+            f"{option} {text!r} is no list of numbers",
+            id="usage.bad-value",
+            hint=f"Write it as in {option} 0.485,0.456,0.406.",
         ) from error
 
 
@@ -157,7 +159,11 @@ def read_workload(batch: int | None, tokens: int | None, image: int | None) -> W
         UsageError: both a length of texts and a size of images.
     """
     if tokens is not None and image is not None:
-        raise UsageError("--tokens and --image were both given", why="a workload is made of texts or of images")
+        raise UsageError(
+            "--tokens and --image were both given",
+            id="usage.options-conflict",
+            why="a workload is made of texts or of images",
+        )
     given = {"batch": batch, "tokens": tokens, "image": image}
     if not any(given.values()):
         return None
@@ -185,6 +191,7 @@ def read_share(text: str, option: str) -> float:
     hint = f"If points are meant, write {option} {number}%." if 1 <= share < 100 and scale == 1 else ""
     raise UsageError(
         f"{option} {text!r} is no share of the metric's scale",
+        id="usage.bad-value",
         why="allowed: points such as 1% or 0.5pp, or a number from 0 up to 1 such as 0.01",
         hint=hint,
     )
@@ -207,8 +214,16 @@ def read_pairs(given: Iterable[str] | None, option: str, example: str, *, severa
         for part in text.split(",") if several else (text,):
             name, separator, value = (piece.strip() for piece in part.partition("="))
             if not name or not separator or not value:
-                raise UsageError(f"{option} {text!r} is no name=value", hint=f"Write it as in {option} {example}.")
+                raise UsageError(
+                    f"{option} {text!r} is no name=value",
+                    id="usage.bad-value",
+                    hint=f"Write it as in {option} {example}.",
+                )
             if name in pairs and pairs[name] != value:
-                raise UsageError(f"{option} gives {name!r} twice", why=f"as {pairs[name]!r} and as {value!r}")
+                raise UsageError(
+                    f"{option} gives {name!r} twice",
+                    id="usage.options-conflict",
+                    why=f"as {pairs[name]!r} and as {value!r}",
+                )
             pairs[name] = value
     return pairs

@@ -101,7 +101,7 @@ def print_failure(failure: Failure, error: BaseException, *, as_json: bool) -> N
     if debugging() and not isinstance(error, CommandLineError):
         traceback.print_exception(error, file=sys.stderr)
     console = side_screen()
-    console.print(Text.assemble(("error: ", "bold red"), failure.what))
+    console.print(Text.assemble((f"error[{failure.id}]: ", "bold red"), failure.what))
     for line in failure.why.splitlines():
         console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
     if failure.hint:

@@ -84,7 +84,9 @@ def check_recipe(
     from edgekit.recipe import load_recipe
 
     if not file.is_file():
-        raise UsageError(f"there is no recipe file {str(file)!r}", hint="Give the path of a TOML file.")
+        raise UsageError(
+            f"there is no recipe file {str(file)!r}", id="usage.no-file", hint="Give the path of a TOML file."
+        )
     recipe = load_recipe(file if file.is_absolute() else f"./{file}")  # a path, whatever its name ends in
     if json_:
         output.print_document({"schema": "edgekit.check/1", "file": str(file), "name": recipe.name, "valid": True})

@@ -70,4 +70,8 @@ def _show(page: Path, *, wanted: bool) -> None:
     with output.work(quiet=True):  # a browser may print
         opened = webbrowser.open(address)
     if not opened:
-        raise HostError("no browser could be started", hint=f"The page is written; open {str(page)!r} yourself.")
+        raise HostError(
+            "no browser could be started",
+            id="environment.no-browser",
+            hint=f"The page is written; open {str(page)!r} yourself.",
+        )

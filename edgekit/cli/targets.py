@@ -100,7 +100,9 @@ def check_target(
     from edgekit.target import parse_target
 
     if not file.is_file():
-        raise UsageError(f"there is no target file {str(file)!r}", hint="Give the path of a TOML file.")
+        raise UsageError(
+            f"there is no target file {str(file)!r}", id="usage.no-file", hint="Give the path of a TOML file."
+        )
     target = parse_target(read_bounded(file, "target"), str(file))
     if json_:
         output.print_document({"schema": "edgekit.check/1", "file": str(file), "name": target.name, "valid": True})

@@ -23,17 +23,16 @@ from edgekit.distillation.checkpoint import (
     student_tensors,
 )
 from edgekit.distillation.losses import LayerMap, Weights, distillation_loss
-from edgekit.errors import ResourceLimitError
+from edgekit.errors import UsageError
 from edgekit.formats.torch import batch_norms
 from edgekit.progress import Progress
-from edgekit.tasks.base import LABELS, Batch, Examples, Task, ordered_batches, shuffled_batches
+from edgekit.tasks.base import LABELS, MASK, Batch, Examples, Task, ordered_batches, shuffled_batches
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 Note = Callable[..., None]
-MASK = "attention_mask"
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def train(
         Figures for the report.
 
     Raises:
-        ResourceLimitError: the loss is no longer a number.
+        UsageError: the loss is no longer a number.
     """
     import torch
     from accelerate import Accelerator
@@ -182,8 +181,9 @@ class _Loop:
         loss = self._loss(self.lesson.train.batch(self._indices(step)))
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ResourceLimitError(
+            raise UsageError(
                 f"distillation diverged: the loss is {value} at step {step}",
+                id="usage.training-diverged",
                 hint="Lower the learning rate: --set distill.learning_rate=3e-5.",
             )
         self.accelerator.backward(loss)

@@ -51,6 +51,7 @@ def _graph(file: Path, workload: Workload) -> InspectRecord:
     if file.suffix != GRAPH_SUFFIX:
         raise ModelError(
             f"{str(file)!r} is no file that edgekit can read",
+            id="model.not-a-model",
             why=f"allowed: an {GRAPH_SUFFIX} file, a transformers folder, or an artifact",
         )
     record = inspect_graph(file, workload, WHOLE)
@@ -69,6 +70,7 @@ def _folder(folder: Path, workload: Workload, name: str | None = None) -> Inspec
         graphs = sorted(file.name for file in folder.glob(f"*{GRAPH_SUFFIX}"))
         raise ModelError(
             f"{str(folder)!r} is no model folder",
+            id="model.not-a-model",
             why=f"it has no {CONFIG}, and is no artifact",
             hint=f"It holds {', '.join(graphs[:3])}: give the path of one of these files." if graphs else "",
         )
@@ -154,9 +156,11 @@ def _nothing_at(place: Path) -> ModelError:
     folder = place.parent
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     near = difflib.get_close_matches(place.name, names, n=3, cutoff=0.5)
+    code = "A module given as code is not inspected: inspect the artifact that compress makes of it."
     guess = " or ".join(repr(str(folder / name) if str(folder) != "." else name) for name in near)
     return ModelError(
         f"there is nothing at {str(place)!r}",
+        id="model.missing",
         why=f"allowed: an artifact, an {GRAPH_SUFFIX} file, a transformers folder, or a hub id",
-        hint=f"Did you mean {guess}?" if guess else "",
+        hint=code if ".py:" in place.name else f"Did you mean {guess}?" if guess else "",
     )

@@ -1,7 +1,7 @@
 """A transformer encoder told from its configuration and the shapes of its weights: heads, neurons, work, memory.
 
 Nothing is built or loaded: a pruned model's heads and neurons are in the shapes of its matrices. The names of the
-matrices are those of `edgekit.formats.encoder`, or the ones under which transformers saves them.
+matrices are those of `edgekit.formats.encoder`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edgekit.errors import ModelError
@@ -19,18 +19,6 @@ from edgekit.inspection.records import EncoderLayerRecord, EncoderRecord, Memory
 from edgekit.tasks.base import Workload
 
 PARTS = ("q", "k", "v", "o", "up", "down")
-# transformers 5 builds vision transformers under other names than those in which it saves them.
-_SAVED_VIT = replace(
-    ANATOMIES["vit"],
-    layers="encoder.layer",
-    q="attention.attention.query",
-    k="attention.attention.key",
-    v="attention.attention.value",
-    o="attention.output.dense",
-    up="intermediate.dense",
-    down="output.dense",
-)
-SAVED_NAMES: dict[str, Anatomy] = {"vit": _SAVED_VIT, "deit": _SAVED_VIT}
 # What one number is called by family.
 WIDTH = ("hidden_size", "dim", "d_model")
 HEADS = ("num_attention_heads", "n_heads")
@@ -79,7 +67,7 @@ def find_encoder(
         ModelError: the plan does not fit the weights.
     """
     family = str(config.get("model_type", ""))
-    known = [table[family] for table in (ANATOMIES, SAVED_NAMES) if family in table]
+    known = ANATOMIES.get(family, ())
     width, heads = _number(config, WIDTH), _number(config, HEADS)
     if not known or not width or not heads:
         return None
@@ -91,7 +79,9 @@ def find_encoder(
     else:
         return None
     if kept is not None and len(kept) != len(layers):
-        raise ModelError(f"the plan keeps {len(kept)} layers", why=f"the weights have {len(layers)}")
+        raise ModelError(
+            f"the plan keeps {len(kept)} layers", id="model.plan-mismatch", why=f"the weights have {len(layers)}"
+        )
     records = tuple(
         EncoderLayerRecord(
             index=index if kept is None else kept[index],

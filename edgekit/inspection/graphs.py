@@ -64,7 +64,7 @@ def inspect_graph(file: Path, workload: Workload, component: str, states: tuple[
         reason = _invalid_because(file)
         if reason is None:  # a valid graph: then the fault is here
             raise
-        raise ModelError(f"{file.name!r} is no valid ONNX graph", why=reason) from error
+        raise ModelError(f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=reason) from error
 
 
 def _describe(file: Path, workload: Workload, component: str, states: tuple[State, ...]) -> GraphRecord:
@@ -72,7 +72,7 @@ def _describe(file: Path, workload: Workload, component: str, states: tuple[Stat
         model = load_graph(file)
     except (AttributeError, LookupError, RuntimeError, TypeError) as error:  # onnx_ir on protobuf that is no graph
         first = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise ModelError(f"{file.name!r} is no valid ONNX graph", why=first) from error
+        raise ModelError(f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=first) from error
     _check_names(model, file)
     functions = len(model.functions)
     if functions:
@@ -181,7 +181,9 @@ def _check_names(model: ir.Model, file: Path) -> None:
     names += [value.name for value in values] + list(model.graph.initializers)
     wrong = next((name for name in names if isinstance(name, bytes)), None)
     if wrong is not None:
-        raise ModelError(f"{file.name!r} is no valid ONNX graph", why=f"the name {wrong!r} is not UTF-8")
+        raise ModelError(
+            f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=f"the name {wrong!r} is not UTF-8"
+        )
 
 
 def _invalid_because(file: Path) -> str | None:

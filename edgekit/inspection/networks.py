@@ -39,7 +39,11 @@ def inspect_network(folder: Path, workload: Workload, architecture: str = "") ->
     config, plan = read_config(folder), read_plan(folder)
     files = weight_files(folder)
     if not files:
-        raise ModelError(f"{folder.name!r} has no weights", why=f"expected files that end in {WEIGHT_SUFFIXES[0]}")
+        raise ModelError(
+            f"{folder.name!r} has no weights",
+            id="model.no-weights",
+            why=f"expected files that end in {WEIGHT_SUFFIXES[0]}",
+        )
     tensors = read_tensors(files)
     trained = {name: tensor for name, tensor in tensors.items() if is_parameter(name, tensor)}
     parameters = sum(tensor.elements for tensor in trained.values())
@@ -70,13 +74,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     if file.stat().st_size > MAX_CONFIG_BYTES:
-        raise ModelError(f"{CONFIG} has {file.stat().st_size} bytes", why=f"allowed: {MAX_CONFIG_BYTES}")
+        raise ModelError(
+            f"{CONFIG} has {file.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {MAX_CONFIG_BYTES}"
+        )
     try:
         config = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{CONFIG} of {folder.name!r} is not valid JSON", why=str(error)) from error
+        raise ModelError(
+            f"{CONFIG} of {folder.name!r} is not valid JSON", id="model.invalid-config", why=str(error)
+        ) from error
     if not isinstance(config, dict):
-        raise ModelError(f"{CONFIG} of {folder.name!r} is no valid model configuration", why="it holds no table")
+        raise ModelError(
+            f"{CONFIG} of {folder.name!r} is no valid model configuration",
+            id="model.invalid-config",
+            why="it holds no table",
+        )
     return config
 
 

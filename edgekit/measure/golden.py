@@ -70,6 +70,7 @@ def check_golden(artifact: Artifact, task: Task) -> dict[str, float]:
         if not difference <= allowed:
             raise VerificationError(
                 f"golden/{component}.safetensors: the outputs differ by {difference:.2e} of their largest value",
+                id="verification.answers-differ",
                 why=f"allowed: {allowed:.0e}",
                 hint="The runtime here computes something else: compare its version with the manifest's tools.",
             )
@@ -92,7 +93,9 @@ def _read(file: Path) -> list[tuple[Batch, Batch]]:
     try:
         tensors = load_file(str(file))
     except (OSError, SafetensorError) as error:
-        raise VerificationError(f"golden/{file.name} cannot be read", why=str(error)) from error
+        raise VerificationError(
+            f"golden/{file.name} cannot be read", id="verification.golden-unreadable", why=str(error)
+        ) from error
     calls: dict[int, tuple[Batch, Batch]] = {}
     for key, values in tensors.items():
         index, side, name = key.split("/", 2)

@@ -32,14 +32,20 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
         if artifact.format == "onnx" and artifact.manifest.task in TASKS:
             return subjects_of(artifact, bind_task(artifact.manifest.task, root, TaskOptions()), workload)
         if artifact.format != "onnx":
-            raise UsageError(f"{str(path)!r} is a torch artifact", why="latency is measured on exported artifacts")
+            raise UsageError(
+                f"{str(path)!r} is a torch artifact",
+                id="usage.not-measurable",
+                why="latency is measured on exported artifacts",
+            )
         return {
             name: Subject(artifact.file(name).resolve(), {spec.name: _fill(spec, workload) for spec in part.inputs})
             for name, part in artifact.manifest.components.items()
         }
     if root.suffix != ".onnx" or not root.is_file():
         raise UsageError(
-            f"{str(path)!r} is neither an artifact nor an .onnx file", hint="`edgekit compress` makes artifacts."
+            f"{str(path)!r} is neither an artifact nor an .onnx file",
+            id="usage.not-measurable",
+            hint="`edgekit compress` makes artifacts.",
         )
     part = describe_component(root)
     return {WHOLE: Subject(root.resolve(), {spec.name: _fill(spec, workload) for spec in part.inputs})}
@@ -85,6 +91,7 @@ def _fill(spec: TensorSpec, workload: Workload) -> Array:
         return random.standard_normal(shape).astype(spec.dtype)
     raise ModelError(
         f"the input {spec.name!r} has the type {spec.dtype!r}",
+        id="model.input-type",
         why="inputs can be made for integers, floats and booleans",
     )
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SWAP = [0, 2, 1, 3]
 # In a mask of [batch, 1, queries, keys]: what is added to [batch, keys], and the queries.
 KEY_AXES, QUERY_AXIS = [1, 2], 2
+# Added to a score, nothing of a key is left: exp(-1e4) is 0 in every precision of onnxruntime.
+LOWEST = -1e4
 MASK_NAME = "key_padding_mask"
 
 
@@ -119,13 +121,15 @@ def _read_mask(mask: ir.Value | None) -> _Mask | None:
         return _Mask(None)
     value, is_bool, spread = mask, False, False
     while (node := value.producer()) is not None:
-        if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.BOOL:
+        first = node.inputs[0]
+        if node.op_type == "Where":
+            first, is_bool = _kept_by(node), True
+        elif node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.BOOL:
             is_bool = True
         elif node.op_type == "Unsqueeze" and not spread and _equals(node.inputs[1], KEY_AXES):
             spread = True
         elif node.op_type != "Expand" and not (node.op_type == "Slice" and _equals(node.inputs[3], [QUERY_AXIS])):
             return None
-        first = node.inputs[0]
         if first is None:
             return None
         value = first
@@ -134,6 +138,20 @@ def _read_mask(mask: ir.Value | None) -> _Mask | None:
         return _Mask(None) if fixed.dtype == bool and fixed.all() else None
     is_bool = is_bool or value.dtype == ir.DataType.BOOL
     return _Mask(value) if is_bool and spread and value.is_graph_input() else None
+
+
+def _kept_by(where: ir.Node) -> ir.Value | None:
+    """The mask of 0 and 1 in one that is added to the scores: ``Where(bool(1 - kept), lowest, 1 - kept)``.
+
+    transformers 4 makes it so. None where it is anything else.
+    """
+    left_out, rest = producer(where.inputs[0], "Cast"), producer(where.inputs[2], "Sub")
+    if left_out is None or rest is None or left_out.inputs[0] is not rest.outputs[0]:
+        return None
+    kept, one, lowest = producer(rest.inputs[1], "Cast"), constant(rest.inputs[0]), constant(where.inputs[1])
+    if kept is None or one is None or lowest is None or (one != 1).any() or (lowest > LOWEST).any():
+        return None
+    return kept.inputs[0]
 
 
 def _equals(value: ir.Value | None, expected: list[int]) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Nodes that compute each token from the same token of their inputs.
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Gelu", "Erf", "Tanh", "Relu", "Sigmoid", "Cast"}
+ELEMENTWISE |= {"QuantizeLinear", "DequantizeLinear"}  # with one scale for all
 SWAP = [0, 2, 1, 3]
 # The axis of tokens in what an Attention node takes and gives: [batch, heads, tokens, width].
 ATTENTION_AXIS = 2

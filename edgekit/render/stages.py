@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import JsonValue
 
-from edgekit.report import Report
+from edgekit.report import MEGABYTE, Report
 
 Details = Mapping[str, JsonValue]
 
@@ -62,14 +62,35 @@ def _optimize(details: Details) -> str:
 
 
 def _quantize(details: Details) -> str:
-    """How many layers are quantized and how, and which stayed in float."""
+    """How many layers are quantized and how, which stayed in float, and which engine was not used."""
     scheme, layers, fallbacks = details.get("scheme"), details.get("layers"), details.get("fallback_layers")
     if not isinstance(scheme, dict) or not isinstance(layers, int):
         return ""
     method = "FP16" if scheme.get("method") == "fp16" else f"INT8, {scheme.get('method')}"
-    if not isinstance(fallbacks, list) or not fallbacks:
-        return f"all {layers} layers in {method}"
-    return f"{layers - len(fallbacks)} of {layers} layers in {method}; in float: {', '.join(map(str, fallbacks))}"
+    line = f"all {layers} layers in {method}"
+    if isinstance(fallbacks, list) and fallbacks:
+        line = f"{layers - len(fallbacks)} of {layers} layers in {method}; in float: {', '.join(map(str, fallbacks))}"
+    return "; ".join([line, *engine_lines(details)])
+
+
+def engine_lines(details: Details) -> list[str]:
+    """Of two engines that were tried, which was used and why, and the figures of each."""
+    engines = details.get("engines")
+    if not isinstance(engines, list):
+        return []
+    lines = [f"by {details.get('engine')}: {details.get('engine_reason')}"]
+    for engine in engines:
+        if not isinstance(engine, dict):
+            continue
+        used = "used" if engine.get("engine") == details.get("engine") else "not used"
+        figures = [f"{number(engine.get('size_bytes')) / MEGABYTE:.1f} MB"]
+        if "p50_ms" in engine:
+            figures.append(f"{number(engine['p50_ms']):.2f} ms")
+        if engine.get("drop") is not None:
+            figures.append(f"{number(engine['drop']) * 100:.2f} points lost on the selection split")
+        said = str(engine["failed"]) if "failed" in engine else ", ".join(figures)
+        lines.append(f"{engine.get('engine')} ({used}): {said}")
+    return lines
 
 
 def _each(values: list[JsonValue]) -> str:

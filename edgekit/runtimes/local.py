@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from edgekit.errors import HostError
+from edgekit.errors import HostError, ModelError
 from edgekit.tasks.base import Batch
 
 RUNNER = Path(__file__).with_name("device.py")
@@ -73,9 +73,13 @@ def _run(subjects: Mapping[str, Subject], spec: dict[str, object], seconds: floa
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
             raise HostError(
-                "the measuring process hung and was stopped", why=f"no answer in {error.timeout:.0f} s"
+                "the measuring process hung and was stopped",
+                id="environment.measuring",
+                why=f"no answer in {error.timeout:.0f} s",
             ) from error
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"it ended with code {done.returncode}"]
-        raise HostError("the measuring process failed", why=last[0])
+        if last[0].startswith("onnxruntime."):
+            raise ModelError("onnxruntime does not run the model", id="model.does-not-load", why=last[0])
+        raise HostError("the measuring process failed", id="environment.measuring", why=last[0])
     return Answer.model_validate_json(done.stdout)

@@ -50,7 +50,9 @@ def open_session(file: Path, threads: int, *, optimized: bool = True) -> onnxrun
         return ort.InferenceSession(str(file), options, providers=[PROVIDER])
     except refusals as error:
         raise ModelError(
-            f"onnxruntime {version_of(NAME)} does not load {file.name!r}", why=str(error).splitlines()[0]
+            f"onnxruntime {version_of(NAME)} does not load {file.name!r}",
+            id="model.does-not-load",
+            why=str(error).splitlines()[0],
         ) from error
 
 

@@ -76,6 +76,7 @@ class Job:
         outputs: an artifact's outputs on the evaluation split, computed once.
         progress: how far the stage is.
         builds: what builds a fresh module, by the digest of a model given as code.
+        trained: the torch artifact that an exported one was made from.
     """
 
     task: Task
@@ -92,6 +93,7 @@ class Job:
     decisions: Decisions = field(default_factory=Remembered)
     progress: Progress = field(default_factory=Silent)
     builds: Mapping[str, Build] = field(default_factory=dict)
+    trained: Artifact | None = None
     outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
 
     @property
@@ -126,6 +128,10 @@ def _any_precision(settings: StageSettings) -> Precision | None:
     return None
 
 
+def _nothing_to_check(settings: StageSettings, target: Target) -> None:
+    del settings, target
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stage as the table has it.
@@ -140,6 +146,7 @@ class Stage:
         needs_data: whether it cannot run without data, given its settings and the target.
         run: reads an artifact, writes another and returns it.
         precision: what the target must take for these settings; None where it does not matter.
+        check: raises what can be known of these settings before any work.
     """
 
     name: str
@@ -151,6 +158,7 @@ class Stage:
     needs_data: Callable[[StageSettings, Target], bool]
     run: Callable[[Artifact, StageSettings, Job], Artifact]
     precision: Callable[[StageSettings], Precision | None] = _any_precision
+    check: Callable[[StageSettings, Target], None] = _nothing_to_check
 
 
 def finish(

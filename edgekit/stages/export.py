@@ -102,6 +102,7 @@ def _difference(name: str, mine: Array, reference: Array, tolerance: float) -> f
     if not difference <= tolerance:
         raise ModelError(
             f"the exported output {name!r} differs from torch by {difference:.2e} of its largest value",
+            id="model.export-differs",
             why=f"allowed: {tolerance:.0e}; shape {list(mine.shape)}, in torch {list(reference.shape)}",
             hint="Report it with the model's architecture, or allow more with --set export.tolerance=...",
         )

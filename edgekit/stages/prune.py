@@ -41,7 +41,9 @@ class PruneSettings(StageSettings):
         0.2, ge=0, le=1, description="share of each layer's heads, neurons or channels that always stays"
     )
     importance: Importance = Field(
-        "taylor", description="taylor or fisher (on training samples), magnitude or bn_scale (no data)"
+        "taylor",
+        description="taylor or fisher (training samples with labels), magnitude (samples where an encoder has some), "
+        "bn_scale (no data)",
     )
     samples: int = Field(1280, ge=1, description="training samples that importance is measured on")
     batch_size: int = Field(32, ge=1, description="samples at once while it is measured")
@@ -88,6 +90,8 @@ def _tokens(model: nn.Module, job: Job) -> int:
 
 
 def _batches(settings: PruneSettings, job: Job, what: str) -> Iterator[Batch]:
+    if job.data is None and settings.importance == "magnitude":
+        return  # it judges by the weights alone
     examples = job.need_data().train
     count = -(-settings.samples // settings.batch_size)
     chosen = shuffled_batches(examples, settings.batch_size, job.seed, 0)[:count]
@@ -100,7 +104,7 @@ def _batches(settings: PruneSettings, job: Job, what: str) -> Iterator[Batch]:
 
 PRUNE = Stage(
     "prune",
-    version=1,
+    version=2,
     accepts="torch",
     produces="torch",
     settings=PruneSettings,

@@ -50,6 +50,7 @@ def _quality(artifact: Artifact, job: Job) -> JsonValue:
     if not np.isfinite(mine.logits).all():
         raise ModelError(
             "the artifact answers with values that are no numbers",
+            id="model.no-numbers",
             hint="Try --recipe quantize, or --set quantize.method=dynamic.",
         )
     quality = compare(job.outputs(job.original), mine, job.task, split=job.need_data().rule, looks=0)

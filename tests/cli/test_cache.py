@@ -8,6 +8,7 @@ from processes import another_process
 
 from edgekit.cache import OBJECT, Cache
 from edgekit.cli.cache import read_duration, read_size
+from edgekit.error_catalogue import remedy
 from edgekit.errors import UsageError
 from edgekit.render.upkeep import age
 
@@ -58,7 +59,7 @@ def test_a_length_of_time(text: str, seconds: float) -> None:
 def test_what_is_no_length_of_time(text: str, hint: str) -> None:
     with pytest.raises(UsageError, match="is no length of time") as caught:
         read_duration(text, "--older-than")
-    assert caught.value.hint == hint
+    assert caught.value.hint == (hint or remedy("usage.bad-value"))
     assert caught.value.why == "allowed: a number with s, m (minutes), h, d or w, such as 30d or 12h"
 
 
@@ -85,7 +86,7 @@ def test_a_size(text: str, size: int) -> None:
 def test_what_is_no_size(text: str, hint: str) -> None:
     with pytest.raises(UsageError, match="is no size") as caught:
         read_size(text, "--larger-than")
-    assert caught.value.hint == hint
+    assert caught.value.hint == (hint or remedy("usage.bad-value"))
     assert "such as 10GB or 500MB" in caught.value.why
 
 

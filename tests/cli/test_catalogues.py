@@ -79,7 +79,7 @@ def test_targets_check_names_every_wrong_key(run, tmp_path):
     assert result.code == 2
     assert "unknown key 'naem'; did you mean 'name'?" in result.error["why"]
     assert "opset: input should be less than or equal to 25" in result.error["why"]
-    assert "name: field required" in result.error["why"]
+    assert "missing key 'name'" in result.error["why"]
 
 
 @pytest.mark.parametrize("group", ["targets", "recipes"])

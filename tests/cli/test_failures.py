@@ -60,8 +60,9 @@ def test_every_error_ends_in_its_exit_code_and_one_document(error, code, kind, r
     result = run("verify", "out", "--json")
     assert result.code == code
     assert (result.error["kind"], result.error["exit_code"]) == (kind, code)
-    assert set(result.error) == {"kind", "exit_code", "what", "why", "hint"}
-    assert result.stderr.startswith("error: ")
+    assert set(result.error) == {"id", "kind", "exit_code", "what", "why", "hint"}
+    assert result.error["id"].partition(".")[0] == kind
+    assert result.stderr.startswith(f"error[{result.error['id']}]: ")
     assert "Traceback" not in result.stderr
 
 
@@ -72,7 +73,7 @@ def test_error_is_told_as_what_why_and_hint(run, pretend, recorder):
     assert result.code == 4
     assert result.stdout == ""
     lines = result.stderr.splitlines()
-    assert lines[:2] == ["error: 'x' is [red]no[/red] model", "  first"]
+    assert lines[:2] == ["error[model]: 'x' is [red]no[/red] model", "  first"]
     assert lines[-1] == "  hint: Save it again."
     assert all(line.startswith("  ") for line in lines[1:])
     assert max(map(len, lines)) <= 80
@@ -86,7 +87,7 @@ def test_disk_full_names_the_file(run, pretend, recorder):
 def test_internal_error_says_how_to_see_the_traceback(run, pretend, recorder):
     pretend(verify=recorder(ValueError("surprise")))
     result = run("verify", "x")
-    assert "error: edgekit failed: ValueError: surprise" in result.told
+    assert "error[internal]: edgekit failed: ValueError: surprise" in result.told
     assert "EDGEKIT_DEBUG=1 shows the traceback" in result.told
 
 
@@ -121,7 +122,7 @@ def test_signal_to_a_running_command_ends_it_with_its_code(number, code):
         assert process.stderr.readline() == "ready\n"
         process.send_signal(number)
         assert process.wait(timeout=20) == code
-        assert process.stderr.read().startswith("error: ")
+        assert process.stderr.read().startswith("error[interrupted]" if code == 130 else "error[terminated]")
 
 
 def test_mistyped_command_suggests_the_nearest(run):
@@ -169,7 +170,7 @@ def test_usage_error_of_typer_is_told_in_edgekits_manner(arguments, what, run):
     plain = run(*arguments)
     assert plain.code == 2
     assert plain.stdout == ""
-    assert plain.stderr.startswith("error: ")
+    assert plain.stderr.startswith("error[usage.command-line]: ")
     assert f"`edgekit {arguments[0]} --help` explains it." in plain.told
     document = run(*arguments, "--json")
     assert document.code == 2

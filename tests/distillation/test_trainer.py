@@ -11,7 +11,7 @@ from tiny import build, examples_for, save, task_for
 
 from edgekit.distillation.losses import Weights
 from edgekit.distillation.trainer import Lesson, Schedule, train
-from edgekit.errors import ResourceLimitError
+from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
 from edgekit.progress import Silent
@@ -183,7 +183,7 @@ def test_training_ends_early_when_nothing_gets_better(tasks: dict[str, Task], tm
 def test_a_loss_that_is_no_number_is_an_error(tasks: dict[str, Task], tmp_path: Path) -> None:
     lesson = lesson_of(tasks["bert"])
     encoder_layers(lesson.student)[0].up.weight.data[0, 0] = math.nan
-    with pytest.raises(ResourceLimitError) as caught:
+    with pytest.raises(UsageError) as caught:
         run(lesson, tmp_path)
     assert caught.value.what == "distillation diverged: the loss is nan at step 0"
     assert caught.value.hint == "Lower the learning rate: --set distill.learning_rate=3e-5."

@@ -41,7 +41,7 @@ def model_folder(family: str, folder: Path, **changes: Any) -> Path:
     kill_heads(model)
     tiny.save(model, folder)
     if family == "roberta":
-        roberta_tokenizer().save_pretrained(folder)
+        save_roberta_tokenizer(folder)
     return folder
 
 
@@ -54,19 +54,21 @@ def kill_heads(model: Any) -> None:
             layer.o.weight[:, : dead * layer.head_width] = 0
 
 
-def roberta_tokenizer() -> Any:
+def save_roberta_tokenizer(folder: Path) -> None:
     """A byte-level BPE without merges, framed as RoBERTa does it: its 57 letters and marks are the vocabulary."""
-    from transformers import RobertaTokenizer
+    from transformers import AutoTokenizer
 
     letters = [*"abcdefghijklmnopqrstuvwxyz0123456789", "Ġ", *".,!?'-:;()_/+*=&"]
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
     vocabulary = {token: index for index, token in enumerate([*specials, *letters, "<mask>"])}
-    return RobertaTokenizer(
-        vocab=vocabulary,
-        merges=[],
-        model_max_length=32,
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    names = ["input_ids", "attention_mask"]
+    settings = {"tokenizer_class": "RobertaTokenizer", "model_max_length": 32, "model_input_names": names}
+    for file in ("tokenizer.json", "special_tokens_map.json"):  # what `tiny` saved
+        (folder / file).unlink(missing_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
 
 
 def write_csv(file: Path, columns: Mapping[str, Iterable[Any]]) -> Path:

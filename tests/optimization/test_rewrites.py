@@ -244,6 +244,23 @@ def test_a_mask_that_is_added_is_left_alone(tmp_path: Path) -> None:
     assert check(made, fuse_attention, FEEDS | {"mask": mask}, tmp_path) == 0
 
 
+def added(block: Block, *, one: float = 1, lowest: float = -3e38) -> str:
+    """The mask as transformers 4 adds it to the scores."""
+    kept = block.node("Cast", [padding(block, cast=False)], "kept", to=TensorProto.FLOAT)
+    rest = block.node("Sub", [block.constant("one", np.float32(one)), kept], "rest")
+    left_out = block.node("Cast", [rest], "left_out", to=TensorProto.BOOL)
+    return block.node("Where", [left_out, block.constant("lowest", np.float32(lowest)), rest], "added")
+
+
+@pytest.mark.parametrize(("changes", "fused"), [({}, 1), ({"lowest": -2}, 0), ({"one": 2}, 0)])
+def test_a_mask_of_transformers_4_is_read(tmp_path: Path, changes: dict[str, float], fused: int) -> None:
+    block = Block()
+    inputs = X | {"mask": (TensorProto.INT64, ["batch", "tokens"])}
+    made = block.model(block.attention(mask=added(block, **changes)), inputs, 3)
+    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    assert check(made, fuse_attention, FEEDS | {"mask": mask}, tmp_path) == fused
+
+
 def test_values_of_another_source_keep_their_source(tmp_path: Path) -> None:
     block = Block()  # as where positions are added to queries and keys alone
     position = block.constant("position", block.random.normal(size=WIDTH).astype(np.float32))

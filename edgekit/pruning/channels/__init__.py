@@ -42,6 +42,7 @@ def prune_channels(
         if not any(group.units for group in groups):
             raise UsageError(
                 f"no channel of {type(model).__name__} can be pruned",
+                id="usage.nothing-to-prune",
                 why="\n".join(f"{group.root}: {group.refused}" for group in groups)
                 or "it has no convolution or linear layer that another one reads",
                 hint="Use a recipe without pruning: --recipe quantize.",

@@ -83,6 +83,7 @@ def _bn_scale(model: nn.Module, unit: Unit) -> float:
     if not scales:
         raise UsageError(
             "importance by bn_scale needs a batch norm behind every channel that can go",
+            id="usage.settings-conflict",
             hint="Choose another one: --set prune.importance=taylor.",
         )
     return sum(scales)
@@ -114,7 +115,9 @@ def _by_gradient(model: nn.Module, groups: Sequence[Group], aim: Aim) -> Scores:
     weights = {name: cast("torch.Tensor", model.get_submodule(name).weight) for name in readers}
     for batch in aim.batches("channels"):
         if LABELS not in batch:
-            raise DataError(f"importance by {aim.importance} needs labels, and the training data has none")
+            raise DataError(
+                f"importance by {aim.importance} needs labels, and the training data has none", id="data.no-labels"
+            )
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
         with torch.enable_grad():
             loss = aim.task.loss(aim.task.call(model, tensors).logits, tensors[LABELS])

@@ -7,7 +7,11 @@ what it hands on. The gradient of the loss with respect to a gate says, to first
                                                  Molchanov et al. 2019 (Importance Estimation for NN Pruning)
     fisher     mean over samples of (dL/dgate)^2  Kwon et al. 2022 (A Fast Post-Training Pruning Framework for
                                                  Transformers, section 3.2): the diagonal of the Fisher information
-    magnitude  |weights in| * |weights out|       needs no data; zero when either side is dead
+    magnitude  root mean square, over real tokens, of what a head or a neuron hands on to the stream: activation times
+               the weights that read it (Sun et al. 2024, A Simple and Effective Pruning Approach for LLMs, eq. 1), as
+               a multiple of its layer's mean, so that layers compare (An et al. 2024, FLAP, section 3.2). Needs no
+               labels. Without samples the norm of the weights in stands for the activation, which is a guess: on real
+               encoders that is no better than chance (docs/decisions/0008-magnitude-looks-at-activations.md).
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.errors import DataError, UsageError
 from edgekit.formats.encoder import Layer, encoder_layers
 from edgekit.pruning import Importance
-from edgekit.tasks.base import LABELS, Array, Batch, Task
+from edgekit.tasks.base import LABELS, MASK, Array, Batch, Task
 
 if TYPE_CHECKING:
     import torch
@@ -49,29 +53,82 @@ def score_importance(model: nn.Module, kind: Importance, task: Task, batches: It
         model: a transformers encoder with a head.
         kind: how.
         task: its loss is the one that counts.
-        batches: with labels; not read for ``magnitude``.
+        batches: samples, with labels unless by ``magnitude``, for which there may be none at all.
     """
     if kind == "bn_scale":
         raise UsageError(
             "importance by bn_scale is for convolutional networks, and an encoder has no batch norm",
+            id="usage.settings-conflict",
             hint="Choose another one: --set prune.importance=taylor.",
         )
     if kind == "magnitude":
-        return _magnitude(encoder_layers(model))
+        return _magnitude(model, task, batches)
     return _gate_gradients(model, kind, task, batches)
 
 
-def _magnitude(layers: list[Layer]) -> Scores:
+def _magnitude(model: nn.Module, task: Task, batches: Iterable[Batch]) -> Scores:
+    import numpy as np
+
+    layers = encoder_layers(model)
+    measured = _mean_squares(model, layers, task, batches) or [_weights_alone(layer) for layer in layers]
+    heads, neurons = ([parts[kind].clamp(min=0).sqrt().numpy() for parts in measured] for kind in (0, 1))
+    totals = np.array([float(head.sum() + neuron.sum()) for head, neuron in zip(heads, neurons, strict=True)])
+    return Scores(totals, [_of_its_layer(values) for values in heads], [_of_its_layer(values) for values in neurons])
+
+
+def _of_its_layer(values: Array) -> Array:
+    return values / (float(values.mean()) or 1.0)
+
+
+def _weights_alone(layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squares of |weights in| * |weights out|, for each head and each neuron."""
+    inward = layer.v.weight.detach().unflatten(0, (layer.heads, layer.head_width)).square().sum((1, 2))
+    outward = layer.o.weight.detach().unflatten(1, (layer.heads, layer.head_width)).square().sum((0, 2))
+    up, down = layer.up.weight.detach().square().sum(1), layer.down.weight.detach().square().sum(0)
+    return inward * outward, up * down
+
+
+def _mean_squares(
+    model: nn.Module, layers: list[Layer], task: Task, batches: Iterable[Batch]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For each layer, mean squared length of what each head and each neuron adds to a token; empty without samples."""
     import torch
 
-    heads, neurons = [], []
-    for layer in layers:
-        inward = layer.v.weight.detach().unflatten(0, (layer.heads, layer.head_width)).norm(dim=(1, 2))
-        outward = layer.o.weight.detach().unflatten(1, (layer.heads, layer.head_width)).norm(dim=(0, 2))
-        heads.append((inward * outward).numpy())
-        neurons.append((layer.up.weight.detach().norm(dim=1) * layer.down.weight.detach().norm(dim=0)).numpy())
-    totals = torch.tensor([float(head.sum() + neuron.sum()) for head, neuron in zip(heads, neurons, strict=True)])
-    return Scores(totals.numpy(), heads, neurons)
+    sums = [(torch.zeros(layer.heads), torch.zeros(layer.neurons)) for layer in layers]
+    tokens = 0
+    for batch in batches:
+        tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
+        with _handed_on(layers) as seen, torch.no_grad():
+            task.call(model, tensors)
+        for layer, total, (mixed, activated) in zip(layers, sums, seen, strict=True):
+            real = tensors[MASK].bool() if MASK in tensors else torch.ones(mixed.shape[:2], dtype=torch.bool)
+            outward = layer.o.weight.detach().unflatten(1, (layer.heads, layer.head_width))
+            states = mixed[real].unflatten(-1, (layer.heads, layer.head_width))
+            products = torch.einsum("xhd,xhe->hde", outward, outward)
+            total[0].add_(torch.einsum("nhd,hde,nhe->h", states, products, states))
+            total[1].add_(activated[real].square().sum(0) * layer.down.weight.detach().square().sum(0))
+        tokens += int(real.sum())
+    return [(heads / tokens, neurons / tokens) for heads, neurons in sums] if tokens else []
+
+
+@contextlib.contextmanager
+def _handed_on(layers: list[Layer]) -> Iterator[list[list[torch.Tensor]]]:
+    """What ``o`` and ``down`` of each layer read in the calls of the block: [batch, tokens, columns]."""
+    seen: list[list[torch.Tensor]] = [[] for _ in layers]
+
+    def keep(place: list[torch.Tensor]) -> Any:
+        return lambda _, args: place.append(args[0].detach())
+
+    handles = [
+        matrix.register_forward_pre_hook(keep(place))
+        for layer, place in zip(layers, seen, strict=True)
+        for matrix in (layer.o, layer.down)
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass
@@ -91,7 +148,7 @@ def _gate_gradients(model: nn.Module, kind: Importance, task: Task, batches: Ite
     seen = 0
     for batch in batches:
         if LABELS not in batch:
-            raise DataError(f"importance by {kind} needs labels, and the training data has none")
+            raise DataError(f"importance by {kind} needs labels, and the training data has none", id="data.no-labels")
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
         size = len(tensors[LABELS])
         gates = [

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from edgekit.render import figures
 from edgekit.render.html.charts import Axis, axis_row, curve, share_bar
 from edgekit.render.html.markup import Child, Html, element, facts, items, join, minus, note, section, table
-from edgekit.render.stages import number
+from edgekit.render.stages import engine_lines, number
 from edgekit.report import Graph, Report, StageReport
 
 # Layers that are shown one by one; a network with more has the rest counted.
@@ -151,6 +151,8 @@ def _quantize(stage: StageReport) -> Iterator[Child]:
         pairs.append((f"alone, on {number(check.get('samples')):g} selection samples", said))
     yield element("h3", "Quantization")
     yield facts(pairs)
+    for line in engine_lines(details):
+        yield element("p", line)
     if left:
         yield element("p", "Layers that stayed in float, since they lose too much:")
         yield items(left[:MOST_LAYERS], "names")

@@ -109,17 +109,61 @@ def test_taylor_is_the_mean_of_absolute_gradients_and_fisher_of_their_squares(
         np.testing.assert_allclose(found.heads[1], expected, rtol=2e-3, atol=1e-7)
 
 
-def test_magnitude_is_the_product_of_both_sides_and_reads_no_data(tasks: dict[str, Task]) -> None:
+@pytest.mark.parametrize("family", ["bert", "vit"])
+def test_magnitude_is_what_a_part_adds_to_a_token_against_its_layer(tasks: dict[str, Task], family: str) -> None:
+    import torch
+
+    task = tasks[family]
+    model = task.load_model()
+    samples = batches(task, 6, size=3)
+    layer = encoder_layers(model)[1]
+    found = score_importance(model, "magnitude", task, samples)
+    read: dict[str, list[Any]] = {"o": [], "down": []}
+    handles = [
+        getattr(layer, name).register_forward_pre_hook(lambda _, args, place=place: place.append(args[0]))
+        for name, place in read.items()
+    ]
+    for batch in samples:
+        with torch.no_grad():
+            task.call(model, {name: torch.from_numpy(values) for name, values in batch.items()})
+    for handle in handles:
+        handle.remove()
+    masks = [batch.get("attention_mask", np.ones(read["o"][0].shape[:2])) > 0 for batch in samples]
+    mixed, activated = (
+        np.concatenate([states.numpy()[mask] for states, mask in zip(read[name], masks, strict=True)])
+        for name in ("o", "down")
+    )
+    o, down, width = layer.o.weight.detach().numpy(), layer.down.weight.detach().numpy(), layer.head_width
+    parts = [slice(head * width, (head + 1) * width) for head in range(HEADS)]
+    heads = np.sqrt([np.square(mixed[:, part] @ o[:, part].T).sum(1).mean() for part in parts])
+    neurons = np.sqrt([np.square(np.outer(activated[:, i], down[:, i])).sum(1).mean() for i in range(NEURONS)])
+    np.testing.assert_allclose(found.heads[1], heads / heads.mean(), rtol=1e-4)
+    np.testing.assert_allclose(found.neurons[1], neurons / neurons.mean(), rtol=1e-4)
+    assert found.layers[1] == pytest.approx(heads.sum() + neurons.sum(), rel=1e-4)
+
+
+def test_magnitude_without_samples_is_the_product_of_both_sides(tasks: dict[str, Task]) -> None:
     model = tasks["bert"].load_model()
     layer = encoder_layers(model)[0]
     found = score_importance(model, "magnitude", tasks["bert"], iter(()))
     width = layer.head_width
     v, o = layer.v.weight.detach().numpy(), layer.o.weight.detach().numpy()
-    expected = np.linalg.norm(v[width : 2 * width]) * np.linalg.norm(o[:, width : 2 * width])
-    assert found.heads[0][1] == pytest.approx(expected, rel=1e-5)
+    parts = [slice(head * width, (head + 1) * width) for head in range(HEADS)]
+    heads = np.array([np.linalg.norm(v[part]) * np.linalg.norm(o[:, part]) for part in parts])
     up, down = layer.up.weight.detach().numpy(), layer.down.weight.detach().numpy()
-    assert found.neurons[0][9] == pytest.approx(np.linalg.norm(up[9]) * np.linalg.norm(down[:, 9]), rel=1e-5)
-    assert found.layers[0] == pytest.approx(found.heads[0].sum() + found.neurons[0].sum(), rel=1e-5)
+    neurons = np.linalg.norm(up, axis=1) * np.linalg.norm(down, axis=0)
+    np.testing.assert_allclose(found.heads[0], heads / heads.mean(), rtol=1e-5)
+    np.testing.assert_allclose(found.neurons[0], neurons / neurons.mean(), rtol=1e-5)
+    assert found.layers[0] == pytest.approx(heads.sum() + neurons.sum(), rel=1e-5)
+
+
+def test_magnitude_needs_no_labels(tasks: dict[str, Task]) -> None:
+    task = tasks["bert"]
+    (batch,) = batches(task, 4)
+    labelled = score_importance(task.load_model(), "magnitude", task, [batch])
+    del batch["labels"]
+    found = score_importance(task.load_model(), "magnitude", task, [batch])
+    np.testing.assert_array_equal(found.layers, labelled.layers)
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
