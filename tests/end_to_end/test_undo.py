@@ -201,6 +201,6 @@ def test_output_holds_a_sealed_result_whenever_it_is_looked_at(tmp_path: Path) -
         progress=Watch(),
     )
     assert seen[0] == ("distill", "in progress", 1, 0.0)
-    assert seen[-1] == ("quantize: dynamic", "in progress", 3, 0.0)
+    assert seen[-1] == ("quantize: dynamic, onnxruntime", "in progress", 3, 0.0)
     assert edgekit.load_report(out).status == "complete"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
