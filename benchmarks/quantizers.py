@@ -70,10 +70,10 @@ def line(name: str, method: str, row: dict[str, Any]) -> str:
         return f"{name:18} {method:7} {row['engine']:18} {row['failed']}"
     ratio, low, high = row.get("slowdown", (1, 1, 1))
     drop = "-" if row["drop"] is None else f"{row['drop'] * 100:+.2f}"
-    time = f"{row['p50_ms']:7.3f} ms (n {row['samples']})  x {ratio:.3f} [{low:.3f}, {high:.3f}]"
+    latency = f"{row['p50_ms']:7.3f} ms (n {row['samples']})  x {ratio:.3f} [{low:.3f}, {high:.3f}]"
     used = "used" if row["used"] else ""
     size = f"{row['size_bytes'] / 1e6:6.2f} MB"
-    return f"{name:18} {method:7} {row['engine']:18} {size}  {time}  {drop:>6} points lost  {used}"
+    return f"{name:18} {method:7} {row['engine']:18} {size}  {latency}  {drop:>6} points lost  {used}"
 
 
 def mixed_bf16(source: str) -> None:

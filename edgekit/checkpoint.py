@@ -5,6 +5,7 @@ This is the one place where the latter is read: by torch's loader that runs no c
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,15 +47,23 @@ def load_weights(module: nn.Module, file: Path) -> None:
         name for name in missing if not name.endswith("num_batches_tracked") and mine[name].data_ptr() not in shared
     ]
     if missing or unexpected:
-        raise ModelError(
+        raise weights_mismatch(
             f"the weights in {file.name!r} do not fit the module",
-            id="model.weights-mismatch",
-            why="; ".join(
-                f"{what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
-                for what, names in (("missing", missing), ("not in the module", unexpected))
-                if names
-            ),
+            {"missing": missing, "not in the module": unexpected},
         )
+
+
+def weights_mismatch(what: str, names: Mapping[str, Sequence[str]]) -> ModelError:
+    """The error of weights that do not fit: of each thing that is wrong, the first names."""
+    return ModelError(
+        what,
+        id="model.weights-mismatch",
+        why="; ".join(
+            f"{problem}: {', '.join(listed[:5])}{' ...' if len(listed) > 5 else ''}"
+            for problem, listed in names.items()
+            if listed
+        ),
+    )
 
 
 def _fitting(module: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

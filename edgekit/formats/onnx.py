@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Component, Shape, State, TensorSpec
 from edgekit.errors import ModelError
@@ -31,10 +31,6 @@ def export_component(spec: ComponentSpec, file: Path, opset: int) -> None:
     """
     import torch
 
-    upper = {"batch": LARGEST_BATCH, **spec.limits}
-    names = {name for axes in spec.axes.values() for name in axes.values()}
-    dims = {name: torch.export.Dim(name, min=1, max=upper.get(name)) for name in names}
-    shapes = {name: {axis: dims[dim] for axis, dim in spec.axes.get(name, {}).items()} or None for name in spec.example}
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -43,7 +39,7 @@ def export_component(spec: ComponentSpec, file: Path, opset: int) -> None:
                 kwargs=spec.example,
                 input_names=list(spec.example),
                 output_names=list(spec.outputs),
-                dynamic_shapes=shapes,
+                dynamic_shapes=dynamic_shapes(spec),
                 opset_version=opset,
                 dynamo=True,
                 verbose=False,
@@ -58,6 +54,16 @@ def export_component(spec: ComponentSpec, file: Path, opset: int) -> None:
     if program is None:
         raise ModelError("torch exported no ONNX program", id="model.export-fails")
     save_graph(program.model, file)
+
+
+def dynamic_shapes(spec: ComponentSpec) -> dict[str, dict[int, Any] | None]:
+    """A component's free dimensions, named and bounded, as ``torch.export`` takes them: by input, then axis."""
+    import torch
+
+    upper = {"batch": LARGEST_BATCH, **spec.limits}
+    names = {name for axes in spec.axes.values() for name in axes.values()}
+    dims = {name: torch.export.Dim(name, min=1, max=upper.get(name)) for name in names}
+    return {name: {axis: dims[dim] for axis, dim in spec.axes.get(name, {}).items()} or None for name in spec.example}
 
 
 @contextlib.contextmanager

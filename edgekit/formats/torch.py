@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from edgekit.tasks.base import Task
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 
 def torch_components(files: tuple[str, ...] = (WEIGHTS,)) -> dict[str, Component]:
@@ -50,6 +53,17 @@ def load_model(task: Task) -> tuple[nn.Module, Plan | None]:
             why=str(error).splitlines()[0],
         ) from error
     return model.eval(), plan
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Take these hooks off at the end of the block."""
+    kept = list(handles)
+    try:
+        yield
+    finally:
+        for handle in kept:
+            handle.remove()
 
 
 def batch_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:

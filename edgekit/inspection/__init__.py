@@ -11,6 +11,7 @@ from edgekit.errors import ModelError
 from edgekit.inspection.graphs import inspect_graph
 from edgekit.inspection.networks import CONFIG, inspect_network
 from edgekit.inspection.records import ArtifactRecord, FileRecord, GraphRecord, InspectRecord, MadeRecord
+from edgekit.modules import names_code
 from edgekit.report import FILE as REPORT
 from edgekit.report import load_report
 from edgekit.source import resolve_source, weight_files
@@ -162,5 +163,5 @@ def _nothing_at(place: Path) -> ModelError:
         f"there is nothing at {str(place)!r}",
         id="model.missing",
         why=f"allowed: an artifact, an {GRAPH_SUFFIX} file, a transformers folder, or a hub id",
-        hint=code if ".py:" in place.name else f"Did you mean {guess}?" if guess else "",
+        hint=code if names_code(place) else f"Did you mean {guess}?" if guess else "",
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from edgekit.environment import version_of
 from edgekit.errors import HostError, ModelError
 from edgekit.formats.graph import add_initializer, constant, insert_node, producer, replace, tidy
-from edgekit.formats.onnx import LARGEST_BATCH, export_component, load_graph, save_graph
+from edgekit.formats.onnx import dynamic_shapes, export_component, load_graph, save_graph
 from edgekit.progress import Progress
 from edgekit.quantization.schemes import CONVOLUTION_KIND, LINEAR_KINDS, Scheme, quiet
 from edgekit.runtimes.torch import TorchRunner
@@ -114,8 +114,7 @@ def fold(marked: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]) 
         if node.name in nodes:
             _fold_weight(graph, node, scheme)
         else:
-            dequantize = producer(node.inputs[0], "DequantizeLinear")
-            quantize = None if dequantize is None else producer(dequantize.inputs[0], "QuantizeLinear")
+            quantize = _quantized_by(producer(node.inputs[0], "DequantizeLinear"))
             if quantize is not None:
                 node.replace_input_with(0, quantize.inputs[0])
     tidy(model)
@@ -123,7 +122,10 @@ def fold(marked: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]) 
 
 
 def marked_nodes(model: ir.Model) -> list[ir.Node]:
-    """The nodes with constant weights whose input is marked: what neural-compressor quantizes."""
+    """The nodes with constant weights whose input is marked: what neural-compressor quantizes.
+
+    A mark before a slice is moved behind it, to the node.
+    """
     graph = model.graph
     found = []
     for node in graph:
@@ -171,9 +173,7 @@ def _program(spec: ComponentSpec) -> Any:
     """A component as neural-compressor wants it: torch's exported program as a module, with two marks of its own."""
     import torch
 
-    names = {name for axes in spec.axes.values() for name in axes.values()}
-    dims = {name: torch.export.Dim(name, min=1, max=spec.limits.get(name, LARGEST_BATCH)) for name in names}
-    shapes = {name: {axis: dims[dim] for axis, dim in spec.axes.get(name, {}).items()} or None for name in spec.example}
+    shapes = dynamic_shapes(spec)
     with torch.no_grad():
         module = torch.export.export(spec.module.eval(), (), dict(spec.example), dynamic_shapes=shapes).module()
     module._exported = True  # type: ignore[assignment]  # what neural_compressor.torch.export sets
@@ -214,7 +214,10 @@ def _share_marks(graph: ir.Graph) -> None:
             node.outputs[0].replace_all_uses_with(first[quantize].outputs[0])
 
 
-def _quantized_by(dequantize: ir.Node) -> ir.Node | None:
+def _quantized_by(dequantize: ir.Node | None) -> ir.Node | None:
+    """The QuantizeLinear that a DequantizeLinear undoes."""
+    if dequantize is None:
+        return None
     clip = producer(dequantize.inputs[0], "Clip")
     return producer(dequantize.inputs[0] if clip is None else clip.inputs[0], "QuantizeLinear")
 
@@ -223,9 +226,8 @@ def _mark_behind(graph: ir.Graph, cut: ir.Node) -> None:
     """Let a slice of a marked value be marked behind the slice, where the node that reads it looks."""
     import onnx_ir as ir
 
-    dequantize = producer(cut.inputs[0], "DequantizeLinear")
-    quantize = None if dequantize is None else producer(dequantize.inputs[0], "QuantizeLinear")
-    if dequantize is None or quantize is None:
+    quantize = _quantized_by(producer(cut.inputs[0], "DequantizeLinear"))
+    if quantize is None:
         return
     users = [(use.node, use.idx) for use in cut.outputs[0].uses()]
     before, name, parameters = users[0][0], str(cut.outputs[0].name), list(quantize.inputs[1:])
@@ -250,11 +252,7 @@ def _fold_weight(graph: ir.Graph, node: ir.Node, scheme: Scheme) -> None:
     rows = node.op_type == CONVOLUTION_KIND or ("transB" in node.attributes and node.attributes["transB"].as_int() == 1)
     axis = (0 if rows else 1) if scheme.per_channel else None
     integers, scales = quantize_weight(weight, axis, bits=7 if scheme.reduce_range else 8)
-    along = {} if axis is None else {"axis": axis}
-    parts = [add_initializer(graph, f"{name}_{end}", array) for end, array in (("int8", integers), ("scale", scales))]
-    node.replace_input_with(
-        1, insert_node(graph, node, "DequantizeLinear", parts, f"{node.name}_weight", attributes=along).outputs[0]
-    )
+    _dequantize(graph, node, 1, f"{node.name}_weight", {f"{name}_int8": integers, f"{name}_scale": scales}, axis)
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     mark = producer(node.inputs[0], "DequantizeLinear")
     step = None if mark is None else constant(mark.inputs[1])
@@ -262,13 +260,19 @@ def _fold_weight(graph: ir.Graph, node: ir.Node, scheme: Scheme) -> None:
         return
     steps = np.asarray(scales * step, np.float32)
     units = np.clip(np.rint(bias / steps), -(2**31), 2**31 - 1).astype(np.int32)
-    parts = [
-        add_initializer(graph, f"{node.name}_bias_{end}", array) for end, array in (("int32", units), ("scale", steps))
-    ]
-    along = {} if axis is None else {"axis": 0}
-    node.replace_input_with(
-        2, insert_node(graph, node, "DequantizeLinear", parts, f"{node.name}_bias", attributes=along).outputs[0]
-    )
+    place = f"{node.name}_bias"
+    constants = {f"{place}_int32": units, f"{place}_scale": steps}
+    _dequantize(graph, node, 2, place, constants, None if axis is None else 0)
+
+
+def _dequantize(
+    graph: ir.Graph, node: ir.Node, slot: int, name: str, constants: Mapping[str, Array], axis: int | None
+) -> None:
+    """Let a node read, in one of its inputs, integers by their scale: two constants by name, in this order."""
+    along = {} if axis is None else {"axis": axis}
+    parts = [add_initializer(graph, key, array) for key, array in constants.items()]
+    made = insert_node(graph, node, "DequantizeLinear", parts, name, attributes=along)
+    node.replace_input_with(slot, made.outputs[0])
 
 
 def quantize_weight(weight: Array, axis: int | None, *, bits: int) -> tuple[Array, Array]:
@@ -279,9 +283,8 @@ def quantize_weight(weight: Array, axis: int | None, *, bits: int) -> tuple[Arra
     others = tuple(place for place in range(weight.ndim) if place != axis)
     largest = np.abs(weight).max(axis=others, keepdims=True)
     scale = np.maximum(largest / np.float32(parts), np.float32(SMALLEST_SCALE)).astype(np.float32)
-    return np.clip(np.rint(weight / scale), low, high).astype(np.int8), scale.reshape(
-        -1
-    ) if axis is not None else scale.reshape(())
+    integers = np.clip(np.rint(weight / scale), low, high).astype(np.int8)
+    return integers, scale.reshape(()) if axis is None else scale.reshape(-1)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from edgekit.checkpoint import WEIGHTS, load_state
+from edgekit.checkpoint import WEIGHTS, load_state, weights_mismatch
 from edgekit.errors import ModelError
 from edgekit.modules import Build, Description, build_module, read_description
 from edgekit.source import MODULE
@@ -193,14 +193,9 @@ def _check_complete(found: Mapping[str, Any]) -> None:
     missing = sorted(found["missing_keys"])
     mismatched = sorted(item[0] for item in found["mismatched_keys"])
     if missing or mismatched:
-        raise ModelError(
+        raise weights_mismatch(
             "the weights do not fit the model that config.json describes",
-            id="model.weights-mismatch",
-            why="; ".join(
-                f"{what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
-                for what, names in (("missing", missing), ("of another shape", mismatched))
-                if names
-            ),
+            {"missing": missing, "of another shape": mismatched},
         )
 
 

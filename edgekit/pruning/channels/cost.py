@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from edgekit.formats.torch import hooked
 from edgekit.pruning.channels.groups import Face
 
 if TYPE_CHECKING:
@@ -46,12 +47,8 @@ class MacCounter:
         for name, layer in model.named_modules():
             if isinstance(layer, (ops.TORCH_CONV, torch.nn.Linear)):
                 handles.append(cast("nn.Module", layer).register_forward_hook(_counting(counted, name, samples)))
-        try:
-            with torch.no_grad():
-                model(**example)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with hooked(handles), torch.no_grad():
+            model(**example)
         return cls(counted)
 
     def total(self, gone: Mapping[Face, set[int]]) -> int:

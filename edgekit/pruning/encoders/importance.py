@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import DataError, UsageError
 from edgekit.formats.encoder import Layer, encoder_layers
+from edgekit.formats.torch import hooked
 from edgekit.pruning import Importance
 from edgekit.tasks.base import LABELS, MASK, Array, Batch, Task
 
@@ -95,18 +96,21 @@ def _mean_squares(
     import torch
 
     sums = [(torch.zeros(layer.heads), torch.zeros(layer.neurons)) for layer in layers]
+    readers = []  # by head, the products of the columns of o; by neuron, the squared length of its column of down
+    for layer in layers:
+        outward = layer.o.weight.detach().unflatten(1, (layer.heads, layer.head_width))
+        products = torch.einsum("xhd,xhe->hde", outward, outward)
+        readers.append((products, layer.down.weight.detach().square().sum(0)))
     tokens = 0
     for batch in batches:
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
         with _handed_on(layers) as seen, torch.no_grad():
             task.call(model, tensors)
-        for layer, total, (mixed, activated) in zip(layers, sums, seen, strict=True):
+        for (products, squares), total, (mixed, activated) in zip(readers, sums, seen, strict=True):
             real = tensors[MASK].bool() if MASK in tensors else torch.ones(mixed.shape[:2], dtype=torch.bool)
-            outward = layer.o.weight.detach().unflatten(1, (layer.heads, layer.head_width))
-            states = mixed[real].unflatten(-1, (layer.heads, layer.head_width))
-            products = torch.einsum("xhd,xhe->hde", outward, outward)
+            states = mixed[real].unflatten(-1, products.shape[:2])
             total[0].add_(torch.einsum("nhd,hde,nhe->h", states, products, states))
-            total[1].add_(activated[real].square().sum(0) * layer.down.weight.detach().square().sum(0))
+            total[1].add_(activated[real].square().sum(0) * squares)
         tokens += int(real.sum())
     return [(heads / tokens, neurons / tokens) for heads, neurons in sums] if tokens else []
 
@@ -124,11 +128,8 @@ def _handed_on(layers: list[Layer]) -> Iterator[list[list[torch.Tensor]]]:
         for layer, place in zip(layers, seen, strict=True)
         for matrix in (layer.o, layer.down)
     ]
-    try:
+    with hooked(handles):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass
@@ -177,11 +178,8 @@ def _gated(layers: list[Layer], gates: list[_Gates]) -> Iterator[None]:
         handles.append(layer.o.register_forward_pre_hook(_head_gate(gate, layer)))
         handles.append(layer.down.register_forward_pre_hook(_neuron_gate(gate)))
         handles.append(layer.module.register_forward_hook(_layer_gate(gate)))
-    try:
+    with hooked(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _head_gate(gate: _Gates, layer: Layer) -> Any:
