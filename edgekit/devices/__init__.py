@@ -1,0 +1,1 @@
+"""Ways to reach a device; the table of them stands here."""
