@@ -192,19 +192,20 @@ def bench(path: str | Path, *, threads: int = 1, workload: Workload | None = Non
     """
     from edgekit.measure.latency import measure_memory, time_all
     from edgekit.measure.subjects import describe, size_at, subjects_at
-    from edgekit.runtimes.local import Timing
+    from edgekit.runtimes.measuring import Timing, here
 
     work = workload or Workload()
     subjects = subjects_at(path, work)
     timing = Timing()
-    timings = time_all(subjects, threads, timing)
+    place = here(threads)
+    timings = time_all(subjects, place, timing)
     metrics: list[Measurement] = [Measurement(name="size", unit="bytes", value=float(size_at(path)), n=1)]
     for component, subject in subjects.items():
         metrics += timings.measurements(component, component)
-        metrics.append(measure_memory(subject, threads, component))
-    here = host()
+        metrics.append(measure_memory(subject, place, component))
+    machine = host()
     return BenchRecord(
-        host={"fingerprint": here.fingerprint, **here.model_dump(mode="json")},
+        host={"fingerprint": machine.fingerprint, **machine.model_dump(mode="json")},
         subject=describe(path),
         runtime={
             "name": "onnxruntime",

@@ -16,14 +16,14 @@ from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, pu
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.measure.graphs import describe_graphs
-from edgekit.measure.latency import Timings, measure_memory, subjects_of, time_artifacts
+from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts
 from edgekit.pipeline import Trail, leave_out
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
 from edgekit.report import LedgerRow, LimitVerdict, Measurement, Quality, Report, StageReport, build_ledger
 from edgekit.request import Request
-from edgekit.runtimes.local import Timing
+from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.workshop import Workshop
 
@@ -94,15 +94,15 @@ def _keep_stages(trail: Trail, folder: Path) -> None:
 
 def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
     request = workshop.request
-    if not request.timed:
+    if request.clock is None:
         return Measured(None, {})
     rows = {entry.timed.key: entry.timed.artifact for entry in trail.entries}
     workshop.progress.start(f"measure: {len(rows)} artifacts, interleaved", None)
-    timings = time_artifacts(rows, workshop.task, request.workload, request.threads, timing)
+    timings = time_artifacts(rows, workshop.task, request.workload, request.clock, timing)
     memory: dict[str, list[Measurement]] = {}
     for made in (trail.entries[0].timed, trail.best):
         parts = subjects_of(made.artifact, workshop.task, request.workload)
-        memory[made.key] = [measure_memory(subject, request.threads, name) for name, subject in parts.items()]
+        memory[made.key] = [measure_memory(subject, request.clock, name) for name, subject in parts.items()]
     workshop.progress.finish()
     return Measured(timings, memory)
 
@@ -134,6 +134,9 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         ledger=build_ledger(_rows(workshop, trail, measured)),
         before=_measurements(workshop, trail, measured, before=True),
         after=_measurements(workshop, trail, measured, before=False),
+        counts_before=workshop.counts(trail.entries[0].timed.artifact),
+        counts_after=workshop.counts(trail.best.artifact),
+        devices=workshop.checks(trail.best.artifact) if complete else (),
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),
         quality=quality,
@@ -165,6 +168,7 @@ def _rows(workshop: Workshop, trail: Trail, measured: Measured) -> list[LedgerRo
                 metric=score,
                 size_bytes=entry.scored.artifact.size_bytes,
                 latency_ms=latency,
+                instructions={count.device: count.instructions for count in workshop.counts(entry.timed.artifact)},
             )
         )
     return rows
@@ -178,8 +182,7 @@ def _p50(timings: Timings | None, key: str, artifact: Artifact) -> float | None:
 
 
 def _subject_names(key: str, artifact: Artifact) -> list[str]:
-    names = list(artifact.manifest.components)
-    return [key] if len(names) == 1 else [f"{key}/{name}" for name in names]
+    return [subject_name(key, artifact, name) for name in artifact.manifest.components]
 
 
 def _measurements(workshop: Workshop, trail: Trail, measured: Measured, *, before: bool) -> tuple[Measurement, ...]:

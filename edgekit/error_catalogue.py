@@ -163,6 +163,11 @@ CATALOGUE: dict[str, Entry] = {
         "A typing mistake, or the option of another command.",
         "Use one of those that the error lists.",
     ),
+    "unknown-name.device": Entry(
+        "There is no such way to reach a device.",
+        "A typing error, or an address without the way before it.",
+        "Write --device local, emulated, or the way with its address, as `edgekit compress --help` shows.",
+    ),
     "unknown-name.target": Entry(
         "There is no such target.", "A typing mistake.", "`edgekit targets list` describes them."
     ),

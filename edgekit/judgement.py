@@ -2,12 +2,14 @@
 
 A stage is undone when it breaks the limit, when it makes the model slower on the target, or when it makes it neither
 faster nor smaller. The same graph with other weights is neither, whatever the clock says: it does the same work. What
-cannot be timed on this machine is judged by size alone, and the reason says so.
+cannot be timed is judged by the instructions of an inference on the emulated device, and where there is none by size
+alone; the reason says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from edgekit.measure.latency import MARGIN
 from edgekit.measure.statistics import Interval
@@ -23,9 +25,10 @@ class Evidence:
         operators_before, operators_after: nodes of the graphs.
         same_graph: whether both have the same operators on weights of the same shapes and types.
         slowdown: latency of the candidate over its parent's, with a 99 % interval; None where it cannot be timed.
+        dearer: instructions of the candidate over its parent's, by emulated device; empty where none is emulated.
         drop: loss of the metric against the original, as the limit counts it; None without data.
         max_drop: the limit, or None.
-        timed_by: why latency was not measured.
+        not_timed_because: why latency was not measured.
     """
 
     size_before: int
@@ -37,6 +40,7 @@ class Evidence:
     drop: float | None
     max_drop: float | None
     not_timed_because: str = ""
+    dearer: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def judge(evidence: Evidence) -> Judgement:
         return Judgement(False, "neither faster nor smaller: the same graph with other weights")
     smaller = evidence.size_after < evidence.size_before * (1 - MARGIN)
     size = f"{evidence.size_before / MEGABYTE:.1f} -> {evidence.size_after / MEGABYTE:.1f} MB"
+    if evidence.slowdown is None and evidence.dearer:
+        return _judge_instructions(evidence.dearer, f"smaller, {size}" if smaller else "")
     if evidence.slowdown is None:
         fewer = evidence.operators_after < evidence.operators_before
         kept = smaller or (fewer and evidence.size_after <= evidence.size_before)
@@ -69,3 +75,16 @@ def judge(evidence: Evidence) -> Judgement:
     if smaller:
         return Judgement(True, f"smaller, {size}, and as fast")
     return Judgement(False, f"neither faster nor smaller: {times}, {size}")
+
+
+def _judge_instructions(dearer: Mapping[str, float], smaller: str) -> Judgement:
+    """By the instructions of one inference: never dearer on any of the devices, and cheaper on one, or smaller."""
+    said = ", ".join(f"{ratio:.2f}x on {device}" for device, ratio in dearer.items())
+    worst = max(dearer.values())
+    if worst > 1 + MARGIN:
+        return Judgement(False, f"dearer: instructions {said}" + (f", although {smaller}" if smaller else ""))
+    if min(dearer.values()) < 1 - MARGIN:
+        return Judgement(True, f"cheaper: instructions {said}")
+    if smaller:
+        return Judgement(True, f"{smaller}, and as cheap: instructions {said}")
+    return Judgement(False, f"neither cheaper nor smaller: instructions {said}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -13,8 +13,9 @@ from edgekit.judgement import Evidence, Judgement, judge
 from edgekit.measure.latency import time_artifacts
 from edgekit.measure.quality import compare
 from edgekit.recipe import Step
+from edgekit.report import Count
 from edgekit.request import Request
-from edgekit.runtimes.local import Timing
+from edgekit.runtimes.measuring import Timing
 from edgekit.workshop import Made, Workshop, use_threads
 
 JUDGING = Timing(seconds=6.0, rounds=25)
@@ -128,10 +129,10 @@ def _settle(workshop: Workshop, trail: Trail, name: str, candidate: Made, rows: 
 
 def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> Evidence:
     request, slowdown = workshop.request, None
-    if request.timed:
+    if request.clock is not None:
         workshop.progress.start(f"measure: {name}", None)
         pair = {"parent": parent.artifact, "candidate": candidate.artifact}
-        timings = time_artifacts(pair, workshop.task, request.workload, request.threads, JUDGING)
+        timings = time_artifacts(pair, workshop.task, request.workload, request.clock, JUDGING)
         slowdown = timings.slowdown("candidate", than="parent")
         workshop.progress.finish(f"{1 / slowdown[0]:.2f}x as fast as before")
     before, after = shape_of_work(parent.artifact), shape_of_work(candidate.artifact)
@@ -145,7 +146,14 @@ def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> E
         drop=_drop(workshop, candidate),
         max_drop=request.limits.max_drop,
         not_timed_because=request.not_measured_because,
+        dearer=_dearer(workshop.counts(parent.artifact), workshop.counts(candidate.artifact)),
     )
+
+
+def _dearer(before: Sequence[Count], after: Sequence[Count]) -> dict[str, float]:
+    """For each emulated device, how many times the instructions of an inference there are after."""
+    pairs = zip(before, after, strict=True)
+    return {one.device: other.instructions / one.instructions for one, other in pairs}
 
 
 def _drop(workshop: Workshop, candidate: Made) -> float | None:

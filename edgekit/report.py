@@ -51,6 +51,47 @@ class Measurement(Record):
     samples: tuple[float, ...] = ()
 
 
+class Count(Record):
+    """Instructions of one inference on an emulated processor: never a latency.
+
+    Attributes:
+        device: the processor.
+        instructions: of one inference, the median of those counted; of several components, the sum.
+        samples: for each component, of each inference.
+        kernels: instructions of all counted inferences by the class of kernel that they tell of, such as ``sdot``.
+        runtime: name and version of the runtime there.
+    """
+
+    device: str
+    instructions: int
+    samples: tuple[tuple[int, ...], ...] = ()
+    kernels: dict[str, int] = {}
+    runtime: str = ""
+
+
+class DeviceCheck(Record):
+    """The artifact on the device beside the same artifact here, on the same samples.
+
+    Attributes:
+        device: where.
+        runtime: name and version of the runtime there.
+        n: samples.
+        agree: how many have the same prediction; None for regression.
+        largest_difference: of the outputs, in units of the largest.
+        metric: name of the metric.
+        here, there: its value on these samples; None without labels.
+    """
+
+    device: str
+    runtime: str
+    n: int
+    agree: int | None
+    largest_difference: float
+    metric: str
+    here: float | None
+    there: float | None
+
+
 class Latency(Record):
     """A latency distribution in milliseconds; None where the sample is too small for the percentile."""
 
@@ -69,6 +110,7 @@ class LedgerRow(Record):
         metric: of the artifact after the stage, on the evaluation split; None without data.
         size_bytes: of the artifact's model files after the stage.
         latency_ms: p50 in the one interleaved run; None where it cannot be measured.
+        instructions: of one inference, by emulated device; empty where none is emulated.
         metric_delta, size_delta_bytes, latency_delta_ms: against the row before that was kept; 0 when undone.
         would_metric, would_size_bytes, would_latency_ms: the change that an undone stage would have made.
     """
@@ -79,6 +121,7 @@ class LedgerRow(Record):
     metric: float | None = None
     size_bytes: int
     latency_ms: float | None = None
+    instructions: dict[str, int] = {}
     metric_delta: float | None = None
     size_delta_bytes: int = 0
     latency_delta_ms: float | None = None
@@ -186,8 +229,9 @@ class Graph(Record):
 class Report(Record):
     """The result of ``compress``.
 
-    ``options`` are what the user said of the task and the run that neither recipe nor lock hold; ``graphs_before`` are
-    those of the original's export, ``graphs_after`` the artifact's.
+    ``counts_before`` and ``counts_after`` are instructions on emulated devices, of the original's export and of the
+    artifact; ``devices`` how it answers there. ``options`` are what the user said of the task and the run that neither
+    recipe nor lock hold; ``graphs_before`` are those of the original's export, ``graphs_after`` the artifact's.
     """
 
     schema_: Literal["edgekit.report/1"] = Field("edgekit.report/1", alias="schema")
@@ -213,6 +257,9 @@ class Report(Record):
     ledger: tuple[LedgerRow, ...]
     before: tuple[Measurement, ...]
     after: tuple[Measurement, ...]
+    counts_before: tuple[Count, ...] = ()
+    counts_after: tuple[Count, ...] = ()
+    devices: tuple[DeviceCheck, ...] = ()
     graphs_before: tuple[Graph, ...] = ()
     graphs_after: tuple[Graph, ...] = ()
     quality: Quality | None = None

@@ -10,11 +10,13 @@ from typing import Any, Unpack
 from pydantic import JsonValue
 
 from edgekit.cache import cache_key
+from edgekit.devices import Reached, reach
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
 from edgekit.modules import Build, Feeding
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
+from edgekit.runtimes.measuring import Place
 from edgekit.source import Source
 from edgekit.stages.base import Facet
 from edgekit.students import resolve_student
@@ -41,6 +43,7 @@ class RunOptions(Feeding, total=False):
         strict: a limit counts only when it is proven by the one-sided 95 % bound.
         metric: one of the task's metrics; its first by default.
         workload: what one inference is: 1 x 128 tokens by default.
+        device: where to measure, in place of the target's own way: ``local``, ``emulated``, ``ssh://user@host`` ...
         threads: of the measured inference; 1 by default.
         jobs: threads that train and calibrate; every core by default.
         columns: our name of a column to the data's.
@@ -60,6 +63,7 @@ class RunOptions(Feeding, total=False):
     strict: bool
     metric: str | None
     workload: Workload | None
+    device: str | None
     threads: int | None
     jobs: int | None
     columns: Mapping[str, str]
@@ -83,6 +87,7 @@ class Request:
         limits: the recipe's, changed by what the user said.
         strict: whether a limit must be proven.
         workload: what one inference is.
+        reached: where it is measured, or why it cannot be.
         threads: of the measured inference.
         jobs: threads that train and calibrate.
         seed: of every random choice.
@@ -100,6 +105,7 @@ class Request:
     limits: Limits
     strict: bool
     workload: Workload
+    reached: Reached
     threads: int
     jobs: int
     seed: int
@@ -119,13 +125,26 @@ class Request:
         return {model.source.digest: model.build for model in models if model.build is not None}
 
     @property
+    def places(self) -> tuple[Place, ...]:
+        """Where artifacts are run and measured."""
+        return tuple(Place(device, self.target.runtime.name, self.threads) for device in self.reached.devices)
+
+    @property
+    def clock(self) -> Place | None:
+        """Where latency is measured; None where nothing has a clock that means something."""
+        return next((place for place in self.places if place.device.timed), None)
+
+    @property
     def not_measured_because(self) -> str:
-        """Why this machine cannot measure the target; empty when it can."""
-        return self.target.missing_on(host()) or ""
+        """Why latency is not measured; empty when it is."""
+        if self.clock is not None:
+            return ""
+        return self.reached.because or "an emulator's clock says nothing about the device"
 
     @property
     def timed(self) -> bool:
-        return not self.not_measured_because
+        """Whether latency is measured."""
+        return self.clock is not None
 
     def facet(self, name: Facet) -> JsonValue:
         """A part of the request, as a cache key holds it."""
@@ -140,7 +159,7 @@ class Request:
             "jobs": [self.jobs, numeric_level()],
             "threads": self.threads,
             "original": self.source.digest,
-            "host": host().fingerprint if self.timed else None,
+            "host": self.clock.device.fingerprint if self.clock else None,
         }
         return values[name]
 
@@ -181,6 +200,20 @@ class Request:
             *self._installation(),
         )
 
+    def elsewhere_key(self, what: str, files: dict[str, JsonValue], place: Place) -> str:
+        """Key of what a device gave for an artifact, named by its files' hashes."""
+        return cache_key(
+            what,
+            files,
+            place.device.fingerprint,
+            place.runtime,
+            place.threads,
+            self.facet("data"),
+            self.seed,
+            self.facet("workload"),
+            *self._installation(),
+        )
+
     def run_key(self) -> str:
         """Key of the whole run."""
         locked = dict(self.recipe.lock.decisions) if self.recipe.lock else {}
@@ -199,6 +232,7 @@ class Request:
             self.seed,
             self.keep_stages,
             host().fingerprint,
+            [device.fingerprint for device in self.reached.devices],
             locked,
         ]
         return cache_key("run", everything, *self._installation())
@@ -245,6 +279,7 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         limits=chosen.limits if max_drop is None else Limits(max_drop=max_drop),
         strict=given.get("strict", False),
         workload=given.get("workload") or (lock.workload if lock else Workload()),
+        reached=reach(device, given.get("device")),
         threads=given.get("threads") or (lock.threads if lock else 1),
         jobs=given.get("jobs") or (lock.jobs if lock else available_cores()),
         seed=seed,

@@ -60,7 +60,8 @@ class Target(Frozen):
     opset: int = Field(23, ge=18, le=25)
     width_multiple: int = Field(8, ge=1, le=128)
     int8: IntegerScheme = IntegerScheme()
-    reach: Literal["local"] = "local"
+    reach: Literal["local", "emulated"] = "local"
+    profiles: tuple[str, ...] = ()
     sources: dict[str, str] = {}
 
     def missing_on(self, machine: Host) -> str | None:

@@ -10,19 +10,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import JsonValue
 
 from edgekit.artifact import Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache
+from edgekit.devices.local import LocalDevice
 from edgekit.environment import spin_briefly, versions
 from edgekit.formats.torch import load_model, torch_components
+from edgekit.measure.elsewhere import Spread, compare_elsewhere
+from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
 from edgekit.progress import Progress
 from edgekit.recipe import Step
+from edgekit.report import Count, DeviceCheck, Record
 from edgekit.request import Request
 from edgekit.runtimes import open_runner
+from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.source import model_files, weight_files
 from edgekit.stages.base import Decisions, Job, task_at
@@ -32,7 +38,8 @@ from edgekit.tasks.data import Data
 
 log = logging.getLogger(__name__)
 
-DECISIONS, EVENTS, OUTPUTS = "decisions.json", "events.jsonl", "outputs.safetensors"
+DECISIONS, EVENTS, OUTPUTS, RECORD = "decisions.json", "events.jsonl", "outputs.safetensors", "record.json"
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,57 @@ class Workshop:
         stored = load_file(str(found / OUTPUTS))
         return Outputs(stored["logits"], stored.get("labels"))
 
+    def counts(self, artifact: Artifact) -> tuple[Count, ...]:
+        """Instructions of one inference on each emulated device: from the cache, or counted and kept there."""
+        emulated = [place for place in self.request.places if not place.device.timed]
+        return tuple(
+            self._remember(
+                self.request.elsewhere_key("count", dict(artifact.manifest.files), place),
+                Count,
+                lambda place=place: self._count(artifact, place),  # type: ignore[misc]  # mypy: a default is no argument
+            )
+            for place in emulated
+        )
+
+    def checks(self, artifact: Artifact) -> tuple[DeviceCheck, ...]:
+        """How an artifact answers on each device that is not this machine, beside this one."""
+        if self.data is None:
+            return ()
+        elsewhere = [place for place in self.request.places if place.device.label != LocalDevice.label]
+        return tuple(
+            self._remember(
+                self.request.elsewhere_key("check", dict(artifact.manifest.files), place),
+                DeviceCheck,
+                lambda place=place: self._check(artifact, place),  # type: ignore[misc]  # as above
+            )
+            for place in elsewhere
+        )
+
+    def _count(self, artifact: Artifact, place: Place) -> Count:
+        self.progress.start(f"count instructions: {place.device.label}", None)
+        found = count_artifact(artifact, self.task, self.request.workload, place)
+        self.progress.finish(f"{found.instructions / 1e6:.1f} million")
+        return found
+
+    def _check(self, artifact: Artifact, place: Place) -> DeviceCheck:
+        assert self.data is not None  # the caller has seen to it
+        examples = Spread(self.data.evaluation)
+        self.progress.start(f"run {len(examples)} samples: {place.device.label}", None)
+        found = compare_elsewhere(artifact, self.task, examples, self.request.workload.batch, place)
+        self.progress.finish(f"{found.agree} of {found.n} as here" if found.agree is not None else "")
+        return found
+
+    def _remember(self, key: str, kind: type[R], compute: Callable[[], R]) -> R:
+        """A record from the cache, or computed and kept there."""
+        found = self.cache.get(key)
+        if found is None:
+            record = compute()
+            with self.scratch() as scratch:
+                folder = scratch()
+                write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
+                found = self.cache.put(key, folder)
+        return kind.model_validate_json((found / RECORD).read_bytes())
+
     @contextmanager
     def scratch(self) -> Iterator[Callable[[], Path]]:
         """Makes empty folders that are gone after the block, unless they were moved away."""
@@ -156,8 +214,7 @@ class Workshop:
             scratch=scratch,
             seed=request.seed,
             jobs=request.jobs,
-            threads=request.threads,
-            timed=request.timed,
+            clock=request.clock,
             decisions=self.decisions,
             progress=self.progress,
             builds=request.builds,

@@ -89,7 +89,7 @@ def test_the_code_digest_ignores_what_only_presents(package: Path, name: str) ->
     assert digest() == environment.code_digest()
 
 
-@pytest.mark.parametrize("name", ["cache.py", "stages/prune.py", "runtimes/device.py", "api.py", "tasks/added.py"])
+@pytest.mark.parametrize("name", ["cache.py", "stages/prune.py", "devices/runner.py", "api.py", "tasks/added.py"])
 def test_the_code_digest_changes_with_the_code_that_computes(package: Path, name: str) -> None:
     (package / name).write_text("changed = True")
     assert digest() != environment.code_digest()

@@ -43,6 +43,15 @@ PATH_HELP = f"An artifact; or a model: {MODEL_HELP[0].lower()}{MODEL_HELP[1:]}"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also on failure.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Measure elsewhere: local, emulated, ssh://user@host, adb:SERIAL, command:TEMPLATE.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", metavar="N", min=1, help="Threads of training (all).", rich_help_panel=RUN)
 ]

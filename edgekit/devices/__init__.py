@@ -1,1 +1,64 @@
-"""Ways to reach a device; the table of them stands here."""
+"""Where a model runs when it is measured: this machine, or one that is reached in another way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgekit.devices.base import Device
+from edgekit.devices.local import LocalDevice
+from edgekit.environment import host
+from edgekit.errors import UnknownNameError
+from edgekit.target import Target
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How a target is measured.
+
+    Attributes:
+        devices: where; several for the profiles of an emulator; none where the target cannot be measured.
+        because: why there are none.
+        asked: whether the user named the way, so that it is an error when the device cannot be had.
+    """
+
+    devices: tuple[Device, ...] = ()
+    because: str = ""
+    asked: bool = False
+
+
+def _local(target: Target, address: str) -> Reached:
+    del address
+    missing = target.missing_on(host())
+    return Reached(because=missing) if missing else Reached((LocalDevice(),))
+
+
+# A way by its name: given the target and what follows the name in ``--device NAME:ADDRESS``, the devices.
+WAYS: dict[str, Callable[[Target, str], Reached]] = {"local": _local}
+
+
+def reach(target: Target, device: str | None = None) -> Reached:
+    """Where a target is measured: on this machine where it is one, else in the way that the target's file names.
+
+    Args:
+        target: the target.
+        device: what the user asked for instead: ``local``, ``emulated``, ``ssh://user@host``, ...
+
+    Raises:
+        UnknownNameError: there is no such way.
+        UsageError: the address makes no sense.
+    """
+    if device is None:
+        here = _local(target, "")
+        return here if here.devices or target.reach == "local" else WAYS[target.reach](target, "")
+    name, _, address = device.partition(":")
+    if name not in WAYS:
+        raise UnknownNameError(
+            "device",
+            name,
+            WAYS,
+            id="unknown-name.device",
+            hint="`edgekit compress --help` says how each is written.",
+        )
+    found = WAYS[name](target, address)
+    return Reached(found.devices, found.because, asked=True)

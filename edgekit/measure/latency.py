@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from edgekit.artifact import Artifact
+from edgekit.artifact import Artifact, Component
 from edgekit.measure.machine import disturbances, read_cpu_times
 from edgekit.measure.statistics import Interval, percentile, ratio_of_medians
 from edgekit.report import Measurement
-from edgekit.runtimes.local import Subject, Timing, peak_memory, time_subjects
-from edgekit.tasks.base import Task, Workload
+from edgekit.runtimes.measuring import Place, Subject, Timing, peak_memory, time_subjects
+from edgekit.tasks.base import Batch, Task, Workload
 
 LEVEL = 0.99
 # Two sessions of one model differ by about half a percent: a smaller change is none.
@@ -63,37 +64,48 @@ class Timings:
         return found
 
 
+def subject_at(folder: Path, part: Component, feeds: Batch) -> Subject:
+    """A component whose files lie in a folder, with its inputs."""
+    return Subject(folder / part.files[0], feeds, tuple(folder / file for file in part.files[1:]))
+
+
 def subjects_of(artifact: Artifact, task: Task, workload: Workload) -> dict[str, Subject]:
-    """Each component of an ONNX artifact with inputs of the workload's size."""
+    """Each component of an exported artifact with inputs of the workload's size."""
     feeds = task.workload_feeds(workload)
-    return {
-        name: Subject((artifact.path / part.files[0]).resolve(), feeds[name])
-        for name, part in artifact.manifest.components.items()
-    }
+    return {name: subject_at(artifact.path, part, feeds[name]) for name, part in artifact.manifest.components.items()}
 
 
-def time_all(subjects: Mapping[str, Subject], threads: int, timing: Timing) -> Timings:
+def named_subjects(artifacts: Mapping[str, Artifact], task: Task, workload: Workload) -> dict[str, Subject]:
+    """The components of several artifacts: ``NAME`` where there is one, else ``NAME/COMPONENT``."""
+    subjects = {}
+    for name, artifact in artifacts.items():
+        for component, subject in subjects_of(artifact, task, workload).items():
+            subjects[subject_name(name, artifact, component)] = subject
+    return subjects
+
+
+def subject_name(name: str, artifact: Artifact, component: str) -> str:
+    """What a component of an artifact is called among the subjects of a run."""
+    return name if len(artifact.manifest.components) == 1 else f"{name}/{component}"
+
+
+def time_all(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Timings:
     """Measure subjects interleaved in one fresh process."""
     before = read_cpu_times()
-    answer = time_subjects(subjects, threads, timing)
+    answer = time_subjects(subjects, place, timing)
     return Timings(answer.blocks_ms, tuple(disturbances(before, read_cpu_times())))
 
 
 def time_artifacts(
-    artifacts: Mapping[str, Artifact], task: Task, workload: Workload, threads: int, timing: Timing
+    artifacts: Mapping[str, Artifact], task: Task, workload: Workload, place: Place, timing: Timing
 ) -> Timings:
-    """Measure artifacts of one component each, interleaved in one fresh process."""
-    subjects = {}
-    for name, artifact in artifacts.items():
-        parts = subjects_of(artifact, task, workload)
-        for component, subject in parts.items():
-            subjects[name if len(parts) == 1 else f"{name}/{component}"] = subject
-    return time_all(subjects, threads, timing)
+    """Measure artifacts, interleaved in one fresh process."""
+    return time_all(named_subjects(artifacts, task, workload), place, timing)
 
 
-def measure_memory(subject: Subject, threads: int, component: str) -> Measurement:
+def measure_memory(subject: Subject, place: Place, component: str) -> Measurement:
     """``memory.peak``: of a fresh process that loads and runs one component, interpreter and runtime included."""
-    answer = peak_memory(subject, threads)
+    answer = peak_memory(subject, place)
     return Measurement(
         name="memory.peak", unit="bytes", value=float(answer.peak_memory_bytes), n=1, component=component
     )

@@ -81,7 +81,7 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
         drop_low=interval.low,
         drop_high=interval.high,
         n=len(labels),
-        flips=count_flips(original.logits, artifact.logits, several=_has_several(original.logits, labels)),
+        flips=count_flips(original.logits, artifact.logits, several=has_several(original.logits, labels)),
         cosine=mean_cosine(original.logits, artifact.logits),
         split=split,
         looks=looks,
@@ -113,14 +113,14 @@ def no_classes_because(logits: Array, labels: Array) -> str:
     """
     if logits.shape[-1] == 1:
         return "the model answers with a number, not with a class"
-    if _has_several(logits, labels):
+    if has_several(logits, labels):
         return "a sample may have several labels at once"
     if logits.ndim != 2 or labels.ndim != 1:
         return "a sample has more than one answer"
     return ""
 
 
-def _has_several(logits: Array, labels: Array) -> bool:
+def has_several(logits: Array, labels: Array) -> bool:
     """Whether each sample has a yes or no for each class."""
     return logits.ndim == 2 and labels.ndim == 2
 

@@ -10,8 +10,8 @@ from pydantic import JsonValue
 from edgekit.artifact import WHOLE, TensorSpec, is_artifact, open_artifact
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.onnx import describe_component
-from edgekit.measure.latency import subjects_of
-from edgekit.runtimes.local import Subject
+from edgekit.measure.latency import subject_at, subjects_of
+from edgekit.runtimes.measuring import Subject
 from edgekit.source import sha256_file
 from edgekit.tasks import TASKS, bind_task
 from edgekit.tasks.base import Array, TaskOptions, Workload
@@ -38,7 +38,7 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
                 why="latency is measured on exported artifacts",
             )
         return {
-            name: Subject(artifact.file(name).resolve(), {spec.name: _fill(spec, workload) for spec in part.inputs})
+            name: subject_at(root, part, {spec.name: _fill(spec, workload) for spec in part.inputs})
             for name, part in artifact.manifest.components.items()
         }
     if root.suffix != ".onnx" or not root.is_file():
@@ -48,7 +48,7 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
             hint="`edgekit compress` makes artifacts.",
         )
     part = describe_component(root)
-    return {WHOLE: Subject(root.resolve(), {spec.name: _fill(spec, workload) for spec in part.inputs})}
+    return {WHOLE: subject_at(root.parent, part, {spec.name: _fill(spec, workload) for spec in part.inputs})}
 
 
 def size_at(path: str | Path) -> int:

@@ -1,4 +1,4 @@
-"""onnxruntime as a Runner, for outputs: what is measured runs in ``device.py``."""
+"""onnxruntime as a Runner, for outputs: what is measured runs in ``devices/runner.py``."""
 
 from __future__ import annotations
 

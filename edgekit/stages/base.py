@@ -20,6 +20,7 @@ from edgekit.artifact import Artifact, Format, Manifest, StageRecord, write_arti
 from edgekit.measure.quality import Outputs
 from edgekit.modules import Build
 from edgekit.progress import Progress, Silent
+from edgekit.runtimes.measuring import Place
 from edgekit.settings import Frozen
 from edgekit.source import WEIGHT_SUFFIXES, model_files
 from edgekit.target import Precision, Target
@@ -70,8 +71,7 @@ class Job:
         scratch: makes a new empty folder for the stage's result.
         seed: of every random choice.
         jobs: threads that train and calibrate.
-        threads: threads of the measured inference.
-        timed: whether this machine can measure the target.
+        clock: where latency is measured; None where the target cannot be timed.
         decisions: what was decided by measurement.
         outputs: an artifact's outputs on the evaluation split, computed once.
         progress: how far the stage is.
@@ -88,8 +88,7 @@ class Job:
     scratch: Callable[[], Path]
     seed: int = 0
     jobs: int = 1
-    threads: int = 1
-    timed: bool = True
+    clock: Place | None = None
     decisions: Decisions = field(default_factory=Remembered)
     progress: Progress = field(default_factory=Silent)
     builds: Mapping[str, Build] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from edgekit.formats.graph import tidy
 from edgekit.formats.onnx import count_operators, describe_component, load_graph, save_graph
 from edgekit.measure.latency import MARGIN, subjects_of, time_all
 from edgekit.optimization import REWRITES
-from edgekit.runtimes.local import Subject, Timing
+from edgekit.runtimes.measuring import Subject, Timing
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 
 
@@ -71,7 +71,7 @@ def _choose(
     artifact: Artifact, name: str, candidates: list[str], settings: OptimizeSettings, job: Job
 ) -> tuple[list[str], dict[str, dict[str, JsonValue]]]:
     """The rewrites that pay, and for each the latency with all of them and with all but it."""
-    if not job.timed:
+    if job.clock is None:
         return [rewrite for rewrite in candidates if REWRITES[rewrite].removes_work], {}
     if not candidates:
         return [], {}
@@ -88,6 +88,7 @@ def _choose(
 def _measure(
     artifact: Artifact, name: str, candidates: list[str], settings: OptimizeSettings, job: Job
 ) -> dict[str, dict[str, JsonValue]]:
+    assert job.clock is not None  # without one nothing is measured
     feeds = subjects_of(artifact, job.task, job.workload)[name].feeds
     folder = job.scratch()
     variants = {"all": candidates} | {
@@ -99,7 +100,7 @@ def _measure(
         file.parent.mkdir()
         _apply(artifact.file(name), rewrites, file)
         subjects[key] = Subject(file, feeds)
-    timings = time_all(subjects, job.threads, Timing(seconds=settings.seconds))
+    timings = time_all(subjects, job.clock, Timing(seconds=settings.seconds))
     rows: dict[str, dict[str, JsonValue]] = {}
     for rewrite in candidates:
         ratio, interval = timings.slowdown(rewrite, than="all")

@@ -35,7 +35,7 @@ from edgekit.quantization.schemes import (
 )
 from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
 from edgekit.runtimes import open_runner
-from edgekit.runtimes.local import Timing
+from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 from edgekit.target import Target
 from edgekit.tasks.base import Array, Examples
@@ -181,10 +181,10 @@ def _compare(made: Sequence[_Candidate], settings: QuantizeSettings, job: Job) -
     if len(made) == 1:
         return {"engine": names[0], "reason": "the only one that takes this model", "engines": cast("JsonValue", rows)}
     slowdown = None
-    if job.timed and len(made[0].artifact.manifest.components) == 1:
+    if job.clock is not None and len(made[0].artifact.manifest.components) == 1:
         job.progress.start("quantize: which engine", None)
         artifacts = {candidate.engine: candidate.artifact for candidate in made}
-        timings = time_artifacts(artifacts, job.task, job.workload, job.threads, COMPARING)
+        timings = time_artifacts(artifacts, job.task, job.workload, job.clock, COMPARING)
         slowdown = timings.slowdown(names[1], than=names[0])
         for row, name in zip(rows, names, strict=True):
             row["p50_ms"], row["samples"] = round(timings.p50(name), 4), len(timings.samples(name))

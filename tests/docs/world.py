@@ -15,7 +15,7 @@ from docs.reading import read_steps
 
 from edgekit.cli import main
 from edgekit.demo import SETTINGS
-from edgekit.runtimes.local import Timing
+from edgekit.runtimes.measuring import Timing
 
 # Enough for p90, which needs 64 samples.
 QUICK = Timing(seconds=0.1, rounds=25)
@@ -31,7 +31,7 @@ def hasten(patch: Any) -> None:
         patch.setattr(f"edgekit.{module}.available_cores", lambda: 1)
     for name in ("edgekit.pipeline.JUDGING", "edgekit.assembly.FINAL", "edgekit.assembly.INTERIM"):
         patch.setattr(name, QUICK)
-    for name in ("edgekit.stages.optimize.Timing", "edgekit.runtimes.local.Timing"):
+    for name in ("edgekit.stages.optimize.Timing", "edgekit.runtimes.measuring.Timing"):
         patch.setattr(name, lambda **_: QUICK)
     for name, value in (("FEWEST_EPOCHS", 1.0), ("FEWEST_STEPS", 12)):
         patch.setattr(f"edgekit.stages.distill.{name}", value)

@@ -14,7 +14,7 @@ import tiny
 import edgekit
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.onnx import load_graph
-from edgekit.runtimes.local import Answer, Subject, Timing
+from edgekit.runtimes.measuring import Answer, Place, Subject, Timing
 
 FAMILIES = ("bert", "distilbert", "roberta", "vit", "deit")
 WORKLOAD = edgekit.Workload(tokens=16)
@@ -134,12 +134,12 @@ def pretend_device(patch: pytest.MonkeyPatch, slow: Mapping[str, float] | None =
         factor = max([value for kind, value in (slow or {}).items() if kind in kinds], default=1.0)
         return (graph.stat().st_size / 1e4 + len(kinds) * 0.05) * factor
 
-    def time_subjects(subjects: Mapping[str, Subject], threads: int, timing: Timing) -> Answer:
-        assert threads == 1
+    def time_subjects(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Answer:
+        assert place.threads == 1
         blocks = {name: [[latency_ms(subject.graph)] * 3] * 25 for name, subject in subjects.items()}
         return Answer(load_ms=1.0, peak_memory_bytes=1, blocks_ms=blocks)
 
-    def peak_memory(subject: Subject, threads: int) -> Answer:
+    def peak_memory(subject: Subject, place: Place) -> Answer:
         return Answer(load_ms=1.0, peak_memory_bytes=50_000_000 + subject.graph.stat().st_size)
 
     patch.setattr("edgekit.measure.latency.time_subjects", time_subjects)

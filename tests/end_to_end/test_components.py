@@ -20,6 +20,7 @@ from edgekit.formats.onnx import load_graph
 from edgekit.measure.quality import Outputs, collect_outputs
 from edgekit.progress import Silent
 from edgekit.runtimes import open_runner
+from edgekit.runtimes.measuring import here
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.source import sha256_file
 from edgekit.stages import STAGES
@@ -56,7 +57,7 @@ class Bench:
             data=self.data,
             work=work,
             scratch=self.scratch,
-            timed=True,
+            clock=here(1),
             outputs=self.outputs,
         )
         return STAGES[stage].run(artifact, STAGES[stage].settings(**settings), job)
@@ -164,7 +165,7 @@ def test_quantized_components_are_verified_with_golden_files_for_each_and_for_th
     seal(result.path)
     record = edgekit.verify(result.path)
     assert record.golden == {"encoder": 0.0, "decoder": 0.0, "task": 0.0}
-    monkeypatch.setattr("edgekit.runtimes.local.Timing", lambda: QUICK)
+    monkeypatch.setattr("edgekit.runtimes.measuring.Timing", lambda: QUICK)
     measured = edgekit.bench(result.path, workload=Workload(tokens=6))
     for component in PARTS:
         found = {metric.name: metric for metric in measured.metrics if metric.component == component}

@@ -1,0 +1,193 @@
+"""The runner that goes to a device: one file, needing only Python, numpy and the runtime.
+
+    python runner.py spec.json
+
+``spec.json`` says what to do (``what``), names the subjects (a graph and a ``.npz`` of its inputs, by paths relative to
+the specification) and the sha256 of every file, so that nothing that a transfer has changed is measured. The answer is
+one JSON document on standard output. The same file runs everywhere, so that every place measures alike.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+Feeds = dict[str, Any]
+Call = Callable[[Feeds], dict[str, Any]]
+
+# A system call with these numbers does nothing and fails; an emulator that counts instructions listens for them.
+BEGIN_MARK, END_MARK = 0x5EED01, 0x5EED02
+
+
+def load_onnxruntime(graph: str, threads: int) -> Call:
+    """An ONNX graph as a function of its inputs."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
+
+
+LOADERS: dict[str, Callable[[str, int], Call]] = {"onnxruntime": load_onnxruntime}
+
+
+def read_calls(file: str) -> list[Feeds]:
+    """The inputs of each call, stored as ``0/name``, ``1/name`` ..."""
+    import numpy as np
+
+    calls: dict[int, Feeds] = {}
+    with np.load(file, allow_pickle=False) as stored:
+        for key in stored.files:
+            index, _, name = key.partition("/")
+            calls.setdefault(int(index), {})[name] = stored[key]
+    return [calls[index] for index in sorted(calls)]
+
+
+def measure_latency(subjects: dict[str, Callable[[], Any]], spec: dict[str, Any]) -> dict[str, list[list[float]]]:
+    """Milliseconds of single inferences: for each subject a list of blocks, one a round.
+
+    In each round every subject has one block of ``block`` inferences; the order of the blocks is drawn anew each
+    round, so that a machine that slows down slows all subjects. Rounds go on until ``seconds`` have passed and
+    ``rounds`` were made.
+    """
+    order = random.Random(spec["seed"])
+    for call in subjects.values():
+        for _ in range(spec["warmup"]):
+            call()
+    blocks: dict[str, list[list[float]]] = {name: [] for name in subjects}
+    end = time.perf_counter() + spec["seconds"]
+    done = 0
+    while done < spec["rounds"] or (time.perf_counter() < end and done < spec["most_rounds"]):
+        names = list(subjects)
+        order.shuffle(names)
+        for name in names:
+            call, block = subjects[name], []
+            call()  # not counted: it brings the subject's weights back into the caches
+            for _ in range(spec["block"]):
+                start = time.perf_counter()
+                call()
+                block.append((time.perf_counter() - start) * 1e3)
+            blocks[name].append(block)
+        done += 1
+    return blocks
+
+
+def mark(number: int) -> None:
+    """Tell an emulator that a region begins or ends here."""
+    with contextlib.suppress(ProcessLookupError, OverflowError):
+        os.getpgid(number)
+
+
+def run_marked(subjects: dict[str, Callable[[], Any]], spec: dict[str, Any]) -> list[str]:
+    """Run ``count`` inferences of each subject between two marks, ``warmup`` before; whose each region is."""
+    regions = []
+    for name, call in subjects.items():
+        for _ in range(spec["warmup"]):
+            call()
+        for _ in range(spec["count"]):
+            mark(BEGIN_MARK)
+            call()
+            mark(END_MARK)
+            regions.append(name)
+    return regions
+
+
+def packed(values: Any) -> dict[str, Any]:
+    """An array as JSON: type, shape, and its bytes in base64, little-endian."""
+    import numpy as np
+
+    array = np.ascontiguousarray(values)
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    data = base64.b64encode(array.tobytes()).decode("ascii")
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process since it was started; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as stream:
+            for line in stream:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def check_files(hashes: dict[str, str]) -> None:
+    """Stop unless every file is what it was when it was sent."""
+    for name, expected in hashes.items():
+        digest = hashlib.sha256()
+        with open(name, "rb") as stream:
+            for chunk in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(chunk)
+        if digest.hexdigest() != expected:
+            sys.exit(f"edgekit: {name} was changed on its way here")
+
+
+def runtime_version(name: str) -> str:
+    """Version of the runtime that is installed here."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def main() -> None:
+    """Do what the specification says and print the answer."""
+    os.chdir(os.path.dirname(os.path.abspath(sys.argv[1])))
+    with open(os.path.basename(sys.argv[1]), encoding="utf-8") as stream:
+        spec = json.load(stream)
+    check_files(spec["sha256"])
+    began = time.perf_counter()
+    models = {
+        name: LOADERS[spec["runtime"]](subject["graph"], spec["threads"]) for name, subject in spec["subjects"].items()
+    }
+    answer: dict[str, Any] = {"load_ms": (time.perf_counter() - began) * 1e3}
+    answer["host"] = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
+    answer["runtime_version"] = runtime_version(spec["package"])
+    calls = {name: read_calls(subject["feeds"]) for name, subject in spec["subjects"].items()}
+    if spec["what"] == "outputs":
+        answer["outputs"] = {
+            name: [{key: packed(values) for key, values in model(feeds).items()} for feeds in calls[name]]
+            for name, model in models.items()
+        }
+    else:
+        subjects: dict[str, Callable[[], Any]] = {
+            name: functools.partial(model, calls[name][0]) for name, model in models.items()
+        }
+        if spec["what"] == "latency":
+            answer["blocks_ms"] = measure_latency(subjects, spec)
+        elif spec["what"] == "instructions":
+            answer["regions"] = run_marked(subjects, spec)
+        else:
+            for subject in subjects.values():
+                for _ in range(spec["warmup"]):
+                    subject()
+    answer["peak_memory_bytes"] = peak_memory_bytes()
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

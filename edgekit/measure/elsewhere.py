@@ -1,0 +1,101 @@
+"""Whether an artifact answers on a device as it does here: the same samples, output by output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgekit.artifact import Artifact
+from edgekit.measure.latency import subject_at
+from edgekit.measure.quality import collect_outputs, count_flips, has_several
+from edgekit.progress import Silent
+from edgekit.report import DeviceCheck
+from edgekit.runtimes import open_runner
+from edgekit.runtimes.measuring import Place, run_calls
+from edgekit.runtimes.ort import RecordingRunner
+from edgekit.tasks.base import Array, Batch, Examples, Task
+
+# 128 samples: one that flips is less than a percent, and the slowest emulated processor takes minutes for them.
+SAMPLES = 128
+
+
+@dataclass(frozen=True)
+class Spread:
+    """So many samples of a split, evenly spread over it."""
+
+    examples: Examples
+    count: int = SAMPLES
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.examples))
+
+    def _at(self, index: int) -> int:
+        return index * len(self.examples) // len(self)
+
+    def length(self, index: int) -> int:
+        """What a sample costs."""
+        return self.examples.length(self._at(index))
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The samples as named arrays."""
+        return self.examples.batch([self._at(index) for index in indices])
+
+
+@dataclass
+class Replay:
+    """A Runner that answers with what a device gave for the same calls, in their order.
+
+    Attributes:
+        answers: of each component, one a call.
+    """
+
+    answers: dict[str, list[dict[str, Array]]]
+    _next: dict[str, int] = field(default_factory=dict)
+
+    def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The next answer of a component."""
+        del feeds
+        index = self._next.get(component, 0)
+        self._next[component] = index + 1
+        return self.answers[component][index]
+
+
+def compare_elsewhere(artifact: Artifact, task: Task, examples: Examples, batch: int, place: Place) -> DeviceCheck:
+    """Run samples here and on a device, and compare.
+
+    Every component is fed there what it was fed here, its states and what other components gave included.
+
+    Args:
+        artifact: an exported one.
+        task: bound to it.
+        examples: real samples, with labels where there are any.
+        batch: samples at once.
+        place: the device.
+    """
+    import numpy as np
+
+    recorder = RecordingRunner(open_runner(artifact))
+    here = collect_outputs(recorder, task, examples, batch, Silent())
+    answers, version = {}, ""
+    for component, calls in recorder.fed.items():
+        part = artifact.manifest.components[component]
+        answer = run_calls(subject_at(artifact.path, part, calls[0]), calls, place)
+        answers[component] = [
+            {name: packed.array() for name, packed in outputs.items()} for outputs in answer.outputs["subject"]
+        ]
+        version = answer.runtime_version
+    there = collect_outputs(Replay(answers), task, examples, batch, Silent())
+    several = here.labels is not None and has_several(here.logits, here.labels)
+    flips = count_flips(here.logits, there.logits, several=several)
+    return DeviceCheck(
+        device=place.device.label,
+        runtime=f"{place.runtime} {version}".strip(),
+        n=len(examples),
+        agree=None if flips is None else len(examples) - flips,
+        largest_difference=float(
+            np.abs(here.logits - there.logits).max() / max(float(np.abs(here.logits).max()), 1e-6)
+        ),
+        metric=task.metric_name,
+        here=here.score(task),
+        there=there.score(task),
+    )

@@ -1,0 +1,28 @@
+"""Instructions of one inference under emulation: exact where latency cannot be had, and never called latency."""
+
+from __future__ import annotations
+
+from edgekit.artifact import Artifact
+from edgekit.measure.latency import named_subjects
+from edgekit.report import Count
+from edgekit.runtimes.measuring import Place, count_instructions
+from edgekit.tasks.base import Task, Workload
+
+# Counts of one inference repeat to a few thousandths of a percent: the middle of three is enough.
+INFERENCES = 3
+
+
+def count_artifact(artifact: Artifact, task: Task, workload: Workload, place: Place) -> Count:
+    """Count the instructions of one inference of an artifact on an emulated device; of several components, the sum."""
+    answer = count_instructions(named_subjects({"model": artifact}, task, workload), place, INFERENCES)
+    kernels: dict[str, int] = {}
+    for classes in answer.kernels.values():
+        for name, number in classes.items():
+            kernels[name] = kernels.get(name, 0) + number
+    return Count(
+        device=place.device.label,
+        instructions=sum(sorted(numbers)[len(numbers) // 2] for numbers in answer.instructions.values()),
+        samples=tuple(tuple(numbers) for numbers in answer.instructions.values()),
+        kernels=kernels,
+        runtime=f"{place.runtime} {answer.runtime_version}",
+    )

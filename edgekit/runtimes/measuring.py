@@ -1,0 +1,188 @@
+"""What is measured on a device: subjects go there with the runner, and its answer comes back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from edgekit.devices.base import RUNNER, SPEC, Device
+from edgekit.devices.local import LocalDevice
+from edgekit.errors import HostError
+from edgekit.source import sha256_file
+from edgekit.tasks.base import Array, Batch
+
+RUNNER_FILE = Path(__file__).parent.parent / "devices" / RUNNER
+# A device that says nothing for this long beyond its own time budget hangs.
+GRACE_SECONDS = 300.0
+# Emulation costs up to 400 times the time of an inference, and twice that while instructions are counted.
+EMULATION_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A graph and what it is fed.
+
+    Attributes:
+        graph: its file.
+        feeds: of one inference.
+        beside: further files that the graph needs, such as external data.
+    """
+
+    graph: Path
+    feeds: Batch
+    beside: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is measured.
+
+    Attributes:
+        device: the machine.
+        runtime: the runtime there, by its name in the table of runtimes.
+        threads: within one operator.
+    """
+
+    device: Device
+    runtime: str = "onnxruntime"
+    threads: int = 1
+
+
+def here(threads: int) -> Place:
+    """This machine."""
+    return Place(LocalDevice(), threads=threads)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How latency is sampled: see ``measure_latency`` of the runner."""
+
+    seconds: float = 8.0
+    rounds: int = 25
+    most_rounds: int = 200
+    block: int = 3
+    warmup: int = 5
+    seed: int = 0
+
+
+class Packed(BaseModel):
+    """An array as the runner prints it."""
+
+    dtype: str
+    shape: list[int]
+    data: str
+
+    def array(self) -> Array:
+        """The array."""
+        import numpy as np
+
+        values: Array = np.frombuffer(base64.b64decode(self.data), dtype=np.dtype(self.dtype)).reshape(self.shape)
+        return values
+
+
+class Answer(BaseModel):
+    """What the runner prints.
+
+    Attributes:
+        load_ms: time to load every subject.
+        peak_memory_bytes: of the runner's process.
+        blocks_ms: for each subject, rounds of blocks of single inferences.
+        instructions: for each subject, of each counted inference.
+        kernels: for each subject, instructions of one inference by kernel class.
+        outputs: for each subject, of each call.
+        runtime_version: of the runtime there.
+        host: the machine, its system and its Python.
+    """
+
+    load_ms: float
+    peak_memory_bytes: int
+    blocks_ms: dict[str, list[list[float]]] = {}
+    instructions: dict[str, list[int]] = {}
+    kernels: dict[str, dict[str, int]] = {}
+    outputs: dict[str, list[dict[str, Packed]]] = {}
+    runtime_version: str = ""
+    host: dict[str, str] = {}
+
+
+def time_subjects(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Answer:
+    """Latency of several subjects, interleaved in one fresh process."""
+    return _run(subjects, place, {"what": "latency", **vars(timing)}, timing.seconds * 20 + GRACE_SECONDS)
+
+
+def peak_memory(subject: Subject, place: Place) -> Answer:
+    """Peak resident memory of a fresh process that loads a subject and runs it ten times."""
+    return _run({"subject": subject}, place, {"what": "memory", "warmup": 10}, GRACE_SECONDS)
+
+
+def count_instructions(subjects: Mapping[str, Subject], place: Place, count: int) -> Answer:
+    """Instructions of ``count`` inferences of each subject, after one that is not counted; on an emulator."""
+    return _run(subjects, place, {"what": "instructions", "warmup": 1, "count": count}, EMULATION_SECONDS)
+
+
+def run_calls(subject: Subject, calls: Sequence[Batch], place: Place) -> Answer:
+    """Outputs of a subject for many inputs."""
+    seconds = GRACE_SECONDS if place.device.timed else EMULATION_SECONDS
+    return _run({"subject": subject}, place, {"what": "outputs"}, seconds, calls)
+
+
+def _run(
+    subjects: Mapping[str, Subject],
+    place: Place,
+    what: dict[str, Any],
+    seconds: float,
+    calls: Sequence[Batch] | None = None,
+) -> Answer:
+    """Lay out the folder that goes to the device, run it there, and read the answer."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
+        folder = Path(name)
+        listed = {
+            key: _lay_out(folder, number, subject, [subject.feeds] if calls is None else calls)
+            for number, (key, subject) in enumerate(subjects.items())
+        }
+        hashes = {
+            path.relative_to(folder).as_posix(): sha256_file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        spec = {
+            **what,
+            "runtime": place.runtime,
+            "package": place.runtime,
+            "threads": place.threads,
+            "subjects": listed,
+            "sha256": hashes,
+        }
+        (folder / SPEC).write_text(json.dumps(spec), encoding="utf-8")
+        shutil.copyfile(RUNNER_FILE, folder / RUNNER)
+        printed = place.device.execute(folder, seconds)
+    try:
+        return Answer.model_validate_json(printed)
+    except ValidationError as error:
+        raise HostError(
+            f"{place.device.label} gave no answer that can be read",
+            id="environment.measuring",
+            why=printed.strip()[:200] or "it printed nothing",
+        ) from error
+
+
+def _lay_out(folder: Path, number: int, subject: Subject, calls: Sequence[Batch]) -> dict[str, str]:
+    """Copy a subject's files into a folder of its own, with its inputs."""
+    import numpy as np
+
+    place = folder / str(number)
+    place.mkdir()
+    for path in (subject.graph, *subject.beside):
+        copy = place / path.relative_to(subject.graph.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    feeds = {f"{index}/{name}": values for index, call in enumerate(calls) for name, values in call.items()}
+    np.savez(place / "feeds.npz", **feeds)  # type: ignore[arg-type]  # names are inputs, not flags
+    return {"graph": f"{number}/{subject.graph.name}", "feeds": f"{number}/feeds.npz"}
