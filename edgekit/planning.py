@@ -55,6 +55,7 @@ class Plan(Frozen):
     task: str
     measured: bool
     not_measured_because: str
+    devices: tuple[str, ...] = ()
     workload: dict[str, int | None]
     output: str
     steps: tuple[PlannedStep, ...]
@@ -77,6 +78,7 @@ def plan(source: str | Path, *, output: str | Path | None = None, **options: Unp
         task=request.task,
         measured=request.timed,
         not_measured_because=request.not_measured_because,
+        devices=tuple(place.device.label for place in request.places),
         workload=request.workload.model_dump(),
         output=str(out),
         steps=planned,

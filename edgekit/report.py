@@ -113,6 +113,7 @@ class LedgerRow(Record):
         instructions: of one inference, by emulated device; empty where none is emulated.
         metric_delta, size_delta_bytes, latency_delta_ms: against the row before that was kept; 0 when undone.
         would_metric, would_size_bytes, would_latency_ms: the change that an undone stage would have made.
+        instructions_change: by emulated device, the change that the stage made, or would have made where it was undone.
     """
 
     stage: str
@@ -128,6 +129,7 @@ class LedgerRow(Record):
     would_metric: float | None = None
     would_size_bytes: int | None = None
     would_latency_ms: float | None = None
+    instructions_change: dict[str, int] = {}
 
 
 class ClassChange(Record):
@@ -408,11 +410,12 @@ def build_ledger(rows: list[LedgerRow]) -> tuple[LedgerRow, ...]:
     """Fill in the changes: each kept row against the kept row before it, so that they add up to the whole."""
     done: list[LedgerRow] = []
     last: LedgerRow | None = None
-    for row in rows:
+    for given in rows:
         if last is None:
-            done.append(row)
-            last = row
+            done.append(given)
+            last = given
             continue
+        row = given.model_copy(update={"instructions_change": _counted(given, last)})
         metric = _difference(row.metric, last.metric)
         latency = _difference(row.latency_ms, last.latency_ms)
         size = row.size_bytes - last.size_bytes
@@ -430,6 +433,12 @@ def build_ledger(rows: list[LedgerRow]) -> tuple[LedgerRow, ...]:
             would = {"would_metric": metric, "would_latency_ms": latency, "would_size_bytes": size}
             done.append(row.model_copy(update=nothing | would))
     return tuple(done)
+
+
+def _counted(after: LedgerRow, before: LedgerRow) -> dict[str, int]:
+    """The change of the instructions on each device."""
+    both = [device for device in after.instructions if device in before.instructions]
+    return {device: after.instructions[device] - before.instructions[device] for device in both}
 
 
 def _difference(after: float | None, before: float | None) -> float | None:

@@ -167,6 +167,11 @@ def _device(report: Report, manifest: Manifest) -> Iterator[str]:
     for name, part in manifest.components.items():
         yield f"{f'Component `{_code(name)}`, precision' if several else 'Precision'}: {part.precision.upper()}."
         yield _table(("", "name", "type", "shape"), _signature(part))
+    said = [*wording.counted(report), *wording.checked(report)]
+    if said:
+        yield _items(map(_text, said))
+        if report.counts_after:
+            yield "Instructions were counted under emulation; they are no latency."
 
 
 def _signature(part: Component) -> list[tuple[str, ...]]:

@@ -58,6 +58,16 @@ def megabytes_change(change: float | None, digits: int) -> str:
     return "" if change is None else signed(change / MEGABYTE, digits)
 
 
+def millions(value: float | None) -> str:
+    """A number of instructions in units of 10^6."""
+    return "-" if value is None else f"{value / 1e6:.1f}"
+
+
+def millions_change(change: float | None) -> str:
+    """A change of a number of instructions in units of 10^6; empty where there is none."""
+    return "" if change is None else signed(change / 1e6, 1)
+
+
 def milliseconds_change(change: float | None) -> str:
     """A change of a latency; empty where there is none."""
     return "" if change is None else signed(change, 2)

@@ -9,7 +9,7 @@ from functools import partial
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.render import figures
+from edgekit.render import figures, wording
 from edgekit.render.parts import DOUBT, FAINT, STRONG, make_table
 from edgekit.report import ORIGINAL, LedgerRow, Report
 
@@ -114,7 +114,17 @@ def _figures(report: Report) -> list[_Figure]:
             figures.milliseconds,
             figures.milliseconds_change,
         ),
+        *[_instructions(device) for device in report.ledger[0].instructions],
     ]
+
+
+def _instructions(device: str) -> _Figure:
+    def change(row: LedgerRow) -> float | None:
+        return row.instructions_change.get(device)
+
+    name = f"M instr. {wording.processor(device)}"
+    value: _Read = lambda row: row.instructions.get(device)  # noqa: E731  # beside the others of its kind
+    return _Figure(name, value, change, change, figures.millions, figures.millions_change)
 
 
 def _cells(pairs: list[tuple[str, str]], *, wide: bool, undone: bool = False) -> list[Text]:

@@ -59,6 +59,8 @@ class PlanFacts(Protocol):
     @property
     def not_measured_because(self) -> str: ...
     @property
+    def devices(self) -> Sequence[str]: ...
+    @property
     def workload(self) -> Mapping[str, object]: ...
     @property
     def output(self) -> str: ...
@@ -91,7 +93,9 @@ def plan_view(plan: PlanFacts) -> RenderableType:
     table = make_table("stage", "settings", "time", unbroken=("stage", "time"))
     for step in plan.steps:
         table.add_row(Text(step.stage), Text(pairs(step.settings), style=FAINT), Text(_step_time(step)))
-    measured = "on this machine" if plan.measured else f"not measured: {plan.not_measured_because}"
+    measured = f"on {plan.devices[0]}" if plan.measured else f"not measured: {plan.not_measured_because}"
+    if plan.devices and not plan.measured:
+        measured += f"; instructions are counted on {' and '.join(plan.devices)}"
     facts = make_grid(
         [
             ("task", plan.task),

@@ -81,6 +81,7 @@ def comparison_view(report: Report) -> RenderableType:
     lines = [Text(line, style=DOUBT) for line in wording.not_measured(report)]
     if report.quality is not None:
         lines.append(Text(wording.agreement(report.quality), style=FAINT))
+    lines += [Text(line) for line in (*wording.counted(report), *wording.checked(report))]
     if report.latency_ms.p50 is not None:
         lines.append(Text(f"latency of {wording.inference(report)}, in {report.runtime}", style=FAINT))
     return Group(table, *lines)

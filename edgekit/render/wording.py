@@ -13,6 +13,7 @@ LATENCY = "latency."
 SIZE = "size"
 MEMORY = "memory."
 MAX_DROP, MAX_MS, MAX_MB, TIME = "max_drop", "max_ms", "max_mb", "time"
+EMULATED = ", emulated"
 
 Verdict = Literal["proven", "met", "not proven", "missed", "unknown"]
 
@@ -77,6 +78,34 @@ def not_measured(report: Report) -> list[str]:
 def unmeasured(reason: str) -> str:
     """That something was not measured, and why."""
     return f"not measured: {reason}" if reason else "not measured"
+
+
+def processor(device: str) -> str:
+    """An emulated device without the word: ``cortex-a76``."""
+    return device.removesuffix(EMULATED)
+
+
+def counted(report: Report) -> list[str]:
+    """One line for each emulated device: instructions of an inference before and after, and the kernels seen."""
+    lines = []
+    for before, after in zip(report.counts_before, report.counts_after, strict=True):
+        ratio = figures.ratio(before.instructions, after.instructions, "fewer", "more", "as many")
+        numbers = " -> ".join(figures.millions(count.instructions) for count in (before, after))
+        kernels = f"; kernels: {', '.join(sorted(after.kernels))}" if after.kernels else ""
+        lines.append(f"{after.device}: {numbers} million instructions an inference, {ratio}{kernels}")
+    return lines
+
+
+def checked(report: Report) -> list[str]:
+    """One line for each device that is not this machine: how the artifact answers there."""
+    lines = []
+    for check in report.devices:
+        same = "" if check.agree is None else f"{check.agree} of {check.n} predictions as here; "
+        scores = [figures.quality(check.metric, value) for value in (check.there, check.here)]
+        metric = "" if check.there is None else f"{check.metric} {scores[0]} there, {scores[1]} here; "
+        apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
+        lines.append(f"{check.device}, {check.runtime}: {same}{metric}{apart}")
+    return lines
 
 
 def order(one: Measurement) -> int:

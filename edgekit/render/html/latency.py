@@ -10,6 +10,10 @@ from edgekit.render.html.charts import Axis, axis_row, histogram, strip
 from edgekit.render.html.markup import Child, Html, element, items, note, section, table
 from edgekit.report import Measurement, Report
 
+COUNTED = (
+    "Instructions were counted under emulation. They compare kernels and graphs on that processor; how long they take"
+    " there, only the processor itself can tell."
+)
 Side = tuple[str, str, Measurement, Measurement | None]  # name, class of its marks, p50 with the samples, p90
 
 
@@ -29,6 +33,9 @@ def latency(report: Report) -> Html:
             parts += [None if component == WHOLE else element("h3", component), *_distributions(sides)]
     rows = [row for one in sorted(report.after, key=wording.order) if (row := _row(report, one)) is not None]
     parts.append(table(("", "original", "result", "change"), rows, kinds="tnnt", caption="speed, memory and size"))
+    said = [*wording.counted(report), *wording.checked(report)]
+    if said:
+        parts += [element("h3", "On the device"), items(said), note(COUNTED) if report.counts_after else None]
     missing = wording.not_measured(report)
     if missing:
         parts.append(items(missing, "doubts"))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from edgekit.render import figures
+from edgekit.render import figures, wording
 from edgekit.render.html.charts import LEAST_METRIC, ROW, Axis, axis_row, box, figure, upright
 from edgekit.render.html.markup import Child, Html, element, join, minus, note, section, table
 from edgekit.render.stages import stage_lines
@@ -88,7 +88,16 @@ def _falls(report: Report) -> list[Fall]:
             metric_change,
             False,
         ),
+        *[_instructions(device) for device in report.ledger[0].instructions],
     ]
+
+
+def _instructions(device: str) -> Fall:
+    def value(row: LedgerRow) -> float | None:
+        return row.instructions.get(device)
+
+    name = f"Instructions, millions, {wording.processor(device)}"
+    return Fall(name, value, figures.millions, figures.millions_change, True)
 
 
 def _metric_value(metric: str, value: float | None) -> str:

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from edgekit.devices import WAYS, reach
+from edgekit.devices.local import LocalDevice
+from edgekit.errors import UnknownNameError
+from edgekit.target import load_target
+
+
+def test_this_machine_is_used_where_it_is_one() -> None:
+    (device,) = reach(load_target("host")).devices
+    assert isinstance(device, LocalDevice)
+    assert (device.label, device.timed) == ("this machine", True)
+
+
+def test_a_target_that_cannot_be_measured_says_why() -> None:
+    other = load_target("host").model_copy(update={"architecture": "aarch64", "features": ()})
+    if reach(other).devices:
+        other = other.model_copy(update={"architecture": "x86_64"})
+    found = reach(other, "local")
+    assert found.devices == ()
+    assert found.because.startswith("the target is ")
+    assert found.asked
+
+
+def test_an_unknown_way_names_those_that_there_are() -> None:
+    with pytest.raises(UnknownNameError, match="no device 'locl'") as raised:
+        reach(load_target("host"), "locl")
+    assert all(way in str(raised.value) for way in WAYS)

@@ -1,0 +1,92 @@
+"""A target that is emulated: instructions in place of latency, the artifact's answers there, and what becomes of both."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end.made import SHORT, WORKLOAD, image_parquet, model_folder, row
+from fake_devices import Emulator
+
+import edgekit
+from edgekit.devices import WAYS, Reached
+
+UNTRAINED = {"quantize.tolerance": "1.0"}
+SMALL, BIG = "toy-a53, emulated", "toy-a76, emulated"
+
+
+def run(folder: Path, patch: pytest.MonkeyPatch, *devices: Emulator, **options: Any) -> edgekit.Report:
+    """Compress a tiny image classifier for arm64, emulated on these devices."""
+    patch.setitem(WAYS, "emulated", lambda target, address: Reached(devices))
+    return edgekit.compress(
+        model_folder("vit", folder / "model", intermediate_size=512),
+        data=image_parquet(folder / "data", 80),
+        target="arm64",
+        device="emulated",
+        settings=UNTRAINED if "recipe" in options else SHORT,
+        max_drop=1.0,
+        workload=WORKLOAD,
+        jobs=1,
+        output=folder / "out",
+        **options,
+    )
+
+
+def test_instructions_are_counted_and_answers_compared_on_each_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = run(tmp_path, monkeypatch, Emulator(SMALL), Emulator(BIG))
+    assert (report.measured, report.latency_ms.p50) == (False, None)
+    assert report.not_measured_because == "an emulator's clock says nothing about the device"
+    assert [count.device for count in report.counts_after] == [SMALL, BIG]
+    size = (tmp_path / "out" / "model.onnx").stat().st_size
+    for count in report.counts_after:
+        assert (count.instructions, count.samples, count.kernels) == (size, ((size,) * 3,), {"sdot": 7})
+        assert count.runtime.startswith("onnxruntime 1.")
+    first = report.ledger[0]
+    changes = sum(entry.instructions_change.get(BIG, 0) for entry in report.ledger if entry.kept)
+    assert first.instructions[BIG] + changes == size
+    assert row(report, "quantize").reason.startswith("cheaper: instructions 0.")
+    assert f"x on {SMALL}, 0." in row(report, "quantize").reason
+    assert [check.device for check in report.devices] == [SMALL, BIG]
+    for check in report.devices:
+        assert (check.n, check.agree, check.largest_difference) == (20, 20, 0.0)
+        assert check.here == check.there
+    assert report.metric is not None
+
+
+def test_a_stage_that_is_dearer_on_one_of_the_processors_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_at_integers = Emulator(SMALL, {b"MatMulInteger": 9.0, b"DynamicQuantizeLinear": 9.0, b"QuantizeLinear": 9.0})
+    report = run(tmp_path, monkeypatch, slow_at_integers, Emulator(BIG), recipe="quantize")
+    undone = row(report, "quantize")
+    assert not undone.kept
+    assert undone.reason.startswith("dearer: instructions ")
+    assert undone.instructions_change[SMALL] > 0 > undone.instructions_change[BIG]
+    assert report.counts_after[0].instructions == row(report, "optimize").instructions[SMALL]
+
+
+def test_the_page_the_card_and_the_terminal_tell_of_the_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    from edgekit.render.terminal import report_view
+
+    report = run(tmp_path, monkeypatch, Emulator(BIG), recipe="quantize")
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(report_view(report, width=100))
+    written = {
+        "terminal": " ".join(console.export_text().split()),
+        "page": (tmp_path / "out" / "report.html").read_text(encoding="utf-8"),
+        "card": (tmp_path / "out" / "README.md").read_text(encoding="utf-8"),
+    }
+    for where, text in written.items():
+        assert "million instructions an inference" in text, where
+        assert "20 of 20 predictions as here" in text, where
+    assert "M instr. toy-a76" in written["terminal"]
+    assert "Instructions, millions, toy-a76" in written["page"]
+    assert "they are no latency" in written["card"]

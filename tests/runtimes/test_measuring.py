@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from fake_devices import Emulator
+from graphs import proto
+
+from edgekit.devices.base import SPEC, Device
+from edgekit.devices.local import LocalDevice
+from edgekit.errors import HostError, ModelError
+from edgekit.runtimes.measuring import (
+    Place,
+    Subject,
+    Timing,
+    count_instructions,
+    here,
+    peak_memory,
+    run_calls,
+    time_subjects,
+)
+
+DOUBLE = "agraph (float[N, 4] x) => (float[N, 4] y) { y = Add(x, x) }"
+FEEDS = {"x": np.arange(8, dtype=np.float32).reshape(2, 4)}
+SHORT = Timing(seconds=0.0, rounds=4, block=2, warmup=1)
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Subject:
+    onnx.save(proto(DOUBLE), tmp_path / "double.onnx")
+    return Subject(tmp_path / "double.onnx", FEEDS)
+
+
+def test_every_subject_is_timed_in_blocks_interleaved(subject: Subject) -> None:
+    answer = time_subjects({"one": subject, "two": subject}, here(1), SHORT)
+    assert {name: np.shape(blocks) for name, blocks in answer.blocks_ms.items()} == {"one": (4, 2), "two": (4, 2)}
+    assert min(np.ravel(answer.blocks_ms["one"])) > 0
+    assert answer.runtime_version.count(".") == 2
+
+
+def test_memory_is_that_of_a_process_with_the_runtime_in_it(subject: Subject) -> None:
+    assert peak_memory(subject, here(1)).peak_memory_bytes > 20e6
+
+
+def test_outputs_come_back_as_they_were_computed(subject: Subject) -> None:
+    calls = [FEEDS, {"x": FEEDS["x"][:1] - 7}]
+    answer = run_calls(subject, calls, here(1))
+    found = [outputs["y"].array() for outputs in answer.outputs["subject"]]
+    assert [values.dtype for values in found] == [np.float32, np.float32]
+    for values, call in zip(found, calls, strict=True):
+        np.testing.assert_array_equal(values, 2 * call["x"])
+
+
+def test_instructions_are_counted_where_the_device_counts_them(subject: Subject) -> None:
+    device = Emulator()
+    answer = count_instructions({"one": subject, "two": subject}, Place(device), 3)
+    size = subject.graph.stat().st_size
+    assert answer.instructions == {"one": [size] * 3, "two": [size] * 3}
+    assert device.asked == ["instructions"]
+
+
+def test_external_data_goes_along_under_its_own_path(tmp_path: Path) -> None:
+    weight = onnx.numpy_helper.from_array(np.full((300, 4), 2, np.float32), "w")
+    model = proto("agraph (float[N, 300] x) => (float[N, 4] y) { y = MatMul(x, w) }")
+    model.graph.initializer.append(weight)
+    (tmp_path / "data").mkdir()
+    onnx.save_model(
+        model, tmp_path / "m.onnx", save_as_external_data=True, location="data/w.bin", size_threshold=0
+    )
+    feeds = {"x": np.ones((1, 300), np.float32)}
+    answer = run_calls(Subject(tmp_path / "m.onnx", feeds, (tmp_path / "data" / "w.bin",)), [feeds], here(1))
+    np.testing.assert_array_equal(answer.outputs["subject"][0]["y"].array(), np.full((1, 4), 600))
+
+
+def test_a_graph_that_the_runtime_refuses_is_the_models_fault(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    with pytest.raises(ModelError, match="onnxruntime on this machine does not run the model"):
+        time_subjects({"bad": Subject(tmp_path / "bad.onnx", FEEDS)}, here(1), SHORT)
+
+
+class Tampering(LocalDevice):
+    """Changes a byte of what it was sent."""
+
+    def execute(self, folder: Path, seconds: float) -> str:
+        graph = folder / json.loads((folder / SPEC).read_text())["subjects"]["subject"]["graph"]
+        graph.write_bytes(graph.read_bytes() + b"\0")
+        return super().execute(folder, seconds)
+
+
+def test_what_a_transfer_changed_is_not_run(subject: Subject) -> None:
+    with pytest.raises(HostError, match=r"0/double\.onnx was changed on its way here"):
+        peak_memory(subject, Place(Tampering()))
+
+
+class Chatty(Device):
+    """Answers with something else."""
+
+    label = "chatty"
+    fingerprint = "chatty"
+
+    def execute(self, folder: Path, seconds: float) -> str:
+        return "Welcome!\n{}"
+
+
+def test_an_answer_that_is_none_is_shown(subject: Subject) -> None:
+    with pytest.raises(HostError, match=r"chatty gave no answer that can be read\nWelcome!"):
+        peak_memory(subject, Place(Chatty()))
+
+
+def test_a_runner_that_hangs_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "runner.py").write_text("import time; time.sleep(60)")
+    (tmp_path / SPEC).write_text("{}")
+    with pytest.raises(HostError, match=r"on this machine hung and was stopped\nno answer in 1 s"):
+        LocalDevice().execute(tmp_path, 1.0)
