@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
+from edgekit.devices import Reached
 from edgekit.environment import available_cores, host, version_of
-from edgekit.errors import ArtifactError, DataError, VerificationError
+from edgekit.errors import ArtifactError, DataError, HostError, VerificationError
 from edgekit.models import resolve_model
 from edgekit.modules import Build, Feeding, code_entry
 from edgekit.pipeline import Trail, run
@@ -84,6 +86,10 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
     key = request.run_key()
     finished = load_finished(cache, key)
     if finished is None:
+        request = prepared(request, progress)
+        key = request.run_key()  # another one where the device could not be had
+        finished = load_finished(cache, key)
+    if finished is None:
         workshop = Workshop(request, cache, progress)
 
         def interim(trail: Trail) -> None:
@@ -102,6 +108,22 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
     if not _is_current(out, finished):
         hand_over(finished, out)
     return load_report(out, cached=True)
+
+
+def prepared(request: Request, progress: Progress) -> Request:
+    """The same request with its devices ready; without them, and why, where the target's own way cannot be had.
+
+    Raises:
+        HostError: the user named the way, and the device cannot be had.
+    """
+    try:
+        for device in request.reached.devices:
+            device.prepare(progress)
+    except HostError as error:
+        if request.reached.asked:
+            raise
+        return replace(request, reached=Reached(because=f"{error.what}: {error.why}" if error.why else error.what))
+    return request
 
 
 def _is_current(out: Path, finished: Path) -> bool:

@@ -95,6 +95,11 @@ CATALOGUE: dict[str, Entry] = {
         "The recipe quantizes to a precision that the device does not have.",
         "Choose another target or recipe; `edgekit targets show NAME` lists what a target takes.",
     ),
+    "usage.bad-device": Entry(
+        "The address of a device cannot be understood.",
+        "A part is missing, or one is not known.",
+        "Write it as the example in the message.",
+    ),
     "usage.no-target-here": Entry(
         "No shipped target describes this machine.",
         "Its processor is of an architecture that is not among them.",
@@ -218,6 +223,41 @@ CATALOGUE: dict[str, Entry] = {
         "The process that measures failed.",
         "It was killed, or memory ran out.",
         "Run it again with fewer other programs; `edgekit doctor` tests the runtime.",
+    ),
+    "environment.no-tool": Entry(
+        "A program of the system that is needed is not installed.",
+        "A small system, or a container.",
+        "Install it with the system's own package manager.",
+    ),
+    "environment.device-lost": Entry(
+        "The connection to the device was lost, or it did not answer in time.",
+        "It was switched off, its network failed, or something else keeps it busy.",
+        "Run the same command again: what is finished is taken from the cache.",
+    ),
+    "environment.device-unreachable": Entry(
+        "The device cannot be reached.",
+        "A wrong name or port, or it is switched off.",
+        "Check the name and the port with the way's own client.",
+    ),
+    "environment.host-key": Entry(
+        "The device's key is unknown, or another than before.",
+        "It was installed anew, it is the first connection, or somebody answers in its place.",
+        "Compare the key on the device, then accept it once with ssh itself.",
+    ),
+    "environment.device-refuses": Entry(
+        "The device lets nobody in with these keys.",
+        "The key was not copied there, or no agent holds it.",
+        "Copy it there with ssh-copy-id, or start an agent.",
+    ),
+    "environment.device-full": Entry(
+        "There is not enough room on the device.",
+        "A small card, or one that is full.",
+        "Free some, or set TMPDIR there to a folder on a larger disk.",
+    ),
+    "environment.device-lacks": Entry(
+        "The device lacks the Python or the runtime that runs the model.",
+        "Another interpreter has it, or it was never installed there.",
+        "Install it there, or name the interpreter that has it.",
     ),
     "environment.no-browser": Entry(
         "No browser could be started.", "A machine without a screen.", "Open the page yourself: it is written."

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgekit.devices.base import Device
+from edgekit.devices.command import CommandDevice
 from edgekit.devices.local import LocalDevice
+from edgekit.devices.ssh import SshDevice, read_address
 from edgekit.environment import host
 from edgekit.errors import UnknownNameError
 from edgekit.target import Target
@@ -33,8 +35,21 @@ def _local(target: Target, address: str) -> Reached:
     return Reached(because=missing) if missing else Reached((LocalDevice(),))
 
 
+def _ssh(target: Target, address: str) -> Reached:
+    runtime = target.runtime.name
+    return Reached((SshDevice(read_address(address), PACKAGES[runtime], runtime),))
+
+
+def _command(target: Target, address: str) -> Reached:
+    del target
+    return Reached((CommandDevice(address),))
+
+
+# The module that each runtime is imported as, which a device must have.
+PACKAGES = {"onnxruntime": "onnxruntime"}
+
 # A way by its name: given the target and what follows the name in ``--device NAME:ADDRESS``, the devices.
-WAYS: dict[str, Callable[[Target, str], Reached]] = {"local": _local}
+WAYS: dict[str, Callable[[Target, str], Reached]] = {"local": _local, "ssh": _ssh, "command": _command}
 
 
 def reach(target: Target, device: str | None = None) -> Reached:

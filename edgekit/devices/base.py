@@ -69,6 +69,12 @@ def finished(command: Sequence[str], seconds: float, label: str) -> str:
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except FileNotFoundError as error:
+        raise HostError(
+            f"there is no program {command[0]!r} here",
+            id="environment.no-tool",
+            hint="Install it, or give its whole path.",
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise HostError(
             f"the measuring process on {label} hung and was stopped",

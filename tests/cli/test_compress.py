@@ -19,7 +19,7 @@ from edgekit.tasks.base import Workload
 
 EVERYTHING = shlex.split(
     "compress model --data d --target arm64 --task text-classification --recipe mine.toml --set prune.ratio=0.5"
-    " --set quantize.scheme=s8s8 --max-drop 1% --strict --metric f1 --batch 2 --tokens 64 --threads 3 --jobs 4"
+    " --set quantize.scheme=s8s8 --max-drop 1% --strict --metric f1 --batch 2 --tokens 64 --threads 3 --jobs 4 --device adb:x"
     " --columns text=sentence,label=y --columns sentence2=b --max-length 99 --revision main --keep-stages -o out"
     " --student s.json --weights w.pt --input 1x3x8x8 --mean 0.5,0.4,0.3 --std 1,2,3 --preprocess p.toml"
     " --seed 7 --json"
@@ -36,6 +36,7 @@ EXPECTED = {
     "workload": Workload(batch=2, tokens=64),
     "threads": 3,
     "jobs": 4,
+    "device": "adb:x",
     "columns": {"text": "sentence", "label": "y", "sentence2": "b"},
     "max_length": 99,
     "revision": "main",
@@ -55,6 +56,7 @@ PLAN = {
     "task": "text-classification",
     "measured": False,
     "not_measured_because": "no device",
+    "devices": ("toy-a76, emulated",),
     "workload": {"batch": 1, "tokens": 128, "image": None},
     "output": "artifacts/x",
     "steps": (
@@ -162,7 +164,7 @@ def test_dry_run_prints_the_plan_and_compresses_nothing(run, pretend, recorder):
     assert "Plan: minilm-sst2 for arm64" in result.stdout
     assert "prune     ratio 0.5   cached" in result.stdout
     assert "distill   epochs 3    about 25 min" in result.stdout
-    assert "not measured: no device" in result.stdout
+    assert "not measured: no device; instructions are counted on toy-a76, emulated" in result.stdout
     assert "400 MB needed, 90.0 GB free" in result.stdout
 
 

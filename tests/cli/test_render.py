@@ -267,6 +267,7 @@ def test_plan_warns_when_the_disk_is_too_small():
         task="t",
         measured=True,
         not_measured_because="",
+        devices=("this machine",),
         workload={},
         output="out",
         steps=(SimpleNamespace(stage="prune", settings={"keep": None, "on": True}, cached=False, seconds=None),),

@@ -1,4 +1,4 @@
-"""A target that is emulated: instructions in place of latency, the artifact's answers there, and what becomes of both."""
+"""A target that is emulated: instructions in place of latency, and answers there beside those here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fake_devices import Emulator
 
 import edgekit
 from edgekit.devices import WAYS, Reached
+from edgekit.errors import HostError
 
 UNTRAINED = {"quantize.tolerance": "1.0"}
 SMALL, BIG = "toy-a53, emulated", "toy-a76, emulated"
@@ -20,17 +21,17 @@ SMALL, BIG = "toy-a53, emulated", "toy-a76, emulated"
 def run(folder: Path, patch: pytest.MonkeyPatch, *devices: Emulator, **options: Any) -> edgekit.Report:
     """Compress a tiny image classifier for arm64, emulated on these devices."""
     patch.setitem(WAYS, "emulated", lambda target, address: Reached(devices))
+    target = edgekit.load_target("arm64").model_copy(update={"reach": "emulated"})
     return edgekit.compress(
         model_folder("vit", folder / "model", intermediate_size=512),
         data=image_parquet(folder / "data", 80),
-        target="arm64",
-        device="emulated",
+        target=target,
         settings=UNTRAINED if "recipe" in options else SHORT,
         max_drop=1.0,
         workload=WORKLOAD,
         jobs=1,
         output=folder / "out",
-        **options,
+        **{"device": "emulated"} | options,
     )
 
 
@@ -90,3 +91,21 @@ def test_the_page_the_card_and_the_terminal_tell_of_the_devices(
     assert "M instr. toy-a76" in written["terminal"]
     assert "Instructions, millions, toy-a76" in written["page"]
     assert "they are no latency" in written["card"]
+
+
+class Absent(Emulator):
+    """Cannot be had."""
+
+    def prepare(self, progress: object) -> None:
+        raise HostError("the root cannot be built", id="environment.no-network", why="no index answers")
+
+
+def test_a_device_that_cannot_be_had_is_told_where_it_is_the_targets_own_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(HostError, match="the root cannot be built"):
+        run(tmp_path, monkeypatch, Absent("absent, emulated"), recipe="quantize")
+    report = run(tmp_path, monkeypatch, Absent("absent, emulated"), recipe="quantize", device=None)
+    assert report.not_measured_because == "the root cannot be built: no index answers"
+    assert (report.counts_after, report.devices, report.ledger[0].instructions) == ((), (), {})
+    assert row(report, "quantize").reason.endswith("not timed: the root cannot be built: no index answers")

@@ -67,9 +67,7 @@ def test_external_data_goes_along_under_its_own_path(tmp_path: Path) -> None:
     model = proto("agraph (float[N, 300] x) => (float[N, 4] y) { y = MatMul(x, w) }")
     model.graph.initializer.append(weight)
     (tmp_path / "data").mkdir()
-    onnx.save_model(
-        model, tmp_path / "m.onnx", save_as_external_data=True, location="data/w.bin", size_threshold=0
-    )
+    onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="data/w.bin", size_threshold=0)
     feeds = {"x": np.ones((1, 300), np.float32)}
     answer = run_calls(Subject(tmp_path / "m.onnx", feeds, (tmp_path / "data" / "w.bin",)), [feeds], here(1))
     np.testing.assert_array_equal(answer.outputs["subject"][0]["y"].array(), np.full((1, 4), 600))

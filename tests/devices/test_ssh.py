@@ -1,0 +1,237 @@
+"""A real sshd on the loopback, with keys of its own; what is faulty is made so."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edgekit.devices.base import RUNNER, SPEC
+from edgekit.devices.ssh import Address, SshDevice, read_address
+from edgekit.errors import HostError, UsageError
+from edgekit.progress import Silent
+
+SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+needs_sshd = pytest.mark.skipif(
+    SSHD is None or shutil.which("ssh") is None, reason="no sshd and ssh here (Debian: apt-get install openssh-server)"
+)
+RUNNER_TEXT = "import json, os, sys; print(json.dumps([sorted(os.listdir('.')), open('0/a.bin').read(), sys.argv[1]]))"
+
+
+@dataclass
+class Server:
+    """An sshd of our own.
+
+    Attributes:
+        folder: keys, configuration of server and client, known hosts.
+        port: where it listens.
+        process: the daemon.
+    """
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def device(self, **changes: object) -> SshDevice:
+        known = {"host": "loopback", "python": sys.executable, "config": str(self.folder / "client")} | changes
+        return SshDevice(Address(**known), "onnxruntime", "onnxruntime")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "ssh"
+    folder.mkdir(mode=0o700)
+    for name in ("host", "user", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    (folder / "authorized").write_text((folder / "user.pub").read_text())
+    port = _free_port()
+    (folder / "server").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+        f"PidFile {folder}/pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
+    )
+    key = " ".join((folder / "host.pub").read_text().split()[:2])
+    (folder / "known").write_text(f"[127.0.0.1]:{port} {key}\n")
+    (folder / "client").write_text(
+        f"Host loopback\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n IdentityFile {folder}/user\n"
+        f" IdentitiesOnly yes\n UserKnownHostsFile {folder}/known\n GlobalKnownHostsFile /dev/null\n"
+        " StrictHostKeyChecking yes\n"
+    )
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    assert SSHD is not None
+    process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "server")], stderr=subprocess.DEVNULL)
+    _wait_for(port, process)
+    yield Server(folder, port, process)
+    process.terminate()
+    process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(100):
+        if process.poll() is not None:
+            pytest.skip(f"sshd does not start here: it ended with code {process.returncode}")
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail("sshd does not listen")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as it goes to a device."""
+    made = tmp_path / "job"
+    (made / "0").mkdir(parents=True)
+    (made / "0" / "a.bin").write_text("content")
+    (made / RUNNER).write_text(RUNNER_TEXT)
+    (made / SPEC).write_text("{}")
+    return made
+
+
+@needs_sshd
+def test_a_folder_goes_there_is_run_and_is_removed_again(server: Server, folder: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    with (server.folder / "server").open("a") as stream:
+        stream.write(f"SetEnv TMPDIR={there}\n")
+    server.process.send_signal(1)  # reads its configuration again
+    time.sleep(0.5)
+    _wait_for(server.port, server.process)
+    device = server.device()
+    device.prepare(Silent())
+    assert device.label.endswith(", over ssh")
+    assert "loopback" not in device.label
+    found = json.loads(device.execute(folder, 60))
+    assert found == [["0", RUNNER, SPEC], "content", SPEC]
+    assert list(there.glob("edgekit-*")) == []
+
+
+@needs_sshd
+def test_a_wrong_host_key_is_refused(server: Server) -> None:
+    key = " ".join((server.folder / "other.pub").read_text().split()[:2])
+    (server.folder / "known").write_text(f"[127.0.0.1]:{server.port} {key}\n")
+    with pytest.raises(HostError, match="loopback cannot be used over ssh") as raised:
+        server.device().prepare(Silent())
+    assert raised.value.id == "environment.host-key"
+    assert "accept it once: ssh loopback" in str(raised.value)
+
+
+@needs_sshd
+def test_an_unknown_host_key_is_refused(server: Server) -> None:
+    (server.folder / "known").write_text("")
+    with pytest.raises(HostError) as raised:
+        server.device().prepare(Silent())
+    assert raised.value.id == "environment.host-key"
+
+
+@needs_sshd
+def test_a_key_that_opens_nothing(server: Server) -> None:
+    (server.folder / "authorized").write_text((server.folder / "other.pub").read_text())
+    with pytest.raises(HostError) as raised:
+        server.device().prepare(Silent())
+    assert raised.value.id == "environment.device-refuses"
+    assert "ssh-copy-id loopback" in str(raised.value)
+
+
+@needs_sshd
+def test_nobody_listens(server: Server) -> None:
+    server.process.terminate()
+    server.process.wait(10)
+    with pytest.raises(HostError, match="Connection refused") as raised:
+        server.device().prepare(Silent())
+    assert raised.value.id == "environment.device-unreachable"
+
+
+@needs_sshd
+def test_the_connection_drops_while_the_model_runs(server: Server, folder: Path) -> None:
+    (folder / RUNNER).write_text("import os, signal; os.kill(os.getppid(), 0)\n" + KILL_SESSION)
+    with pytest.raises(HostError, match="the connection to loopback was lost") as raised:
+        server.device().execute(folder, 60)
+    assert raised.value.id == "environment.device-lost"
+    assert "taken from the cache" in str(raised.value)
+
+
+# Kills the sshd that serves this connection: the first ancestor of that name.
+KILL_SESSION = """
+pid = os.getppid()
+while pid > 1:
+    status = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status") if ":" in line)
+    if status["Name"].strip().startswith("sshd"):
+        os.kill(pid, signal.SIGKILL)
+        break
+    pid = int(status["PPid"])
+import time; time.sleep(5)
+"""
+
+
+@needs_sshd
+def test_a_device_without_the_runtime(server: Server, tmp_path: Path) -> None:
+    device = SshDevice(Address("loopback", None, sys.executable, str(server.folder / "client")), "no_such", "no-such")
+    with pytest.raises(HostError, match="loopback lacks what runs the model") as raised:
+        device.prepare(Silent())
+    assert raised.value.id == "environment.device-lacks"
+    assert "pip install no-such numpy" in str(raised.value)
+    with pytest.raises(HostError, match="loopback lacks what runs the model"):
+        server.device(python=str(tmp_path / "no-python")).prepare(Silent())
+
+
+@needs_sshd
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("mount") is None, reason="a small disk needs root to be mounted")
+def test_a_full_disk(server: Server, folder: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    try:
+        device = server.device(python=sys.executable)
+        with (server.folder / "server").open("a") as stream:
+            stream.write(f"SetEnv TMPDIR={small}\n")
+        server.process.send_signal(1)
+        time.sleep(0.5)
+        _wait_for(server.port, server.process)
+        with pytest.raises(HostError, match="there is not enough room on loopback") as raised:
+            device.execute(folder, 60)
+        assert raised.value.id == "environment.device-full"
+        assert "1 MB free" in str(raised.value)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_addresses() -> None:
+    assert read_address("//pi@board:2222?python=/opt/python") == Address("pi@board", 2222, "/opt/python")
+    assert read_address("//board") == Address("board", None, "python3")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it names no host"),
+        ("//", "it names no host"),
+        ("//board/home/pi", "it names the path '/home/pi'"),
+        ("//board?pyton=x", "it names 'pyton'; allowed are python and config"),
+        ("//board:99999", "Port out of range"),
+        ("//-oProxyCommand=x", "a host does not begin with a hyphen"),
+    ],
+)
+def test_addresses_that_make_no_sense(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match="names no device") as raised:
+        read_address(text)
+    assert why in str(raised.value)
+    assert raised.value.id == "usage.bad-device"
