@@ -214,6 +214,11 @@ CATALOGUE: dict[str, Entry] = {
         "It was killed, or memory ran out.",
         "Run it again with fewer other programs; `edgekit doctor` tests the runtime.",
     ),
+    "environment.no-runtime": Entry(
+        "The environment that a runtime needs for itself cannot be made.",
+        "No network, or a Python that the runtime was never built for.",
+        "Connect to the package index once; what was made works offline.",
+    ),
     "environment.no-browser": Entry(
         "No browser could be started.", "A machine without a screen.", "Open the page yourself: it is written."
     ),
@@ -289,6 +294,11 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "model.invalid-onnx": Entry(
         "The file is no valid ONNX graph.",
+        "It was damaged, or is of another format.",
+        "Fetch, copy or export it again.",
+    ),
+    "model.invalid-tflite": Entry(
+        "The file is no valid TFLite model.",
         "It was damaged, or is of another format.",
         "Fetch, copy or export it again.",
     ),
