@@ -30,7 +30,7 @@ WHOLE = "model"
 UNSEALED = (MANIFEST, SUMS, PAGE, CARD, "report.json", "recipe.lock.toml", "details.json")
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
-Format = Literal["torch", "onnx"]
+Format = Literal["torch", "onnx", "tflite"]
 Shape = tuple[int | str, ...]
 
 
@@ -60,6 +60,8 @@ class Component(Frozen):
         outputs: named outputs, in order.
         precision: of most of its weights: ``fp32``, ``fp16`` or ``int8``.
         states: tensors that go round.
+        signatures: of a TFLite file, its entry points, each with the free dimensions that it fixes, as in
+            ``{"tokens_64": {"batch": 1, "sequence": 64}}``; places behind a shorter sample are zeros.
     """
 
     files: tuple[str, ...]
@@ -67,6 +69,7 @@ class Component(Frozen):
     outputs: tuple[TensorSpec, ...]
     precision: str = "fp32"
     states: tuple[State, ...] = ()
+    signatures: dict[str, dict[str, int]] = {}
 
 
 class StageRecord(Frozen):
@@ -219,8 +222,13 @@ def walk(root: Path) -> list[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
     temporary.replace(path)

@@ -258,6 +258,10 @@ CATALOGUE: dict[str, Entry] = {
         "The device lacks the Python or the runtime that runs the model.",
         "Another interpreter has it, or it was never installed there.",
         "Install it there, or name the interpreter that has it.",
+    "environment.no-runtime": Entry(
+        "The environment that a runtime needs for itself cannot be made.",
+        "No network, or a Python that the runtime was never built for.",
+        "Connect to the package index once; what was made works offline.",
     ),
     "environment.no-browser": Entry(
         "No browser could be started.", "A machine without a screen.", "Open the page yourself: it is written."
@@ -334,6 +338,11 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "model.invalid-onnx": Entry(
         "The file is no valid ONNX graph.",
+        "It was damaged, or is of another format.",
+        "Fetch, copy or export it again.",
+    ),
+    "model.invalid-tflite": Entry(
+        "The file is no valid TFLite model.",
         "It was damaged, or is of another format.",
         "Fetch, copy or export it again.",
     ),

@@ -74,7 +74,7 @@ def run(workshop: Workshop, publish: Callable[[Trail], None]) -> Trail:
         Entry("export", trail.best, trail.best, reason="never undone; equal to torch within its tolerance")
     )
     for step in steps:
-        if step.stage.accepts == "onnx" and step is not verify:
+        if step.stage.accepts == "graph" and step is not verify:
             candidate = workshop.stage(step, trail.best)
             _settle(workshop, trail, step.stage.name, candidate, [(step.stage.name, candidate, candidate)])
     trail.finished = workshop.stage(verify, trail.best)

@@ -30,7 +30,8 @@ from edgekit.tasks.data import Data
 log = logging.getLogger(__name__)
 
 DETAILS = "details.json"
-Facet = Literal["data", "widths", "opset", "int8", "target", "workload", "seed", "jobs", "threads", "original", "host"]
+Kind = Literal["torch", "graph"]
+Facet = Literal["format", "data", "widths", "opset", "int8", "target", "workload", "seed", "jobs", "threads", "original", "host"]
 
 
 class StageSettings(Frozen):
@@ -71,6 +72,7 @@ class Job:
         scratch: makes a new empty folder for the stage's result.
         seed: of every random choice.
         jobs: threads that train and calibrate.
+        format: of exported graphs.
         clock: where latency is measured; None where the target cannot be timed.
         decisions: what was decided by measurement.
         outputs: an artifact's outputs on the evaluation split, computed once.
@@ -88,6 +90,7 @@ class Job:
     scratch: Callable[[], Path]
     seed: int = 0
     jobs: int = 1
+    format: Format = "onnx"
     clock: Place | None = None
     decisions: Decisions = field(default_factory=Remembered)
     progress: Progress = field(default_factory=Silent)
@@ -138,26 +141,28 @@ class Stage:
     Attributes:
         name: as recipes call it.
         version: goes up when the same settings give another result.
-        accepts: format of the artifact that it reads.
-        produces: format of the artifact that it writes.
+        accepts: what it reads: a torch artifact or an exported graph.
+        produces: what it writes.
         settings: its table of settings.
         uses: what of the job decides its result, for the cache's key.
         needs_data: whether it cannot run without data, given its settings and the target.
         run: reads an artifact, writes another and returns it.
         precision: what the target must take for these settings; None where it does not matter.
         check: raises what can be known of these settings before any work.
+        formats: of graphs that it knows.
     """
 
     name: str
     version: int
-    accepts: Format
-    produces: Format
+    accepts: Kind
+    produces: Kind
     settings: type[StageSettings]
     uses: tuple[Facet, ...]
     needs_data: Callable[[StageSettings, Target], bool]
     run: Callable[[Artifact, StageSettings, Job], Artifact]
     precision: Callable[[StageSettings], Precision | None] = _any_precision
     check: Callable[[StageSettings, Target], None] = _nothing_to_check
+    formats: tuple[Format, ...] = ("onnx", "tflite")
 
 
 def finish(

@@ -113,7 +113,7 @@ EXPORT = Stage(
     "export",
     version=1,
     accepts="torch",
-    produces="onnx",
+    produces="graph",
     settings=ExportSettings,
     uses=("opset", "data"),
     needs_data=lambda settings, target: False,

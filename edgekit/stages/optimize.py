@@ -116,10 +116,11 @@ def _measure(
 OPTIMIZE = Stage(
     "optimize",
     version=1,
-    accepts="onnx",
-    produces="onnx",
+    accepts="graph",
+    produces="graph",
     settings=OptimizeSettings,
     uses=("target", "workload", "threads", "host"),
     needs_data=lambda settings, target: False,
     run=run,
+    formats=("onnx",),
 )

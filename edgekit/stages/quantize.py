@@ -373,8 +373,8 @@ def _alone(maker: _Maker, nodes: Sequence[str], examples: Examples, job: Job) ->
 QUANTIZE = Stage(
     "quantize",
     version=1,
-    accepts="onnx",
-    produces="onnx",
+    accepts="graph",
+    produces="graph",
     settings=QuantizeSettings,
     uses=("int8", "data", "workload", "seed", "jobs", "opset", "threads", "host"),
     needs_data=_needs_data,

@@ -69,8 +69,8 @@ def _golden_batches(settings: VerifySettings, job: Job) -> list[Batch]:
 VERIFY = Stage(
     "verify",
     version=1,
-    accepts="onnx",
-    produces="onnx",
+    accepts="graph",
+    produces="graph",
     settings=VerifySettings,
     uses=("target", "data", "original", "workload"),
     needs_data=lambda settings, target: False,
