@@ -175,12 +175,12 @@ def errors() -> str:
 def catalogue() -> str:
     """Every id of an error, in a section for each kind: what it means, the usual cause, what to do."""
     from edgekit import errors as module
-    from edgekit.error_catalogue import CATALOGUE
+    from edgekit.error_catalogue import load_catalogue
 
     codes = {"interrupted": 130, "terminated": 143}
     codes |= {one.kind: one.exit_code for one in vars(module).values() if hasattr(one, "exit_code")}
     parts: dict[str, list[str]] = {}
-    for id_, entry in CATALOGUE.items():
+    for id_, entry in load_catalogue().items():
         told = f"{entry.means}\n\n- Usual cause: {entry.cause}\n- What to do: {entry.remedy}"
         parts.setdefault(id_.partition(".")[0], []).append(f"#### {id_} {{#{id_}}}\n\n{told}")
     return "\n\n".join(f"### {kind}: exit code {codes[kind]}\n\n" + "\n\n".join(one) for kind, one in parts.items())

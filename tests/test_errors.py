@@ -8,10 +8,11 @@ import pytest
 from docs.reading import GENERATE
 
 from edgekit import errors
-from edgekit.error_catalogue import CATALOGUE
+from edgekit.error_catalogue import load_catalogue
 from edgekit.errors import DataError, EdgekitError, UnknownNameError
 
 PACKAGE = Path(errors.__file__).parent
+CATALOGUE = load_catalogue()
 
 EXIT_CODES = {
     "EdgekitError": 70,

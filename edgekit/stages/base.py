@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 DETAILS = "details.json"
 Kind = Literal["torch", "graph"]
-Facet = Literal["format", "data", "widths", "opset", "int8", "target", "workload", "seed", "jobs", "threads", "original", "host"]
+Facet = Literal[
+    "format", "data", "widths", "opset", "int8", "target", "workload", "seed", "jobs", "threads", "original", "host"
+]
 
 
 class StageSettings(Frozen):

@@ -18,7 +18,7 @@ from docs.reading import GENERATE
 from docs.world import build_world, hasten
 
 from edgekit.cli import main
-from edgekit.error_catalogue import CATALOGUE
+from edgekit.error_catalogue import load_catalogue
 
 TABLE = tomllib.loads(Path(__file__).with_name("wrong_uses.toml").read_text(encoding="utf-8"))["rows"]
 USES = [use for rows in TABLE.values() for use in rows]
@@ -193,7 +193,7 @@ def _edgekit(command: str, folder: Path, script: str = "", **environment: str) -
 
 def test_the_table_names_errors_of_the_catalogue_and_is_in_the_documentation() -> None:
     assert len(USES) >= 30
-    assert {id_ for *_, id_, _ in USES} <= CATALOGUE.keys()
+    assert {id_ for *_, id_, _ in USES} <= load_catalogue().keys()
     assert len({what for what, *_ in USES}) == len(USES)
     table = GENERATE.generate("wrong-uses", None)
     for what, command, code, id_, _ in USES:
