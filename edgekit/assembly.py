@@ -15,13 +15,14 @@ from pydantic import JsonValue
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
+from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts
 from edgekit.pipeline import Trail, leave_out
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
-from edgekit.report import LedgerRow, LimitVerdict, Measurement, Quality, Report, StageReport, build_ledger
+from edgekit.report import LimitVerdict, Measurement, Quality, Report, StageReport
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import DETAILS, read_details

@@ -8,23 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError
+from pydantic import BaseModel, Field, JsonValue, PrivateAttr, ValidationError
 
 from edgekit.artifact import Artifact, open_artifact, write_text
 from edgekit.environment import Host
 from edgekit.errors import ArtifactError
+from edgekit.ledger import LedgerRow
+from edgekit.settings import Record
 
 FILE = "report.json"
 SCHEMA = "edgekit.report/1"
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 MEGABYTE = 1e6
-ORIGINAL = "original"
-
-
-class Record(BaseModel):
-    """A part of a report: immutable, and tolerant of keys that a later version adds."""
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
 class Measurement(Record):
@@ -98,38 +93,6 @@ class Latency(Record):
     p50: float | None
     p90: float | None
     n: int
-
-
-class LedgerRow(Record):
-    """What one stage did.
-
-    Attributes:
-        stage: its name; ``original`` in the first row.
-        kept: False when the stage was undone.
-        reason: why it was kept or undone.
-        metric: of the artifact after the stage, on the evaluation split; None without data.
-        size_bytes: of the artifact's model files after the stage.
-        latency_ms: p50 in the one interleaved run; None where it cannot be measured.
-        instructions: of one inference, by emulated device; empty where none is emulated.
-        metric_delta, size_delta_bytes, latency_delta_ms: against the row before that was kept; 0 when undone.
-        would_metric, would_size_bytes, would_latency_ms: the change that an undone stage would have made.
-        instructions_change: by emulated device, the change that the stage made, or would have made where it was undone.
-    """
-
-    stage: str
-    kept: bool = True
-    reason: str = ""
-    metric: float | None = None
-    size_bytes: int
-    latency_ms: float | None = None
-    instructions: dict[str, int] = {}
-    metric_delta: float | None = None
-    size_delta_bytes: int = 0
-    latency_delta_ms: float | None = None
-    would_metric: float | None = None
-    would_size_bytes: int | None = None
-    would_latency_ms: float | None = None
-    instructions_change: dict[str, int] = {}
 
 
 class ClassChange(Record):
@@ -404,45 +367,6 @@ class EvalRecord(Record):
     runtime: dict[str, JsonValue]
     data: dict[str, JsonValue]
     metrics: tuple[Measurement, ...]
-
-
-def build_ledger(rows: list[LedgerRow]) -> tuple[LedgerRow, ...]:
-    """Fill in the changes: each kept row against the kept row before it, so that they add up to the whole."""
-    done: list[LedgerRow] = []
-    last: LedgerRow | None = None
-    for given in rows:
-        if last is None:
-            done.append(given)
-            last = given
-            continue
-        row = given.model_copy(update={"instructions_change": _counted(given, last)})
-        metric = _difference(row.metric, last.metric)
-        latency = _difference(row.latency_ms, last.latency_ms)
-        size = row.size_bytes - last.size_bytes
-        if row.kept:
-            done.append(
-                row.model_copy(update={"metric_delta": metric, "latency_delta_ms": latency, "size_delta_bytes": size})
-            )
-            last = row
-        else:
-            nothing = {
-                "metric_delta": None if metric is None else 0.0,
-                "latency_delta_ms": None if latency is None else 0.0,
-                "size_delta_bytes": 0,
-            }
-            would = {"would_metric": metric, "would_latency_ms": latency, "would_size_bytes": size}
-            done.append(row.model_copy(update=nothing | would))
-    return tuple(done)
-
-
-def _counted(after: LedgerRow, before: LedgerRow) -> dict[str, int]:
-    """The change of the instructions on each device."""
-    both = [device for device in after.instructions if device in before.instructions]
-    return {device: after.instructions[device] - before.instructions[device] for device in both}
-
-
-def _difference(after: float | None, before: float | None) -> float | None:
-    return None if after is None or before is None else after - before
 
 
 def _latency(measurements: tuple[Measurement, ...]) -> Latency:

@@ -23,6 +23,12 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+class Record(BaseModel):
+    """A part of a report: immutable, and tolerant of keys that a later version adds."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
 def read_bounded(path: Path, noun: str, limit: int = MAX_FILE_BYTES) -> str:
     """The text of a small settings file; a file above ``limit`` bytes is refused unread."""
     if path.stat().st_size > limit:

@@ -25,11 +25,12 @@ from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
 from edgekit.progress import Progress
 from edgekit.recipe import Step
-from edgekit.report import Count, DeviceCheck, Record
+from edgekit.report import Count, DeviceCheck
 from edgekit.request import Request
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
+from edgekit.settings import Record
 from edgekit.source import model_files, weight_files
 from edgekit.stages.base import Decisions, Job, task_at
 from edgekit.tasks import bind_task

@@ -64,7 +64,7 @@ def test_every_stage_stands_in_a_shipped_recipe() -> None:
 def test_a_stage_that_takes_another_format_is_an_error_that_lists_those_that_fit() -> None:
     with pytest.raises(UsageError) as caught:
         parse_recipe(text("quantize", "verify"), "mine")
-    assert caught.value.what == "stage 1 of 'mine' (quantize) takes onnx and gets torch"
+    assert caught.value.what == "stage 1 of 'mine' (quantize) takes graph and gets torch"
     assert caught.value.why == "stages that take torch: prune, distill, export"
     with pytest.raises(UsageError) as caught:
         parse_recipe(text("export", "distill", "verify"), "mine")

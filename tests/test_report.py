@@ -10,17 +10,16 @@ from tiny import manifest
 from edgekit.artifact import write_artifact
 from edgekit.environment import host
 from edgekit.errors import ArtifactError
+from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.report import (
     MAX_REPORT_BYTES,
     ClassChange,
     Classes,
     Graph,
-    LedgerRow,
     LimitVerdict,
     Measurement,
     Quality,
     Report,
-    build_ledger,
     load_report,
 )
 

@@ -13,7 +13,8 @@ from pydantic import Field, JsonValue
 
 from edgekit.render import wording
 from edgekit.render.parts import workload_of
-from edgekit.report import Record, Report
+from edgekit.report import Report
+from edgekit.settings import Record
 
 AxisName = Literal["latency.p50", "size"]
 LATENCY_AXIS: AxisName = "latency.p50"

@@ -9,9 +9,10 @@ from functools import partial
 from rich.table import Table
 from rich.text import Text
 
+from edgekit.ledger import ORIGINAL, LedgerRow
 from edgekit.render import figures, wording
 from edgekit.render.parts import DOUBT, FAINT, STRONG, make_table
-from edgekit.report import ORIGINAL, LedgerRow, Report
+from edgekit.report import Report
 
 # From this width on, a value and its change stand side by side; below, one above the other.
 WIDE = 100

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from edgekit.ledger import ORIGINAL
 from edgekit.render import figures, wording
 from edgekit.render.ledger import ledger_view
 from edgekit.render.parts import (
@@ -21,7 +22,7 @@ from edgekit.render.parts import (
     title,
 )
 from edgekit.render.stages import stage_lines
-from edgekit.report import ORIGINAL, LimitVerdict, Report
+from edgekit.report import LimitVerdict, Report
 
 
 def report_view(report: Report, *, width: int) -> RenderableType:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from edgekit.artifact import WHOLE
+from edgekit.ledger import LedgerRow
 from edgekit.render import figures
 from edgekit.render.parts import workload_of
-from edgekit.report import LedgerRow, LimitVerdict, Measurement, Quality, Report
+from edgekit.report import LimitVerdict, Measurement, Quality, Report
 
 LATENCY = "latency."
 SIZE = "size"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
 from edgekit.environment import Host
-from edgekit.report import LedgerRow, LimitVerdict, Measurement, Quality, Report, StageReport, build_ledger
+from edgekit.ledger import LedgerRow, build_ledger
+from edgekit.report import LimitVerdict, Measurement, Quality, Report, StageReport
 
 HOST = Host(
     architecture="x86_64",

@@ -10,13 +10,14 @@ from cli.samples import DROP, ELSEWHERE, QUALITY, make_report
 from pydantic import JsonValue
 from rich.console import Console, RenderableType
 
+from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.render import figures
 from edgekit.render.ledger import ledger_view
 from edgekit.render.parts import pairs
 from edgekit.render.records import plan_view, verify_view
 from edgekit.render.stages import stage_lines
 from edgekit.render.terminal import comparison_view, headline, report_view, verdict_view
-from edgekit.report import LedgerRow, LimitVerdict, Measurement, StageReport, build_ledger
+from edgekit.report import LimitVerdict, Measurement, StageReport
 
 
 def drawn(view: RenderableType, width: int = 80) -> list[str]:

@@ -8,9 +8,10 @@ from cli.samples import ELSEWHERE, HOST, QUALITY, make_ledger
 from render.made import full_report
 from render.reading import read, rows
 
+from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.render.comparison import LATENCY_AXIS, SIZE_AXIS, Comparison, compare_reports
 from edgekit.render.html.comparison import comparison_page
-from edgekit.report import LedgerRow, Report, build_ledger
+from edgekit.report import Report
 
 
 def run(

@@ -9,9 +9,10 @@ from render.made import CHANNELS, classes, full_report, latencies
 from render.reading import Node, read, rows
 
 from edgekit.artifact import Artifact
+from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.quality import MOST_CLASSES, MOST_FLIPPED
 from edgekit.render.html.report import report_page
-from edgekit.report import LedgerRow, Measurement, Report, StageReport, build_ledger
+from edgekit.report import Measurement, Report, StageReport
 
 HOSTILE = "</script><b>bold</b>&\"'` |\n"
 MINUS = "\N{MINUS SIGN}"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from edgekit.ledger import ORIGINAL, LedgerRow
 from edgekit.render import figures, wording
 from edgekit.render.html.charts import LEAST_METRIC, ROW, Axis, axis_row, box, figure, upright
 from edgekit.render.html.markup import Child, Html, element, join, minus, note, section, table
 from edgekit.render.stages import stage_lines
-from edgekit.report import ORIGINAL, LedgerRow, Report
+from edgekit.report import Report
 
 _Read = Callable[[LedgerRow], float | None]
 _Write = Callable[[float | None], str]
