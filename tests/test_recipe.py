@@ -68,8 +68,8 @@ def test_a_stage_that_takes_another_format_is_an_error_that_lists_those_that_fit
     assert caught.value.why == "stages that take torch: prune, distill, export"
     with pytest.raises(UsageError) as caught:
         parse_recipe(text("export", "distill", "verify"), "mine")
-    assert caught.value.what == "stage 2 of 'mine' (distill) takes torch and gets onnx"
-    assert caught.value.why == "stages that take onnx: optimize, quantize, verify"
+    assert caught.value.what == "stage 2 of 'mine' (distill) takes torch and gets graph"
+    assert caught.value.why == "stages that take graph: optimize, quantize, verify"
 
 
 @pytest.mark.parametrize("stages", [("export",), ("export", "verify", "quantize"), ("export", "verify", "verify")])
