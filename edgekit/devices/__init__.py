@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from edgekit.devices.base import Device
 from edgekit.devices.command import CommandDevice
+from edgekit.devices.emulated import EmulatedDevice
+from edgekit.devices.emulation.root import why_not
 from edgekit.devices.local import LocalDevice
 from edgekit.devices.ssh import SshDevice, read_address
 from edgekit.environment import host
@@ -35,6 +37,15 @@ def _local(target: Target, address: str) -> Reached:
     return Reached(because=missing) if missing else Reached((LocalDevice(),))
 
 
+def _emulated(target: Target, address: str) -> Reached:
+    profiles = [name for name in address.split(",") if name] or list(target.profiles)
+    if not profiles:
+        return Reached(because=f"the target {target.name!r} names no processor to emulate")
+    devices = tuple(EmulatedDevice(profile) for profile in profiles)
+    reasons = [why for device in devices if (why := why_not(device.profile.kind)) is not None]
+    return Reached(because=reasons[0]) if reasons else Reached(devices)
+
+
 def _ssh(target: Target, address: str) -> Reached:
     runtime = target.runtime.name
     return Reached((SshDevice(read_address(address), PACKAGES[runtime], runtime),))
@@ -49,7 +60,7 @@ def _command(target: Target, address: str) -> Reached:
 PACKAGES = {"onnxruntime": "onnxruntime"}
 
 # A way by its name: given the target and what follows the name in ``--device NAME:ADDRESS``, the devices.
-WAYS: dict[str, Callable[[Target, str], Reached]] = {"local": _local, "ssh": _ssh, "command": _command}
+WAYS: dict[str, Callable[[Target, str], Reached]] = {"local": _local, "emulated": _emulated, "ssh": _ssh, "command": _command}
 
 
 def reach(target: Target, device: str | None = None) -> Reached:
