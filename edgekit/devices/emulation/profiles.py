@@ -1,8 +1,9 @@
 """The processors that can be emulated: what qemu is told, and what their system would say of them.
 
 qemu 7.2 hands its guest this machine's own ``/proc/cpuinfo``, in which an ARM build of onnxruntime finds no ARM
-processor and dies. So each profile has the text of its own. Part and variant have to be those that qemu reports in the
-identification register (``target/arm/cpu64.c`` and ``cpu_tcg.c`` of qemu 7.2), or kernels are chosen that are not there.
+processor and dies. So each profile has the text of its own. Part and variant have to be those that qemu reports in
+the identification register (``target/arm/cpu64.c`` and ``cpu_tcg.c`` of qemu 7.2), or kernels are chosen that are not
+there.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ _CORTEX_A76 = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"  # Pi 5's own
 )
 _HASWELL = (
-    "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx rdtscp lm "
-    "rep_good nopl cpuid pni pclmulqdq ssse3 fma cx16 sse4_1 sse4_2 movbe popcnt aes xsave avx f16c rdrand lahf_lm abm "
+    "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx rdtscp "
+    "lm rep_good nopl cpuid pni pclmulqdq ssse3 fma cx16 sse4_1 sse4_2 movbe popcnt aes xsave avx f16c rdrand lahf_lm abm "
     "fsgsbase bmi1 avx2 smep bmi2 erms xsaveopt"
 )
 
