@@ -128,7 +128,7 @@ def complete_setup(incomplete: str) -> Iterator[str]:
 Names = Annotated[
     list[str],
     typer.Argument(
-        metavar="NAME...",
+        metavar="NAME",
         help="arm64, armv7 or x86-64; a target; a processor, such as cortex-a76.",
         show_default=False,
         autocompletion=complete_setup,
