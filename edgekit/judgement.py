@@ -79,10 +79,11 @@ def judge(evidence: Evidence) -> Judgement:
 
 def _judge_instructions(dearer: Mapping[str, float], smaller: str) -> Judgement:
     """By the instructions of one inference: never dearer on any of the devices, and cheaper on one, or smaller."""
-    said = ", ".join(f"{ratio:.2f}x on {device}" for device, ratio in dearer.items())
-    worst = max(dearer.values())
-    if worst > 1 + MARGIN:
-        return Judgement(False, f"dearer: instructions {said}" + (f", although {smaller}" if smaller else ""))
+    said = " and ".join(f"{ratio:.2f}x" for ratio in dearer.values())
+    worst = max(dearer, key=lambda device: dearer[device])
+    if dearer[worst] > 1 + MARGIN:
+        what = f"dearer on {worst.partition(',')[0]}: instructions {said}"
+        return Judgement(False, what + (f", although {smaller}" if smaller else ""))
     if min(dearer.values()) < 1 - MARGIN:
         return Judgement(True, f"cheaper: instructions {said}")
     if smaller:

@@ -123,7 +123,7 @@ def _instructions(device: str) -> _Figure:
     def change(row: LedgerRow) -> float | None:
         return row.instructions_change.get(device)
 
-    name = f"M instr. {wording.processor(device)}"
+    name = f"M instr.\n{wording.processor(device)}"
     value: _Read = lambda row: row.instructions.get(device)  # noqa: E731  # beside the others of its kind
     return _Figure(name, value, change, change, figures.millions, figures.millions_change)
 
