@@ -136,7 +136,7 @@ def test_mistyped_command_of_a_group_is_json_too(run):
     result = run("targets", "lst", "--json")
     assert result.code == 2
     assert result.error["kind"] == "unknown-name"
-    assert result.error["hint"].startswith("Did you mean 'list'?")
+    assert result.error["hint"].startswith("Did you mean 'list' or 'setup'?")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from edgekit.cli import COMMANDS, GROUPS
 
 CATALOGUE = ("list", "show", "check")
-SUBCOMMANDS = {"targets": CATALOGUE, "recipes": CATALOGUE, "cache": ("ls", "verify", "prune")}
+SUBCOMMANDS = {"targets": (*CATALOGUE, "setup", "remove"), "recipes": CATALOGUE, "cache": ("ls", "verify", "prune")}
 EVERY_COMMAND = [(name,) for name in COMMANDS] + [(group, name) for group in GROUPS for name in SUBCOMMANDS[group]]
 HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "datasets", "numpy", "PIL", "sklearn", "pydantic"}
 COMPRESS_OPTIONS = shlex.split(
