@@ -193,6 +193,11 @@ CATALOGUE: dict[str, Entry] = {
     "unknown-name.split": Entry(
         "The data has no such split.", "A typing mistake in --split.", "Use one that is listed, or leave it out."
     ),
+    "unknown-name.layer": Entry(
+        "The graph has no layer of this name.",
+        "A name of another model, or of the model before it was exported.",
+        "See the layers that the message lists.",
+    ),
     "unknown-name.function": Entry(
         "The file of code has no such function.", "A typing mistake after the colon.", "Use one that is listed."
     ),
