@@ -60,7 +60,12 @@ def _command(target: Target, address: str) -> Reached:
 PACKAGES = {"onnxruntime": "onnxruntime"}
 
 # A way by its name: given the target and what follows the name in ``--device NAME:ADDRESS``, the devices.
-WAYS: dict[str, Callable[[Target, str], Reached]] = {"local": _local, "emulated": _emulated, "ssh": _ssh, "command": _command}
+WAYS: dict[str, Callable[[Target, str], Reached]] = {
+    "local": _local,
+    "emulated": _emulated,
+    "ssh": _ssh,
+    "command": _command,
+}
 
 
 def reach(target: Target, device: str | None = None) -> Reached:
