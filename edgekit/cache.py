@@ -4,6 +4,7 @@
     work/KEY/        checkpoints of a stage that runs; taken up by the next run of the same key, then removed
     runs/KEY/        what a run decided by measurement, and its log
     tmp/ID/          what is being written, before it is renamed into place
+    roots/KIND-KEY/  what an emulated processor runs with, see ``devices/emulation/root.py``
     demo/KEY/        the model and the data of `edgekit demo`, copied out of their object
     processes/       which process uses which of these, see ``marks.py``
 

@@ -21,14 +21,16 @@ from pydantic import Field
 
 from edgekit.artifact import MANIFEST, SUMS, walk
 from edgekit.cache import OBJECT, Cache, find_damage
+from edgekit.devices.emulation.root import find_root_damage
 from edgekit.marks import DAY_SECONDS, mark, read_marks, used_entries
 from edgekit.progress import Progress, Silent
 from edgekit.settings import Frozen
 from edgekit.source import MODULE
 
-Place = Literal["objects", "work", "runs", "tmp", "demo"]
+Place = Literal["objects", "work", "runs", "tmp", "demo", "roots"]
 Use = Literal["free", "in use", "unknown"]
-PLACES: tuple[Place, ...] = ("objects", "work", "runs", "tmp", "demo")
+PLACES: tuple[Place, ...] = ("objects", "work", "runs", "tmp", "demo", "roots")
+HASHED = ("objects", "demo", "roots")
 # Entries that a process works in; the others are whole, or small.
 UNFINISHED = ("work", "tmp")
 OUTPUTS, DEMO_MODEL, DECISIONS, EVENTS = "outputs.safetensors", "digits-vit", "decisions.json", "events.jsonl"
@@ -40,6 +42,7 @@ KINDS: dict[Place, str] = {
     "runs": "decisions",
     "tmp": "being written",
     "demo": "demo",
+    "roots": "emulator",
 }
 
 
@@ -50,7 +53,7 @@ class Entry(Frozen):
         place: folder of the cache that it lies in.
         key: its name there.
         kind: ``stage``, ``original``, ``result``, ``outputs``, ``demo``, ``module``, ``unfinished`` ...
-        stage: name of the stage that it is the result of; empty where it is none, or where that is not known.
+        stage: name of the stage that it is the result of, of an emulator its kind; empty where that is not known.
         source: name of the model that it came from; empty where it is not known.
         files: how many.
         size_bytes: of all of them.
@@ -189,7 +192,7 @@ def verify_cache(cache: Cache, *, fix: bool = False, progress: Progress | None =
         progress: told how far it is.
     """
     told, listing = progress or Silent(), list_cache(cache)
-    hashed = [entry for entry in listing.entries if entry.place in ("objects", "demo")]
+    hashed = [entry for entry in listing.entries if entry.place in HASHED]
     told.start("verify the cache", len(hashed))
     damaged, unchecked = [], 0
     for entry in listing.entries:
@@ -305,7 +308,7 @@ def _entry(place: Place, folder: Path, used: Mapping[str, tuple[int, ...]], name
         source=source,
         files=len(files),
         size_bytes=sum(fact.st_size for fact in facts),
-        created=folder.stat().st_mtime if place == "objects" else min(times),
+        created=folder.stat().st_mtime if place in ("objects", "roots") else min(times),
         used=changed,
         use=use,
         processes=processes,
@@ -316,6 +319,8 @@ def _describe(place: Place, folder: Path) -> tuple[str, str, str]:
     """Kind of an entry, and where they are known, its stage and the model that it came from."""
     if place == "work":
         return KINDS[place], _working_on(folder), ""
+    if place == "roots":
+        return KINDS[place], folder.name.rpartition("-")[0], ""
     if place != "objects":
         return KINDS[place], "", ""
     manifest = _read_json(folder / MANIFEST)
@@ -345,6 +350,8 @@ def _problem(cache: Cache, entry: Entry) -> str | None:
     folder = cache.root / entry.name
     if entry.place == "objects":
         return find_damage(folder)
+    if entry.place == "roots":
+        return find_root_damage(folder)
     if entry.place == "runs":
         return _unreadable_decisions(folder)
     return _differs(folder, cache.root / "objects" / entry.key) if entry.place == "demo" else None

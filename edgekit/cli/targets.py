@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +23,16 @@ edgekit targets show x86-64 > mine.toml
 CHECK_EXAMPLES = """
 edgekit targets check mine.toml
 """
+SETUP_EXAMPLES = """
+edgekit targets setup arm64
+edgekit targets setup cortex-a76 haswell
+"""
+REMOVE_EXAMPLES = """
+edgekit targets remove arm64
+"""
 MEASURABLE = "this machine can measure it"
 
-app = typer.Typer(cls=Commands, help="List, show and check targets: the devices that artifacts are made for.")
+app = typer.Typer(cls=Commands, help="List, show, check and set up targets: the devices that artifacts are made for.")
 
 
 @app.callback(invoke_without_command=True)
@@ -108,3 +116,61 @@ def check_target(
         output.print_document({"schema": "edgekit.check/1", "file": str(file), "name": target.name, "valid": True})
     else:
         output.print_line(f"{file}: the target {target.name!r} is valid")
+
+
+def complete_setup(incomplete: str) -> Iterator[str]:
+    """What can be set up, for the shell."""
+    from edgekit.devices.emulation.setup import setup_names
+
+    return (name for name in setup_names() if name.startswith(incomplete))
+
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME",
+        help="arm64, armv7 or x86-64; a target; a processor, such as cortex-a76.",
+        show_default=False,
+        autocompletion=complete_setup,
+    ),
+]
+
+
+@app.command("setup", epilog=epilog(SETUP_EXAMPLES))
+def set_up_targets(names: Names, *, json_: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Set up the emulation of processors that are not here.
+
+    Downloads qemu, and for another architecture a small Debian with
+    Python and the runtime, into the cache; compiles the plugin that
+    counts instructions; and tries it. Needs no root rights. What is
+    there already is verified, and made again where it is damaged.
+    """
+    from edgekit.cache import Cache
+    from edgekit.devices.emulation.setup import set_up
+
+    with output.work(quiet=quiet) as progress:
+        made = set_up(names, Cache(), progress)
+    if json_:
+        output.print_document(made)
+        return
+    from edgekit.render.figures import storage
+
+    for one in made.emulators:
+        output.print_line(f"{one.kind}: {one.state}, {storage(one.size_bytes)}, for {', '.join(one.profiles)}")
+        output.print_line(f"  {one.path}")
+
+
+@app.command("remove", epilog=epilog(REMOVE_EXAMPLES))
+def remove_targets(names: Names, *, json_: options.Json = False) -> None:
+    """Remove what setup made. What a running edgekit uses stays: exits with 3."""
+    from edgekit.cache import Cache
+    from edgekit.devices.emulation.setup import remove
+
+    removed = remove(names, Cache())
+    if json_:
+        output.print_document(removed)
+        return
+    from edgekit.render.figures import storage
+
+    for kind, freed in removed.freed_bytes.items():
+        output.print_line(f"{kind}: removed, {storage(freed)}" if freed else f"{kind}: was not there")

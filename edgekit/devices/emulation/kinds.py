@@ -68,9 +68,10 @@ class Kind:
     @property
     def digest(self) -> str:
         """sha256 of everything that decides what a root is made of."""
-        emulator = (LAYOUT, SUITE, MIRROR, self.program, *EMULATOR_PACKAGES, sha256_file(PLUGIN_SOURCE))
-        guest = (self.debian, *self.packages, *self.wheels, *self.platforms, *map(list, self.links), *self.modules)
-        return cache_key(list(emulator), list(guest))
+        emulator = (SUITE, MIRROR, self.program, *EMULATOR_PACKAGES, sha256_file(PLUGIN_SOURCE))
+        links = (" ".join(link) for link in self.links)
+        guest = (self.debian, *self.packages, *self.wheels, *self.platforms, *links, *self.modules)
+        return cache_key(LAYOUT, [*emulator], [*guest])
 
 
 def _arm64() -> Kind:

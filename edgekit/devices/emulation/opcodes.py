@@ -1,7 +1,7 @@
 """Which instructions tell a kernel: by the bits of their encoding, so that no disassembler is needed.
 
 A row is a name, a mask and a value on the first four bytes of an instruction, read little-endian. A name may have
-several rows: the same operation on vectors and on one element of a vector.
+several rows: the same operation on vectors and on one element of a vector. ``fmla16`` is ``fmla`` on half floats.
 
 Encodings: Arm Architecture Reference Manual for A-profile (DDI 0487), C7.2 for A64 and F6.1 for A32; Intel 64 and
 IA-32 Architectures Software Developer's Manual, volume 2, 2.3 for VEX and the pages of each instruction.
@@ -44,6 +44,8 @@ A64 = (
     Opcode("umull", _ELEMENT, 0x2F00A000),
     Opcode("fmla", 0xBFA0FC00, 0x0E20CC00),
     Opcode("fmla", 0xBF80F400, 0x0F801000),
+    Opcode("fmla16", _THREE_BYTES, 0x0E400C00),
+    Opcode("fmla16", _ELEMENT_WORD, 0x0F001000),
 )
 # A32: bit 24 is U; sizes 8 and 16 bit have bit 21 = 0, 32 bit is left to its own rows.
 A32 = (

@@ -48,12 +48,11 @@ def read_regions(log: str) -> list[Region]:
     """The regions that the plugin wrote, in their order; other lines of qemu's log are passed over."""
     regions = []
     for line in log.splitlines():
-        name, *words = line.split()[:1] + line.split()[1:] or [""]
-        if name != REGION:
+        if not line.startswith(f"{REGION} "):
             continue
-        counts = (word.partition(":") for word in words[1:])
-        kernels = {key: int(count) for key, _, count in counts if count != "0"}
-        regions.append(Region(int(words[0]), kernels))
+        _, total, *words = line.split()
+        counts = (word.partition(":") for word in words)
+        regions.append(Region(int(total), {name: int(count) for name, _, count in counts if count != "0"}))
     return regions
 
 

@@ -1,8 +1,9 @@
 """The processors that can be emulated: what qemu is told, and what their system would say of them.
 
 qemu 7.2 hands its guest this machine's own ``/proc/cpuinfo``, in which an ARM build of onnxruntime finds no ARM
-processor and dies. So each profile has the text of its own. Part and variant have to be those that qemu reports in the
-identification register (``target/arm/cpu64.c`` and ``cpu_tcg.c`` of qemu 7.2), or kernels are chosen that are not there.
+processor and dies. So each profile has the text of its own. Part and variant have to be those that qemu reports in
+the identification register (``target/arm/cpu64.c`` and ``cpu_tcg.c`` of qemu 7.2), or kernels are chosen that are not
+there.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ _CORTEX_A76 = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"  # Pi 5's own
 )
 _HASWELL = (
-    "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx rdtscp lm "
-    "rep_good nopl cpuid pni pclmulqdq ssse3 fma cx16 sse4_1 sse4_2 movbe popcnt aes xsave avx f16c rdrand lahf_lm abm "
-    "fsgsbase bmi1 avx2 smep bmi2 erms xsaveopt"
+    "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx rdtscp "
+    "lm rep_good nopl cpuid pni pclmulqdq ssse3 fma cx16 sse4_1 sse4_2 movbe popcnt aes xsave avx f16c rdrand lahf_lm "
+    "abm fsgsbase bmi1 avx2 smep bmi2 erms xsaveopt"
 )
 
 
@@ -95,7 +96,7 @@ _TABLE = (
         kind="arm64",
         cpu="cortex-a76",
         system=_arm(_CORTEX_A76, 0xD0B, 0x4, 1),
-        kernels=("fmla", *_INT8, "sdot", "udot"),
+        kernels=("fmla", "fmla16", *_INT8, "sdot", "udot"),
         means="Raspberry Pi 5, phones since about 2018: INT8 dot products (Armv8.2 DotProd)",
         source="Cortex-A76 TRM (100798) B2.90, MIDR 0x414FD0B1; features as Linux on a Pi 5 lists them",
     ),
@@ -105,7 +106,7 @@ _TABLE = (
         # with SVE and SME, INT8 results of qemu 7.2 are wrong
         cpu="max,sve=off,sme=off",
         system=_arm(f"{_CORTEX_A76} i8mm bf16", 0xD49, 0x0, 0),
-        kernels=("fmla", *_INT8, "sdot", "udot", "usdot", "sudot", "smmla", "ummla", "usmmla"),
+        kernels=("fmla", "fmla16", *_INT8, "sdot", "udot", "usdot", "sudot", "smmla", "ummla", "usmmla"),
         means="phones since about 2021 and Neoverse N2: INT8 matrix products (FEAT_I8MM)",
         source="Neoverse N2 TRM (102099), part 0xD49; qemu's cpu `max` without SVE and SME",
     ),

@@ -12,6 +12,7 @@ is interrupted leaves nothing that counts; of two who make the same root, the se
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -92,6 +93,8 @@ def find_root(kind: str, cache: Cache) -> Root | None:
     if record is None:
         return None
     mark(cache.root, f"{PLACE}/{name}")
+    with contextlib.suppress(OSError):  # when it was last used; a cache that may only be read
+        os.utime(folder / MANIFEST)
     return Root(kind, folder, int(record["size_bytes"]), tuple(record["contents"]))
 
 
@@ -288,7 +291,7 @@ def remove_root(kind: str, cache: Cache) -> int:
         if processes := used.get(f"{PLACE}/{folder.name}"):
             raise HostError(
                 f"the root of {kind} is in use",
-                id="environment.root-in-use",
+                id="environment.in-use",
                 why=f"by process {', '.join(map(str, processes))}",
             )
         freed += sum(path.lstat().st_size for path in walk(folder))
