@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import Component, Shape, State, TensorSpec, write_bytes
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.explicit import with_named_outputs
-from edgekit.formats.flatbuffer import Model, Signature, Tensor, load_model, read_model, require
+from edgekit.formats.flatbuffer import Graph, Model, Operator, Signature, Tensor, load_model, read_model, require
 from edgekit.formats.onnx import PRODUCER, dynamic_shapes
 from edgekit.tasks.base import ComponentSpec
 
@@ -39,6 +39,7 @@ WEIGHTED_KINDS = {
     "BATCH_MATMUL": 1,
     "EMBEDDING_LOOKUP": 1,
 }
+SMALL_TYPES = ("int8", "float16", "int4")
 COMPUTED_SHAPE = "SHAPE"  # the operator that begins arithmetic on shapes at run time
 # Types whose elements are weights, and the bits of one; int32 and int64 are shapes and axes.
 PRECISIONS = {
@@ -147,6 +148,45 @@ def precision_of(model: Model) -> str:
             name, bits = PRECISIONS[dtype]
             counts[name] += size * 8 // bits
     return counts.most_common(1)[0][0] if counts else "fp32"
+
+
+def hybrid_layers(model: Model) -> list[str]:
+    """Names of the layers that read INT8 weights and float activations: the runtime scales these as they come."""
+    return [
+        layer_of(output_of(graph, operator))
+        for graph in model.graphs
+        for operator in graph.operators
+        if (weight := weight_of(graph, operator)) is not None
+        and graph.tensors[weight].dtype in ("int8", "uint8", "int4")
+        and graph.tensors[operator.writes[0]].dtype == "float32"
+    ]
+
+
+def layer_of(tensor: str) -> str:
+    """The name of a tensor without the signature that its graph belongs to."""
+    return tensor.rpartition("/")[2]
+
+
+def output_of(graph: Graph, operator: Operator) -> str:
+    """The name of what an operator writes first."""
+    return graph.tensors[operator.writes[0]].name
+
+
+def weight_of(graph: Graph, operator: Operator) -> int | None:
+    """The constant that a layer multiplies with or looks up in; None where it has none that is worth quantizing."""
+    place = WEIGHTED_KINDS.get(operator.kind)
+    if place is None or place >= len(operator.reads) or operator.reads[place] < 0:
+        return None
+    tensor = graph.tensors[operator.reads[place]]
+    return operator.reads[place] if tensor.buffer_bytes and elements_of(tensor.shape) else None
+
+
+def elements_of(shape: tuple[int, ...]) -> int:
+    """Elements of a tensor of this shape."""
+    found = 1
+    for size in shape:
+        found *= size
+    return found
 
 
 def _sizes(model: Model, entry: Signature, axes: Axes) -> dict[str, int]:

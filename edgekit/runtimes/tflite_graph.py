@@ -14,7 +14,8 @@ import sys
 from typing import Any
 
 BATCH = "batch"
-REFUSED = 3  # the exit code where the runtime refuses the graph
+# Exit codes: the runtime refuses the graph, and a sample is larger than every signature.
+REFUSED, TOO_LARGE = 3, 4
 
 
 class DoesNotFit(ValueError):
@@ -35,8 +36,6 @@ class Graph:
         self._outputs = {spec["name"]: spec["shape"] for spec in component["outputs"]}
         self._signatures: dict[str, dict[str, int]] = component["signatures"] or {"": {}}
         self._runners: dict[str, Any] = {}
-        if not component["signatures"]:
-            interpreter.allocate_tensors()
 
     def run(self, feeds: dict[str, Any]) -> dict[str, Any]:
         """Run the smallest signature that the feeds fit into, several samples one by one where its batch is fixed.
@@ -51,24 +50,34 @@ class Graph:
         import numpy as np
 
         sizes = self._sizes(feeds)
-        key = self._fitting(sizes)
-        fixed = self._signatures[key]
-        samples, step = sizes.get(BATCH, 1), fixed.get(BATCH)
-        parts = []
-        for start in range(0, samples, step or samples):
-            part = {
-                name: self._fill(value, self._inputs[name], fixed, start, step or samples)
-                for name, value in feeds.items()
-            }
-            parts.append(self._call(key, part))
-        if step is None:
-            return {name: self._cut(value, self._outputs[name], sizes) for name, value in parts[0].items()}
+        parts = [self.call(key, part) for key, part in self.parts(feeds)]
         return {
             name: self._cut(
-                np.concatenate([part[name] for part in parts]) if BATCH in shape else parts[0][name], shape, sizes
+                np.concatenate([part[name] for part in parts], shape.index(BATCH))
+                if BATCH in shape
+                else parts[0][name],
+                shape,
+                sizes,
             )
             for name, shape in self._outputs.items()
         }
+
+    def parts(self, feeds: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        """The calls that feeds become: each a signature, empty where the file has none, and what it is fed.
+
+        Raises:
+            DoesNotFit: no signature is large enough.
+            ValueError: an input is missing, or two disagree on a dimension.
+        """
+        sizes = self._sizes(feeds)
+        key = self._fitting(sizes)
+        fixed = self._signatures[key]
+        samples = sizes.get(BATCH, 1)
+        step = fixed.get(BATCH, samples)
+        return [
+            (key, {name: self._fill(value, self._inputs[name], fixed, start) for name, value in feeds.items()})
+            for start in range(0, samples, step)
+        ]
 
     def _sizes(self, feeds: dict[str, Any]) -> dict[str, int]:
         """The free dimensions of the feeds, by name."""
@@ -97,13 +106,13 @@ class Graph:
         raise DoesNotFit(f"{_spell(given)} was given, the graph takes up to {_spell(inner[order[-1]])}")
 
     @staticmethod
-    def _fill(value: Any, shape: list[Any], fixed: dict[str, int], start: int, step: int) -> Any:
-        """Some samples of a feed, with zeros behind them where the signature is larger."""
+    def _fill(value: Any, shape: list[Any], fixed: dict[str, int], start: int) -> Any:
+        """The samples of a feed from ``start`` on that one call takes, with zeros behind where a call is larger."""
         import numpy as np
 
-        if BATCH in shape:
+        if BATCH in fixed and BATCH in shape:
             axis = shape.index(BATCH)
-            value = np.take(value, range(start, min(start + step, value.shape[axis])), axis)
+            value = np.take(value, range(start, min(start + fixed[BATCH], value.shape[axis])), axis)
         short = [(0, max(fixed.get(dim, size) - size, 0)) for dim, size in _pairs(shape, value)]
         return np.pad(value, short) if any(behind for _, behind in short) else np.ascontiguousarray(value)
 
@@ -112,7 +121,8 @@ class Graph:
         """An output without the places behind the samples."""
         return value[tuple(slice(sizes.get(dim, size)) for dim, size in _pairs(shape, value))]
 
-    def _call(self, key: str, feeds: dict[str, Any]) -> dict[str, Any]:
+    def call(self, key: str, feeds: dict[str, Any]) -> dict[str, Any]:
+        """Run one of ``parts``."""
         if not key:
             return self._call_whole(feeds)
         if key not in self._runners:
@@ -125,13 +135,10 @@ class Graph:
     def _call_whole(self, feeds: dict[str, Any]) -> dict[str, Any]:
         """Run a file without signatures, whose inputs and outputs are named as their tensors."""
         inputs = {detail["name"]: detail for detail in self._interpreter.get_input_details()}
-        changed = False
         for name, value in feeds.items():
             if tuple(inputs[name]["shape"]) != value.shape:
                 self._interpreter.resize_tensor_input(inputs[name]["index"], value.shape)
-                changed = True
-        if changed:
-            self._interpreter.allocate_tensors()
+        self._interpreter.allocate_tensors()
         for name, value in feeds.items():
             self._interpreter.set_tensor(inputs[name]["index"], _quantized(value, inputs[name]))
         self._interpreter.invoke()
@@ -200,7 +207,7 @@ def main(path: str) -> None:
         outputs = {f"{call}/{name}": value for call, feeds in calls.items() for name, value in graph.run(feeds).items()}
     except (ValueError, RuntimeError) as error:
         sys.stdout.write(json.dumps({"refused": str(error)}))
-        sys.exit(REFUSED)
+        sys.exit(TOO_LARGE if isinstance(error, DoesNotFit) else REFUSED)
     np.savez(spec["outputs"], **outputs)
     sys.stdout.write(json.dumps({"runtime": runtime, "numpy": np.__version__, "calls": len(calls)}))
 
