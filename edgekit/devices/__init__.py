@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgekit.cache import Cache
 from edgekit.devices.base import Device
 from edgekit.devices.command import CommandDevice
 from edgekit.devices.emulated import EmulatedDevice
-from edgekit.devices.emulation.root import why_not
+from edgekit.devices.emulation.root import find_root, why_not
 from edgekit.devices.local import LocalDevice
 from edgekit.devices.ssh import SshDevice, read_address
 from edgekit.environment import host
@@ -42,7 +43,8 @@ def _emulated(target: Target, address: str) -> Reached:
     if not profiles:
         return Reached(because=f"the target {target.name!r} names no processor to emulate")
     devices = tuple(EmulatedDevice(profile) for profile in profiles)
-    reasons = [why for device in devices if (why := why_not(device.profile.kind)) is not None]
+    absent = {device.profile.kind for device in devices if find_root(device.profile.kind, Cache()) is None}
+    reasons = [why for kind in sorted(absent) if (why := why_not(kind)) is not None]
     return Reached(because=reasons[0]) if reasons else Reached(devices)
 
 
