@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgekit.api import output_path, run_request
 from edgekit.artifact import check_output
 from edgekit.cache import Cache, cache_key, copy_object
-from edgekit.environment import available_cores, code_digest, numeric_level, versions
+from edgekit.environment import available_cores, code_digest, numeric_level, spin_briefly, versions
 from edgekit.progress import Progress, Silent
 from edgekit.report import Report
 from edgekit.request import resolve_request
@@ -46,6 +46,7 @@ def demo(*, output: str | Path | None = None, jobs: int | None = None, progress:
         jobs: threads that train; every core by default.
         progress: told how far it is.
     """
+    spin_briefly()
     if output is not None:
         check_output(Path(output).expanduser())  # before the training
     told, cache = progress or Silent(), Cache()
