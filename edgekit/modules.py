@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgekit.artifact import write_text
+from edgekit.artifact import State, TensorSpec, write_text
 from edgekit.cache import Cache, cache_key
 from edgekit.checkpoint import WEIGHTS, first_lines, load_weights, save_state
 from edgekit.errors import ModelError, UnknownNameError, UsageError
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Build = Callable[[], "nn.Module"]
+Layout = Literal["NCHW", "NHWC"]
+LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
 IMAGE_CHANNELS = (1, 3)
 MAX_MODULE_BYTES = 1024 * 1024
 # Under which name a file of the user's is imported; its digest follows.
@@ -47,6 +49,7 @@ class Pixels(Frozen):
         resample: how pixels are interpolated.
         scale: factor of the pixels from 0 to 255.
         mean, std: of each channel, after scaling.
+        layout: order of the input's axes: channels before height and width, or after them.
     """
 
     schema_: Literal["edgekit.pixels/1"] = Field("edgekit.pixels/1", alias="schema")
@@ -55,6 +58,7 @@ class Pixels(Frozen):
     scale: float = Field(1 / 255, gt=0)
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    layout: Layout = "NCHW"
 
     @model_validator(mode="after")
     def _fits(self) -> Pixels:
@@ -73,33 +77,71 @@ class TensorInput(Frozen):
     dtype: Literal["float32", "int64"] = "float32"
 
 
-class Description(Frozen):
-    """``module.json``: what has to be known of a module to feed it and to read its answers.
+class Signature(Frozen):
+    """What a graph of others takes and gives; free dimensions have names.
 
     Attributes:
-        entry: file and function that build it, without a path.
-        input: what it takes.
-        output: shape of its logits, without the batch; classes last.
+        inputs: in order, states among them.
+        outputs: in order, states among them.
+        states: outputs that become inputs of the next call.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[State, ...] = ()
+
+
+class Description(Frozen):
+    """``module.json``: what has to be known of a module, or of a graph of others, to feed it and to read its answers.
+
+    Attributes:
+        entry: file and function that build it, without a path; of a graph, its file.
+        input: what it takes; None for a graph that is fed by the names of its inputs.
+        output: shape of its logits, without the batch; classes last. Empty where they are no scores of classes.
         labels: names of the classes.
         pixels: how an image becomes the input; None where the input is no image.
+        graph: of an ``.onnx`` file, what it takes and gives.
+        answer: name of the output that holds the logits.
+        probabilities: whether they went through a softmax already.
     """
 
     schema_: Literal["edgekit.module/1"] = Field("edgekit.module/1", alias="schema")
     entry: str
-    input: TensorInput
-    output: tuple[int, ...] = Field(min_length=1)
+    input: TensorInput | None
+    output: tuple[int, ...]
     labels: tuple[str, ...]
     pixels: Pixels | None = None
+    graph: Signature | None = None
+    answer: str = "logits"
+    probabilities: bool = False
+
+    @property
+    def only_input(self) -> TensorInput:
+        """The one input.
+
+        Raises:
+            ModelError: it is fed by the names of several.
+        """
+        if self.input is None:
+            raise ModelError(
+                f"{self.entry} is fed by the names of its inputs, and this task feeds one",
+                id="model.wrong-task",
+                hint="Use --task tensors.",
+            )
+        return self.input
 
 
 class Feeding(TypedDict, total=False):
-    """What the user says of a module beside its code.
+    """What the user says of a module beside its code, or of an ``.onnx`` file.
 
     Attributes:
         weights: safetensors, or a checkpoint that torch reads without running code; those of the function by default.
         input: ``1x3x32x32``, batch first; ``1x16:int64`` for numbers of tokens; an example of the data by default.
         mean, std: of each channel, after scaling to 0..1.
         preprocess: TOML file with the fields of ``Pixels``.
+        layout: ``NCHW`` or ``NHWC``: where an image's channels are.
+        labels: names of the classes, in their order.
+        state: of an ``.onnx`` file, ``OUT:IN``: outputs that become inputs of the next call.
     """
 
     weights: str | Path | None
@@ -107,6 +149,9 @@ class Feeding(TypedDict, total=False):
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     preprocess: str | Path | None
+    layout: str | None
+    labels: tuple[str, ...] | None
+    state: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -117,11 +162,13 @@ class Sample:
         shape: of one sample, without the batch.
         dtype: of it.
         classes: names of the classes, where the data has any.
+        image: whether it is an image: the shape is then channels, height and width.
     """
 
     shape: tuple[int, ...]
     dtype: Literal["float32", "int64"]
     classes: tuple[str, ...] = ()
+    image: bool = False
 
 
 def names_code(location: object) -> bool:
@@ -148,6 +195,12 @@ def resolve_module(
         UsageError: what it takes is not known.
     """
     entry, build, code = _find(location)
+    if feeding.get("state"):
+        raise UsageError(
+            f"--state was given for {entry}, which is no .onnx file",
+            id="usage.options-conflict",
+            why="only a graph of others has states that have to be named",
+        )
     module = build_module(build, entry)
     if (weights := feeding.get("weights")) is not None:
         load_weights(module, Path(weights).expanduser())
@@ -344,7 +397,7 @@ def _describe(module: nn.Module, entry: str, feeding: Feeding, known: Sample | D
 
     name = _argument(module, entry)
     said = feeding.get("input")
-    shape, dtype = parse_input(said) if said else _seen(known)
+    shape, dtype = parse_input(said) if said else _seen(known, read_layout(feeding))
     example = torch.zeros(2, *shape) if dtype == "float32" else torch.zeros(2, *shape, dtype=torch.int64)
     try:
         with torch.no_grad():
@@ -364,15 +417,47 @@ def _describe(module: nn.Module, entry: str, feeding: Feeding, known: Sample | D
             why="allowed: one tensor of logits [batch, ..., classes]",
         )
     classes = int(answer.shape[-1])
-    names = known.labels if isinstance(known, Description) else known.classes if known else ()
-    named = names if len(names) == classes else ()
+    seen = known.labels if isinstance(known, Description) else known.classes if known else ()
     return Description(
         entry=entry,
         input=TensorInput(name=name, shape=shape, dtype=dtype),
         output=tuple(answer.shape[1:]),
-        labels=named or tuple(f"LABEL_{index}" for index in range(classes)),
-        pixels=known.pixels if isinstance(known, Description) else _pixels(shape, feeding),
+        labels=class_names(feeding.get("labels"), seen, classes),
+        pixels=known.pixels if isinstance(known, Description) else read_pixels(shape, feeding, read_layout(feeding)),
     )
+
+
+def class_names(said: Sequence[str] | None, seen: Sequence[str], classes: int) -> tuple[str, ...]:
+    """Names of so many classes: the user's, else the data's where they are as many, else numbered.
+
+    Raises:
+        UsageError: the user gave another number of them.
+    """
+    if said is not None and len(said) != classes:
+        raise UsageError(
+            f"--labels has {len(said)} names", id="usage.bad-value", why=f"the model's answers are {classes} classes"
+        )
+    named = said if said is not None else seen if len(seen) == classes else ()
+    return tuple(named) or tuple(f"LABEL_{index}" for index in range(classes))
+
+
+def read_layout(feeding: Feeding) -> Layout | None:
+    """Where an image's channels are, as the user said it; None where nothing was said.
+
+    Raises:
+        UsageError: it is no layout.
+    """
+    said = feeding.get("layout")
+    if said is None:
+        return None
+    found = next((layout for layout in LAYOUTS if layout == said.upper()), None)
+    if found is None:
+        raise UsageError(
+            f"--layout {said!r} is no order of an image's axes",
+            id="usage.bad-value",
+            why=f"allowed: {', '.join(LAYOUTS)} (N the batch, C channels, H height, W width)",
+        )
+    return found
 
 
 def parse_input(text: str) -> tuple[tuple[int, ...], Literal["float32", "int64"]]:
@@ -392,7 +477,9 @@ def parse_input(text: str) -> tuple[tuple[int, ...], Literal["float32", "int64"]
     return tuple(int(part) for part in parts[1:]), "int64" if dtype == "int64" else "float32"
 
 
-def _seen(known: Sample | Description | None) -> tuple[tuple[int, ...], Literal["float32", "int64"]]:
+def _seen(
+    known: Sample | Description | None, layout: Layout | None
+) -> tuple[tuple[int, ...], Literal["float32", "int64"]]:
     if known is None:
         raise UsageError(
             "it is not known what the module takes",
@@ -400,7 +487,9 @@ def _seen(known: Sample | Description | None) -> tuple[tuple[int, ...], Literal[
             why="neither --input nor data to take an example from was given",
             hint="Give the shape of one batch: --input 1x3x32x32.",
         )
-    seen = known.input if isinstance(known, Description) else known
+    seen = known.only_input if isinstance(known, Description) else known
+    if isinstance(known, Sample) and known.image and layout == "NHWC":
+        return (*known.shape[1:], known.shape[0]), known.dtype
     return seen.shape, seen.dtype
 
 
@@ -418,32 +507,55 @@ def _argument(module: nn.Module, entry: str) -> str:
     return needed[0].name
 
 
-def _pixels(shape: tuple[int, ...], feeding: Feeding) -> Pixels | None:
-    """How images are prepared, where the input is one."""
-    image = len(shape) == 3 and shape[0] in IMAGE_CHANNELS
+def find_layout(shape: Sequence[int], said: Layout | None) -> Layout | None:
+    """Where the channels of an input are: as it was said, else before height and width where that can be, else after.
+
+    Args:
+        shape: of one sample.
+        said: by the user.
+
+    Returns:
+        None where the input is no image of this layout.
+    """
+    if len(shape) != 3:
+        return None
+    fitting = [layout for layout in LAYOUTS if shape[0 if layout == "NCHW" else -1] in IMAGE_CHANNELS]
+    return next((layout for layout in fitting if said in (None, layout)), None)
+
+
+def read_pixels(shape: tuple[int, ...], feeding: Feeding, said: Layout | None = None) -> Pixels | None:
+    """How images are prepared; None where the input is no image.
+
+    Raises:
+        UsageError: the input is no image, and something was said of images; or what was said does not fit.
+    """
     preprocess, mean, std = feeding.get("preprocess"), feeding.get("mean"), feeding.get("std")
-    if not image:
-        if (preprocess, mean, std) != (None, None, None):
+    pixels = Pixels() if preprocess is None else _read_preprocessing(Path(preprocess).expanduser())
+    wanted = said or pixels.layout
+    if find_layout(shape, wanted) is None:
+        if (preprocess, mean, std, said) != (None, None, None, None):
             raise UsageError(
-                f"--mean, --std and --preprocess are for images, and the input is {'x'.join(map(str, shape))}",
+                f"--mean, --std, --layout and --preprocess are for images, and the input is {'x'.join(map(str, shape))}",
                 id="usage.preprocessing",
-                why="an image is 1 or 3 channels, height and width",
+                why=f"an image is 1 or 3 channels, height and width, its channels where {wanted} has them",
+                hint="Where the channels come last, say --layout NHWC.",
             )
         return None
-    pixels = Pixels()
-    if preprocess is not None:
-        file = Path(preprocess).expanduser()
-        if not file.is_file():
-            raise UsageError(f"there is no pre-processing file {str(file)!r}", id="usage.no-file")
-        pixels = parse_toml(Pixels, read_bounded(file, "pre-processing"), f"pre-processing {str(file)!r}")
     values = {name: tuple(value) for name, value in (("mean", mean), ("std", std)) if value is not None}
     try:
-        pixels = Pixels.model_validate(pixels.model_dump(by_alias=True) | values)
+        pixels = Pixels.model_validate(pixels.model_dump(by_alias=True) | values | {"layout": wanted})
     except ValidationError as error:
-        said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise UsageError("--mean and --std do not fit each other", id="usage.preprocessing", why=said) from error
-    if len(pixels.mean) not in (1, shape[0]):
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UsageError("--mean and --std do not fit each other", id="usage.preprocessing", why=reason) from error
+    channels = shape[0 if wanted == "NCHW" else -1]
+    if len(pixels.mean) not in (1, channels):
         raise UsageError(
-            f"--mean has {len(pixels.mean)} values", id="usage.preprocessing", why=f"the input has {shape[0]} channels"
+            f"--mean has {len(pixels.mean)} values", id="usage.preprocessing", why=f"the input has {channels} channels"
         )
     return pixels
+
+
+def _read_preprocessing(file: Path) -> Pixels:
+    if not file.is_file():
+        raise UsageError(f"there is no pre-processing file {str(file)!r}", id="usage.no-file")
+    return parse_toml(Pixels, read_bounded(file, "pre-processing"), f"pre-processing {str(file)!r}")

@@ -89,11 +89,11 @@ def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:
             id="usage.student-differs",
             why=f"the teacher: {list(described.output)}",
         )
-    if mine.input.name != described.input.name:
+    if mine.only_input.name != described.only_input.name:
         raise UsageError(
-            f"the student's forward takes {mine.input.name!r}",
+            f"the student's forward takes {mine.only_input.name!r}",
             id="usage.student-differs",
-            why=f"the teacher's takes {described.input.name!r}",
+            why=f"the teacher's takes {described.only_input.name!r}",
         )
     return ResolvedModel(found, teacher.task, build)
 

@@ -204,7 +204,7 @@ class Workshop:
         size = evaluation_batch(artifact.format, self.request.workload)
         computed = collect_outputs(self._runner(artifact), self.task, examples, size, self.progress)
         score = computed.score(self.task)
-        self.progress.finish("" if score is None else f"{self.task.metric_name} {score:.4f}")
+        self.progress.finish("" if score is None else f"{self.task.metric_for(computed.labels)} {score:.4f}")
         return computed
 
     def _runner(self, artifact: Artifact) -> Runner:

@@ -35,7 +35,7 @@ class TensorClassification(Classification):
         """What the module takes."""
         if not isinstance(self.origin, ModuleOrigin):
             raise ModelError(f"the task {self.name!r} is for modules given as code", id="model.wrong-task")
-        return self.origin.description.input
+        return self.origin.description.only_input
 
     @property
     def places(self) -> tuple[int, ...]:
