@@ -55,7 +55,8 @@ def compress(
     """Compress a model for a target, and measure the result against the original.
 
     Args:
-        source: a transformers folder, a hub id, ``file.py:function``, a module, or a function that returns one.
+        source: a transformers folder, a hub id, ``file.py:function``, a module, a function that returns one, or an
+            ``.onnx`` file.
         output: directory for the result; ``artifacts/NAME-TARGET`` by default.
         progress: told how far the run is.
         **options: what ``edgekit.RunOptions`` lists: ``data``, ``target``, ``recipe``, ``settings``, ``max_drop`` ...
@@ -144,7 +145,7 @@ def evaluate(
         threads: of the inference; every core by default.
         batch: samples at once in an artifact, as in the workload that it was made for.
         progress: told how far it is.
-        **feeding: for a model given as code, as for ``compress``.
+        **feeding: for a model given as code or an ``.onnx`` file, as for ``compress``.
     """
     from edgekit.measure.quality import collect_outputs, evaluation_batch
 
@@ -171,7 +172,7 @@ def evaluate(
         )
     metrics = [
         Measurement(name=name, unit="1", value=function(outputs.logits, outputs.labels), n=len(outputs.labels))
-        for name, function in subject.task.metrics.items()
+        for name, function in subject.task.metrics_for(outputs.labels).items()
         if metric is None or name == metric
     ]
     return EvalRecord(
@@ -250,7 +251,7 @@ def load(
         path: an artifact, or a model as ``compress`` takes it.
         task: name of the task; None is the model's own.
         threads: of the inference.
-        **feeding: for a model given as code, as for ``compress``.
+        **feeding: for a model given as code or an ``.onnx`` file, as for ``compress``.
     """
     if isinstance(path, (str, Path)) and is_artifact(path):
         return Predictor(artifact_subject(path, TaskOptions(), task, threads))

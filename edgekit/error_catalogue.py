@@ -292,6 +292,26 @@ CATALOGUE: dict[str, Entry] = {
         "It was damaged, or is of another format.",
         "Fetch, copy or export it again.",
     ),
+    "model.unknown-operator": Entry(
+        "The graph has operators that onnxruntime does not know.",
+        "It was exported for another runtime, with operators of its own.",
+        "Export it with ONNX's own operators.",
+    ),
+    "model.no-external-data": Entry(
+        "Weights that the graph keeps in a file of their own are not there.",
+        "The .onnx file was copied alone, or its data lies outside its folder.",
+        "Put the file beside the graph, as it was exported.",
+    ),
+    "model.unsuitable-graph": Entry(
+        "The graph cannot be fed as it is.",
+        "It takes nothing, its states have no known size, or it is newer than the target.",
+        "Export it again with a free batch, in an operator set that the target takes.",
+    ),
+    "model.quantize-fails": Entry(
+        "onnxruntime's quantizer does not take the graph.",
+        "An operator set or a construction that it does not know.",
+        "Use a recipe without quantization: --recipe export.",
+    ),
     "model.input-type": Entry(
         "Inputs of this type cannot be made up.",
         "A graph that takes strings.",

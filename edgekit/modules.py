@@ -534,8 +534,9 @@ def read_pixels(shape: tuple[int, ...], feeding: Feeding, said: Layout | None = 
     wanted = said or pixels.layout
     if find_layout(shape, wanted) is None:
         if (preprocess, mean, std, said) != (None, None, None, None):
+            given = "x".join(map(str, shape))
             raise UsageError(
-                f"--mean, --std, --layout and --preprocess are for images, and the input is {'x'.join(map(str, shape))}",
+                f"--mean, --std, --layout and --preprocess are for images, and the input is {given}",
                 id="usage.preprocessing",
                 why=f"an image is 1 or 3 channels, height and width, its channels where {wanted} has them",
                 hint="Where the channels come last, say --layout NHWC.",

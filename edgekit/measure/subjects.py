@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 from pydantic import JsonValue
 
-from edgekit.artifact import WHOLE, TensorSpec, is_artifact, open_artifact
+from edgekit.artifact import WHOLE, is_artifact, open_artifact
 from edgekit.errors import UsageError
 from edgekit.formats.onnx import describe_component
 from edgekit.measure.latency import subjects_of

@@ -72,7 +72,17 @@ class OnnxRunner:
 
     def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one component on named arrays."""
-        values = self._sessions[component].run(None, dict(feeds))
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        refusals = (state.Fail, state.InvalidArgument, state.RuntimeException, state.NotImplemented, state.EPFail)
+        try:
+            values = self._sessions[component].run(None, dict(feeds))
+        except refusals as error:
+            raise ModelError(
+                f"onnxruntime {version_of(NAME)} does not run the model",
+                id="model.does-not-load",
+                why=str(error).splitlines()[0],
+            ) from error
         return dict(zip(self._outputs[component], values, strict=True))
 
 

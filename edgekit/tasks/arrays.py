@@ -1,4 +1,4 @@
-"""Data in ``.npz`` files: named arrays whose first axis is the samples, read without trusting what they say of sizes."""
+"""Data in ``.npz`` files: named arrays whose first axis is the samples. What they say of their sizes is not trusted."""
 
 from __future__ import annotations
 

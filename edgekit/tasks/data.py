@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import JsonValue
 
@@ -306,7 +306,7 @@ class Data:
         if len(kept) == len(columns["label"]):
             return dict(columns)
         return {
-            name: values[kept] if hasattr(values, "ndim") else [values[row] for row in kept]
+            name: cast("Any", values)[kept] if hasattr(values, "ndim") else [values[row] for row in kept]
             for name, values in columns.items()
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from edgekit.artifact import WHOLE, State, TensorSpec
 from edgekit.errors import ModelError, UsageError
@@ -88,22 +88,28 @@ def start_of(state: State, batch: int | str | None, samples: int) -> Array:
     return np.zeros(sizes, dtype=state.dtype)
 
 
-def run_fixed(runner: Runner, feeds: Mapping[str, Array], batch: int) -> dict[str, Array]:
+def run_fixed(runner: Runner, feeds: Mapping[str, Array], batch: int, shared: Sequence[str] = ()) -> dict[str, Array]:
     """Run any number of samples through a graph that takes so many at once: in parts, the last one filled up.
 
     Args:
         runner: runs the graph.
         feeds: each [samples, ...].
         batch: the graph's.
+        shared: those of the feeds that have no axis of samples.
     """
     import numpy as np
 
-    samples = len(next(iter(feeds.values())))
+    samples = len(next(values for name, values in feeds.items() if name not in shared))
     parts: list[dict[str, Array]] = []
     for start in range(0, samples, batch):
         rows = np.minimum(np.arange(start, start + batch), samples - 1)  # the last sample again and again
-        parts.append(runner.run(WHOLE, {name: values[rows] for name, values in feeds.items()}))
-    return {name: np.concatenate([part[name] for part in parts])[:samples] for name in parts[0]}
+        part = {name: values if name in shared else values[rows] for name, values in feeds.items()}
+        parts.append(runner.run(WHOLE, part))
+    whole = {name: [part[name] for part in parts] for name in parts[0]}
+    return {
+        name: np.concatenate(values)[:samples] if np.ndim(values[0]) and len(values[0]) == batch else values[0]
+        for name, values in whole.items()
+    }
 
 
 def check_batch(batch: int | str | None, workload: Workload) -> None:

@@ -47,7 +47,7 @@ class Tensors(Classification):
         # the base class asks for the metrics, which depend on the graph
         self.folder = folder
         names = [spec.name for spec in fed_inputs(self.signature)]
-        known = {name: (name.lower(),) for name in names}
+        known: dict[str, tuple[str, ...]] = {name: (name.lower(),) for name in names}
         if len(names) == 1:
             known[names[0]] += INPUT_COLUMNS["input"]
         self.columns = {**known, "label": LABEL_COLUMNS}
@@ -144,13 +144,20 @@ class Tensors(Classification):
 
         feeds = {name: values for name, values in batch.items() if name != LABELS}
         specs = {spec.name: spec for spec in fed_inputs(self.signature)}
-        stepped = [name for name, values in feeds.items() if values.ndim > len(specs[name].shape)]
+        axes = {
+            name: int(has_batch(specs[name], self.batch_dimension))  # the steps come after the samples
+            for name, values in feeds.items()
+            if values.ndim > len(specs[name].shape)
+        }
         samples = self._samples(feeds, specs)
         states = {state.input: start_of(state, self.batch_dimension, samples) for state in self.signature.states}
-        steps = min((feeds[name].shape[1] for name in stepped), default=1)
+        steps = min((feeds[name].shape[axis] for name, axis in axes.items()), default=1)
         rows = []
         for step in range(steps):
-            now = {name: values[:, step] if name in stepped else values for name, values in feeds.items()}
+            now = {
+                name: np.take(values, step, axis=axes[name]) if name in axes else values
+                for name, values in feeds.items()
+            }
             outputs = self._call(runner, now | states)
             states = {state.input: outputs[state.output] for state in self.signature.states}
             rows.append([_flat(outputs[spec.name], samples, spec.name) for spec in self.answers])
@@ -164,7 +171,9 @@ class Tensors(Classification):
         fixed = self.fixed_batch
         if fixed is None or self.signature.states:
             return runner.run(WHOLE, feeds)
-        return run_fixed(runner, feeds, fixed)
+        specs = {spec.name: spec for spec in self.signature.inputs}
+        shared = [name for name in feeds if not has_batch(specs[name], fixed)]
+        return run_fixed(runner, feeds, fixed, shared)
 
     def interpret(self, logits: Array) -> list[list[tuple[str, float]]]:
         """Classes with scores, best first; where there are none, the numbers of each output in their order."""
