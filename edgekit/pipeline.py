@@ -65,20 +65,28 @@ def run(workshop: Workshop, publish: Callable[[Trail], None]) -> Trail:
     steps, _ = leave_out(request)
     export, verify = _only(steps, "export"), _only(steps, "verify")
     baseline = workshop.stage(export, workshop.original)
-    given = workshop.original if workshop.original.artifact.format == "onnx" else baseline
-    trail = Trail([Entry("original", workshop.original, given)], baseline, workshop.stage(verify, baseline))
+    foreign = workshop.original.artifact.format == "onnx"
+    first = Entry("original", workshop.original, workshop.original if foreign else baseline)
+    trail = Trail([first], baseline, workshop.stage(verify, baseline))
+    if foreign:  # there is no torch block before it
+        trail.entries.append(_export_row(trail))
     publish(trail)
     block = [step for step in steps if step.stage.produces == "torch"]
     if block and _torch_block(workshop, trail, block, export):
         trail.finished = workshop.stage(verify, trail.best)
         publish(trail)
-    equal = str(read_details(trail.best.artifact).get("adopted") or "equal to torch within its tolerance")
-    trail.entries.append(Entry("export", trail.best, trail.best, reason=f"never undone; {equal}"))
+    if not foreign:
+        trail.entries.append(_export_row(trail))
     for step in steps:
         if step.stage.accepts == "onnx" and step is not verify:
             _graph_stage(workshop, trail, step)
     trail.finished = workshop.stage(verify, trail.best)
     return trail
+
+
+def _export_row(trail: Trail) -> Entry:
+    equal = str(read_details(trail.best.artifact).get("adopted") or "equal to torch within its tolerance")
+    return Entry("export", trail.best, trail.best, reason=f"never undone; {equal}")
 
 
 def _graph_stage(workshop: Workshop, trail: Trail, step: Step) -> None:

@@ -24,7 +24,7 @@ from edgekit.artifact import WHOLE, TensorSpec
 from edgekit.errors import DataError, ModelError
 from edgekit.modules import Build, Signature
 from edgekit.tasks.arrays import SUFFIX, read_arrays
-from edgekit.tasks.base import LABELS, Array, Batch, ComponentSpec, Examples, Metric, Runner, TaskOptions, Workload
+from edgekit.tasks.base import Array, Batch, ComponentSpec, Examples, Metric, Runner, TaskOptions, Workload
 from edgekit.tasks.classification import Classification
 from edgekit.tasks.data import INPUT_COLUMNS, LABEL_COLUMNS
 from edgekit.tasks.feeds import batch_dimension, check_batch, fed_inputs, has_batch, made_up, run_fixed, start_of
@@ -44,14 +44,12 @@ class Tensors(Classification):
     columns: Mapping[str, tuple[str, ...]] = {"label": LABEL_COLUMNS}
 
     def __init__(self, folder: Path, options: TaskOptions, build: Build | None = None) -> None:
-        # the base class asks for the metrics, which depend on the graph
-        self.folder = folder
+        super().__init__(folder, options, build)
         names = [spec.name for spec in fed_inputs(self.signature)]
         known: dict[str, tuple[str, ...]] = {name: (name.lower(),) for name in names}
         if len(names) == 1:
             known[names[0]] += INPUT_COLUMNS["input"]
         self.columns = {**known, "label": LABEL_COLUMNS}
-        super().__init__(folder, options, build)
 
     @cached_property
     def signature(self) -> Signature:
@@ -142,15 +140,20 @@ class Tensors(Classification):
         """Every answer as [batch, numbers], side by side; of several steps, one after the other."""
         import numpy as np
 
-        feeds = {name: values for name, values in batch.items() if name != LABELS}
         specs = {spec.name: spec for spec in fed_inputs(self.signature)}
+        feeds = {name: values for name, values in batch.items() if name in specs}
         axes = {
             name: int(has_batch(specs[name], self.batch_dimension))  # the steps come after the samples
             for name, values in feeds.items()
             if values.ndim > len(specs[name].shape)
         }
         samples = self._samples(feeds, specs)
-        states = {state.input: start_of(state, self.batch_dimension, samples) for state in self.signature.states}
+        states = {
+            state.input: batch[state.input]
+            if state.input in batch
+            else start_of(state, self.batch_dimension, samples)
+            for state in self.signature.states
+        }
         steps = min((feeds[name].shape[axis] for name, axis in axes.items()), default=1)
         rows = []
         for step in range(steps):
