@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Unpack
 from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
+from edgekit.description import Feeding
 from edgekit.environment import available_cores, host, version_of
 from edgekit.errors import ArtifactError, DataError, VerificationError
 from edgekit.models import resolve_model
-from edgekit.modules import Build, Feeding, code_entry
+from edgekit.modules import Build, code_entry
 from edgekit.pipeline import Trail, run
 from edgekit.predictor import Predictor, artifact_subject, model_subject
 from edgekit.progress import Progress, Silent

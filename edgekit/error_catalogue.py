@@ -293,29 +293,19 @@ CATALOGUE: dict[str, Entry] = {
         "Fetch, copy or export it again.",
     ),
     "model.unknown-operator": Entry(
-        "The graph has operators that onnxruntime does not know.",
-        "It was exported for another runtime, with operators of its own.",
-        "Export it with ONNX's own operators.",
+        "The graph has operators that onnxruntime does not know.", "Another runtime's.", "Export it with ONNX's own."
     ),
     "model.no-external-data": Entry(
-        "Weights that the graph keeps in a file of their own are not there.",
-        "The .onnx file was copied alone, or its data lies outside its folder.",
-        "Put the file beside the graph, as it was exported.",
+        "A graph's weights are not there.", "The .onnx file was copied alone.", "Put their file beside it, as exported."
     ),
     "model.unsuitable-graph": Entry(
-        "The graph cannot be fed as it is.",
-        "It takes nothing, its states have no known size, or it is newer than the target.",
-        "Export it again with a free batch, in an operator set that the target takes.",
+        "A graph cannot be fed or run.", "Sizes that nothing says, or it is too new.", "Export it again as it is told."
     ),
     "model.quantize-fails": Entry(
-        "onnxruntime's quantizer does not take the graph.",
-        "An operator set or a construction that it does not know.",
-        "Use a recipe without quantization: --recipe export.",
+        "onnxruntime's quantizer does not take the graph.", "A construction of its own.", "Use --recipe export."
     ),
     "model.input-type": Entry(
-        "Inputs of this type cannot be made up.",
-        "A graph that takes strings.",
-        "Give a graph whose inputs are numbers.",
+        "Inputs of this type cannot be fed.", "A graph of strings.", "Give a graph whose inputs are numbers."
     ),
     "model.code-fails": Entry(
         "Code that was given fails.",

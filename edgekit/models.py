@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from edgekit.description import Feeding, read_description
 from edgekit.errors import UsageError
 from edgekit.formats.foreign import resolve_graph
-from edgekit.modules import Build, Feeding, names_code, read_description, resolve_module
+from edgekit.modules import Build, names_code, resolve_module
 from edgekit.source import Source, names_graph, resolve_source
 from edgekit.tasks import graph_task, module_task, task_of
 from edgekit.tasks.data import DataSource, first_sample

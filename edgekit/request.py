@@ -10,10 +10,11 @@ from typing import Any, Unpack
 from pydantic import JsonValue
 
 from edgekit.cache import cache_key
+from edgekit.description import Feeding
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
-from edgekit.modules import Build, Feeding
+from edgekit.modules import Build
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
 from edgekit.source import Source, names_graph
 from edgekit.stages.base import Facet

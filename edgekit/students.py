@@ -15,10 +15,11 @@ from pydantic import JsonValue
 
 from edgekit.artifact import copy_files
 from edgekit.cache import Cache, cache_key
+from edgekit.description import read_description
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import evenly, layer_list
 from edgekit.models import ResolvedModel
-from edgekit.modules import names_code, read_description, resolve_module
+from edgekit.modules import names_code, resolve_module
 from edgekit.source import WEIGHT_SUFFIXES, model_files, resolve_source, sha256_file, weight_files
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions

@@ -10,9 +10,9 @@ import tiny
 from PIL import Image
 from torch import nn
 
+from edgekit.description import Description, read_description
 from edgekit.errors import DataError, UnknownNameError, UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
-from edgekit.modules import Description, read_description
 from edgekit.tasks.data import resolve_data
 
 

@@ -13,19 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgekit.description import Description, Feeding, Pixels, Sample, parse_input, read_description
 from edgekit.errors import EdgekitError, ModelError, UnknownNameError, UsageError
-from edgekit.modules import (
-    Description,
-    Feeding,
-    Pixels,
-    Sample,
-    build_module,
-    code_entry,
-    names_code,
-    parse_input,
-    read_description,
-    resolve_module,
-)
+from edgekit.modules import build_module, code_entry, names_code, resolve_module
 from edgekit.source import Source
 
 CODE = """

@@ -12,7 +12,7 @@ import typer
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgekit.modules import Feeding
+    from edgekit.description import Feeding
     from edgekit.tasks.base import Workload
 
 LIMITS, WORKLOAD, DATA, RUN = "Limits", "Workload", "Model and data", "Run"

@@ -133,7 +133,7 @@ def _first_answers(given: Runner, feeds: Batch) -> dict[str, Array]:
         shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in feeds.items())
         raise ModelError(
             f"the graph does not run on made-up inputs: {shapes}",
-            id=error.id,
+            id="model.does-not-load",
             why=error.why,
             hint="Say how large the free dimensions are: --batch, --tokens (any that is no image's), --image.",
         ) from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekit.description import Description
 from edgekit.errors import ModelError, UnknownNameError
-from edgekit.modules import Build, Description
+from edgekit.modules import Build
 from edgekit.tasks.base import Task, TaskOptions
 from edgekit.tasks.image_classification import ImageClassification
 from edgekit.tasks.tensor_classification import TensorClassification

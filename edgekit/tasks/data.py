@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import JsonValue
 
+from edgekit.description import Sample
 from edgekit.errors import DataError, HostError, UnknownNameError
-from edgekit.modules import Sample
 from edgekit.settings import Frozen
 from edgekit.source import digest_files
 from edgekit.tasks.arrays import SUFFIX as ARRAYS

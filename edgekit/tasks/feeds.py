@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgekit.artifact import WHOLE, State, TensorSpec
+from edgekit.description import Signature
 from edgekit.errors import ModelError, UsageError
-from edgekit.modules import Signature
 from edgekit.tasks.base import Array, Runner, Workload
 
 

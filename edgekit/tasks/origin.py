@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from edgekit.checkpoint import WEIGHTS, load_state, weights_mismatch
+from edgekit.description import Description, read_description
 from edgekit.errors import ModelError
-from edgekit.modules import Build, Description, build_module, read_description
+from edgekit.modules import Build, build_module
 from edgekit.source import MODULE
 from edgekit.tasks.base import TrainingOutput
 from edgekit.tasks.feeds import fixed_batch

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import JsonValue
 
+from edgekit.description import Pixels
 from edgekit.errors import DataError, ModelError
-from edgekit.modules import Pixels
 from edgekit.tasks.base import Array
 from edgekit.tasks.origin import ModuleOrigin, Origin, TransformersOrigin
 

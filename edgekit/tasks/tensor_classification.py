@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE
+from edgekit.description import TensorInput
 from edgekit.errors import DataError, ModelError
-from edgekit.modules import TensorInput
 from edgekit.tasks.base import LABELS, Array, Batch, ComponentSpec, Examples, Metric, Workload, softmax
 from edgekit.tasks.classification import UNLABELLED, Classification
 from edgekit.tasks.data import INPUT_COLUMNS, LABEL_COLUMNS

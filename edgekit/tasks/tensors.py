@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE, TensorSpec
+from edgekit.description import Signature
 from edgekit.errors import DataError, ModelError
-from edgekit.modules import Build, Signature
+from edgekit.modules import Build
 from edgekit.tasks.arrays import SUFFIX, read_arrays
 from edgekit.tasks.base import Array, Batch, ComponentSpec, Examples, Metric, Runner, TaskOptions, Workload
 from edgekit.tasks.classification import Classification
@@ -149,9 +150,7 @@ class Tensors(Classification):
         }
         samples = self._samples(feeds, specs)
         states = {
-            state.input: batch[state.input]
-            if state.input in batch
-            else start_of(state, self.batch_dimension, samples)
+            state.input: batch[state.input] if state.input in batch else start_of(state, self.batch_dimension, samples)
             for state in self.signature.states
         }
         steps = min((feeds[name].shape[axis] for name, axis in axes.items()), default=1)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from tiny import PIXELS, build, images, save
 
+from edgekit.description import Description, Pixels, TensorInput
 from edgekit.errors import DataError, ModelError
-from edgekit.modules import Description, Pixels, TensorInput
 from edgekit.tasks.origin import ModuleOrigin, find_origin
 from edgekit.tasks.pixels import DescribedPixels, ProcessorPixels, decode, pixel_reader
 
