@@ -253,9 +253,10 @@ def read_pixels(shape: tuple[int, ...], feeding: Feeding, said: Layout | None = 
         UsageError: the input is no image, and something was said of images; or what was said does not fit.
     """
     preprocess, mean, std = feeding.get("preprocess"), feeding.get("mean"), feeding.get("std")
-    pixels = Pixels() if preprocess is None else _read_preprocessing(Path(preprocess).expanduser())
+    image = find_layout(shape, said) is not None
+    pixels = _read_preprocessing(Path(preprocess).expanduser()) if preprocess is not None and image else Pixels()
     wanted = said or pixels.layout
-    if find_layout(shape, wanted) is None:
+    if not image or find_layout(shape, wanted) is None:
         if (preprocess, mean, std, said) != (None, None, None, None):
             given = "x".join(map(str, shape))
             raise UsageError(

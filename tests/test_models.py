@@ -103,7 +103,7 @@ def test_a_folder_of_transformers_needs_no_feeding(tmp_path: Path) -> None:
     assert (found.task, found.build, found.source.kind) == ("text-classification", None, "transformers")
     with pytest.raises(UsageError) as caught:
         resolve(folder, weights="x.pt", input="1x3")
-    assert caught.value.what == f"--input was given for {str(folder)!r}, which is no code"
+    assert caught.value.what == f"--input was given for {str(folder)!r}, which is neither code nor an .onnx file"
     assert caught.value.why == "a folder of transformers or a hub id says itself what the model takes"
     assert caught.value.hint == "Code is named as file.py:function or package.module:function."
 

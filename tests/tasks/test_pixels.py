@@ -137,6 +137,7 @@ def test_what_a_manifest_says_of_the_pixels(tmp_path: Path) -> None:
         "shorter": 10,
         "resample": "bilinear",
         "scale": 1 / 255,
+        "layout": "NCHW",
         "mean": [0.5],
         "std": [0.25],
     }
