@@ -105,7 +105,7 @@ def test_a_folder_of_transformers_needs_no_feeding(tmp_path: Path) -> None:
         resolve(folder, weights="x.pt", input="1x3")
     assert caught.value.what == f"--input was given for {str(folder)!r}, which is neither code nor an .onnx file"
     assert caught.value.why == "a folder of transformers or a hub id says itself what the model takes"
-    assert caught.value.hint == "Code is named as file.py:function or package.module:function."
+    assert caught.value.hint == "Code is named as file.py:function or package.module:function, a graph as FILE.onnx."
 
 
 def test_the_task_can_be_named() -> None:
