@@ -40,15 +40,22 @@ def write(
 
 
 def conv_net(
-    file: Path, *, batch: int | str = "batch", last: bool = False, softmax: bool = False, **options: Any
+    file: Path,
+    *,
+    batch: int | str = "batch",
+    last: bool = False,
+    softmax: bool = False,
+    classes: int = CLASSES,
+    **options: Any,
 ) -> Path:
-    """Images of 3 channels in, scores of four classes out; two convolutions, without names of nodes.
+    """Images of 3 channels in, scores of classes out; two convolutions, without names of nodes.
 
     Args:
         file: where it goes.
         batch: fixed, or the name of a free one.
         last: whether the channels come last.
         softmax: whether the scores are probabilities.
+        classes: how many there are.
         options: of ``write``.
     """
     norm = {name: np.abs(random_array(32, seed=9)) + 0.5 for name in ("scale", "variance")}
@@ -56,7 +63,7 @@ def conv_net(
     weights = {
         "w1": random_array(16, 3, 3, 3, seed=1) / 3,
         "w2": random_array(32, 16, 3, 3, seed=2) / 6,
-        "w3": random_array(32, CLASSES, seed=3),
+        "w3": random_array(32, classes, seed=3),
         **norm,
     }
     first = [helper.make_node("Transpose", ["pixels"], ["turned"], perm=[0, 3, 1, 2])] if last else []
@@ -73,7 +80,7 @@ def conv_net(
     ]
     nodes += [helper.make_node("Softmax", ["raw"], ["scores"], axis=1)] if softmax else []
     shape = [batch, PIXELS, PIXELS, 3] if last else [batch, 3, PIXELS, PIXELS]
-    return write(file, nodes, [value("pixels", shape)], [value("scores", [batch, CLASSES])], weights, **options)
+    return write(file, nodes, [value("pixels", shape)], [value("scores", [batch, classes])], weights, **options)
 
 
 def two_and_two(file: Path) -> Path:

@@ -93,7 +93,7 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     told = [*adoption.done, *(f"refused: {reason}" for reason in refused)]
     details: dict[str, JsonValue] = {
         "opset": opset_of(load_graph(folder / file.name)),
-        "adopted": "; ".join([f"answers as the file given, within {worst:.0e}", *told]),
+        "adopted": "; ".join([f"answers as the file given, {f'within {worst:.0e}' if worst else 'to the bit'}", *told]),
         "changes": list(adoption.done),
         "refused": list(refused),
         "largest_difference": worst,

@@ -126,7 +126,7 @@ def test_one_input_is_read_from_json_or_from_a_file(tmp_path: Path) -> None:
     assert task.read_input(str(tmp_path / "one.npz"))["left"].shape == (48,)
     with pytest.raises(DataError, match=r"there is no file 'nowhere\.npz'"):
         task.read_input("nowhere.npz")
-    with pytest.raises(DataError, match="is neither a .npz file nor JSON") as caught:
+    with pytest.raises(DataError, match=r"is neither a \.npz file nor JSON") as caught:
         task.read_input("left")
     assert '{"left": [...]}' in caught.value.hint
 
