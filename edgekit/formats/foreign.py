@@ -29,8 +29,11 @@ from edgekit.description import (
 from edgekit.errors import ModelError
 from edgekit.formats.known import subgraphs
 from edgekit.formats.onnx import load_graph, precision_of, save_graph
+from edgekit.formats.shapes import infer_shapes
 from edgekit.formats.signatures import describe_images, describe_tensors, read_signature
 from edgekit.source import MODULE, Source, digest_files
+from edgekit.tasks.base import Workload
+from edgekit.tasks.feeds import free_size
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -42,6 +45,7 @@ WORKER_SECONDS = 300
 WORKER_COPIES, WORKER_BYTES = 8, 4 * 1024**3
 # protobuf reads no message above 2 GiB.
 LARGEST_FILE_BYTES = 2**31 - 1
+LARGEST_VALUE_BYTES = 16 * 1024**3
 # Split and Slice take their sizes as inputs, and QuantizeLinear takes an axis, from 13 on: the rewrites write the
 # first two, and weights are scaled by output channel.
 NEEDED_OPSET = 13
@@ -68,6 +72,7 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
     parts = [file, *check_graph(file)]
     model = load_graph(file)
     signature = read_signature(model, feeding.get("state") or ())
+    _check_sizes(file)
     described = describe_images(model, signature, feeding, sample, file.name) if images else None
     if described is None:
         described = describe_tensors(model, signature, feeding, file.name)
@@ -158,6 +163,33 @@ def _check_operators(model: ir.Model, file: Path) -> None:
             id="model.unknown-operator",
             why=f"allowed: those of {', '.join(domain for domain in KNOWN_DOMAINS if domain)}",
         )
+
+
+def _check_sizes(file: Path) -> None:
+    """Check that no single value is larger than a machine could hold, by inference, which computes no large value.
+
+    Raises:
+        ModelError: one is.
+    """
+    import onnx_ir as ir
+    from onnx_ir.passes.common import InlinePass
+
+    model = load_graph(file)
+    if model.functions:
+        InlinePass()(model)
+    sizes = {
+        str(dim.value): free_size(str(dim.value), axis, Workload())
+        for value in model.graph.inputs
+        for axis, dim in enumerate(value.shape or ())
+        if isinstance(dim, ir.SymbolicDim) and dim.value is not None
+    }
+    for value, known in infer_shapes(model, sizes).known.items():
+        if (known.nbytes or 0) > LARGEST_VALUE_BYTES:
+            raise ModelError(
+                f"{file.name!r} makes {value.name!r} of {known.nbytes} bytes",
+                id="model.unsuitable-graph",
+                why=f"allowed for a single value: {LARGEST_VALUE_BYTES}",
+            )
 
 
 def _all_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
@@ -256,7 +288,7 @@ def adopt_graph(source: Path, destination: Path, *, upgrade: bool = True) -> Ado
                 refused.append(f"{told}: {reason}")
             else:
                 done.append(told)
-        model = load_graph(file)
+        model = ir.external_data.load_to_model(load_graph(file))  # what lies beside the source is not beside the copy
         given = sum(value.name in model.graph.initializers for value in model.graph.inputs)
         if model.functions:
             InlinePass()(model)

@@ -125,10 +125,17 @@ def test_external_data_belongs_to_the_graph(tmp_path: Path) -> None:
     model = onnx.load(foreign.two_and_two(tmp_path / "whole.onnx"))
     folder = tmp_path / "apart"
     folder.mkdir()
-    onnx.save_model(model, folder / "net.onnx", save_as_external_data=True, location="net.bin", size_threshold=0)
+    (tmp_path / "alone").mkdir()
+    onnx.save_model(model, folder / "net.onnx", save_as_external_data=True, location="net.bin", size_threshold=1000)
     source = resolve_graph(folder / "net.onnx", {}, None, images=False)
     assert graph_component(Path(source.path)).files == ("model.onnx", "net.bin")
     assert source.size_bytes == sum(file.stat().st_size for file in folder.iterdir())
+    adopt_graph(Path(source.path) / "model.onnx", tmp_path / "alone" / "copy.onnx")
+    both = {name: random_array(2, 48) for name in ("left", "right")}
+    expected = answers(folder / "net.onnx", both)
+    assert all(
+        np.array_equal(*pair) for pair in zip(answers(tmp_path / "alone" / "copy.onnx", both), expected, strict=True)
+    )
     changed = bytearray((folder / "net.bin").read_bytes())
     changed[0] ^= 1
     (folder / "net.bin").write_bytes(changed)
@@ -180,6 +187,24 @@ def test_a_weight_that_claims_another_size_does_no_harm(size: int, tmp_path: Pat
     with pytest.raises(ModelError) as caught:
         check_graph(tmp_path / "net.onnx")
     assert caught.value.id == "model.invalid-onnx"
+
+
+def test_a_graph_that_makes_more_than_a_machine_holds_is_refused(tmp_path: Path) -> None:
+    shape = {"shape": np.array([2**40, 4], dtype=np.int64)}
+    nodes = [
+        onnx.helper.make_node("ConstantOfShape", ["shape"], ["vast"]),
+        onnx.helper.make_node("ReduceSum", ["vast"], ["sum"], keepdims=0),
+        onnx.helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    ends = [foreign.value(name, ["n", 3]) for name in ("x", "y")]
+    error = fails(ModelError, foreign.write(tmp_path / "vast.onnx", nodes, ends[:1], ends[1:], shape))
+    assert error.what == "'vast.onnx' makes 'vast' of 17592186044416 bytes"
+    wide = foreign.value("x", ["n", 2**40])
+    same = onnx.helper.make_node("Identity", ["x"], ["y"])
+    error = fails(
+        ModelError, foreign.write(tmp_path / "wide.onnx", [same], [wide], [foreign.value("y", ["n", "m"])], {})
+    )
+    assert error.id == "model.unsuitable-graph"
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08" * 100])
