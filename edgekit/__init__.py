@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgekit.api import bench, compress, evaluate, load, load_pruned, verify
     from edgekit.artifact import Artifact
+    from edgekit.description import Feeding
     from edgekit.errors import EdgekitError
     from edgekit.inspection import inspect
     from edgekit.inspection.records import InspectRecord
-    from edgekit.modules import Feeding
     from edgekit.planning import plan
     from edgekit.recipe import Recipe, load_recipe
     from edgekit.report import Report, load_report
@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Artifact": "edgekit.artifact",
     "EdgekitError": "edgekit.errors",
-    "Feeding": "edgekit.modules",
+    "Feeding": "edgekit.description",
     "InspectRecord": "edgekit.inspection.records",
     "Recipe": "edgekit.recipe",
     "Report": "edgekit.report",

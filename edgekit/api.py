@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Unpack
 from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
 from edgekit.assembly import assemble, hand_over, load_finished
 from edgekit.cache import Cache
+from edgekit.description import Feeding
 from edgekit.devices import Reached
 from edgekit.environment import available_cores, host, version_of
 from edgekit.errors import ArtifactError, DataError, HostError, VerificationError
 from edgekit.models import resolve_model
-from edgekit.modules import Build, Feeding, code_entry
+from edgekit.modules import Build, code_entry
 from edgekit.pipeline import Trail, run
 from edgekit.predictor import Predictor, artifact_subject, model_subject
 from edgekit.progress import Progress, Silent
@@ -57,7 +58,8 @@ def compress(
     """Compress a model for a target, and measure the result against the original.
 
     Args:
-        source: a transformers folder, a hub id, ``file.py:function``, a module, or a function that returns one.
+        source: a transformers folder, a hub id, ``file.py:function``, a module, a function that returns one, or an
+            ``.onnx`` file.
         output: directory for the result; ``artifacts/NAME-TARGET`` by default.
         progress: told how far the run is.
         **options: what ``edgekit.RunOptions`` lists: ``data``, ``target``, ``recipe``, ``settings``, ``max_drop`` ...
@@ -166,7 +168,7 @@ def evaluate(
         threads: of the inference; every core by default.
         batch: samples at once in an artifact, as in the workload that it was made for.
         progress: told how far it is.
-        **feeding: for a model given as code, as for ``compress``.
+        **feeding: for a model given as code or an ``.onnx`` file, as for ``compress``.
     """
     from edgekit.measure.quality import collect_outputs, evaluation_batch
 
@@ -193,7 +195,7 @@ def evaluate(
         )
     metrics = [
         Measurement(name=name, unit="1", value=function(outputs.logits, outputs.labels), n=len(outputs.labels))
-        for name, function in subject.task.metrics.items()
+        for name, function in subject.task.metrics_for(outputs.labels).items()
         if metric is None or name == metric
     ]
     return EvalRecord(
@@ -273,7 +275,7 @@ def load(
         path: an artifact, or a model as ``compress`` takes it.
         task: name of the task; None is the model's own.
         threads: of the inference.
-        **feeding: for a model given as code, as for ``compress``.
+        **feeding: for a model given as code or an ``.onnx`` file, as for ``compress``.
     """
     if isinstance(path, (str, Path)) and is_artifact(path):
         return Predictor(artifact_subject(path, TaskOptions(), task, threads))

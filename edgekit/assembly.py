@@ -30,6 +30,14 @@ from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)
 INTERIM = Timing(seconds=2.0, rounds=10)
+# What a metric says where the data has no labels, by its name.
+_NO_LABELS = "the data has no labels, so the answers were compared with the original's"
+AGAINST_ORIGINAL = {
+    "agreement": [f"{_NO_LABELS}: agreement is the share of samples whose best class is the same"],
+    "closeness": [
+        f"{_NO_LABELS}: closeness is 1 less the mean relative error, |result - original| / |original| of each sample"
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     request = workshop.request
     quality = _quality(trail)
     _, notes = leave_out(request)
+    notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
     return Report(
         edgekit=version_of("edgekit") or "unknown",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

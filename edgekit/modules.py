@@ -15,113 +15,33 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
-
-from pydantic import Field, ValidationError, model_validator
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.artifact import write_text
 from edgekit.cache import Cache, cache_key
 from edgekit.checkpoint import WEIGHTS, first_lines, load_weights, save_state
+from edgekit.description import (
+    Description,
+    Feeding,
+    Layout,
+    Sample,
+    TensorInput,
+    class_names,
+    parse_input,
+    read_layout,
+    read_pixels,
+)
 from edgekit.errors import ModelError, UnknownNameError, UsageError
-from edgekit.settings import Frozen, parse_toml, read_bounded
 from edgekit.source import MODULE, Source, sha256_file
 
 if TYPE_CHECKING:
     from torch import nn
 
 Build = Callable[[], "nn.Module"]
-IMAGE_CHANNELS = (1, 3)
-MAX_MODULE_BYTES = 1024 * 1024
 # Under which name a file of the user's is imported; its digest follows.
 FILE_MODULE = "edgekit_model_"
-
-
-class Pixels(Frozen):
-    """How an image becomes the numbers that a module reads: resized, cropped, scaled, normalized, in this order.
-
-    Attributes:
-        shorter: the shorter side is resized to this and the centre cropped; None resizes to the input's size.
-        resample: how pixels are interpolated.
-        scale: factor of the pixels from 0 to 255.
-        mean, std: of each channel, after scaling.
-    """
-
-    schema_: Literal["edgekit.pixels/1"] = Field("edgekit.pixels/1", alias="schema")
-    shorter: int | None = Field(None, ge=1)
-    resample: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    scale: float = Field(1 / 255, gt=0)
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Pixels:
-        if len(self.mean) != len(self.std) or len(self.mean) not in IMAGE_CHANNELS:
-            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; allowed: 1 or 3 each")
-        if min(self.std) <= 0:
-            raise ValueError("std has to be above 0")
-        return self
-
-
-class TensorInput(Frozen):
-    """The module's one input: name of the argument, shape without the batch, type."""
-
-    name: str
-    shape: tuple[int, ...] = Field(min_length=1)
-    dtype: Literal["float32", "int64"] = "float32"
-
-
-class Description(Frozen):
-    """``module.json``: what has to be known of a module to feed it and to read its answers.
-
-    Attributes:
-        entry: file and function that build it, without a path.
-        input: what it takes.
-        output: shape of its logits, without the batch; classes last.
-        labels: names of the classes.
-        pixels: how an image becomes the input; None where the input is no image.
-    """
-
-    schema_: Literal["edgekit.module/1"] = Field("edgekit.module/1", alias="schema")
-    entry: str
-    input: TensorInput
-    output: tuple[int, ...] = Field(min_length=1)
-    labels: tuple[str, ...]
-    pixels: Pixels | None = None
-
-
-class Feeding(TypedDict, total=False):
-    """What the user says of a module beside its code.
-
-    Attributes:
-        weights: safetensors, or a checkpoint that torch reads without running code; those of the function by default.
-        input: ``1x3x32x32``, batch first; ``1x16:int64`` for numbers of tokens; an example of the data by default.
-        mean, std: of each channel, after scaling to 0..1.
-        preprocess: TOML file with the fields of ``Pixels``.
-    """
-
-    weights: str | Path | None
-    input: str | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    preprocess: str | Path | None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the data says of the input and the answers.
-
-    Attributes:
-        shape: of one sample, without the batch.
-        dtype: of it.
-        classes: names of the classes, where the data has any.
-    """
-
-    shape: tuple[int, ...]
-    dtype: Literal["float32", "int64"]
-    classes: tuple[str, ...] = ()
 
 
 def names_code(location: object) -> bool:
@@ -148,6 +68,12 @@ def resolve_module(
         UsageError: what it takes is not known.
     """
     entry, build, code = _find(location)
+    if feeding.get("state"):
+        raise UsageError(
+            f"--state was given for {entry}, which is no .onnx file",
+            id="usage.options-conflict",
+            why="only a graph of others has states that have to be named",
+        )
     module = build_module(build, entry)
     if (weights := feeding.get("weights")) is not None:
         load_weights(module, Path(weights).expanduser())
@@ -169,26 +95,6 @@ def resolve_module(
         digest=digest.hexdigest(),
         size_bytes=size,
     ), build
-
-
-def read_description(folder: Path) -> Description:
-    """``module.json`` of a folder.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    file = folder / MODULE
-    if file.stat().st_size > MAX_MODULE_BYTES:
-        raise ModelError(
-            f"{MODULE} has {file.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {MAX_MODULE_BYTES}"
-        )
-    try:
-        return Description.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            f"{MODULE} is not valid", id="model.invalid-config", why=f"{first['loc']}: {first['msg']}"
-        ) from error
 
 
 def code_entry(location: str) -> tuple[str, Build]:
@@ -344,7 +250,7 @@ def _describe(module: nn.Module, entry: str, feeding: Feeding, known: Sample | D
 
     name = _argument(module, entry)
     said = feeding.get("input")
-    shape, dtype = parse_input(said) if said else _seen(known)
+    shape, dtype = parse_input(said) if said else _seen(known, read_layout(feeding))
     example = torch.zeros(2, *shape) if dtype == "float32" else torch.zeros(2, *shape, dtype=torch.int64)
     try:
         with torch.no_grad():
@@ -364,35 +270,19 @@ def _describe(module: nn.Module, entry: str, feeding: Feeding, known: Sample | D
             why="allowed: one tensor of logits [batch, ..., classes]",
         )
     classes = int(answer.shape[-1])
-    names = known.labels if isinstance(known, Description) else known.classes if known else ()
-    named = names if len(names) == classes else ()
+    seen = known.labels if isinstance(known, Description) else known.classes if known else ()
     return Description(
         entry=entry,
         input=TensorInput(name=name, shape=shape, dtype=dtype),
         output=tuple(answer.shape[1:]),
-        labels=named or tuple(f"LABEL_{index}" for index in range(classes)),
-        pixels=known.pixels if isinstance(known, Description) else _pixels(shape, feeding),
+        labels=class_names(feeding.get("labels"), seen, classes),
+        pixels=known.pixels if isinstance(known, Description) else read_pixels(shape, feeding, read_layout(feeding)),
     )
 
 
-def parse_input(text: str) -> tuple[tuple[int, ...], Literal["float32", "int64"]]:
-    """``1x3x32x32`` or ``1x16:int64``: shape without the batch, and type."""
-    numbers, _, dtype = text.partition(":")
-    parts = numbers.lower().split("x")
-    if (
-        len(parts) < 2
-        or not all(part.isdigit() and int(part) > 0 for part in parts)
-        or dtype not in ("", "float32", "int64")
-    ):
-        raise UsageError(
-            f"{text!r} is no shape of an input",
-            id="usage.bad-value",
-            why="allowed: batch first, as in 1x3x32x32 or 1x16:int64",
-        )
-    return tuple(int(part) for part in parts[1:]), "int64" if dtype == "int64" else "float32"
-
-
-def _seen(known: Sample | Description | None) -> tuple[tuple[int, ...], Literal["float32", "int64"]]:
+def _seen(
+    known: Sample | Description | None, layout: Layout | None
+) -> tuple[tuple[int, ...], Literal["float32", "int64"]]:
     if known is None:
         raise UsageError(
             "it is not known what the module takes",
@@ -400,7 +290,9 @@ def _seen(known: Sample | Description | None) -> tuple[tuple[int, ...], Literal[
             why="neither --input nor data to take an example from was given",
             hint="Give the shape of one batch: --input 1x3x32x32.",
         )
-    seen = known.input if isinstance(known, Description) else known
+    seen = known.only_input if isinstance(known, Description) else known
+    if isinstance(known, Sample) and known.image and layout == "NHWC":
+        return (*known.shape[1:], known.shape[0]), known.dtype
     return seen.shape, seen.dtype
 
 
@@ -416,34 +308,3 @@ def _argument(module: nn.Module, entry: str) -> str:
             why="allowed: one tensor [batch, ...]",
         )
     return needed[0].name
-
-
-def _pixels(shape: tuple[int, ...], feeding: Feeding) -> Pixels | None:
-    """How images are prepared, where the input is one."""
-    image = len(shape) == 3 and shape[0] in IMAGE_CHANNELS
-    preprocess, mean, std = feeding.get("preprocess"), feeding.get("mean"), feeding.get("std")
-    if not image:
-        if (preprocess, mean, std) != (None, None, None):
-            raise UsageError(
-                f"--mean, --std and --preprocess are for images, and the input is {'x'.join(map(str, shape))}",
-                id="usage.preprocessing",
-                why="an image is 1 or 3 channels, height and width",
-            )
-        return None
-    pixels = Pixels()
-    if preprocess is not None:
-        file = Path(preprocess).expanduser()
-        if not file.is_file():
-            raise UsageError(f"there is no pre-processing file {str(file)!r}", id="usage.no-file")
-        pixels = parse_toml(Pixels, read_bounded(file, "pre-processing"), f"pre-processing {str(file)!r}")
-    values = {name: tuple(value) for name, value in (("mean", mean), ("std", std)) if value is not None}
-    try:
-        pixels = Pixels.model_validate(pixels.model_dump(by_alias=True) | values)
-    except ValidationError as error:
-        said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise UsageError("--mean and --std do not fit each other", id="usage.preprocessing", why=said) from error
-    if len(pixels.mean) not in (1, shape[0]):
-        raise UsageError(
-            f"--mean has {len(pixels.mean)} values", id="usage.preprocessing", why=f"the input has {shape[0]} channels"
-        )
-    return pixels

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
+from edgekit.errors import ModelError
 from edgekit.formats.onnx import load_graph
 from edgekit.judgement import Evidence, Judgement, judge
 from edgekit.measure.latency import time_artifacts
@@ -16,6 +17,7 @@ from edgekit.recipe import Step
 from edgekit.report import Count
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Timing
+from edgekit.stages.base import read_details
 from edgekit.workshop import Made, Workshop, use_threads
 
 JUDGING = Timing(seconds=6.0, rounds=25)
@@ -64,29 +66,63 @@ def run(workshop: Workshop, publish: Callable[[Trail], None]) -> Trail:
     steps, _ = leave_out(request)
     export, verify = _only(steps, "export"), _only(steps, "verify")
     baseline = workshop.stage(export, workshop.original)
-    trail = Trail([Entry("original", workshop.original, baseline)], baseline, workshop.stage(verify, baseline))
+    foreign = workshop.original.artifact.format == "onnx"
+    first = Entry("original", workshop.original, workshop.original if foreign else baseline)
+    trail = Trail([first], baseline, workshop.stage(verify, baseline))
+    if foreign:  # there is no torch block before it
+        trail.entries.append(_export_row(trail))
     publish(trail)
     block = [step for step in steps if step.stage.produces == "torch"]
     if block and _torch_block(workshop, trail, block, export):
         trail.finished = workshop.stage(verify, trail.best)
         publish(trail)
-    trail.entries.append(
-        Entry("export", trail.best, trail.best, reason="never undone; equal to torch within its tolerance")
-    )
+    if not foreign:
+        trail.entries.append(_export_row(trail))
     for step in steps:
         if step.stage.accepts == "graph" and step is not verify:
-            candidate = workshop.stage(step, trail.best)
-            _settle(workshop, trail, step.stage.name, candidate, [(step.stage.name, candidate, candidate)])
+            _graph_stage(workshop, trail, step)
     trail.finished = workshop.stage(verify, trail.best)
     return trail
 
 
+def _export_row(trail: Trail) -> Entry:
+    equal = str(read_details(trail.best.artifact).get("adopted") or "equal to torch within its tolerance")
+    return Entry("export", trail.best, trail.best, reason=f"never undone; {equal}")
+
+
+def _graph_stage(workshop: Workshop, trail: Trail, step: Step) -> None:
+    """Optimize or quantize; what a tool cannot do to a graph of others is undone, with the reason."""
+    name = step.stage.name
+    try:
+        candidate = workshop.stage(step, trail.best)
+    except ModelError as error:
+        if workshop.original.artifact.format != "onnx":
+            raise
+        reason = f"could not be done: {error.what}: {error.why}"
+        trail.entries.append(Entry(name, trail.best, trail.best, kept=False, reason=reason))
+        return
+    _settle(workshop, trail, name, candidate, [(name, candidate, candidate)])
+
+
 def leave_out(request: Request) -> tuple[list[Step], list[str]]:
-    """The steps that can run, and a sentence for each that cannot because there is no data."""
+    """The steps that can run, and a sentence for each that cannot, for want of data or of a model in torch."""
+    steps, notes = list(request.recipe.steps), []
+    if request.source.kind == "onnx":
+        training = [step for step in steps if step.stage.produces == "torch"]
+        steps = [step for step in steps if step not in training]
+        names = list(dict.fromkeys(step.stage.name for step in training))
+        notes = [f"{name}: left out, since an .onnx file cannot be trained" for name in names]
     if request.data is not None:
-        return list(request.recipe.steps), []
-    left = [step for step in request.recipe.steps if step.stage.needs_data(step.settings, request.target)]
-    kept = [step for step in request.recipe.steps if step not in left]
+        return steps, notes
+    kept, missing = _without_data(request, steps)
+    if request.source.kind == "onnx":
+        missing.append("latency is of made-up inputs of the right types and shapes; they say nothing of the answers")
+    return kept, notes + missing
+
+
+def _without_data(request: Request, steps: list[Step]) -> tuple[list[Step], list[str]]:
+    left = [step for step in steps if step.stage.needs_data(step.settings, request.target)]
+    kept = [step for step in steps if step not in left]
     training = any(step.stage.name == "distill" for step in left)
     if training:  # pruning without anything to recover on would only lose accuracy
         left += [step for step in kept if step.stage.name == "prune"]

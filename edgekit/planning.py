@@ -141,7 +141,7 @@ class _Estimate:
         """Seconds for so many samples: two operations a parameter and token, embeddings not counted apart."""
         picked = range(0, len(examples), max(1, len(examples) // 200))
         tokens = sum(examples.length(index) for index in picked) / len(picked)
-        if self._request.task == "image-classification":
+        if self._request.task in ("image-classification", "tensors"):
             tokens = 64
         operations = 2 * self._parameters * tokens * samples * passes
         return operations / (self._operations_per_second() * EFFICIENCY)

@@ -8,6 +8,7 @@ from typing import overload
 
 from edgekit.artifact import Format, open_artifact
 from edgekit.environment import version_of
+from edgekit.formats.foreign import graph_artifact
 from edgekit.formats.torch import load_model
 from edgekit.models import ResolvedModel
 from edgekit.runtimes import open_runner
@@ -40,7 +41,11 @@ def artifact_subject(path: str | Path, options: TaskOptions, task: str | None, t
 
 
 def model_subject(model: ResolvedModel, options: TaskOptions, threads: int) -> Subject:
-    """A model in torch."""
+    """A model in torch; an ``.onnx`` file in onnxruntime."""
+    if model.source.kind == "onnx":
+        runner = open_runner(graph_artifact(model.source, model.task), threads)
+        bound = bind_task(model.task, Path(model.source.path), options)
+        return Subject(bound, runner, f"onnxruntime {version_of('onnxruntime')}", "onnx")
     return _in_torch(bind_task(model.task, Path(model.source.path), options, model.build), threads)
 
 

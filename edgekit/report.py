@@ -142,6 +142,8 @@ class Quality(Record):
         looks: how often the evaluation split was used to decide.
         classes: class by class; None where a sample has no one label.
         no_classes_because: why there are none.
+        against: what the metric compares with: the data's labels, or where there are none the original's answers.
+        largest_difference: between the logits of both, in units of the original's largest value.
     """
 
     metric: str
@@ -157,6 +159,8 @@ class Quality(Record):
     looks: int
     classes: Classes | None = None
     no_classes_because: str = ""
+    against: Literal["labels", "original"] = "labels"
+    largest_difference: float | None = None
 
 
 class LimitVerdict(Record):

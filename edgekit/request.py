@@ -10,14 +10,15 @@ from typing import Any, Unpack
 from pydantic import JsonValue
 
 from edgekit.cache import cache_key
+from edgekit.description import Feeding
 from edgekit.devices import Reached, reach
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
-from edgekit.modules import Build, Feeding
+from edgekit.modules import Build
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
 from edgekit.runtimes.measuring import Place
-from edgekit.source import Source
+from edgekit.source import Source, names_graph
 from edgekit.stages.base import Facet
 from edgekit.students import resolve_student
 from edgekit.target import Target, load_target
@@ -28,8 +29,8 @@ from edgekit.tasks.data import DataSource, resolve_data
 class RunOptions(Feeding, total=False):
     """What ``compress`` and ``plan`` take beside the model; each may be left out.
 
-    For a model given as code, also what ``edgekit.Feeding`` lists: ``weights``, ``input``, ``mean``, ``std``,
-    ``preprocess``.
+    For a model given as code or as an ``.onnx`` file, also what ``edgekit.Feeding`` lists: ``weights``, ``input``,
+    ``mean``, ``std``, ``preprocess``, ``layout``, ``labels``, ``state``.
 
     Attributes:
         data: a file, a folder or a hub id of labelled data; without it, what needs none is done.
@@ -248,6 +249,8 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
     chosen = load_recipe(
         given.get("recipe") or ("distill" if student is not None else "default"), given.get("settings")
     )
+    if names_graph(source):
+        _check_graph(source, chosen, student)
     lock = chosen.lock
     device = load_target(given.get("target", "host"))
     location, max_drop, seed = given.get("data"), given.get("max_drop"), given.get("seed")
@@ -309,6 +312,33 @@ def _check_target(request: Request) -> None:
             f"the target {target.name!r} takes {', '.join(target.formats)}",
             id="usage.target-mismatch",
             why="edgekit exports onnx",
+        )
+
+
+def _check_graph(source: Any, recipe: Recipe, student: Any) -> None:
+    """What cannot be meant of an ``.onnx`` file, whose weights nothing here can train."""
+    if student is not None:
+        raise UsageError(
+            f"--student was given for {str(source)!r}, which is an .onnx file",
+            id="usage.options-conflict",
+            why="a teacher is a torch model: a transformers folder, a hub id, or code",
+            hint="Leave out --student, or give the model that the graph was exported from.",
+        )
+    names = [step.stage.name for step in recipe.steps]
+    if "optimize" not in names and "quantize" not in names:
+        raise UsageError(
+            f"the recipe {recipe.name!r} has nothing to do for an .onnx file",
+            id="usage.options-conflict",
+            why=f"its stages: {', '.join(names)}; pruning and distillation need the model in torch",
+            hint="Use a recipe that optimizes or quantizes: --recipe quantize.",
+        )
+    engines = {str(step.settings.model_dump().get("engine")) for step in recipe.steps if step.stage.name == "quantize"}
+    if engines - {"onnxruntime"}:
+        raise UsageError(
+            f"quantize.engine={engines.pop()} cannot go with an .onnx file",
+            id="usage.settings-conflict",
+            why="neural-compressor quantizes the model in torch",
+            hint="Leave the engine to onnxruntime.",
         )
 
 

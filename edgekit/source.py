@@ -1,6 +1,7 @@
 """A source: where the model comes from, resolved to a local folder and a digest of what is in it.
 
-Here are folders of transformers and hub ids; a model given as code is resolved in ``modules.py``.
+Here are folders of transformers and hub ids; a model given as code is resolved in ``modules.py``, an ``.onnx`` file in
+``formats/foreign.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin")
 # How a path ends that cannot be a hub's id.
 FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".onnx", ".pt", ".pth", ".py")
 MODULE = "module.json"
+GRAPH_SUFFIX = ".onnx"
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 
 
@@ -53,7 +55,7 @@ class Source(Frozen):
     """
 
     location: str
-    kind: Literal["transformers", "module"] = "transformers"
+    kind: Literal["transformers", "module", "onnx"] = "transformers"
     path: str
     commit: str | None = None
     architecture: str
@@ -73,6 +75,11 @@ class Source(Frozen):
             "architecture": self.architecture,
             "digest": self.digest,
         }
+
+
+def names_graph(location: object) -> bool:
+    """Whether a model is given as an ``.onnx`` file."""
+    return isinstance(location, (str, Path)) and Path(str(location)).suffix.lower() == GRAPH_SUFFIX
 
 
 def resolve_source(location: str | Path, *, revision: str | None = None) -> Source:
@@ -101,7 +108,7 @@ def resolve_source(location: str | Path, *, revision: str | None = None) -> Sour
         raise ModelError(
             f"{text!r} is a file, not a model folder",
             id="model.not-a-model",
-            why="allowed: a folder as transformers' save_pretrained writes it, or a hub id",
+            why="allowed: a folder as transformers' save_pretrained writes it, a hub id, or an .onnx file",
         )
     elif text.startswith((".", "/", "~")) or text.count("/") > 1 or folder.suffix in FILE_SUFFIXES:
         raise ModelError(

@@ -15,10 +15,11 @@ from pydantic import JsonValue
 
 from edgekit.artifact import copy_files
 from edgekit.cache import Cache, cache_key
+from edgekit.description import read_description
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import evenly, layer_list
 from edgekit.models import ResolvedModel
-from edgekit.modules import names_code, read_description, resolve_module
+from edgekit.modules import names_code, resolve_module
 from edgekit.source import WEIGHT_SUFFIXES, model_files, resolve_source, sha256_file, weight_files
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions
@@ -89,11 +90,11 @@ def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:
             id="usage.student-differs",
             why=f"the teacher: {list(described.output)}",
         )
-    if mine.input.name != described.input.name:
+    if mine.only_input.name != described.only_input.name:
         raise UsageError(
-            f"the student's forward takes {mine.input.name!r}",
+            f"the student's forward takes {mine.only_input.name!r}",
             id="usage.student-differs",
-            why=f"the teacher's takes {described.input.name!r}",
+            why=f"the teacher's takes {described.only_input.name!r}",
         )
     return ResolvedModel(found, teacher.task, build)
 

@@ -14,10 +14,11 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from edgekit.artifact import Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
+from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache
 from edgekit.devices.local import LocalDevice
 from edgekit.environment import spin_briefly, versions
+from edgekit.formats.foreign import graph_component, graph_files
 from edgekit.formats.torch import load_model, torch_components
 from edgekit.measure.elsewhere import Spread, compare_elsewhere
 from edgekit.measure.instructions import count_artifact
@@ -117,7 +118,14 @@ class Workshop:
         return Made(open_artifact(found), key)
 
     def outputs(self, artifact: Artifact) -> Outputs:
-        """An artifact's outputs on the evaluation split: from the cache, or computed and kept there."""
+        """An artifact's outputs on the evaluation split; where there are no labels, beside the original's."""
+        found = self._outputs(artifact)
+        if found.labels is not None or not self.task.compares:
+            return found
+        return found.beside(self._outputs(self.original.artifact))
+
+    def _outputs(self, artifact: Artifact) -> Outputs:
+        """From the cache, or computed and kept there."""
         import numpy as np
         from safetensors.numpy import load_file, save_file
 
@@ -234,19 +242,20 @@ class Workshop:
         key = self.request.import_key(model)
         found = self.cache.get(key)
         if found is None:
-            source = Path(model.source.path)
+            source, graph = Path(model.source.path), model.source.kind == "onnx"
             with self.scratch() as scratch:
                 folder = scratch()
-                files = model_files(source)
-                copy_files(files, folder)
+                copy_files(model_files(source), folder)
+                for file in graph_files(source) if graph else ():
+                    copy_files([file], (folder / file.relative_to(source)).parent)
                 weights = tuple(path.name for path in weight_files(source))
                 manifest = Manifest(
-                    format="torch",
+                    format="onnx" if graph else "torch",
                     task=self.request.task,
                     labels=task.labels,
                     source=model.source.record,
                     teacher=self.request.source.record if model is self.request.student else None,
-                    components=torch_components(weights),
+                    components={WHOLE: graph_component(source)} if graph else torch_components(weights),
                     data=self.request.data.record if self.request.data else {},
                     tools=versions(),
                     preprocessing=task.preprocessing,
@@ -261,8 +270,8 @@ class Workshop:
         self.progress.start(f"evaluate: {name}", len(examples))
         size = evaluation_batch(artifact.format, self.request.workload)
         computed = collect_outputs(self._runner(artifact), self.task, examples, size, self.progress)
-        score = computed.score(self.task)
-        self.progress.finish("" if score is None else f"{self.task.metric_name} {score:.4f}")
+        score, labels = computed.score(self.task), computed.labels
+        self.progress.finish("" if score is None or labels is None else f"{self.task.metric_for(labels)} {score:.4f}")
         return computed
 
     def _runner(self, artifact: Artifact) -> Runner:

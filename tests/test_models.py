@@ -10,9 +10,9 @@ import tiny
 from PIL import Image
 from torch import nn
 
+from edgekit.description import Description, read_description
 from edgekit.errors import DataError, UnknownNameError, UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
-from edgekit.modules import Description, read_description
 from edgekit.tasks.data import resolve_data
 
 
@@ -103,9 +103,9 @@ def test_a_folder_of_transformers_needs_no_feeding(tmp_path: Path) -> None:
     assert (found.task, found.build, found.source.kind) == ("text-classification", None, "transformers")
     with pytest.raises(UsageError) as caught:
         resolve(folder, weights="x.pt", input="1x3")
-    assert caught.value.what == f"--input was given for {str(folder)!r}, which is no code"
+    assert caught.value.what == f"--input was given for {str(folder)!r}, which is neither code nor an .onnx file"
     assert caught.value.why == "a folder of transformers or a hub id says itself what the model takes"
-    assert caught.value.hint == "Code is named as file.py:function or package.module:function."
+    assert caught.value.hint == "Code is named as file.py:function or package.module:function, a graph as FILE.onnx."
 
 
 def test_the_task_can_be_named() -> None:

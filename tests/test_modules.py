@@ -13,19 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgekit.description import Description, Feeding, Pixels, Sample, parse_input, read_description
 from edgekit.errors import EdgekitError, ModelError, UnknownNameError, UsageError
-from edgekit.modules import (
-    Description,
-    Feeding,
-    Pixels,
-    Sample,
-    build_module,
-    code_entry,
-    names_code,
-    parse_input,
-    read_description,
-    resolve_module,
-)
+from edgekit.modules import build_module, code_entry, names_code, resolve_module
 from edgekit.source import Source
 
 CODE = """
@@ -195,6 +185,9 @@ def test_a_function_of_a_file_becomes_a_folder(code: Path) -> None:
         "output": [3],
         "labels": ["LABEL_0", "LABEL_1", "LABEL_2"],
         "pixels": None,
+        "graph": None,
+        "answer": "logits",
+        "probabilities": False,
     }
     assert type(build()).__name__ == "Net"
     assert source.record["name"] == "net.py:build"
@@ -548,8 +541,40 @@ def test_a_grey_image_has_one_mean(tmp_path: Path) -> None:
 @pytest.mark.parametrize("feeding", [{"mean": (0.5,)}, {"std": (0.5,)}, {"preprocess": "x.toml"}])
 def test_pixels_are_for_images(code: Path, feeding: Feeding) -> None:
     error = fails(UsageError, f"{code}:build", {**FOUR, **feeding})
-    assert error.what == "--mean, --std and --preprocess are for images, and the input is 4"
-    assert error.why == "an image is 1 or 3 channels, height and width"
+    assert error.what == "--mean, --std, --layout and --preprocess are for images, and the input is 4"
+    assert error.why == "an image is 1 or 3 channels, height and width, its channels where NCHW has them"
+    assert error.hint == "Where the channels come last, say --layout NHWC."
+
+
+def test_channels_may_come_last(code: Path) -> None:
+    last: Feeding = {"input": "1x8x8x3", "layout": "nhwc", "mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)}
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    found, _ = resolve_module(module, last, None)
+    described = read_description(Path(found.path))
+    assert described.pixels is not None
+    assert (described.only_input.shape, described.pixels.layout) == ((8, 8, 3), "NHWC")
+    seen, _ = resolve_module(module, {"layout": "NHWC"}, Sample((3, 8, 8), "float32", image=True))
+    assert read_description(Path(seen.path)).only_input.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("layout", ["CHW", "NCWH", ""])
+def test_an_unknown_layout_is_refused(layout: str) -> None:
+    error = fails(UsageError, nn.Flatten(), {"input": "1x3x8x8", "layout": layout})
+    assert error.what == f"--layout {layout!r} is no order of an image's axes"
+    assert error.why.startswith("allowed: NCHW, NHWC")
+
+
+def test_labels_are_as_many_as_the_classes(code: Path) -> None:
+    module = nn.Linear(4, 3)
+    found, _ = resolve_module(module, {"input": "1x4", "labels": ("a", "b", "c")}, None)
+    assert read_description(Path(found.path)).labels == ("a", "b", "c")
+    error = fails(UsageError, module, {"input": "1x4", "labels": ("a", "b")})
+    assert str(error).startswith("--labels has 2 names\nthe model's answers are 3 classes")
+
+
+def test_states_are_of_graphs_only() -> None:
+    error = fails(UsageError, nn.Linear(4, 3), {"input": "1x4", "state": ("a:b",)})
+    assert error.what == "--state was given for Linear, which is no .onnx file"
 
 
 def test_a_wrong_key_of_preprocessing_is_named(code: Path, tmp_path: Path) -> None:

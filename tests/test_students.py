@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import tiny
 
+from edgekit.description import Sample, read_description
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import evenly
 from edgekit.models import ResolvedModel, resolve_model
-from edgekit.modules import Sample, read_description, resolve_module
+from edgekit.modules import resolve_module
 from edgekit.source import resolve_source
 from edgekit.students import resolve_student, take_over
 

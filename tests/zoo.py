@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.modules import read_description, resolve_module
+from edgekit.description import read_description
+from edgekit.modules import resolve_module
 from edgekit.pruning import Aim, Importance
 from edgekit.tasks import bind_task, module_task
 from edgekit.tasks.base import Batch, Task, TaskOptions

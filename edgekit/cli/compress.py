@@ -22,6 +22,7 @@ edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out
 edgekit compress ./my-model --data sents.csv --columns text=body,label=y
 edgekit compress ./my-model --data ./my-data --dry-run
 edgekit compress net.py:make --weights net.safetensors --data ./my-images
+edgekit compress others.onnx --data arrays.npz --target x86-64-vnni
 """
 SET_EXAMPLE = "prune.ratio=0.5"
 COLUMNS_EXAMPLE = "text=sentence,label=y"
@@ -96,6 +97,9 @@ def compress(
     std: options.Std = None,
     preprocess: options.Preprocess = None,
     device: options.Device = None,
+    layout: options.LayoutName = None,
+    labels: options.Labels = None,
+    state: options.StatePairs = None,
     threads: options.Threads = None,
     jobs: options.Jobs = None,
     seed: options.Seed = None,
@@ -126,7 +130,7 @@ def compress(
         "revision": revision,
         "keep_stages": keep_stages,
         "seed": seed,
-        **options.read_feeding(weights, input_, mean, std, preprocess),
+        **options.read_feeding(weights, input_, mean, std, preprocess, layout, labels, state),
     }
     if dry_run:
         with output.work(quiet=quiet):

@@ -61,6 +61,9 @@ def evaluate(
     mean: options.Mean = None,
     std: options.Std = None,
     preprocess: options.Preprocess = None,
+    layout: options.LayoutName = None,
+    labels: options.Labels = None,
+    state: options.StatePairs = None,
     threads: Threads = None,
     batch: Batch = None,
     seed: Seed = None,
@@ -81,7 +84,7 @@ def evaluate(
             seed=seed or 0,
             batch=batch or 1,
             progress=progress,
-            **options.read_feeding(weights, input_, mean, std, preprocess),
+            **options.read_feeding(weights, input_, mean, std, preprocess, layout, labels, state),
         )
     if json_:
         output.print_document(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -11,10 +12,11 @@ import typer
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgekit.modules import Feeding
+    from edgekit.description import Feeding
     from edgekit.tasks.base import Workload
 
-LIMITS, WORKLOAD, DATA, CODE, RUN = "Limits", "Workload", "Model and data", "Model given as code", "Run"
+LIMITS, WORKLOAD, DATA, RUN = "Limits", "Workload", "Model and data", "Run"
+CODE = "Model given as code or as an .onnx file"
 
 
 def complete_target(incomplete: str) -> Iterator[str]:
@@ -38,7 +40,7 @@ def complete_task(incomplete: str) -> Iterator[str]:
     return (name for name in TASKS if name.startswith(incomplete))
 
 
-MODEL_HELP = "A transformers folder, a hub id, or code: file.py:function."
+MODEL_HELP = "A transformers folder, a hub id, code (file.py:function), or an .onnx file."
 PATH_HELP = f"An artifact; or a model: {MODEL_HELP[0].lower()}{MODEL_HELP[1:]}"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also on failure.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -129,18 +131,71 @@ Preprocess = Annotated[
 ]
 
 
+LayoutName = Annotated[
+    str | None,
+    typer.Option(
+        "--layout", metavar="ORDER", help="NCHW or NHWC: where an image's channels are.", rich_help_panel=CODE
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="FILE", help="Names of the classes, one a line; or A,B,C.", rich_help_panel=CODE),
+]
+StatePairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        metavar="OUT:IN",
+        help="Of an .onnx file: the output OUT is the next call's IN. Repeatable.",
+        rich_help_panel=CODE,
+    ),
+]
+
+
 def read_feeding(
-    weights: str | None, input_: str | None, mean: str | None, std: str | None, preprocess: str | None
+    weights: str | None,
+    input_: str | None,
+    mean: str | None,
+    std: str | None,
+    preprocess: str | None,
+    layout: str | None,
+    labels: str | None,
+    state: list[str] | None,
 ) -> Feeding:
-    """What was said of a model given as code; nothing where nothing was."""
+    """What was said of a model given as code or as an ``.onnx`` file; nothing where nothing was."""
     given = {
         "weights": weights,
         "input": input_,
         "mean": read_numbers(mean, "--mean"),
         "std": read_numbers(std, "--std"),
         "preprocess": preprocess,
+        "layout": layout,
+        "labels": read_labels(labels),
+        "state": tuple(state) if state else None,
     }
     return cast("Feeding", {name: value for name, value in given.items() if value is not None})
+
+
+def read_labels(text: str | None) -> tuple[str, ...] | None:
+    """Names of classes: the lines of a file, or between commas.
+
+    Raises:
+        UsageError: no such file, or it is no text.
+    """
+    if text is None:
+        return None
+    file = Path(text).expanduser()
+    if not file.is_file():
+        if "," in text:
+            return tuple(part.strip() for part in text.split(","))
+        raise UsageError(
+            f"there is no file of labels {text!r}",
+            id="usage.no-file",
+            hint="Give a file with one name a line, or names between commas: --labels cat,dog.",
+        )
+    from edgekit.settings import MAX_LOCK_BYTES, read_bounded
+
+    return tuple(line.strip() for line in read_bounded(file, "labels", MAX_LOCK_BYTES).splitlines() if line.strip())
 
 
 def read_numbers(text: str | None, option: str) -> tuple[float, ...] | None:

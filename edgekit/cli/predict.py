@@ -32,11 +32,14 @@ def predict(
     mean: options.Mean = None,
     std: options.Std = None,
     preprocess: options.Preprocess = None,
+    layout: options.LayoutName = None,
+    labels: options.Labels = None,
+    state: options.StatePairs = None,
     threads: options.Threads = None,
 ) -> None:
     """Answer raw inputs: the labels of each with their scores, best first."""
     with output.work(quiet=quiet):
-        feeding = options.read_feeding(weights, input_, mean, std, preprocess)
+        feeding = options.read_feeding(weights, input_, mean, std, preprocess, layout, labels, state)
         answers = edgekit.load(path, task=task, threads=threads or 1, **feeding).predict(inputs)
     if json_:
         predictions = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgekit.formats.known import subgraphs
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -134,5 +136,6 @@ def tidy(model: ir.Model) -> None:
 
     if any(node.domain == CONTRIB for node in model.graph):
         model.opset_imports[CONTRIB] = 1
-    for change in (IdentityEliminationPass(), TopologicalSortPass(), RemoveUnusedNodesPass()):
+    inner = any(subgraphs(node) for node in model.graph)  # onnx_ir 1.1 cannot take an Identity out of a branch
+    for change in (*(() if inner else (IdentityEliminationPass(),)), TopologicalSortPass(), RemoveUnusedNodesPass()):
         change(model)

@@ -83,7 +83,10 @@ def relative_difference(mine: Array, reference: Array) -> float:
 
     if mine.shape != reference.shape:
         return float("inf")
-    return float(np.abs(mine - reference).max() / max(float(np.abs(reference).max()), 1e-6))
+    if not reference.size:
+        return 0.0
+    one, other = (values if values.dtype.kind == "f" else values.astype(np.float64) for values in (mine, reference))
+    return float(np.abs(one - other).max() / max(float(np.abs(other).max()), 1e-6))
 
 
 def _read(file: Path) -> list[tuple[Batch, Batch]]:
@@ -106,4 +109,4 @@ def _read(file: Path) -> list[tuple[Batch, Batch]]:
 def _contiguous(values: Array) -> Array:
     import numpy as np
 
-    return np.ascontiguousarray(values)
+    return np.ascontiguousarray(values) if values.ndim else values  # which would make one axis of none

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgekit.artifact import Format
+from edgekit.errors import DataError
+from edgekit.measure.golden import relative_difference
 from edgekit.measure.statistics import paired_bootstrap
 from edgekit.progress import Progress
 from edgekit.report import ClassChange, Classes, Quality
@@ -18,16 +20,25 @@ if TYPE_CHECKING:
 # Two-sided, so that each end is a one-sided 95 % bound: the one that a strict limit is proven by.
 LEVEL = 0.90
 TORCH_BATCH = 32
+UNLABELLED = "the data has no labels: the answers were compared with the original's"
 # Up to here a report has each class and the confusion; above, only the classes with the most flips.
 MOST_CLASSES, MOST_FLIPPED = 50, 20
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits [samples, outputs] and labels [samples, ...] of a split, in its order; None where it has no labels."""
+    """Logits [samples, outputs] and labels [samples, ...] of a split, in its order; None where it has no labels.
+
+    ``against`` says what the labels are: the data's, or the original's logits in their place.
+    """
 
     logits: Array
     labels: Array | None
+    against: Literal["labels", "original"] = "labels"
+
+    def beside(self, original: Outputs) -> Outputs:
+        """The same with the original's logits in place of labels."""
+        return Outputs(self.logits, original.logits, "original")
 
     def score(self, task: Task) -> float | None:
         """The task's metric; None without labels."""
@@ -57,12 +68,20 @@ def collect_outputs(runner: Runner, task: Task, examples: Examples, batch_size: 
             labels.update(zip(indices, batch[LABELS], strict=True))
         progress.advance(len(indices))
     order = range(len(examples))
+    shapes = {row.shape for row in rows.values()}
+    if len(shapes) > 1:
+        raise DataError(
+            f"the samples have answers of {len(shapes)} sizes, which cannot be compared as one table",
+            id="data.unsuitable-sample",
+            why=f"among them {', '.join(map(str, sorted(shapes)[:3]))}",
+            hint="Give samples of one size.",
+        )
     stacked = np.stack([rows[index] for index in order])
     return Outputs(stacked, np.stack([labels[index] for index in order]) if labels else None)
 
 
 def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, looks: int) -> Quality | None:
-    """The artifact beside the original on the same samples; None without labels."""
+    """The artifact beside the original on the same samples; None where there is nothing to score against."""
     if original.labels is None or artifact.labels is None:
         return None
     labels = original.labels
@@ -72,21 +91,26 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
 
     interval = paired_bootstrap(drop, len(labels), level=LEVEL)
     before, after = task.score(original.logits, labels), task.score(artifact.logits, labels)
-    missing = no_classes_because(original.logits, labels)
+    scores = [task.class_scores(outputs.logits) for outputs in (original, artifact)]
+    alone = original.against == "original"
+    missing = UNLABELLED if alone else no_classes_because(scores[0], labels)
+    several = not alone and has_several(scores[0], labels)
     return Quality(
-        metric=task.metric_name,
+        metric=task.metric_for(labels),
         before=before,
         after=after,
         drop=before - after,
         drop_low=interval.low,
         drop_high=interval.high,
         n=len(labels),
-        flips=count_flips(original.logits, artifact.logits, several=has_several(original.logits, labels)),
+        flips=count_flips(scores[0], scores[1], several=several),
         cosine=mean_cosine(original.logits, artifact.logits),
         split=split,
         looks=looks,
-        classes=None if missing else compare_classes(original.logits, artifact.logits, labels),
+        classes=None if missing else compare_classes(scores[0], scores[1], labels),
         no_classes_because=missing,
+        against=original.against,
+        largest_difference=relative_difference(artifact.logits, original.logits),
     )
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from edgekit.artifact import WHOLE, TensorSpec, is_artifact, open_artifact
-from edgekit.errors import ModelError, UsageError
+from edgekit.artifact import WHOLE, is_artifact, open_artifact
+from edgekit.errors import UsageError
 from edgekit.formats.onnx import describe_component
 from edgekit.measure.latency import subject_at, subjects_of
 from edgekit.runtimes.measuring import Subject
 from edgekit.source import sha256_file
 from edgekit.tasks import TASKS, bind_task
-from edgekit.tasks.base import Array, TaskOptions, Workload
-
-if TYPE_CHECKING:
-    pass
+from edgekit.tasks.base import TaskOptions, Workload
+from edgekit.tasks.feeds import made_up
 
 
 def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
@@ -38,7 +35,7 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
                 why="latency is measured on exported artifacts",
             )
         return {
-            name: subject_at(root, part, {spec.name: _fill(spec, workload) for spec in part.inputs})
+            name: subject_at(root, part, {spec.name: made_up(spec, workload) for spec in part.inputs})
             for name, part in artifact.manifest.components.items()
         }
     if root.suffix != ".onnx" or not root.is_file():
@@ -48,7 +45,7 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
             hint="`edgekit compress` makes artifacts.",
         )
     part = describe_component(root)
-    return {WHOLE: subject_at(root.parent, part, {spec.name: _fill(spec, workload) for spec in part.inputs})}
+    return {WHOLE: subject_at(root.parent, part, {spec.name: made_up(spec, workload) for spec in part.inputs})}
 
 
 def size_at(path: str | Path) -> int:
@@ -75,31 +72,3 @@ def describe(path: str | Path) -> dict[str, JsonValue]:
             "sha256": files,
         }
     return {"name": root.name, "format": "onnx", "bytes": size_at(path), "sha256": sha256_file(root)}
-
-
-def _fill(spec: TensorSpec, workload: Workload) -> Array:
-    """An input for a graph that nobody described: small positive integers, ones for masks, or normal noise."""
-    import numpy as np
-
-    shape = [dim if isinstance(dim, int) else _free(dim, index, workload) for index, dim in enumerate(spec.shape)]
-    random = np.random.default_rng(0)
-    if spec.dtype == "bool" or "mask" in spec.name:
-        return np.ones(shape, dtype=spec.dtype)
-    if spec.dtype.startswith(("int", "uint")):
-        return random.integers(0, 2, shape).astype(spec.dtype)
-    if spec.dtype.startswith("float"):
-        return random.standard_normal(shape).astype(spec.dtype)
-    raise ModelError(
-        f"the input {spec.name!r} has the type {spec.dtype!r}",
-        id="model.input-type",
-        why="inputs can be made for integers, floats and booleans",
-    )
-
-
-def _free(name: str, index: int, workload: Workload) -> int:
-    """The size of a free dimension: the batch first or by name, then the length of a text."""
-    if "batch" in name.lower() or index == 0:
-        return workload.batch
-    if workload.image is not None and any(word in name.lower() for word in ("height", "width")):
-        return workload.image
-    return workload.tokens

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from edgekit.errors import UsageError
+from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.settings import Frozen
@@ -158,16 +158,33 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         nodes = [*nodes, *passing_nodes(load_graph(source))]
     nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]
     with quiet():
+        if scheme.method != "fp16" and not nodes:
+            save_graph(load_graph(source), destination)
+        else:
+            _write(source, destination, scheme, nodes, ranges)
+    if destination.exists():
+        save_graph(load_graph(destination), destination)
+
+
+def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:
+    """By onnxruntime's tools.
+
+    Raises:
+        ModelError: they do not take the graph; the reason is theirs.
+    """
+    try:
         if scheme.method == "fp16":
             _half(source, destination)
-        elif not nodes:
-            save_graph(load_graph(source), destination)
         elif scheme.method == "dynamic":
             _dynamic(source, destination, scheme, nodes)
         else:
             _static(source, destination, scheme, nodes, ranges)
-    if destination.exists():
-        save_graph(load_graph(destination), destination)
+    except (AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+        raise ModelError(
+            "onnxruntime's quantizer does not take the graph",
+            id="model.quantize-fails",
+            why=(str(error).strip() or type(error).__name__).splitlines()[0],
+        ) from error
 
 
 def _dynamic(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]) -> None:

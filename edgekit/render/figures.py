@@ -7,7 +7,7 @@ import math
 from edgekit.report import MEGABYTE
 
 # Metrics that are shares of samples, or means of shares, read as percentages; others (correlations) as they are.
-SHARES = ("accuracy", "f1", "exact_match")
+SHARES = ("accuracy", "f1", "exact_match", "agreement", "closeness")
 SAME_RATIO = 0.005
 MINUTE, HOUR = 60, 3600
 

@@ -59,7 +59,11 @@ def repeat_notes(report: Report) -> list[str]:
         notes.append(
             f"The {' and the '.join(local)} {verb} local: give the path. The lock refuses others, by their sha256."
         )
-    if report.source.get("kind") not in (None, "transformers"):
+    if report.source.get("kind") == "onnx":
+        notes.append(
+            "The model was an .onnx file: give the same --task, --input, --mean, --std, --layout, --labels and --state."
+        )
+    elif report.source.get("kind") not in (None, "transformers"):
         notes.append("The model was given as code: give the same weights and the same input again.")
     notes.append("The same versions on a processor of the same level give the same bytes.")
     return notes

@@ -166,6 +166,10 @@ def interval(quality: Quality) -> str:
 def agreement(quality: Quality) -> str:
     """How alike the two answer, and on what."""
     parts = [f"cosine of the logits {quality.cosine:.4f}", f"on {quality.split}"]
+    if quality.against == "original":
+        parts.append("against the original's answers, since there are no labels")
+    if quality.largest_difference is not None:
+        parts.insert(1, f"largest difference {quality.largest_difference:.1%} of the largest value")
     if quality.flips is not None:
         parts.insert(0, f"{quality.flips} of {quality.n} predictions changed")
     return "; ".join(parts)

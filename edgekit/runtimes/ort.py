@@ -35,7 +35,7 @@ def open_session(file: Path, threads: int, *, optimized: bool = True) -> onnxrun
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     refusals = (
@@ -72,7 +72,17 @@ class OnnxRunner:
 
     def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one component on named arrays."""
-        values = self._sessions[component].run(None, dict(feeds))
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        refusals = (state.Fail, state.InvalidArgument, state.RuntimeException, state.NotImplemented, state.EPFail)
+        try:
+            values = self._sessions[component].run(None, dict(feeds))
+        except refusals as error:
+            raise ModelError(
+                f"onnxruntime {version_of(NAME)} does not run the model",
+                id="model.does-not-load",
+                why=str(error).splitlines()[0],
+            ) from error
         return dict(zip(self._outputs[component], values, strict=True))
 
 

@@ -1,4 +1,7 @@
-"""Export: from torch to the target's format, equal to torch on real samples or an error."""
+"""Export: from torch to the target's format, equal to torch on real samples or an error.
+
+A graph of others is there already: it is made usable instead, and answers as the file given, or is left as it was.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import Field, JsonValue
 
-from edgekit.artifact import Artifact, Component, Manifest
+from edgekit.artifact import WHOLE, Artifact, Component, Manifest
 from edgekit.errors import ModelError
+from edgekit.formats.foreign import adopt_graph, opset_of
 from edgekit.formats.onnx import count_operators, describe_component, export_component, load_graph
 from edgekit.formats.torch import load_model
 from edgekit.measure.golden import relative_difference
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.stages.base import Job, Stage, StageSettings, finish
-from edgekit.tasks.base import Array, Batch, ComponentSpec, Task
+from edgekit.tasks.base import Array, Batch, ComponentSpec, Runner, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +26,17 @@ if TYPE_CHECKING:
 
 class ExportSettings(StageSettings):
     tolerance: float = Field(
-        1e-3, gt=0, description="largest difference to torch, in units of the output's largest value"
+        1e-3,
+        gt=0,
+        description="largest difference to torch (to the .onnx file given), in units of the output's largest value",
     )
     samples: int = Field(16, ge=1, description="samples that are compared")
 
 
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("ExportSettings", settings)
+    if artifact.format == "onnx":
+        return _adopt(artifact, settings, job)
     task = job.task_for(artifact)
     model, _ = load_model(task)
     specs = task.components(model)
@@ -52,6 +60,83 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     }
     changes = {"format": "onnx", "components": {name: part.model_dump() for name, part in described.items()}}
     return finish(folder, artifact, EXPORT, settings, changes=changes, details=details)
+
+
+def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
+    """A graph of others, made usable as far as it then answers as the file given."""
+    file, states = artifact.file(), artifact.manifest.components[WHOLE].states
+    _check_opset(file, job)
+    given = open_runner(artifact, job.jobs)
+    feeds, batches = job.task.workload_feeds(job.workload)[WHOLE], _samples(settings, job)
+    expected = _first_answers(given, feeds)
+    wanted = [job.task.forward(given, batch) for batch in batches]
+    job.progress.start("export", None)
+    refused: list[str] = []
+    for upgrade in (True, False):
+        folder = job.scratch()
+        adoption = adopt_graph(file, folder / file.name, upgrade=upgrade)
+        described = describe_component(folder / file.name, states)
+        changed = artifact.manifest.model_dump(by_alias=True) | {"components": {WHOLE: described.model_dump()}}
+        try:
+            mine = open_runner(Artifact(folder, Manifest.model_validate(changed)), job.jobs)
+            answers = mine.run(WHOLE, feeds)
+            pairs = [(name, answers[name], values) for name, values in expected.items()]
+            pairs += [("whole", job.task.forward(mine, batch), one) for batch, one in zip(batches, wanted, strict=True)]
+            worst = max(_difference(*pair, settings.tolerance, "the file given") for pair in pairs)
+            break
+        except ModelError as error:
+            if not upgrade:
+                raise
+            refused.append(f"{', '.join(adoption.done) or 'shapes and names'}: {error.what}: {error.why}")
+    job.progress.finish(f"largest difference to the file given {worst:.1e}")
+    refused += adoption.refused
+    told = [*adoption.done, *(f"refused: {reason}" for reason in refused)]
+    details: dict[str, JsonValue] = {
+        "opset": opset_of(load_graph(folder / file.name)),
+        "adopted": "; ".join([f"answers as the file given, {f'within {worst:.0e}' if worst else 'to the bit'}", *told]),
+        "changes": list(adoption.done),
+        "refused": list(refused),
+        "largest_difference": worst,
+        "tolerance": settings.tolerance,
+        "operators": {WHOLE: cast("JsonValue", count_operators(load_graph(folder / file.name)))},
+    }
+    return finish(
+        folder,
+        artifact,
+        EXPORT,
+        settings,
+        changes={"components": {WHOLE: described.model_dump()}},
+        details=details,
+    )
+
+
+def _check_opset(file: Path, job: Job) -> None:
+    opset = opset_of(load_graph(file))
+    if opset > job.target.opset:
+        raise ModelError(
+            f"the graph is written in operator set {opset}",
+            id="model.unsuitable-graph",
+            why=f"the target {job.target.name!r} takes up to {job.target.opset}",
+            hint="Export it in an older one, or choose another target.",
+        )
+
+
+def _first_answers(given: Runner, feeds: Batch) -> dict[str, Array]:
+    """What the file given makes of the workload's inputs.
+
+    Raises:
+        ModelError: it does not take them.
+    """
+    try:
+        return given.run(WHOLE, feeds)
+    except ModelError as error:
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in feeds.items())
+        raise ModelError(
+            f"the graph does not run on made-up inputs: {shapes}",
+            id="model.does-not-load",
+            why=error.why,
+            hint="Say how large the free dimensions are: --batch, --tokens (any that is no image's), --image.",
+        ) from error
 
 
 def _check(
@@ -92,7 +177,7 @@ def _samples(settings: ExportSettings, job: Job) -> list[Batch]:
     return [examples.batch([index]) for index in range(min(settings.samples, len(examples)))]
 
 
-def _difference(name: str, mine: Array, reference: Array, tolerance: float) -> float:
+def _difference(name: str, mine: Array, reference: Array, tolerance: float, other: str = "torch") -> float:
     """The largest difference in units of the reference's largest value.
 
     Raises:
@@ -101,9 +186,9 @@ def _difference(name: str, mine: Array, reference: Array, tolerance: float) -> f
     difference = relative_difference(mine, reference)
     if not difference <= tolerance:
         raise ModelError(
-            f"the exported output {name!r} differs from torch by {difference:.2e} of its largest value",
+            f"the exported output {name!r} differs from {other} by {difference:.2e} of its largest value",
             id="model.export-differs",
-            why=f"allowed: {tolerance:.0e}; shape {list(mine.shape)}, in torch {list(reference.shape)}",
+            why=f"allowed: {tolerance:.0e}; shape {list(mine.shape)}, in {other} {list(reference.shape)}",
             hint="Report it with the model's architecture, or allow more with --set export.tolerance=...",
         )
     return difference
@@ -115,7 +200,7 @@ EXPORT = Stage(
     accepts="torch",
     produces="graph",
     settings=ExportSettings,
-    uses=("opset", "data"),
+    uses=("opset", "data", "workload"),
     needs_data=lambda settings, target: False,
     run=run,
 )

@@ -340,12 +340,16 @@ def _fall_back(maker: _Maker, settings: QuantizeSettings, job: Job) -> tuple[lis
         return [], None
     examples = job.data.selection
     reference = collect_outputs(open_runner(maker.artifact, job.jobs), job.task, examples, job.workload.batch, Silent())
+    unlabelled = reference.labels is None and job.task.compares
+    if unlabelled:
+        reference = reference.beside(reference)
     before = reference.score(job.task)
     if before is None:
         return [], None
 
     def drop(fallbacks: Sequence[str]) -> float:
-        return before - cast("float", maker.outputs(fallbacks, examples).score(job.task))
+        found = maker.outputs(fallbacks, examples)
+        return before - cast("float", (found.beside(reference) if unlabelled else found).score(job.task))
 
     first = drop([])
     seen: dict[str, JsonValue] = {

@@ -111,6 +111,8 @@ class Task(ABC):
     """
 
     name: str
+    # whether the answers are compared with the original's where the data has no labels
+    compares: bool = False
     # our name of a column to the names by which it is recognised, in order of preference
     columns: Mapping[str, tuple[str, ...]]
 
@@ -150,9 +152,35 @@ class Task(ABC):
     def metric_name(self) -> str:
         return self.options.metric or next(iter(self.metrics))
 
+    def metrics_for(self, labels: Array) -> Mapping[str, Metric]:
+        """Those of the metrics that such labels can be scored by; the first is the default."""
+        del labels
+        return self.metrics
+
+    def metric_for(self, labels: Array) -> str:
+        """Name of the metric that such labels are scored by: the user's, else the first.
+
+        Raises:
+            UnknownNameError: the user's is not for such labels.
+        """
+        known = self.metrics_for(labels)
+        if self.options.metric is not None and self.options.metric not in known:
+            raise UnknownNameError(
+                "metric of these data",
+                self.options.metric,
+                known,
+                id="unknown-name.metric",
+                hint="It depends on whether the data has labels.",
+            )
+        return self.options.metric or next(iter(known))
+
     def score(self, outputs: Array, labels: Array) -> float:
         """The task's metric of one set of outputs."""
-        return self.metrics[self.metric_name](outputs, labels)
+        return self.metrics_for(labels)[self.metric_for(labels)](outputs, labels)
+
+    def class_scores(self, outputs: Array) -> Array:
+        """What of the outputs [samples, ..., outputs] are the scores of classes: all of it, or one number a sample."""
+        return outputs
 
     @abstractmethod
     def load_model(self) -> torch.nn.Module:

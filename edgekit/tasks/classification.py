@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from edgekit.artifact import WHOLE
 from edgekit.errors import DataError
 from edgekit.tasks.base import LABELS, Array, Batch, Metric, Runner, Task, TrainingOutput, softmax
+from edgekit.tasks.feeds import run_fixed
 from edgekit.tasks.origin import MULTI, REGRESSION, SINGLE, Origin, Problem, TransformersOrigin, find_origin
 
 if TYPE_CHECKING:
@@ -64,7 +65,14 @@ class Classification(Task):
 
     def forward(self, runner: Runner, batch: Batch) -> Array:
         feeds = {name: values for name, values in batch.items() if name != LABELS}
-        return runner.run(WHOLE, feeds)["logits"]
+        if self.fixed_batch is None:
+            return runner.run(WHOLE, feeds)[self.origin.answer]
+        return run_fixed(runner, feeds, self.fixed_batch)[self.origin.answer]
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The one number of samples that the model takes at once; None where it takes any."""
+        return self.origin.fixed_batch
 
     def call(
         self,
@@ -91,7 +99,10 @@ class Classification(Task):
 
         if self.problem == REGRESSION:
             return [[(self.labels[0], float(row[0]))] for row in logits]
-        scores = softmax(logits) if self.problem == SINGLE else 1 / (1 + np.exp(-logits))
+        if self.origin.probabilities:
+            scores = logits
+        else:
+            scores = softmax(logits) if self.problem == SINGLE else 1 / (1 + np.exp(-logits))
         ranked = [np.argsort(-row, kind="stable") for row in scores]
         return [[(self.labels[i], float(row[i])) for i in order] for row, order in zip(scores, ranked, strict=True)]
 

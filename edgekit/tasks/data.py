@@ -11,20 +11,23 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import JsonValue
 
+from edgekit.description import Sample
 from edgekit.errors import DataError, HostError, UnknownNameError
-from edgekit.modules import Sample
 from edgekit.settings import Frozen
 from edgekit.source import digest_files
+from edgekit.tasks.arrays import SUFFIX as ARRAYS
+from edgekit.tasks.arrays import read_arrays
 from edgekit.tasks.base import Examples, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+SUFFIXES = (*READERS, ARRAYS)
 # How a split may be called, and what it is then.
 ROLES = {
     "train": "train",
@@ -66,7 +69,7 @@ class DataSource(Frozen):
 
 
 def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSource:
-    """Find data: a file or folder of csv, json lines or parquet, a folder of images, or a hub id.
+    """Find data: a file or folder of csv, json lines, parquet or npz, a folder of images, or a hub id.
 
     Raises:
         DataError: nothing there that can be read.
@@ -74,11 +77,11 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
     text = str(location)
     path = Path(text).expanduser()
     if path.is_file():
-        if path.suffix.lower() not in READERS:
+        if path.suffix.lower() not in SUFFIXES:
             raise DataError(
                 f"{text!r} is no data file that edgekit reads",
                 id="data.unreadable",
-                why=f"allowed: {', '.join(READERS)}, or a folder",
+                why=f"allowed: {', '.join(SUFFIXES)}, or a folder",
             )
         return DataSource(location=str(path.resolve()), kind="file", digest=digest_files(path.parent, [path]))
     if path.is_dir():
@@ -86,7 +89,7 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
         if not files:
             raise DataError(f"the data folder {text!r} is empty", id="data.empty")
         return DataSource(location=str(path.resolve()), kind="folder", digest=digest_files(path, files))
-    if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in READERS:
+    if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in SUFFIXES:
         raise DataError(
             f"there is no file or folder {text!r}",
             id="data.missing",
@@ -139,7 +142,8 @@ def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
             continue
         value = rows[0][name]
         if kind == "image":
-            return Sample((1 if value.mode in ("L", "1") else 3, value.height, value.width), "float32", names)
+            channels = 1 if value.mode in ("L", "1") else 3
+            return Sample((channels, value.height, value.width), "float32", names, image=True)
         array = np.asarray(value)
         if array.ndim and array.dtype.kind in "fiu":
             return Sample(array.shape, "float32" if array.dtype.kind == "f" else "int64", names)
@@ -183,7 +187,9 @@ class Data:
     def evaluation_source(self) -> str | None:
         """The split that limits are checked on, or None when it is cut from the training data."""
         named = [self.roles[role] for role in ("validation", "test") if role in self.roles]
-        return next((name for name in named if len(self.raw) > 1 and self._labelled(name)), None)
+        unlabelled = self.task.compares and not any(self._labelled(name) for name in self.raw)
+        fit = (name for name in named if len(self.raw) > 1 and (unlabelled or self._labelled(name)))
+        return next(fit, None)
 
     @cached_property
     def _cuts(self) -> dict[str, list[int]]:
@@ -281,7 +287,10 @@ class Data:
         if "label" in columns:
             columns["label"] = self._read_labels(dataset, str(found["label"]))
             columns = self._drop_unlabelled(columns)
-        columns = {key: values if key == "image" else list(values) for key, values in columns.items()}
+        columns = {
+            key: values if key == "image" or hasattr(values, "ndim") else list(values)
+            for key, values in columns.items()
+        }
         _check_text(columns, name)
         return self.task.encode(columns)
 
@@ -296,7 +305,10 @@ class Data:
             return {name: values for name, values in columns.items() if name != "label"}
         if len(kept) == len(columns["label"]):
             return dict(columns)
-        return {name: [values[row] for row in kept] for name, values in columns.items()}
+        return {
+            name: cast("Any", values)[kept] if hasattr(values, "ndim") else [values[row] for row in kept]
+            for name, values in columns.items()
+        }
 
 
 def _find_column(dataset: Dataset, given: str | None, wanted: str, known: Sequence[str]) -> str | None:
@@ -337,6 +349,9 @@ def _load(source: DataSource) -> dict[str, Dataset]:
     from datasets.exceptions import DatasetGenerationError
 
     path = Path(source.location)
+    arrays = _array_files(source, path)
+    if arrays:
+        return {name: read_arrays(file) for name, file in arrays.items()}
     with _quiet():
         try:
             if source.kind == "file":
@@ -353,7 +368,7 @@ def _load(source: DataSource) -> dict[str, Dataset]:
                 f"the data in {path.name!r} cannot be read",
                 id="data.unreadable",
                 why=str(cause).splitlines()[0] if str(cause) else type(cause).__name__,
-                hint="Allowed: csv, tsv, json lines or parquet with named columns; folders of images by class.",
+                hint="Allowed: csv, tsv, json lines, parquet or npz with named columns; folders of images by class.",
             ) from error
     if not isinstance(loaded, DatasetDict):
         raise DataError(f"the data in {path.name!r} has no splits", id="data.empty")
@@ -361,6 +376,15 @@ def _load(source: DataSource) -> dict[str, Dataset]:
     if not splits:
         raise DataError(f"the data in {path.name!r} has no rows", id="data.empty")
     return splits
+
+
+def _array_files(source: DataSource, path: Path) -> dict[str, Path]:
+    """The ``.npz`` files of a source by the split that each is named after; none where it has no such file."""
+    if source.kind == "file":
+        return {"train": path} if path.suffix.lower() == ARRAYS else {}
+    if source.kind == "hub":
+        return {}
+    return {file.stem: file for file in sorted(path.iterdir()) if file.suffix.lower() == ARRAYS}
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from edgekit.artifact import WHOLE
 from edgekit.errors import DataError, UsageError
 from edgekit.tasks.base import Batch, ComponentSpec, Examples, Workload
 from edgekit.tasks.classification import Classification
+from edgekit.tasks.feeds import check_batch
 from edgekit.tasks.origin import TransformersOrigin
 from edgekit.tasks.pixels import PixelReader, decode, pixel_reader
 
@@ -54,7 +55,7 @@ class ImageClassification(Classification):
         import torch
 
         name = self.pixels.name
-        example = {name: torch.randn(2, *self.shape, generator=torch.Generator().manual_seed(0))}
+        example = {name: torch.randn(2, *self.pixels.input_shape, generator=torch.Generator().manual_seed(0))}
         module = _export_module(model) if isinstance(self.origin, TransformersOrigin) else model.eval()
         return {WHOLE: ComponentSpec(module, example, {name: {0: "batch"}}, ("logits",))}
 
@@ -64,15 +65,16 @@ class ImageClassification(Classification):
     def workload_feeds(self, workload: Workload) -> dict[str, Batch]:
         import numpy as np
 
-        channels, height, width = self.shape
+        _, height, width = self.shape
         if workload.image is not None and (workload.image, workload.image) != (height, width):
             raise UsageError(
                 f"--image {workload.image} is not the model's size",
                 id="usage.workload",
                 why=f"the model takes {height} x {width} pixels",
             )
-        pixels = np.random.default_rng(0).standard_normal((workload.batch, channels, height, width), dtype=np.float32)
-        return {WHOLE: {self.pixels.name: pixels}}
+        check_batch(self.fixed_batch, workload)
+        shape = (workload.batch, *self.pixels.input_shape)
+        return {WHOLE: {self.pixels.name: np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}}
 
     def read_input(self, text: str) -> dict[str, Any]:
         path = Path(text).expanduser()
@@ -96,7 +98,7 @@ class ImageExamples:
         return 1
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The input, float32 [batch, channels, height, width]."""
+        """The input, float32 [batch, ...], its axes in the order that the model takes."""
         reader = self.task.pixels
         pixels = reader.read([decode(self.images[index], reader.shape[0]) for index in indices])
         labels = None if self.labels is None else [self.labels[index] for index in indices]

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from edgekit.checkpoint import WEIGHTS, load_state, weights_mismatch
+from edgekit.description import Description, read_description
 from edgekit.errors import ModelError
-from edgekit.modules import Build, Description, build_module, read_description
+from edgekit.modules import Build, build_module
 from edgekit.source import MODULE
 from edgekit.tasks.base import TrainingOutput
+from edgekit.tasks.feeds import fixed_batch
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,12 @@ class Origin(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    # name of the output that holds the logits, and whether they went through a softmax already
+    answer: str = "logits"
+    probabilities: bool = False
+    # the one number of samples that the model takes at once; None where it takes any
+    fixed_batch: int | None = None
 
     @property
     @abstractmethod
@@ -137,7 +145,7 @@ class TransformersOrigin(Origin):
 
 
 class ModuleOrigin(Origin):
-    """A module given as code, beside its ``module.json``.
+    """A module given as code, or a graph of others, beside its ``module.json``.
 
     Args:
         folder: where weights and description lie.
@@ -149,6 +157,9 @@ class ModuleOrigin(Origin):
     def __init__(self, folder: Path, code: Build | None) -> None:
         super().__init__(folder)
         self.code = code
+        self.answer = self.description.answer
+        self.probabilities = self.description.probabilities
+        self.fixed_batch = fixed_batch(self.description.graph)
 
     @cached_property
     def description(self) -> Description:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import JsonValue
 
+from edgekit.description import Pixels
 from edgekit.errors import DataError, ModelError
-from edgekit.modules import Pixels
 from edgekit.tasks.base import Array
 from edgekit.tasks.origin import ModuleOrigin, Origin, TransformersOrigin
 
@@ -27,6 +27,7 @@ class PixelReader(Protocol):
     Attributes:
         name: of the input.
         shape: channels, height and width.
+        input_shape: the same in the order that the model takes.
         record: what a manifest says of it.
     """
 
@@ -37,10 +38,13 @@ class PixelReader(Protocol):
     def shape(self) -> tuple[int, int, int]: ...
 
     @property
+    def input_shape(self) -> tuple[int, int, int]: ...
+
+    @property
     def record(self) -> dict[str, JsonValue]: ...
 
     def read(self, images: list[Image]) -> Array:
-        """float32 [batch, channels, height, width]; images are RGB, or L for one channel."""
+        """float32 [batch, *input_shape]; images are RGB, or L for one channel."""
 
 
 class ProcessorPixels:
@@ -71,6 +75,10 @@ class ProcessorPixels:
         return config.num_channels, int(height), int(width)
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return self.shape
+
+    @property
     def record(self) -> dict[str, JsonValue]:
         return {"kind": "image-processor", "backend": BACKEND}
 
@@ -91,26 +99,31 @@ def load_processor(folder: Path) -> BaseImageProcessor:
 
 
 class DescribedPixels:
-    """By the description of a module given as code."""
+    """By the description of a module given as code, or of a graph of others."""
 
     def __init__(self, origin: ModuleOrigin) -> None:
         self._origin = origin
 
     @property
     def name(self) -> str:
-        return self._origin.description.input.name
+        return self._origin.description.only_input.name
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        channels, height, width = self._origin.description.input.shape
-        return channels, height, width
+        first, second, third = self.input_shape
+        return (third, first, second) if self._pixels.layout == "NHWC" else (first, second, third)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        first, second, third = self._origin.description.only_input.shape
+        return first, second, third
 
     @property
     def _pixels(self) -> Pixels:
         pixels = self._origin.description.pixels
         if pixels is None:
             raise ModelError(
-                f"the module takes {'x'.join(map(str, self._origin.description.input.shape))}, which is no image",
+                f"the module takes {'x'.join(map(str, self._origin.description.only_input.shape))}, which is no image",
                 id="model.wrong-task",
                 why="an image is 1 or 3 channels, height and width",
             )
@@ -124,11 +137,12 @@ class DescribedPixels:
         import numpy as np
 
         pixels, (channels, height, width) = self._pixels, self.shape
-        mean = np.broadcast_to(np.asarray(pixels.mean, np.float32), channels)[:, None, None]
-        std = np.broadcast_to(np.asarray(pixels.std, np.float32), channels)[:, None, None]
+        mean = np.broadcast_to(np.asarray(pixels.mean, np.float32), channels)
+        std = np.broadcast_to(np.asarray(pixels.std, np.float32), channels)
         arrays = [np.asarray(_resize(image, height, width, pixels), np.float32) for image in images]
-        stacked = np.stack([array if array.ndim == 3 else array[:, :, None] for array in arrays]).transpose(0, 3, 1, 2)
-        return np.ascontiguousarray((stacked * np.float32(pixels.scale) - mean) / std)
+        stacked = np.stack([array if array.ndim == 3 else array[:, :, None] for array in arrays])
+        normal = (stacked * np.float32(pixels.scale) - mean) / std
+        return np.ascontiguousarray(normal if pixels.layout == "NHWC" else normal.transpose(0, 3, 1, 2))
 
 
 def pixel_reader(origin: Origin) -> PixelReader:

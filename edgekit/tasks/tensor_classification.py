@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE
+from edgekit.description import TensorInput
 from edgekit.errors import DataError, ModelError
-from edgekit.modules import TensorInput
 from edgekit.tasks.base import LABELS, Array, Batch, ComponentSpec, Examples, Metric, Workload, softmax
 from edgekit.tasks.classification import UNLABELLED, Classification
 from edgekit.tasks.data import INPUT_COLUMNS, LABEL_COLUMNS
@@ -35,7 +35,7 @@ class TensorClassification(Classification):
         """What the module takes."""
         if not isinstance(self.origin, ModuleOrigin):
             raise ModelError(f"the task {self.name!r} is for modules given as code", id="model.wrong-task")
-        return self.origin.description.input
+        return self.origin.description.only_input
 
     @property
     def places(self) -> tuple[int, ...]:

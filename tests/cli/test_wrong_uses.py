@@ -13,6 +13,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from docs.reading import GENERATE
 from docs.world import build_world, hasten
@@ -40,8 +42,11 @@ FILES = {
     "no-labels.csv": "text\n" + "w1 w2\n" * 40,
     "broken.jsonl": '{"text": "w1"\n',
     "broken.onnx": "no graph",
+    "garbage.npz": "no archive",
     "z80.toml": 'schema = "edgekit.target/1"\nname = "z80"\narchitecture = "z80"\n',
     "ratoi.toml": 'schema = "edgekit.recipe/1"\nname = "mine"\n[[stages]]\nstage = "prune"\nratoi = 0.5\n',
+    "only-distill.toml": 'schema = "edgekit.recipe/1"\nname = "only-distill"\n'
+    + "".join(f'[[stages]]\nstage = "{name}"\n' for name in ("distill", "export", "verify")),
     "order.toml": 'schema = "edgekit.recipe/1"\nname = "order"\n[[stages]]\nstage = "quantize"\n',
 }
 
@@ -79,11 +84,27 @@ def _spoil(root: Path) -> None:
     _change(models["own-code"] / "config.json", auto_map={"AutoModel": "mine.Model"})
     _change(models["masked"] / "config.json", architectures=["BertForMaskedLM"])
     _rename_classifier(models["masked"] / "model.safetensors")
+    _spoil_graphs(root)
     artifacts = ("changed", "bad-manifest", "other-report")
     changed, manifest, report = (Path(shutil.copytree(root / "out", root / name)) for name in artifacts)
     _cut(changed / "model.onnx")
     (manifest / "manifest.json").write_text("{}", encoding="utf-8")
     _change(report / "report.json", schema="edgekit.report/9")
+
+
+def _spoil_graphs(root: Path) -> None:
+    """An operator that nobody knows, weights that are not there, and arrays of wrong names, shapes and types."""
+    strange = onnx.load(root / "others.onnx")
+    strange.graph.node[1].domain = "org.strange"
+    onnx.save(strange, root / "strange.onnx")
+    whole = onnx.load(root / "others.onnx")
+    onnx.save_model(whole, root / "apart.onnx", save_as_external_data=True, location="apart.bin", size_threshold=0)
+    (root / "apart.bin").unlink()
+    pixels = np.load(root / "arrays.npz")["pixels"]
+    np.savez(root / "named.npz", other=pixels)
+    np.savez(root / "small.npz", pixels=pixels[:, :, :8])
+    np.savez(root / "texts.npz", pixels=pixels[:, 0, 0, 0].astype(str))
+    np.savez(root / "uneven.npz", pixels=pixels, label=np.zeros(7))
 
 
 def _cut(file: Path) -> None:

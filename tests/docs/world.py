@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import foreign
 import numpy as np
 import tiny
 from docs.reading import read_steps
@@ -49,6 +50,7 @@ def build_world(folder: Path) -> None:
     write_texts(folder / "sents.csv", ROWS, seed=0, names=("body", "y"))
     write_images(folder / "my-images")
     shutil.copyfile(next((folder / "my-images").rglob("*.png")), folder / "photo.jpg")
+    write_graph(folder)
     for step in read_steps("docs/your-module.md"):
         if step.kind == "file":
             (folder / step.name).write_text(step.text, encoding="utf-8")
@@ -74,6 +76,15 @@ def save_model(folder: Path) -> None:
         optimizer.zero_grad()
     model.save_pretrained(folder)
     words.save_pretrained(folder)
+
+
+def write_graph(folder: Path) -> None:
+    """``others.onnx`` for images, and ``arrays.npz`` of what it is fed."""
+    foreign.conv_net(folder / "others.onnx", opset=11, listed=True, classes=2)
+    foreign.recurrent(folder / "speech.onnx", names=("before", "after"))
+    random = np.random.default_rng(0)
+    size = (60, 3, foreign.PIXELS, foreign.PIXELS)
+    np.savez(folder / "arrays.npz", pixels=random.standard_normal(size, dtype=np.float32))
 
 
 def write_configuration(folder: Path) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from zoo import ZOO, example, make
 
 import edgekit
-from edgekit.modules import Feeding
+from edgekit.description import Feeding
 from edgekit.pruning.channels.cost import MacCounter
 from edgekit.source import sha256_file
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from tiny import PIXELS, build, images, save
 
+from edgekit.description import Description, Pixels, TensorInput
 from edgekit.errors import DataError, ModelError
-from edgekit.modules import Description, Pixels, TensorInput
 from edgekit.tasks.origin import ModuleOrigin, find_origin
 from edgekit.tasks.pixels import DescribedPixels, ProcessorPixels, decode, pixel_reader
 
@@ -137,6 +137,7 @@ def test_what_a_manifest_says_of_the_pixels(tmp_path: Path) -> None:
         "shorter": 10,
         "resample": "bilinear",
         "scale": 1 / 255,
+        "layout": "NCHW",
         "mean": [0.5],
         "std": [0.25],
     }

@@ -10,8 +10,8 @@ from tiny import build, save
 from torch import nn
 from zoo import make, task_of
 
+from edgekit.description import Description, Pixels, TensorInput, read_description
 from edgekit.errors import DataError, ModelError, UnknownNameError
-from edgekit.modules import Description, Pixels, TensorInput, read_description
 from edgekit.tasks import TASKS, bind_task, module_task
 from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.tensor_classification import TensorClassification

@@ -32,10 +32,17 @@ def cost(report: Report) -> Html:
         _facts(quality),
         *_classes(quality, names),
         lead=(
-            f"The original in torch and the result in {report.runtime.partition(' ')[0]}, on the same {quality.n}"
-            f" samples: {quality.split}."
+            f"{_original(report)} and the result in {report.runtime.partition(' ')[0]}, on the same {quality.n}"
+            f" samples: {quality.split}.{_AGAINST if quality.against == 'original' else ''}"
         ),
     )
+
+
+_AGAINST = " The data has no labels: the answers are compared with the original's."
+
+
+def _original(report: Report) -> str:
+    return "The original" if report.source.get("kind") == "onnx" else "The original in torch"
 
 
 def label(names: Sequence[str], index: int) -> str:
@@ -84,7 +91,7 @@ def _interval(report: Report, quality: Quality) -> Html:
 
 
 def _facts(quality: Quality) -> Html:
-    metric = quality.metric
+    metric, largest = quality.metric, quality.largest_difference
     pairs: list[tuple[Child, Child]] = [
         (f"{metric.replace('_', ' ')}, original", figures.quality(metric, quality.before)),
         (f"{metric.replace('_', ' ')}, result", figures.quality(metric, quality.after)),
@@ -95,6 +102,7 @@ def _facts(quality: Quality) -> Html:
         pairs.append(("predictions that changed", f"{quality.flips}{share}"))
     pairs += [
         ("mean cosine of the logits", f"{quality.cosine:.4f}"),
+        *([] if largest is None else [("largest difference, of the largest value", f"{largest:.1%}")]),
         ("decisions by these samples", str(quality.looks)),
     ]
     return facts(pairs)

@@ -1,0 +1,106 @@
+"""Data in ``.npz`` files: named arrays whose first axis is the samples. What they say of their sizes is not trusted."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.errors import DataError
+
+if TYPE_CHECKING:
+    from edgekit.tasks.base import Array
+
+SUFFIX = ".npz"
+# Of all arrays of a file together, unpacked.
+LARGEST_BYTES = 8 * 1024**3
+
+
+class Arrays:
+    """Columns of equal length, used as a split of ``datasets`` is.
+
+    Args:
+        columns: name to array [samples, ...].
+    """
+
+    features: Mapping[str, object] = {}
+
+    def __init__(self, columns: Mapping[str, Array]) -> None:
+        self._columns = dict(columns)
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values())))
+
+    def __getitem__(self, key: str | int) -> Any:
+        if isinstance(key, str):
+            values = self._columns[key]
+            return values if values.ndim > 1 else values.tolist()
+        return {name: values[key] for name, values in self._columns.items()}
+
+    def select(self, rows: Sequence[int]) -> Arrays:
+        """Some of the samples, in this order."""
+        chosen = list(rows)
+        return Arrays({name: values[chosen] for name, values in self._columns.items()})
+
+
+def read_arrays(file: Path) -> Arrays:
+    """The arrays of a file.
+
+    Raises:
+        DataError: it cannot be read, is too large, or its arrays are not of equal length; says which.
+    """
+    import numpy as np
+
+    try:
+        _check_sizes(file)
+        with np.load(file, allow_pickle=False) as stored:
+            columns = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"the data in {file.name!r} cannot be read",
+            id="data.unreadable",
+            why=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            hint="Write it with numpy.savez(FILE, name=array, ...), arrays of numbers only.",
+        ) from error
+    lengths = {name: len(values) if values.ndim else None for name, values in columns.items()}
+    if not columns or None in lengths.values() or len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name}: {'a single number' if n is None else n}" for name, n in lengths.items())
+        raise DataError(
+            f"the arrays in {file.name!r} are not of equal length",
+            id="data.unreadable",
+            why=f"the first axis of each is the samples; found {told or 'no array'}",
+        )
+    if not len(next(iter(columns.values()))):
+        raise DataError(f"the data in {file.name!r} has no rows", id="data.empty")
+    return Arrays(columns)
+
+
+def _check_sizes(file: Path) -> None:
+    """Compare what each array's header says with the bytes that the archive has of it, before any is made.
+
+    Raises:
+        ValueError: they differ, an array holds objects, or all are too large together.
+    """
+    import math
+
+    from numpy.lib import format as npy
+
+    total = 0
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            total += entry.file_size
+            if total > LARGEST_BYTES:
+                raise ValueError(f"it has more than {LARGEST_BYTES} bytes unpacked")
+            with archive.open(entry) as stream:
+                version = npy.read_magic(stream)
+                read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                shape, _, dtype = read(stream)
+                if dtype.hasobject:
+                    raise ValueError(f"{entry.filename} holds objects, not numbers")
+                if math.prod(shape) * dtype.itemsize + stream.tell() != entry.file_size:
+                    raise ValueError(f"{entry.filename} says that it has the shape {list(shape)}, and is not as long")

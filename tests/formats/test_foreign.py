@@ -1,0 +1,259 @@
+"""Graphs of others: what is refused, what is read off them, and that a copy made usable answers as the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import foreign
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from graphs import random_array
+
+from edgekit.artifact import State
+from edgekit.description import Feeding, Sample, read_description
+from edgekit.errors import EdgekitError, ModelError, UsageError
+from edgekit.formats.foreign import (
+    adopt_graph,
+    check_graph,
+    convert_graph,
+    graph_component,
+    opset_of,
+    resolve_graph,
+)
+from edgekit.formats.onnx import load_graph
+from edgekit.formats.signatures import read_signature
+
+
+def answers(file: Path, feeds: dict[str, Any]) -> list[Any]:
+    return list(ort.InferenceSession(str(file), providers=["CPUExecutionProvider"]).run(None, feeds))
+
+
+def fails(kind: type[EdgekitError], file: Path, feeding: Feeding | None = None, **options: Any) -> Any:
+    with pytest.raises(kind) as caught:
+        resolve_graph(file, feeding or {}, None, **({"images": False} | options))
+    return caught.value
+
+
+def pixels(count: int = 2) -> dict[str, Any]:
+    return {"pixels": random_array(count, 3, foreign.PIXELS, foreign.PIXELS)}
+
+
+def test_an_old_graph_is_brought_up_and_answers_as_before(tmp_path: Path) -> None:
+    old = foreign.conv_net(tmp_path / "old.onnx", opset=11, listed=True)
+    adoption = adopt_graph(old, tmp_path / "new.onnx")
+    assert adoption.refused == ()
+    assert adoption.done[:2] == ("operator set 11 to 13", "7 weights are no inputs any more")
+    assert adoption.done[-1] == "1 batch norms folded into convolutions"
+    model = load_graph(tmp_path / "new.onnx")
+    assert opset_of(model) == 13
+    assert [value.name for value in model.graph.inputs] == ["pixels"]
+    assert all(node.name for node in model.graph)
+    assert [node.op_type for node in model.graph].count("BatchNormalization") == 0
+    before, after = answers(old, pixels()), answers(tmp_path / "new.onnx", pixels())
+    np.testing.assert_allclose(after[0], before[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_careful_copy_keeps_operators_and_operator_set(tmp_path: Path) -> None:
+    old = foreign.conv_net(tmp_path / "old.onnx", opset=11)
+    adoption = adopt_graph(old, tmp_path / "new.onnx", upgrade=False)
+    assert adoption.done == ("8 nodes named",)
+    model = load_graph(tmp_path / "new.onnx")
+    assert opset_of(model) == 11
+    assert [node.op_type for node in model.graph].count("BatchNormalization") == 1
+    assert np.array_equal(answers(tmp_path / "new.onnx", pixels())[0], answers(old, pixels())[0])
+
+
+def test_a_conversion_that_onnx_refuses_is_told_with_its_reason(tmp_path: Path) -> None:
+    old = foreign.conv_net(tmp_path / "old.onnx", opset=11)
+    reason = convert_graph(old, tmp_path / "new.onnx", 999)
+    assert "version_range" in reason
+    assert not (tmp_path / "new.onnx").exists()
+
+
+def test_a_graph_is_left_in_the_cache_with_its_description(tmp_path: Path) -> None:
+    file = foreign.two_and_two(tmp_path / "pair.onnx")
+    source = resolve_graph(file, {}, None, images=False)
+    assert (source.kind, source.architecture, source.size_bytes) == ("onnx", "others", file.stat().st_size)
+    assert source.record["name"] == "pair.onnx"
+    folder = Path(source.path)
+    assert {path.name for path in folder.iterdir() if path.name[0] != "."} == {"model.onnx", "module.json"}
+    assert (folder / "model.onnx").read_bytes() == file.read_bytes()
+    described = read_description(folder)
+    assert (described.input, described.output, described.answer) == (None, (), "wide")
+    part = graph_component(folder)
+    assert [(spec.name, spec.dtype, spec.shape) for spec in part.inputs] == [
+        ("left", "float32", ("n", 48)),
+        ("right", "float32", ("n", 48)),
+    ]
+    assert [spec.shape for spec in part.outputs] == [("n", 1, 48), ("n", 48)]
+    assert str(tmp_path) not in (folder / "module.json").read_text()
+    assert resolve_graph(file, {}, None, images=False).digest == source.digest
+
+
+def test_scores_of_classes_are_recognised_and_so_is_a_softmax(tmp_path: Path) -> None:
+    for softmax in (False, True):
+        file = foreign.conv_net(tmp_path / f"{softmax}.onnx", softmax=softmax)
+        source = resolve_graph(file, {"labels": ("a", "b", "c", "d")}, None, images=False)
+        described = read_description(Path(source.path))
+        assert (described.output, described.labels, described.probabilities) == ((4,), ("a", "b", "c", "d"), softmax)
+
+
+@pytest.mark.parametrize(
+    "names", [("state", "stateN"), ("h", "hn"), ("state_in", "state_out"), ("past_0", "present_0")]
+)
+def test_states_are_found_by_their_usual_names(names: tuple[str, str], tmp_path: Path) -> None:
+    file = foreign.recurrent(tmp_path / "net.onnx", names=names)
+    found = read_signature(load_graph(file), ())
+    assert found.states == (State(output=names[1], input=names[0], initial=("batch", 48)),)
+
+
+def test_states_of_other_names_are_said(tmp_path: Path) -> None:
+    model = load_graph(foreign.recurrent(tmp_path / "net.onnx", names=("before", "after")))
+    assert read_signature(model, ()).states == ()
+    assert read_signature(model, ("after:before",)).states[0].input == "before"
+    with pytest.raises(UsageError, match=r"--state 'speech:before' cannot go round") as caught:
+        read_signature(model, ("speech:before",))
+    assert caught.value.why == "'speech' is float32 ['batch', 1], 'before' is float32 ['batch', 48]"
+    with pytest.raises(UsageError, match="names no output and input of the graph"):
+        read_signature(model, ("nothing",))
+
+
+def test_external_data_belongs_to_the_graph(tmp_path: Path) -> None:
+    model = onnx.load(foreign.two_and_two(tmp_path / "whole.onnx"))
+    folder = tmp_path / "apart"
+    folder.mkdir()
+    (tmp_path / "alone").mkdir()
+    onnx.save_model(model, folder / "net.onnx", save_as_external_data=True, location="net.bin", size_threshold=1000)
+    source = resolve_graph(folder / "net.onnx", {}, None, images=False)
+    assert graph_component(Path(source.path)).files == ("model.onnx", "net.bin")
+    assert source.size_bytes == sum(file.stat().st_size for file in folder.iterdir())
+    adopt_graph(Path(source.path) / "model.onnx", tmp_path / "alone" / "copy.onnx")
+    both = {name: random_array(2, 48) for name in ("left", "right")}
+    expected = answers(folder / "net.onnx", both)
+    assert all(
+        np.array_equal(*pair) for pair in zip(answers(tmp_path / "alone" / "copy.onnx", both), expected, strict=True)
+    )
+    changed = bytearray((folder / "net.bin").read_bytes())
+    changed[0] ^= 1
+    (folder / "net.bin").write_bytes(changed)
+    assert resolve_graph(folder / "net.onnx", {}, None, images=False).digest != source.digest
+    (folder / "net.bin").write_bytes(changed[:100])
+    error = fails(ModelError, folder / "net.onnx")
+    assert error.id == "model.no-external-data"
+    assert error.what.startswith("'net.onnx' keeps weights in 'net.bin', which has 100 bytes, needed: ")
+    (folder / "net.bin").unlink()
+    assert fails(ModelError, folder / "net.onnx").what.endswith("which is not there")
+
+
+def test_nothing_outside_the_folder_of_a_graph_is_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 100_000)
+    model = onnx.load(foreign.two_and_two(tmp_path / "in" / "net.onnx"))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../secret.bin"
+    (tmp_path / "in" / "net.onnx").write_bytes(model.SerializeToString())
+    error = fails(ModelError, tmp_path / "in" / "net.onnx")
+    assert error.what == "'net.onnx' keeps weights outside its own folder, in '../secret.bin'"
+
+
+def test_operators_of_another_runtime_are_named(tmp_path: Path) -> None:
+    model = onnx.load(foreign.two_and_two(tmp_path / "net.onnx"))
+    model.graph.node[0].domain = "org.strange"
+    model.opset_import.append(onnx.helper.make_opsetid("org.strange", 1))
+    onnx.save(model, tmp_path / "net.onnx")
+    error = fails(ModelError, tmp_path / "net.onnx")
+    assert error.id == "model.unknown-operator"
+    assert error.what.endswith("does not know: org.strange.MatMul")
+
+
+def test_what_onnx_has_against_a_graph_is_told(tmp_path: Path) -> None:
+    model = onnx.load(foreign.two_and_two(tmp_path / "net.onnx"))
+    model.graph.node[1].input[0] = "nowhere"
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    error = fails(ModelError, tmp_path / "net.onnx")
+    assert (error.id, error.what) == ("model.invalid-onnx", "'net.onnx' is no valid ONNX graph")
+
+
+@pytest.mark.parametrize("size", [2**40, -5])
+def test_a_weight_that_claims_another_size_does_no_harm(size: int, tmp_path: Path) -> None:
+    model = onnx.load(foreign.two_and_two(tmp_path / "net.onnx"))
+    model.graph.initializer[0].dims[0] = size
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError) as caught:
+        check_graph(tmp_path / "net.onnx")
+    assert caught.value.id == "model.invalid-onnx"
+
+
+def test_a_graph_that_makes_more_than_a_machine_holds_is_refused(tmp_path: Path) -> None:
+    shape = {"shape": np.array([2**40, 4], dtype=np.int64)}
+    nodes = [
+        onnx.helper.make_node("ConstantOfShape", ["shape"], ["vast"]),
+        onnx.helper.make_node("ReduceSum", ["vast"], ["sum"], keepdims=0),
+        onnx.helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    ends = [foreign.value(name, ["n", 3]) for name in ("x", "y")]
+    error = fails(ModelError, foreign.write(tmp_path / "vast.onnx", nodes, ends[:1], ends[1:], shape))
+    assert error.what == "'vast.onnx' makes 'vast' of 17592186044416 bytes"
+    wide = foreign.value("x", ["n", 2**40])
+    same = onnx.helper.make_node("Identity", ["x"], ["y"])
+    error = fails(
+        ModelError, foreign.write(tmp_path / "wide.onnx", [same], [wide], [foreign.value("y", ["n", "m"])], {})
+    )
+    assert error.id == "model.unsuitable-graph"
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x08" * 100])
+def test_a_file_that_is_no_graph_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(content)
+    assert fails(ModelError, tmp_path / "x.onnx").id == "model.invalid-onnx"
+    assert fails(ModelError, tmp_path / "y.onnx").what == f"there is no file {str(tmp_path / 'y.onnx')!r}"
+
+
+def test_text_is_no_input(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Identity", ["words"], ["same"])
+    texts = [foreign.value(name, ["n"], onnx.TensorProto.STRING) for name in ("words", "same")]
+    file = foreign.write(tmp_path / "text.onnx", [node], texts[:1], texts[1:], {})
+    assert str(fails(ModelError, file)).startswith("the input 'words' has the type 'string'")
+
+
+def test_images_have_the_layout_that_the_graph_shows(tmp_path: Path) -> None:
+    mean: Feeding = {"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)}
+    for last in (False, True):
+        file = foreign.conv_net(tmp_path / f"{last}.onnx", last=last, batch=1)
+        described = read_description(Path(resolve_graph(file, mean, None, images=True).path))
+        assert described.pixels is not None
+        assert described.pixels.layout == ("NHWC" if last else "NCHW")
+        assert described.only_input.shape == ((12, 12, 3) if last else (3, 12, 12))
+        assert described.pixels.mean == (0.1, 0.2, 0.3)
+        wrong: Feeding = {**mean, "layout": "NCHW" if last else "NHWC"}
+        error = fails(UsageError, file, wrong, images=True)
+        assert error.id == "usage.preprocessing"
+
+
+def test_free_sizes_of_images_come_from_what_is_said_or_from_the_data(tmp_path: Path) -> None:
+    model = onnx.load(foreign.conv_net(tmp_path / "net.onnx"))
+    for axis, name in ((2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.save(model, tmp_path / "net.onnx")
+    error = fails(UsageError, tmp_path / "net.onnx", images=True)
+    assert error.what == "the input 'pixels' has free sizes: height, width"
+    for feeding, sample in (({"input": "1x3x12x12"}, None), ({}, Sample((3, 12, 12), "float32", image=True))):
+        found = resolve_graph(tmp_path / "net.onnx", feeding, sample, images=True)  # type: ignore[arg-type]
+        assert read_description(Path(found.path)).only_input.shape == (3, 12, 12)
+
+
+def test_what_is_no_classifier_of_images_is_for_tensors(tmp_path: Path) -> None:
+    error = fails(ModelError, foreign.two_and_two(tmp_path / "pair.onnx"), images=True)
+    assert (
+        error.what == "'pair.onnx' takes left: float32 ['n', 48], right: float32 ['n', 48], which is no batch of images"
+    )
+    assert "--task tensors" in error.hint
+    error = fails(UsageError, foreign.two_and_two(tmp_path / "pair.onnx"), {"labels": ("a",)})
+    assert error.what == "--labels was given, and the graph's first output is no scores of classes"
+    error = fails(UsageError, foreign.two_and_two(tmp_path / "pair.onnx"), {"mean": (0.5,)})
+    assert error.what == "--mean was given for a graph that is fed by the names of its inputs"
