@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgekit.artifact import Artifact
+from edgekit.measure.golden import relative_difference
 from edgekit.measure.latency import subject_at
-from edgekit.measure.quality import collect_outputs, count_flips, has_several, relative_difference
+from edgekit.measure.quality import collect_outputs, count_flips, has_several
 from edgekit.progress import Silent
 from edgekit.report import DeviceCheck
 from edgekit.runtimes import open_runner
