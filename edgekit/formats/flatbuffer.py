@@ -154,17 +154,22 @@ def pack(model: Any) -> bytes:
     from ai_edge_litert.tools import flatbuffer_utils
 
     shared: dict[tuple[object, ...], _Shared] = {}
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            found = tensor.quantization
-            if found is not None and found.scale is not None and found.details is None:
-                arrays = [
-                    np.asarray(() if part is None else part)
-                    for part in (found.scale, found.zeroPoint, found.min, found.max)
-                ]
-                key = (found.quantizedDimension, *((array.dtype.str, array.tobytes()) for array in arrays))
-                tensor.quantization = shared.setdefault(key, _Shared(found))
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    scaled = [
+        tensor
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if tensor.quantization is not None and tensor.quantization.scale is not None and not tensor.quantization.details
+    ]
+    tables = [tensor.quantization for tensor in scaled]
+    for tensor, table in zip(scaled, tables, strict=True):
+        parts = (table.scale, table.zeroPoint, table.min, table.max)
+        arrays = [np.asarray(() if part is None else part) for part in parts]
+        key = (table.quantizedDimension, *((array.dtype.str, array.tobytes()) for array in arrays))
+        tensor.quantization = shared.setdefault(key, _Shared(table))
+    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    for tensor, table in zip(scaled, tables, strict=True):
+        tensor.quantization = table
+    return content
 
 
 class _Shared:

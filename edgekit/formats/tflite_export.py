@@ -17,7 +17,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.artifact import write_bytes
+from edgekit.artifact import WHOLE, write_bytes
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.explicit import with_named_outputs
 from edgekit.formats.flatbuffer import pack, read_model, require, unpack
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 SEQUENCE = "sequence"
+ROOT = "with_named_outputs"  # the function whose class every module's path begins with
 LENGTHS = (32, 64, 128)
 SIGNATURE = "serving_default"  # TFLite's name for the only signature
 COMPUTED_SHAPE = "SHAPE"  # the operator that begins arithmetic on shapes at run time
@@ -148,17 +149,17 @@ def _renamed(content: bytes) -> bytes:
 
 
 def short_name(name: str) -> str:
-    """The path of attributes in litert-torch's name of a tensor; its own name where it has none.
+    """The path of attributes in litert-torch's name of a tensor: ``model`` at the top, its own name where it has none.
 
     Of several places that were fused, it is that of a layer with weights: ``x.Component/x.Classifier_module/
     x.BertModel_bert/torch.nn.modules.linear.Linear_dense;2`` is ``bert.dense``.
     """
     places = [part for part in name.split(";") if "/" in part]
     if not places:
-        return name
+        return WHOLE if ROOT in name else name
     found = next((part for part in places if part.rpartition("/")[2].startswith(WEIGHTED_MODULES)), places[0])
     steps = [step.rpartition(".")[2].partition("_")[2] for step in found.split("/")[2:]]
-    return ".".join(step for step in steps if step) or name
+    return ".".join(step for step in steps if step) or WHOLE
 
 
 @contextmanager
