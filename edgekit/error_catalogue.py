@@ -194,9 +194,7 @@ CATALOGUE: dict[str, Entry] = {
         "The data has no such split.", "A typing mistake in --split.", "Use one that is listed, or leave it out."
     ),
     "unknown-name.layer": Entry(
-        "The graph has no layer of this name.",
-        "A name of another model, or of the model before it was exported.",
-        "See the layers that the message lists.",
+        "The graph has no layer of this name.", "A name of another model.", "See the layers that the message lists."
     ),
     "unknown-name.function": Entry(
         "The file of code has no such function.", "A typing mistake after the colon.", "Use one that is listed."
@@ -303,9 +301,7 @@ CATALOGUE: dict[str, Entry] = {
         "Fetch, copy or export it again.",
     ),
     "model.invalid-tflite": Entry(
-        "The file is no valid TFLite model.",
-        "It was damaged, or is of another format.",
-        "Fetch, copy or export it again.",
+        "The file is no valid TFLite model.", "It was damaged, or is of another format.", "Fetch or export it again."
     ),
     "model.input-type": Entry(
         "Inputs of this type cannot be made up.",
