@@ -22,7 +22,7 @@ from edgekit.artifact import Component, write_bytes
 from edgekit.environment import version_of
 from edgekit.errors import ModelError, UnknownNameError, UsageError
 from edgekit.formats.flatbuffer import Graph as Structure
-from edgekit.formats.flatbuffer import Model, Operator, load_model, require
+from edgekit.formats.flatbuffer import Model, Operator, load_model, pack, require, unpack
 from edgekit.formats.tflite import SMALL_TYPES, elements_of, layer_of, output_of, weight_of
 from edgekit.quantization.schemes import WeightedNode, quiet
 from edgekit.runtimes.tflite_graph import Graph
@@ -165,44 +165,9 @@ def quantize_model(source: Path, destination: Path, scheme: LiteRTScheme, ranges
                 why=(str(error).strip() or type(error).__name__).splitlines()[0],
                 hint="Use another method: --set quantize.method=dynamic or fp16.",
             ) from error
-        content = share_scales(bytes(done.quantized_model))
+        content = pack(unpack(bytes(done.quantized_model)))
     write_bytes(destination, content)
     return _outcome(model, load_model(destination), scheme)
-
-
-def share_scales(content: bytes) -> bytes:
-    """The file with scales that are the same stored once, so that a signature more does not cost its own."""
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    shared: dict[tuple[bytes, ...], _Shared] = {}
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            found = tensor.quantization
-            if found is not None and found.scale is not None and found.details is None:
-                parts = (found.scale, found.zeroPoint, found.min, found.max, found.quantizedDimension)
-                key = tuple(b"" if part is None else bytes(memoryview(part).cast("B")) for part in map(_array, parts))
-                tensor.quantization = shared.setdefault(key, _Shared(found))
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-class _Shared:
-    """A table of the file that several others point to: packed once."""
-
-    def __init__(self, table: Any) -> None:
-        self._table = table
-        self._place: int | None = None
-
-    def Pack(self, builder: Any) -> int:  # the name that flatbuffers' packers have
-        if self._place is None:
-            self._place = int(self._table.Pack(builder))
-        return self._place
-
-
-def _array(values: Any) -> Any:
-    import numpy as np
-
-    return None if values is None else np.ascontiguousarray(values)
 
 
 def is_convolutional(layers: list[WeightedNode]) -> bool:
