@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
 from edgekit.errors import ModelError
-from edgekit.formats.onnx import load_graph
+from edgekit.formats.graphs import steps_of
 from edgekit.judgement import Evidence, Judgement, judge
 from edgekit.measure.latency import time_artifacts
 from edgekit.measure.quality import compare
@@ -203,19 +203,9 @@ def _drop(workshop: Workshop, candidate: Made) -> float | None:
     return quality.drop_high if workshop.request.strict else quality.drop
 
 
-def shape_of_work(artifact: Artifact) -> list[list[tuple[str, str, tuple[str, ...]]]]:
+def shape_of_work(artifact: Artifact) -> list[list[tuple[str, tuple[str, ...]]]]:
     """For every graph its operators in order, each with shapes and types of its weights: what latency hangs on."""
-    found = []
-    for name in artifact.manifest.components:
-        graph = load_graph(artifact.file(name)).graph
-        weights = {key: f"{value.dtype}{value.shape}" for key, value in graph.initializers.items()}
-        found.append(
-            [
-                (node.domain, node.op_type, tuple(weights.get(str(value.name), "") for value in node.inputs if value))
-                for node in graph
-            ]
-        )
-    return found
+    return [steps_of(artifact.file(name)) for name in artifact.manifest.components]
 
 
 def _only(steps: list[Step], name: str) -> Step:

@@ -50,7 +50,7 @@ def _emulated(target: Target, address: str) -> Reached:
 
 def _ssh(target: Target, address: str) -> Reached:
     runtime = target.runtime.name
-    return Reached((SshDevice(read_address(address), PACKAGES[runtime], runtime),))
+    return Reached((SshDevice(read_address(address), MODULES[runtime], PACKAGES[runtime]),))
 
 
 def _command(target: Target, address: str) -> Reached:
@@ -58,8 +58,11 @@ def _command(target: Target, address: str) -> Reached:
     return Reached((CommandDevice(address),))
 
 
-# The module that each runtime is imported as, which a device must have.
-PACKAGES = {"onnxruntime": "onnxruntime"}
+# Under which name each runtime is installed on a device.
+PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
+
+# And which module it is there.
+MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 
 # A way by its name: given the target and what follows the name in ``--device NAME:ADDRESS``, the devices.
 WAYS: dict[str, Callable[[Target, str], Reached]] = {

@@ -95,6 +95,17 @@ def weight_bytes(file: Path | Model) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
+def steps_of(file: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Every operator of one inference in order: its kind, and type and shape of each constant that it reads."""
+    model = load_model(file)
+    graph = model.graphs[next(iter(model.entries.values())).graph]
+    read = [[graph.tensors[index] for index in operator.reads if index >= 0] for operator in graph.operators]
+    return [
+        (operator.kind, tuple(f"{tensor.dtype}{tensor.shape}" for tensor in tensors if tensor.buffer_bytes))
+        for operator, tensors in zip(graph.operators, read, strict=True)
+    ]
+
+
 def precision_of(model: Model) -> str:
     """``fp32``, ``fp16``, ``int8`` or ``int4``: what most of the weights' elements are."""
     counts: Counter[str] = Counter()
