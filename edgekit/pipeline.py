@@ -121,7 +121,7 @@ def leave_out(request: Request) -> tuple[list[Step], list[str]]:
 
 
 def _without_data(request: Request, steps: list[Step]) -> tuple[list[Step], list[str]]:
-    left = [step for step in steps if step.stage.needs_data(step.settings, request.target)]
+    left = [step for step in steps if step.stage.needs_data(step.settings, request.goal)]
     kept = [step for step in steps if step not in left]
     training = any(step.stage.name == "distill" for step in left)
     if training:  # pruning without anything to recover on would only lose accuracy

@@ -44,7 +44,8 @@ def load_onnx(subject: dict[str, Any], threads: int) -> Call:
 
 def load_tflite(subject: dict[str, Any], threads: int) -> Call:
     """A TFLite file as a function of its inputs, in whichever of its runtimes is installed here."""
-    from tflite_graph import Graph, open_interpreter  # it lies beside this file
+    # It lies beside this file where this file runs, and not in the package.
+    from tflite_graph import Graph, open_interpreter  # type: ignore[import-not-found, unused-ignore]
 
     interpreter, _ = open_interpreter(subject["graph"], threads)
     call: Call = Graph(interpreter, subject["component"]).run

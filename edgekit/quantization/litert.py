@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
-from edgekit.artifact import Component, write_bytes
+from edgekit.artifact import Artifact, Component, write_bytes
 from edgekit.environment import version_of
 from edgekit.errors import ModelError, UnknownNameError, UsageError
 from edgekit.formats.flatbuffer import Graph as Structure
 from edgekit.formats.flatbuffer import Model, Operator, load_model, pack, require, unpack
 from edgekit.formats.tflite import SMALL_TYPES, elements_of, layer_of, output_of, weight_of
 from edgekit.quantization.schemes import WeightedNode, quiet
+from edgekit.runtimes import LITERT, open_runner
+from edgekit.runtimes.ort import RecordingRunner
 from edgekit.runtimes.tflite_graph import Graph
+from edgekit.runtimes.tflite_runtime import METHODS as TFLITE_RUNTIME_METHODS
 from edgekit.settings import Frozen
-from edgekit.tasks.base import Batch
+from edgekit.tasks.base import Batch, Task
 
 PACKAGE = "ai-edge-quantizer"
 Method = Literal["fp16", "dynamic", "weight-only", "static"]
@@ -69,6 +72,28 @@ class Quantized(NamedTuple):
     layers: tuple[str, ...]
     left: dict[str, str]
     float_operators: dict[str, int]
+
+
+def resolve_method(method: str, runtime: str) -> Method:
+    """What ``auto`` stands for, and whether the runtime computes the method rightly.
+
+    LiteRT gains most from ``dynamic``; tflite-runtime 2.14 multiplies INT8 weights with float activations wrongly
+    (``runtimes/tflite_runtime.py``), so that it gets weights that are unpacked first.
+
+    Raises:
+        UsageError: the runtime does not compute it rightly, or TFLite has no such method.
+    """
+    allowed = get_args(Method) if runtime == LITERT else TFLITE_RUNTIME_METHODS
+    if method == "auto":
+        return "dynamic" if runtime == LITERT else "weight-only"
+    if method not in allowed:
+        raise UsageError(
+            f"quantize.method={method} cannot go with the runtime {runtime}",
+            id="usage.settings-conflict",
+            why=f"its methods: {', '.join(allowed)}",
+            hint="Leave the method to auto, or choose one of these.",
+        )
+    return cast("Method", method)
 
 
 def weighted_layers(model: Path | Model) -> list[WeightedNode]:
@@ -121,6 +146,27 @@ class Calibrator:
                     name = layer_of(tensor.name)
                     low, high = self.ranges.get(name, (np.inf, -np.inf))
                     self.ranges[name] = (min(low, float(finite.min())), max(high, float(finite.max())))
+
+
+def true_ranges(artifact: Artifact, task: Task, batches: Sequence[Batch], threads: int) -> dict[str, Ranges]:
+    """For each component the ranges of its activations over samples, states and what other components give included.
+
+    Args:
+        artifact: float32, of format ``tflite``.
+        task: bound to it.
+        batches: of one sample each.
+        threads: of the inference.
+    """
+    parts = artifact.manifest.components
+    calibrators = {name: Calibrator(artifact.file(name), part, threads) for name, part in parts.items()}
+    runner = open_runner(artifact, threads)
+    for batch in batches:
+        recorder = RecordingRunner(runner)
+        task.forward(recorder, batch)
+        for name, calls in recorder.fed.items():
+            for feeds in calls:
+                calibrators[name].add(feeds)
+    return {name: calibrator.ranges for name, calibrator in calibrators.items()}
 
 
 def quantize_model(source: Path, destination: Path, scheme: LiteRTScheme, ranges: Ranges | None = None) -> Quantized:

@@ -13,6 +13,7 @@ from edgekit.runtimes.tflite_graph import DoesNotFit, Graph
 from edgekit.tasks.base import Array
 
 NAME = "litert"
+PACKAGE = RUNTIME
 
 
 def open_graph(file: Path, component: Component, threads: int) -> Graph:
