@@ -60,9 +60,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         "opset": job.target.opset,
         "largest_difference": worst,
         "tolerance": settings.tolerance,
-        "operators": {
-            name: cast("JsonValue", count_operators(folder / part.files[0])) for name, part in described.items()
-        },
+        "operators": cast("JsonValue", operators),
     }
     changes = {"format": job.format, "components": {name: part.model_dump() for name, part in described.items()}}
     return finish(folder, artifact, EXPORT, settings, changes=changes, details=details)

@@ -49,18 +49,14 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
 
 def _describe(artifact: Artifact, folder: Path, job: Job) -> None:
     """Write labels and pre-processing into a TFLite artifact's files, for those who find only the file."""
-    record = job.task.preprocessing
-    scale = 255.0
-    mean, std = (
-        [float(value) * scale for value in cast("list[float]", record.get(key) or [])] for key in ("mean", "std")
-    )
+    mean, std = job.task.normalization
     for name, part in artifact.manifest.components.items():
         metadata = Metadata(
             name=f"{artifact.manifest.source.get('name') or 'model'}, {name}",
             labels=job.task.labels,
-            mean=tuple(mean),
-            std=tuple(std),
-            preprocessing=record,
+            mean=mean,
+            std=std,
+            preprocessing=job.task.preprocessing,
         )
         add_metadata(folder / part.files[0], metadata)
 
