@@ -105,13 +105,15 @@ def _graph_stage(workshop: Workshop, trail: Trail, step: Step) -> None:
 
 
 def leave_out(request: Request) -> tuple[list[Step], list[str]]:
-    """The steps that can run, and a sentence for each that cannot, for want of data or of a model in torch."""
-    steps, notes = list(request.recipe.steps), []
+    """The steps that can run, and a sentence for each that cannot, for want of data, of a model in torch, or of its format."""
+    other = [step for step in request.recipe.steps if request.format not in step.stage.formats]
+    steps = [step for step in request.recipe.steps if step not in other]
+    notes = [f"{step.stage.name}: left out, since it knows {', '.join(step.stage.formats)} only" for step in other]
     if request.source.kind == "onnx":
         training = [step for step in steps if step.stage.produces == "torch"]
         steps = [step for step in steps if step not in training]
         names = list(dict.fromkeys(step.stage.name for step in training))
-        notes = [f"{name}: left out, since an .onnx file cannot be trained" for name in names]
+        notes += [f"{name}: left out, since an .onnx file cannot be trained" for name in names]
     if request.data is not None:
         return steps, notes
     kept, missing = _without_data(request, steps)
