@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
+from edgekit.devices import PACKAGES
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
@@ -129,7 +130,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         source_size_bytes=request.source.size_bytes,
         task=request.task,
         target=request.target.name,
-        runtime=f"{request.target.runtime.name} {version_of(request.target.runtime.name)}",
+        runtime=f"{request.runtime} {version_of(PACKAGES[request.runtime]) or ''}".strip(),
         measured=request.timed,
         not_measured_because=request.not_measured_because,
         workload=request.workload.model_dump(),

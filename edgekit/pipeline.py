@@ -105,7 +105,7 @@ def _graph_stage(workshop: Workshop, trail: Trail, step: Step) -> None:
 
 
 def leave_out(request: Request) -> tuple[list[Step], list[str]]:
-    """The steps that can run, and a sentence for each that cannot, for want of data, of a model in torch, or of its format."""
+    """The steps that can run, and a sentence for each that cannot, for want of data, of torch, or of its format."""
     other = [step for step in request.recipe.steps if request.format not in step.stage.formats]
     steps = [step for step in request.recipe.steps if step not in other]
     notes = [f"{step.stage.name}: left out, since it knows {', '.join(step.stage.formats)} only" for step in other]
