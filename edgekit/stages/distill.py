@@ -42,7 +42,7 @@ class DistillSettings(StageSettings):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     temperature: float = Field(2.0, gt=0, description="of the teacher's softened answers")
     logits: float = Field(1.0, ge=0, description="weight of the softened answers")
-    task: float = Field(0.0, ge=0, description="weight of the labels, beside what the teacher says")
+    task: float = Field(0.5, ge=0, description="weight of the labels, beside what the teacher says")
     hidden: float = Field(1.0, ge=0, description="weight of the hidden states")
     attention: float = Field(0.0, ge=0, description="weight of the attention maps (slower: they have to be computed)")
     dropout: bool = Field(False, description="whether the student's dropout is on")
