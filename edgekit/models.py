@@ -1,4 +1,4 @@
-"""Finding a model, whatever it is given as: a folder of transformers, a hub id, code, an ``.onnx`` or ``.tflite`` file."""
+"""Finding a model, whatever it is given as: a folder of transformers, a hub id, code, or a graph's file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Tensors: a graph of others that is fed arrays by the names of its inputs, whatever it computes.
 
 A sample is one array for each input that is no state. Where an input takes integers with a scale, as in TFLite, floats
-are quantized by the scale, and integers go in as they are. States begin as zeros for each sample. Where an array has one
-axis more than its input, that axis is the steps: the graph is called once a step, and the states go round.
+are quantized by the scale, and integers go in as they are. States begin as zeros for each sample. Where an array has
+one axis more than its input, that axis is the steps: the graph is called once a step, and the states go round.
 
 Quality is the metric of the labels where the data has some and the first output is scores of classes. Else the answers
 are compared with the original's: ``agreement``, the share of samples whose best class is the original's, where there
