@@ -1,4 +1,4 @@
-"""What a model is made of, told without running it: a transformers folder, an ``.onnx`` or ``.tflite`` file, an artifact."""
+"""What a model is made of, told without running it: a transformers folder, a graph's file, an artifact."""
 
 from __future__ import annotations
 

@@ -177,7 +177,8 @@ def _operators(operators: Sequence[OperatorRecord], work: WorkRecord) -> Rendera
     if not rest:
         return table
     count, work_left = sum(one.count for one in rest), sum(one.macs or 0 for one in rest)
-    told_work = f" with {quantity(work_left)} of work" if work_left else " without work"
+    without = "" if any(one.macs is None for one in rest) else " without work"
+    told_work = f" with {quantity(work_left)} of work" if work_left else without
     return Group(table, Text(f"and {count} more, of {len({one.kind for one in rest})} kinds{told_work}", style=FAINT))
 
 

@@ -1,4 +1,4 @@
-"""How to run an artifact, as code that runs in its folder: with edgekit, with optimum, with plain onnxruntime or LiteRT."""
+"""How to run an artifact, as code that runs in its folder: with edgekit, optimum, plain onnxruntime or LiteRT."""
 
 from __future__ import annotations
 
