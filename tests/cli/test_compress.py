@@ -30,7 +30,7 @@ EXPECTED = {
     "target": "arm64",
     "task": "text-classification",
     "recipe": "mine.toml",
-    "settings": {"prune.ratio": "0.5", "quantize.scheme": "s8s8", "export.lengths": "16,32"},
+    "settings": {"prune.ratio": "0.5", "quantize.scheme": "s8s8", "export.lengths": "[16,32]"},
     "format": "tflite",
     "max_drop": 0.01,
     "strict": True,

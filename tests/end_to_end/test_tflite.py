@@ -23,7 +23,7 @@ SCALE, ZERO = np.float32(0.58470291), 83  # of the keyword model's input
 
 
 def compress(family: str, folder: Path, recipe: str, **settings: str) -> edgekit.Report:
-    texts = {"export.lengths": "16,32"} if family == "bert" else {}
+    texts = {"export.lengths": "[16,32]"} if family == "bert" else {}
     return edgekit.compress(
         model_folder(family, folder / "model"),
         output=folder / "out",
