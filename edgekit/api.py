@@ -22,6 +22,8 @@ from edgekit.predictor import Predictor, artifact_subject, model_subject
 from edgekit.progress import Progress, Silent
 from edgekit.report import BenchRecord, EvalRecord, Measurement, Report, load_report
 from edgekit.request import Request, RunOptions, resolve_request
+from edgekit.runtimes import LITERT
+from edgekit.runtimes.litert import PACKAGE as LITERT_PACKAGE
 from edgekit.settings import Frozen
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
@@ -168,7 +170,7 @@ def evaluate(
         threads: of the inference; every core by default.
         batch: samples at once in an artifact, as in the workload that it was made for.
         progress: told how far it is.
-        **feeding: for a model given as code or an ``.onnx`` file, as for ``compress``.
+        **feeding: for a model given as code or a graph's file, as for ``compress``.
     """
     from edgekit.measure.quality import collect_outputs, evaluation_batch
 
@@ -207,21 +209,22 @@ def evaluate(
 
 
 def bench(path: str | Path, *, threads: int = 1, workload: Workload | None = None) -> BenchRecord:
-    """Latency, size and memory of an artifact or an ``.onnx`` file on this machine.
+    """Latency, size and memory of an artifact, an ``.onnx`` or a ``.tflite`` file on this machine.
 
     Args:
-        path: an artifact, or an ONNX graph of any origin, whose free dimensions follow the workload.
+        path: an artifact, or an ONNX or TFLite graph of any origin, whose free dimensions follow the workload.
         threads: of the inference.
         workload: what one inference is.
     """
     from edgekit.measure.latency import measure_memory, time_all
-    from edgekit.measure.subjects import describe, size_at, subjects_at
+    from edgekit.measure.subjects import describe, format_at, size_at, subjects_at
     from edgekit.runtimes.measuring import Timing, here
 
     work = workload or Workload()
     subjects = subjects_at(path, work)
     timing = Timing()
-    place = here(threads)
+    tflite = format_at(path) == "tflite"
+    place = here(threads, LITERT if tflite else "onnxruntime")
     timings = time_all(subjects, place, timing)
     metrics: list[Measurement] = [Measurement(name="size", unit="bytes", value=float(size_at(path)), n=1)]
     for component, subject in subjects.items():
@@ -231,16 +234,17 @@ def bench(path: str | Path, *, threads: int = 1, workload: Workload | None = Non
     return BenchRecord(
         host={"fingerprint": machine.fingerprint, **machine.model_dump(mode="json")},
         subject=describe(path),
-        runtime={
-            "name": "onnxruntime",
-            "version": version_of("onnxruntime"),
-            "provider": "CPUExecutionProvider",
-            "threads": threads,
-        },
+        runtime={**_runtime(tflite=tflite), "threads": threads},
         protocol={"workload": work.model_dump(), **vars(timing)},
         metrics=tuple(metrics),
         warnings=timings.warnings,
     )
+
+
+def _runtime(*, tflite: bool) -> dict[str, str | None]:
+    if tflite:
+        return {"name": LITERT, "version": version_of(LITERT_PACKAGE)}
+    return {"name": "onnxruntime", "version": version_of("onnxruntime"), "provider": "CPUExecutionProvider"}
 
 
 def verify(path: str | Path) -> VerifyRecord:
@@ -275,7 +279,7 @@ def load(
         path: an artifact, or a model as ``compress`` takes it.
         task: name of the task; None is the model's own.
         threads: of the inference.
-        **feeding: for a model given as code or an ``.onnx`` file, as for ``compress``.
+        **feeding: for a model given as code or a graph's file, as for ``compress``.
     """
     if isinstance(path, (str, Path)) and is_artifact(path):
         return Predictor(artifact_subject(path, TaskOptions(), task, threads))

@@ -73,11 +73,13 @@ class Signature(Frozen):
         inputs: in order, states among them.
         outputs: in order, states among them.
         states: outputs that become inputs of the next call.
+        scaled: inputs of integers that have a scale: floats are quantized by it, and integers go in as they are.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     states: tuple[State, ...] = ()
+    scaled: tuple[str, ...] = ()
 
 
 class Description(Frozen):

@@ -1,4 +1,4 @@
-"""Finding a model, whatever it is given as: a folder of transformers, a hub id, code, or an ``.onnx`` file."""
+"""Finding a model, whatever it is given as: a folder of transformers, a hub id, code, or a graph's file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, cast
 from edgekit.description import Feeding, read_description
 from edgekit.errors import UsageError
 from edgekit.formats.foreign import resolve_graph
+from edgekit.formats.foreign_tflite import resolve_tflite
 from edgekit.modules import Build, names_code, resolve_module
-from edgekit.source import Source, names_graph, resolve_source
+from edgekit.source import Source, names_graph, names_tflite, resolve_source
 from edgekit.tasks import graph_task, module_task, task_of
 from edgekit.tasks.data import DataSource, first_sample
 from edgekit.tasks.tensors import Tensors
@@ -41,18 +42,18 @@ def resolve_model(
     data: DataSource | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> ResolvedModel:
-    """Find a model: a folder of transformers, a hub id, code, or an ``.onnx`` file.
+    """Find a model: a folder of transformers, a hub id, code, an ``.onnx`` or a ``.tflite`` file.
 
     Args:
         location: what the user gave.
-        feeding: what was said of code, or of an ``.onnx`` file.
+        feeding: what was said of code, or of an ``.onnx`` or ``.tflite`` file.
         task: what was said of the task.
         revision: on the hub.
         data: an example of it shows what code takes, where that was not said.
         columns: of the data.
     """
     given = {name for name, value in feeding.items() if value is not None}
-    if names_graph(location):
+    if names_graph(location) or names_tflite(location):
         return _resolve_graph(location, feeding, task=task, revision=revision, data=data, columns=columns or {})
     if not names_code(location):
         if given:
@@ -81,7 +82,7 @@ def _resolve_graph(
     for option, value in (("revision", revision), ("weights", feeding.get("weights"))):
         if value is not None:
             raise UsageError(
-                f"--{option} was given for {str(location)!r}, which is an .onnx file",
+                f"--{option} was given for {str(location)!r}, which is {_kind(location)}",
                 id="usage.options-conflict",
                 why="such a file holds its weights, and has no revisions",
             )
@@ -89,7 +90,12 @@ def _resolve_graph(
     name = graph_task(images=said, override=task)
     images = name != Tensors.name
     sample = first_sample(data, columns) if images and data is not None else None
-    return ResolvedModel(resolve_graph(location, feeding, sample, images=images), name, None)
+    resolve = resolve_tflite if names_tflite(location) else resolve_graph
+    return ResolvedModel(resolve(location, feeding, sample, images=images), name, None)
+
+
+def _kind(location: str | Path) -> str:
+    return "a .tflite file" if names_tflite(location) else "an .onnx file"
 
 
 def feeding_of(options: Mapping[str, Any]) -> Feeding:

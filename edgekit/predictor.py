@@ -9,6 +9,7 @@ from typing import overload
 from edgekit.artifact import Format, open_artifact
 from edgekit.environment import version_of
 from edgekit.formats.foreign import graph_artifact
+from edgekit.formats.foreign_tflite import tflite_artifact
 from edgekit.formats.torch import load_model
 from edgekit.models import ResolvedModel
 from edgekit.runtimes import open_runner, runtime_here
@@ -41,11 +42,13 @@ def artifact_subject(path: str | Path, options: TaskOptions, task: str | None, t
 
 
 def model_subject(model: ResolvedModel, options: TaskOptions, threads: int) -> Subject:
-    """A model in torch; an ``.onnx`` file in onnxruntime."""
-    if model.source.kind == "onnx":
-        runner = open_runner(graph_artifact(model.source, model.task), threads)
+    """A model in torch; an ``.onnx`` file in onnxruntime, a ``.tflite`` file in LiteRT."""
+    if model.source.kind in ("onnx", "tflite"):
+        make = tflite_artifact if model.source.kind == "tflite" else graph_artifact
+        artifact = make(model.source, model.task)
+        runner = open_runner(artifact, threads)
         bound = bind_task(model.task, Path(model.source.path), options)
-        return Subject(bound, runner, runtime_here("onnx"), "onnx")
+        return Subject(bound, runner, runtime_here(artifact.format), artifact.format)
     return _in_torch(bind_task(model.task, Path(model.source.path), options, model.build), threads)
 
 

@@ -20,7 +20,7 @@ from edgekit.modules import Build
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
 from edgekit.runtimes import FORMATS_OF, LITERT
 from edgekit.runtimes.measuring import Place
-from edgekit.source import Source, names_graph
+from edgekit.source import Source, names_graph, names_tflite
 from edgekit.stages.base import Facet, Goal
 from edgekit.students import resolve_student
 from edgekit.target import Target, load_target
@@ -263,6 +263,14 @@ class Request:
 
 def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
     """Find and check everything that a run needs, before any work starts."""
+    if names_tflite(source):
+        raise UsageError(
+            f"{str(source)!r} is a .tflite file, and such a file is not compressed",
+            id="usage.options-conflict",
+            why="taken: an .onnx file, a transformers folder, a hub id, or code (file.py:function)",
+            hint="Give the model it was converted from with --format tflite. A .tflite file can be inspected, measured"
+            " (bench), scored (eval) and asked (predict).",
+        )
     student = given.get("student")
     chosen = load_recipe(
         given.get("recipe") or ("distill" if student is not None else "default"), given.get("settings")

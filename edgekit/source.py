@@ -1,7 +1,7 @@
 """A source: where the model comes from, resolved to a local folder and a digest of what is in it.
 
 Here are folders of transformers and hub ids; a model given as code is resolved in ``modules.py``, an ``.onnx`` file in
-``formats/foreign.py``.
+``formats/foreign.py``, a ``.tflite`` file in ``formats/foreign_tflite.py``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from edgekit.settings import Frozen
 MODEL_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "pytorch_model*.bin")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 # How a path ends that cannot be a hub's id.
-FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".onnx", ".pt", ".pth", ".py")
+FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".onnx", ".pt", ".pth", ".py", ".tflite")
 MODULE = "module.json"
 GRAPH_SUFFIX = ".onnx"
+TFLITE_SUFFIX = ".tflite"
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 
 
@@ -55,7 +56,7 @@ class Source(Frozen):
     """
 
     location: str
-    kind: Literal["transformers", "module", "onnx"] = "transformers"
+    kind: Literal["transformers", "module", "onnx", "tflite"] = "transformers"
     path: str
     commit: str | None = None
     architecture: str
@@ -79,7 +80,16 @@ class Source(Frozen):
 
 def names_graph(location: object) -> bool:
     """Whether a model is given as an ``.onnx`` file."""
-    return isinstance(location, (str, Path)) and Path(str(location)).suffix.lower() == GRAPH_SUFFIX
+    return _ends_in(location, GRAPH_SUFFIX)
+
+
+def names_tflite(location: object) -> bool:
+    """Whether a model is given as a ``.tflite`` file."""
+    return _ends_in(location, TFLITE_SUFFIX)
+
+
+def _ends_in(location: object, suffix: str) -> bool:
+    return isinstance(location, (str, Path)) and Path(str(location)).suffix.lower() == suffix
 
 
 def resolve_source(location: str | Path, *, revision: str | None = None) -> Source:

@@ -17,7 +17,9 @@ edgekit bench model.onnx --image 224 --json
 
 
 def bench(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="An artifact or an .onnx file.", show_default=False)],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="An artifact, an .onnx or a .tflite file.", show_default=False)
+    ],
     *,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -26,7 +28,7 @@ def bench(
     image: options.Image = None,
     threads: options.Threads = None,
 ) -> None:
-    """Measure an artifact or an .onnx file on this machine: latency, size, memory."""
+    """Measure an artifact, an .onnx or a .tflite file on this machine: latency, size, memory."""
     workload = options.read_workload(batch, tokens, image)
     with output.work(quiet=quiet):
         record = edgekit.bench(path, threads=threads or 1, workload=workload)

@@ -20,7 +20,9 @@ def inspect(
     path: Annotated[
         str,
         typer.Argument(
-            metavar="PATH", help="An artifact, an .onnx file, a transformers folder or a hub id.", show_default=False
+            metavar="PATH",
+            help="An artifact, an .onnx or .tflite file, a transformers folder or a hub id.",
+            show_default=False,
         ),
     ],
     *,

@@ -29,13 +29,17 @@ CORRUPT = (struct.error, IndexError, ValueError, TypeError, OverflowError, Attri
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a graph: -1 in ``shape`` is free, ``buffer_bytes`` is 0 where its values are not in the file."""
+    """A tensor of a graph: -1 in ``shape`` is free, ``buffer_bytes`` is 0 where its values are not in the file.
+
+    ``scales`` is how many scales it has: none, one, or one for each channel.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     buffer: int
     buffer_bytes: int
+    scales: int = 0
 
 
 class Operator(NamedTuple):
@@ -275,7 +279,9 @@ class _Reader:
         dtype = _names("TensorType").get(tensor.Type())
         if dtype is None:
             raise ValueError(f"there is no tensor type {tensor.Type()}")
-        return Tensor(_text(tensor.Name()), dtype.lower(), free or shape, index, buffers[index][1])
+        quantization = tensor.Quantization()
+        scales = self._count(quantization.ScaleLength()) if quantization is not None else 0
+        return Tensor(_text(tensor.Name()), dtype.lower(), free or shape, index, buffers[index][1], scales)
 
     def _count(self, length: int) -> int:
         """A vector's length; one that cannot be in the file would be counted for ever."""

@@ -30,7 +30,7 @@ from edgekit.errors import ModelError
 from edgekit.formats.known import subgraphs
 from edgekit.formats.onnx import load_graph, precision_of, save_graph
 from edgekit.formats.shapes import infer_shapes
-from edgekit.formats.signatures import describe_images, describe_tensors, read_signature
+from edgekit.formats.signatures import describe_images, describe_tensors, read_signature, softmax_outputs
 from edgekit.source import MODULE, Source, digest_files
 from edgekit.tasks.base import Workload
 from edgekit.tasks.feeds import free_size
@@ -73,9 +73,10 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
     model = load_graph(file)
     signature = read_signature(model, feeding.get("state") or ())
     _check_sizes(file)
-    described = describe_images(model, signature, feeding, sample, file.name) if images else None
+    softmaxed = softmax_outputs(model)
+    described = describe_images(softmaxed, signature, feeding, sample, file.name) if images else None
     if described is None:
-        described = describe_tensors(model, signature, feeding, file.name)
+        described = describe_tensors(softmaxed, signature, feeding, file.name)
     text = described.model_dump_json(by_alias=True, indent=1) + "\n"
     digest = hashlib.sha256(f"{digest_files(file.parent, parts)} {hashlib.sha256(text.encode()).hexdigest()}".encode())
     store = Cache()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import State, TensorSpec
@@ -46,7 +46,21 @@ def read_signature(model: ir.Model, said: tuple[str, ...]) -> Signature:
         UsageError: what was said names no output and input of one type and shape.
     """
     inputs = tuple(_spec(value) for value in model.graph.inputs if value.name not in model.graph.initializers)
-    outputs = tuple(_spec(value) for value in model.graph.outputs)
+    return make_signature(inputs, tuple(_spec(value) for value in model.graph.outputs), said)
+
+
+def make_signature(
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    said: tuple[str, ...],
+    scaled: tuple[str, ...] = (),
+) -> Signature:
+    """A signature of these inputs and outputs; ``scaled`` are the inputs that floats are quantized for.
+
+    Raises:
+        ModelError: one is no tensor of numbers, or nothing could be fed.
+        UsageError: what was said of states names no output and input of one type and shape.
+    """
     if not inputs:
         raise ModelError("the graph takes no inputs", id="model.unsuitable-graph", why="nothing could be fed to it")
     for side, specs in (("input", inputs), ("output", outputs)):
@@ -61,7 +75,7 @@ def read_signature(model: ir.Model, said: tuple[str, ...]) -> Signature:
     states = tuple(
         State(output=output.name, input=spec.name, initial=spec.shape, dtype=spec.dtype) for output, spec in pairs
     )
-    signature = Signature(inputs=inputs, outputs=outputs, states=states)
+    signature = Signature(inputs=inputs, outputs=outputs, states=states, scaled=scaled)
     if not fed_inputs(signature):
         raise ModelError(
             "every input of the graph is a state",
@@ -138,8 +152,8 @@ def _alike(output: TensorSpec, spec: TensorSpec) -> bool:
     return bool(spec.shape) and output.dtype == spec.dtype and len(output.shape) == len(spec.shape) and sizes
 
 
-def describe_tensors(model: ir.Model, signature: Signature, feeding: Feeding, name: str) -> Description:
-    """A graph that is fed by the names of its inputs."""
+def describe_tensors(softmaxed: Collection[str], signature: Signature, feeding: Feeding, name: str) -> Description:
+    """A graph that is fed by the names of its inputs; ``softmaxed`` are the outputs that a softmax gives."""
     given = [option for option in ("input", "mean", "std", "preprocess", "layout") if feeding.get(option) is not None]
     if given:
         raise UsageError(
@@ -163,16 +177,16 @@ def describe_tensors(model: ir.Model, signature: Signature, feeding: Feeding, na
         labels=class_names(feeding.get("labels"), (), classes) if classes else (),
         graph=signature,
         answer=answer.name,
-        probabilities=_ends_in_softmax(model, answer.name),
+        probabilities=answer.name in softmaxed,
     )
 
 
 def describe_images(
-    model: ir.Model, signature: Signature, feeding: Feeding, sample: Sample | None, name: str
+    softmaxed: Collection[str], signature: Signature, feeding: Feeding, sample: Sample | None, name: str
 ) -> Description:
     """A graph that is fed images."""
     fed = fed_inputs(signature)
-    if len(fed) != 1 or signature.states or len(fed[0].shape) != 4 or fed[0].dtype != "float32":
+    if len(fed) != 1 or signature.states or len(fed[0].shape) != 4 or not _takes_floats(fed[0], signature):
         told = ", ".join(f"{spec.name}: {spec.dtype} {list(spec.shape)}" for spec in signature.inputs)
         raise ModelError(
             f"{name!r} takes {told}, which is no batch of images",
@@ -206,7 +220,7 @@ def describe_images(
         pixels=pixels,
         graph=signature,
         answer=answer.name,
-        probabilities=_ends_in_softmax(model, answer.name),
+        probabilities=answer.name in softmaxed,
     )
 
 
@@ -246,6 +260,11 @@ def _classes(answer: TensorSpec, signature: Signature) -> int:
     return last if isinstance(last, int) and last > 1 else 0
 
 
-def _ends_in_softmax(model: ir.Model, name: str) -> bool:
-    node = next(value.producer() for value in model.graph.outputs if value.name == name)
-    return node is not None and node.op_type == "Softmax"
+def _takes_floats(spec: TensorSpec, signature: Signature) -> bool:
+    return spec.dtype == "float32" or spec.name in signature.scaled
+
+
+def softmax_outputs(model: ir.Model) -> frozenset[str]:
+    """Names of the outputs that come out of a softmax."""
+    nodes = ((value.name, value.producer()) for value in model.graph.outputs)
+    return frozenset(str(name) for name, node in nodes if node is not None and node.op_type == "Softmax")

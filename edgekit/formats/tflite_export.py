@@ -22,6 +22,7 @@ from edgekit.errors import ModelError, UsageError
 from edgekit.formats.explicit import with_named_outputs
 from edgekit.formats.flatbuffer import pack, read_model, require, unpack
 from edgekit.formats.onnx import PRODUCER, dynamic_shapes
+from edgekit.formats.silence import silenced
 from edgekit.formats.tflite import BATCH, WEIGHTED_KINDS, count_operators
 from edgekit.tasks.base import ComponentSpec
 
@@ -168,7 +169,7 @@ def _quiet() -> Iterator[None]:
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), silenced():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,4 +1,4 @@
-"""What a model is made of, told without running it: a transformers folder, an ``.onnx`` file, an artifact."""
+"""What a model is made of, told without running it: a transformers folder, a graph's file, an artifact."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edgekit.errors import ModelError
 from edgekit.inspection.graphs import inspect_graph
 from edgekit.inspection.networks import CONFIG, inspect_network
 from edgekit.inspection.records import ArtifactRecord, FileRecord, GraphRecord, InspectRecord, MadeRecord
+from edgekit.inspection.tflites import inspect_tflite
 from edgekit.modules import names_code
 from edgekit.report import FILE as REPORT
 from edgekit.report import load_report
-from edgekit.source import resolve_source, weight_files
+from edgekit.source import GRAPH_SUFFIX, TFLITE_SUFFIX, resolve_source, weight_files
 from edgekit.tasks.base import Workload
 
-GRAPH_SUFFIX = ".onnx"
 # organisation/name, as on the hub
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -29,7 +29,7 @@ def inspect(path: str | Path, *, workload: Workload | None = None) -> InspectRec
     code that comes with a model is imported.
 
     Args:
-        path: an artifact, an ``.onnx`` file of any origin, a transformers folder, or a hub id.
+        path: an artifact, an ``.onnx`` or ``.tflite`` file of any origin, a transformers folder, or a hub id.
         workload: what one inference is; 1 x 128 tokens by default.
 
     Raises:
@@ -49,13 +49,14 @@ def inspect(path: str | Path, *, workload: Workload | None = None) -> InspectRec
 
 
 def _graph(file: Path, workload: Workload) -> InspectRecord:
-    if file.suffix != GRAPH_SUFFIX:
+    if file.suffix not in (GRAPH_SUFFIX, TFLITE_SUFFIX):
         raise ModelError(
             f"{str(file)!r} is no file that edgekit can read",
             id="model.not-a-model",
-            why=f"allowed: an {GRAPH_SUFFIX} file, a transformers folder, or an artifact",
+            why=f"allowed: an {GRAPH_SUFFIX} or {TFLITE_SUFFIX} file, a transformers folder, or an artifact",
         )
-    record = inspect_graph(file, workload, WHOLE)
+    inspector = inspect_tflite if file.suffix == TFLITE_SUFFIX else inspect_graph
+    record = inspector(file, workload, WHOLE)
     return InspectRecord(
         name=file.name,
         kind="graph",
@@ -91,6 +92,11 @@ def _artifact(artifact: Artifact, workload: Workload) -> InspectRecord:
     if artifact.format == "onnx":
         graphs = tuple(
             inspect_graph(artifact.file(name), workload, name, part.states)
+            for name, part in manifest.components.items()
+        )
+    elif artifact.format == "tflite":
+        graphs = tuple(
+            inspect_tflite(artifact.file(name), workload, name, part, part.states)
             for name, part in manifest.components.items()
         )
     has_weights = artifact.format == "torch" and weight_files(artifact.path)
@@ -139,6 +145,8 @@ def _size(files: tuple[FileRecord, ...]) -> int:
 
 def _notes(graph: GraphRecord) -> list[str]:
     """What could not be told of a graph."""
+    if graph.format == "tflite" and len(graph.signatures) > 1:
+        return [f"{graph.component}: operators and layers are those of the first of {len(graph.signatures)} signatures"]
     notes = [
         f"the external data {file.name!r} is not there, or not in the graph's folder: its size is not counted"
         for file in graph.files
@@ -162,6 +170,6 @@ def _nothing_at(place: Path) -> ModelError:
     return ModelError(
         f"there is nothing at {str(place)!r}",
         id="model.missing",
-        why=f"allowed: an artifact, an {GRAPH_SUFFIX} file, a transformers folder, or a hub id",
+        why=f"allowed: an artifact, an {GRAPH_SUFFIX} or {TFLITE_SUFFIX} file, a transformers folder, or a hub id",
         hint=code if names_code(place) else f"Did you mean {guess}?" if guess else "",
     )

@@ -118,14 +118,16 @@ class QuantizationRecord(Frozen):
 
 
 class GraphRecord(Frozen):
-    """An ONNX graph at one workload.
+    """A graph at one workload.
 
     Attributes:
+        format: ``onnx`` or ``tflite``.
         component: its name in the artifact.
         files: the graph, then its external data.
-        opsets: versions of the operator sets, by domain; "" is ONNX's own.
+        opsets: versions of the operator sets, by domain; "" is ONNX's own. TFLite has none.
         producer: what wrote it, as it says.
         ir_version: of the file format.
+        signatures: entry points of a TFLite file, each with the sizes that it fixes.
         functions: how many functions of its own it has; they were inlined.
         sizes: what each free dimension was set to.
         free: names of dimensions that stay free, since the workload does not say what they are.
@@ -158,6 +160,8 @@ class GraphRecord(Frozen):
     memory: MemoryRecord
     strange: tuple[str, ...]
     refused: dict[str, str]
+    format: Literal["onnx", "tflite"] = "onnx"
+    signatures: dict[str, dict[str, int]] = {}
 
 
 class EncoderLayerRecord(Frozen):
@@ -232,7 +236,7 @@ class ArtifactRecord(Frozen):
     """What an artifact says of itself.
 
     Attributes:
-        format: ``onnx`` or ``torch``.
+        format: ``onnx``, ``tflite`` or ``torch``.
         task: name of the task.
         labels: names of the classes.
         source: where the model came from.
@@ -265,7 +269,7 @@ class InspectRecord(Frozen):
         size_bytes: of the model's files, external data included.
         workload: what estimates are for.
         artifact: of an artifact.
-        graphs: of an ``.onnx`` file, or one for each component.
+        graphs: of an ``.onnx`` or ``.tflite`` file, or one for each component.
         network: of a model that was not exported.
         notes: what could not be told, and why.
     """

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from edgekit.artifact import WHOLE, is_artifact, open_artifact
+from edgekit.artifact import WHOLE, Component, Format, is_artifact, open_artifact
 from edgekit.errors import UsageError
-from edgekit.formats.onnx import describe_component
+from edgekit.formats import onnx, tflite
 from edgekit.measure.latency import subject_at, subjects_of
 from edgekit.runtimes.measuring import Subject
-from edgekit.source import sha256_file
+from edgekit.source import names_graph, names_tflite, sha256_file
 from edgekit.tasks import TASKS, bind_task
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.feeds import made_up
@@ -21,14 +21,14 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
     """The components at a path with inputs of the workload's size.
 
     Raises:
-        UsageError: neither an artifact nor an ONNX file.
+        UsageError: neither an artifact nor an ONNX or TFLite file.
     """
     root = Path(path).expanduser()
     if is_artifact(root):
         artifact = open_artifact(root)
-        if artifact.format == "onnx" and artifact.manifest.task in TASKS:
+        if artifact.format != "torch" and artifact.manifest.task in TASKS:
             return subjects_of(artifact, bind_task(artifact.manifest.task, root, TaskOptions()), workload)
-        if artifact.format != "onnx":
+        if artifact.format == "torch":
             raise UsageError(
                 f"{str(path)!r} is a torch artifact",
                 id="usage.not-measurable",
@@ -38,14 +38,26 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
             name: subject_at(root, part, {spec.name: made_up(spec, workload) for spec in part.inputs})
             for name, part in artifact.manifest.components.items()
         }
-    if root.suffix != ".onnx" or not root.is_file():
+    if not (names_graph(root) or names_tflite(root)) or not root.is_file():
         raise UsageError(
-            f"{str(path)!r} is neither an artifact nor an .onnx file",
+            f"{str(path)!r} is neither an artifact nor an .onnx or .tflite file",
             id="usage.not-measurable",
             hint="`edgekit compress` makes artifacts.",
         )
-    part = describe_component(root)
+    part = _component(root)
     return {WHOLE: subject_at(root.parent, part, {spec.name: made_up(spec, workload) for spec in part.inputs})}
+
+
+def format_at(path: str | Path) -> Format:
+    """The format of what lies at a path: an artifact's own, else by the file's ending."""
+    root = Path(path).expanduser()
+    if is_artifact(root):
+        return open_artifact(root).format
+    return "tflite" if names_tflite(root) else "onnx"
+
+
+def _component(file: Path) -> Component:
+    return tflite.describe_component(file) if names_tflite(file) else onnx.describe_component(file)
 
 
 def size_at(path: str | Path) -> int:
@@ -53,7 +65,7 @@ def size_at(path: str | Path) -> int:
     root = Path(path).expanduser()
     if is_artifact(root):
         return open_artifact(root).size_bytes
-    return sum((root.parent / name).stat().st_size for name in describe_component(root).files)
+    return sum((root.parent / name).stat().st_size for name in _component(root).files)
 
 
 def describe(path: str | Path) -> dict[str, JsonValue]:
@@ -71,4 +83,4 @@ def describe(path: str | Path) -> dict[str, JsonValue]:
             "folder_bytes": artifact.folder_bytes,
             "sha256": files,
         }
-    return {"name": root.name, "format": "onnx", "bytes": size_at(path), "sha256": sha256_file(root)}
+    return {"name": root.name, "format": format_at(path), "bytes": size_at(path), "sha256": sha256_file(root)}

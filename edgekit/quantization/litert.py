@@ -23,6 +23,7 @@ from edgekit.environment import version_of
 from edgekit.errors import ModelError, UnknownNameError, UsageError
 from edgekit.formats.flatbuffer import Graph as Structure
 from edgekit.formats.flatbuffer import Model, Operator, load_model, pack, require, unpack
+from edgekit.formats.silence import silenced
 from edgekit.formats.tflite import SMALL_TYPES, elements_of, layer_of, output_of, weight_of
 from edgekit.quantization.schemes import WeightedNode, quiet
 from edgekit.runtimes import LITERT, open_runner
@@ -311,6 +312,6 @@ def _computes_in_float(graph: Structure, operator: Operator) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The quantizer logs each of its steps, and says on standard output how small the file became."""
-    with quiet(), warnings.catch_warnings(), redirect_stdout(StringIO()):
+    with quiet(), warnings.catch_warnings(), redirect_stdout(StringIO()), silenced():
         warnings.simplefilter("ignore")
         yield

@@ -17,7 +17,8 @@ from edgekit.target import HOST
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-LIBRARY = "onnx"
+# What the hub calls the library of a format, and what people call the format.
+LIBRARIES = {"onnx": ("onnx", "ONNX"), "tflite": ("tflite", "TFLite")}
 HUB = "https://huggingface.co"
 # Tasks of edgekit that the hub knows under the same name; any other has no tag there.
 HUB_TASKS = ("text-classification", "image-classification", "token-classification", "question-answering", "translation")
@@ -62,9 +63,9 @@ def _metadata(report: Report, manifest: Manifest) -> str:
     card = ModelCardData(
         base_model=name if commit else None,
         base_model_relation=_relation(report, manifest) if commit else None,
-        library_name=LIBRARY,
+        library_name=LIBRARIES[manifest.format][0],
         pipeline_tag=report.task if report.task in HUB_TASKS else None,
-        tags=["edgekit", LIBRARY, *_precisions(manifest), report.target],
+        tags=["edgekit", LIBRARIES[manifest.format][0], *_precisions(manifest), report.target],
         datasets=[data] if from_hub(report) else None,
         metrics=[result.metric_type for result in results] or None,
         model_name=f"{_name(report)}-{report.target}" if results else None,
@@ -109,8 +110,8 @@ def _summary(report: Report, manifest: Manifest) -> str:
     source = f"[{name}]({HUB}/{report.source['name']})" if report.source.get("commit") else name
     precision = " and ".join(_precisions(manifest)).upper()
     return (
-        f"{source}, compressed by edgekit {_text(report.edgekit)} for the target {_text(report.target)}: ONNX in"
-        f" {precision}{f', {said}' if said else ''}. {_verdict(report)}"
+        f"{source}, compressed by edgekit {_text(report.edgekit)} for the target {_text(report.target)}:"
+        f" {LIBRARIES[manifest.format][1]} in {precision}{f', {said}' if said else ''}. {_verdict(report)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from rich.console import Group, RenderableType
@@ -29,6 +29,7 @@ from edgekit.render.stages import DESCRIPTIONS
 MOST_OPERATORS, MOST_LAYERS, MOST_LABELS, MOST_PARTS = 10, 8, 8, 16
 LONGEST_NAME = 40
 KINDS = {"graph": "an ONNX graph", "folder": "a transformers folder"}
+FORMATS = {"onnx": "ONNX", "tflite": "TFLite", "torch": "torch"}
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -50,8 +51,10 @@ def headline(record: InspectRecord) -> str:
     """What it is, in one sentence."""
     parameters = sum(graph.parameters for graph in record.graphs) + (record.network.parameters if record.network else 0)
     what = KINDS.get(record.kind, "an artifact")
+    if record.kind == "graph" and record.graphs[0].format == "tflite":
+        what = "a TFLite graph"
     if record.artifact:
-        what = f"an artifact in {'ONNX' if record.artifact.format == 'onnx' else 'torch'}"
+        what = f"an artifact in {FORMATS[record.artifact.format]}"
         what += f" for {record.artifact.target}" if record.artifact.target else ""
     return f"{record.name}: {what}, {figures.megabytes(record.size_bytes)} MB, {quantity(parameters)} parameters"
 
@@ -109,18 +112,24 @@ def _graph_parts(graph: GraphRecord, record: InspectRecord, *, several: bool) ->
 
 
 def _graph_facts(graph: GraphRecord) -> list[tuple[str, str]]:
-    opsets = ", ".join(f"{domain} {version}".strip() for domain, version in graph.opsets.items())
-    rows = [
-        ("files", _files(graph.files)),
-        ("written by", graph.producer or "unknown"),
-        ("opset", f"{opsets} (file format {graph.ir_version})"),
-        ("parameters", _weights(graph.parameters, graph.weights)),
-    ]
+    rows = [("files", _files(graph.files))]
+    if graph.format == "tflite":
+        told = (f"{key} ({_sizes(fixed)})" if fixed else key for key, fixed in graph.signatures.items())
+        rows.append(("signatures", _listed(list(told), MOST_LABELS) or "none: one graph, fed by its tensors' names"))
+    else:
+        opsets = ", ".join(f"{domain} {version}".strip() for domain, version in graph.opsets.items())
+        rows.append(("written by", graph.producer or "unknown"))
+        rows.append(("opset", f"{opsets} (file format {graph.ir_version})"))
+    rows.append(("parameters", _weights(graph.parameters, graph.weights)))
     if graph.functions:
         rows.append(("functions", f"{graph.functions} of its own, written out below"))
     for state in graph.states:
         rows.append(("state", f"{state.output} becomes {state.input} of the next call"))
     return rows
+
+
+def _sizes(fixed: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in fixed.items())
 
 
 def _tensors(graph: GraphRecord) -> RenderableType:
@@ -168,7 +177,8 @@ def _operators(operators: Sequence[OperatorRecord], work: WorkRecord) -> Rendera
     if not rest:
         return table
     count, work_left = sum(one.count for one in rest), sum(one.macs or 0 for one in rest)
-    told_work = f" with {quantity(work_left)} of work" if work_left else " without work"
+    without = "" if any(one.macs is None for one in rest) else " without work"
+    told_work = f" with {quantity(work_left)} of work" if work_left else without
     return Group(table, Text(f"and {count} more, of {len({one.kind for one in rest})} kinds{told_work}", style=FAINT))
 
 

@@ -24,6 +24,8 @@ def compress_command(report: Report) -> list[str]:
     if report.data:
         words += ["--data", str(report.data.get("name") or "DATA")]
     words += ["--target", report.target, "--recipe", LOCK_FILE, *_options(report.options)]
+    if report.artifact.format == "tflite":
+        words += ["--format", "tflite"]
     if report.strict:
         words.append("--strict")
     return [*words, "-o", OUT]

@@ -1,4 +1,4 @@
-"""How to run an artifact, as code that runs in its folder: with edgekit, with optimum, with plain onnxruntime."""
+"""How to run an artifact, as code that runs in its folder: with edgekit, optimum, plain onnxruntime or LiteRT."""
 
 from __future__ import annotations
 
@@ -59,6 +59,21 @@ from safetensors.numpy import load_file
 
 golden = load_file("golden/{component}.safetensors")  # inputs that the artifact was verified with
 """
+_LITERT = """
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from safetensors.numpy import load_file
+
+golden = load_file("golden/{component}.safetensors")
+run = Interpreter("{file}").get_signature_runner("{key}")
+feeds = {{}}
+for name, detail in run.get_input_details().items():
+    value = golden[f"0/in/{{name}}"]
+    shape = [size if size > 0 else given for size, given in zip(detail["shape_signature"], value.shape)]
+    value = value[tuple(slice(size) for size in shape)]
+    feeds[name] = np.pad(value, [(0, size - given) for size, given in zip(shape, value.shape)]).astype(detail["dtype"])
+print(run(**feeds)["{output}"])
+"""
 _ENCODED = "feeds = {value.name: encoded[value.name] for value in session.get_inputs()}"
 _STORED = 'feeds = {value.name: golden[f"0/in/{value.name}"] for value in session.get_inputs()}'
 
@@ -78,6 +93,10 @@ def usage(kind: str, manifest: Manifest) -> Iterator[str]:
         yield "It is made of several graphs, which edgekit drives; `manifest.json` has their inputs and outputs."
         return
     file = manifest.components[WHOLE].files[0]
+    if manifest.format == "tflite":
+        yield "With LiteRT alone (`pip install ai-edge-litert safetensors`), on inputs that it was verified with:"
+        yield _python(_litert(manifest, file))
+        return
     if name is not None and kind == "transformers":
         yield "With optimum's classes for onnxruntime:"
         yield _python(_OPTIMUM.format(name=name, file=_quoted(file)))
@@ -105,6 +124,13 @@ def _plain(manifest: Manifest, file: str) -> str:
     )
     flat = output is not None and len(output.shape) == 2 and output.shape[1] != 1  # one output is a number
     return first.rstrip() + "\n" + session.strip() + (_LABELS if flat and manifest.labels else "")
+
+
+def _litert(manifest: Manifest, file: str) -> str:
+    """The signature that takes the most: its sizes are fixed, and what is behind a sample is zeros."""
+    part = manifest.components[WHOLE]
+    key = max(part.signatures, key=lambda name: sum(part.signatures[name].values()))
+    return _LITERT.format(file=_quoted(file), component=WHOLE, key=_quoted(key), output=_quoted(part.outputs[0].name))
 
 
 def _preprocessing(manifest: Manifest) -> str:

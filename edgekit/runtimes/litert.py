@@ -9,6 +9,7 @@ from edgekit.artifact import Artifact, Component
 from edgekit.environment import version_of
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.flatbuffer import RUNTIME, load_model, require
+from edgekit.formats.silence import silenced
 from edgekit.runtimes.tflite_graph import DoesNotFit, Graph
 from edgekit.tasks.base import Array
 
@@ -30,11 +31,12 @@ def open_graph(file: Path, component: Component, threads: int) -> Graph:
     """
     require((RUNTIME,))
     load_model(file)  # LiteRT reads a file that was cut short beyond its end
-    from ai_edge_litert.interpreter import Interpreter
-
     try:
-        interpreter = Interpreter(model_path=str(file), num_threads=threads)
-        interpreter.allocate_tensors()  # where an operator that LiteRT lacks shows
+        with silenced():  # it tells of each delegate that it makes
+            from ai_edge_litert.interpreter import Interpreter
+
+            interpreter = Interpreter(model_path=str(file), num_threads=threads)
+            interpreter.allocate_tensors()  # where an operator that LiteRT lacks shows
         return Graph(interpreter, component.model_dump())
     except (ValueError, RuntimeError) as error:
         raise ModelError(

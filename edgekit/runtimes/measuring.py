@@ -61,9 +61,9 @@ class Place:
     threads: int = 1
 
 
-def here(threads: int) -> Place:
+def here(threads: int, runtime: str = "onnxruntime") -> Place:
     """This machine."""
-    return Place(LocalDevice(), threads=threads)
+    return Place(LocalDevice(), runtime, threads)
 
 
 @dataclass(frozen=True)

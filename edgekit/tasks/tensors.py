@@ -1,7 +1,8 @@
 """Tensors: a graph of others that is fed arrays by the names of its inputs, whatever it computes.
 
-A sample is one array for each input that is no state. States begin as zeros for each sample. Where an array has one
-axis more than its input, that axis is the steps: the graph is called once a step, and the states go round.
+A sample is one array for each input that is no state. Where an input takes integers with a scale, as in TFLite, floats
+are quantized by the scale, and integers go in as they are. States begin as zeros for each sample. Where an array has
+one axis more than its input, that axis is the steps: the graph is called once a step, and the states go round.
 
 Quality is the metric of the labels where the data has some and the first output is scores of classes. Else the answers
 are compared with the original's: ``agreement``, the share of samples whose best class is the original's, where there
@@ -57,7 +58,7 @@ class Tensors(Classification):
         """What the graph takes and gives."""
         found = self.origin.description.graph if isinstance(self.origin, ModuleOrigin) else None
         if found is None:
-            raise ModelError(f"the task {self.name!r} is for .onnx files", id="model.wrong-task")
+            raise ModelError(f"the task {self.name!r} is for .onnx and .tflite files", id="model.wrong-task")
         return found
 
     @cached_property
@@ -280,7 +281,11 @@ class TensorsExamples:
             raise self._unsuitable(
                 spec, index, f"has the shape {list(values.shape)}", f"a sample of it is {_told(wanted)}{steps}"
             )
+        if values.dtype.kind == "f" and spec.name in self.task.signature.scaled:
+            return values.astype(np.float32)  # the runtime quantizes it by the input's scale
         row = values.astype(spec.dtype)
+        if values.dtype.kind in "iu" and np.dtype(spec.dtype).kind in "iu" and (row != values).any():
+            raise self._unsuitable(spec, index, f"has numbers beyond {spec.dtype}", f"the graph takes {spec.dtype}")
         if values.dtype.kind == "f" and np.dtype(spec.dtype).kind in "biu" and (row != values).any():
             raise self._unsuitable(spec, index, "has fractions", f"the graph takes {spec.dtype}")
         return row

@@ -20,7 +20,7 @@ from edgekit.tasks.base import Workload
 EVERYTHING = shlex.split(
     "compress model --data d --target arm64 --task text-classification --recipe mine.toml --set prune.ratio=0.5"
     " --set quantize.scheme=s8s8 --max-drop 1% --strict --metric f1 --batch 2 --tokens 64 --threads 3 --jobs 4"
-    " --device adb:x"
+    " --device adb:x --format tflite --lengths 16,32"
     " --columns text=sentence,label=y --columns sentence2=b --max-length 99 --revision main --keep-stages -o out"
     " --student s.json --weights w.pt --input 1x3x8x8 --mean 0.5,0.4,0.3 --std 1,2,3 --preprocess p.toml"
     " --seed 7 --json"
@@ -30,7 +30,8 @@ EXPECTED = {
     "target": "arm64",
     "task": "text-classification",
     "recipe": "mine.toml",
-    "settings": {"prune.ratio": "0.5", "quantize.scheme": "s8s8"},
+    "settings": {"prune.ratio": "0.5", "quantize.scheme": "s8s8", "export.lengths": "[16,32]"},
+    "format": "tflite",
     "max_drop": 0.01,
     "strict": True,
     "metric": "f1",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from docs.reading import Step, pages, read_steps
 from docs.world import FIRST, build_world, compress_once, hasten
+from tflites import INSTALLED, REASON
 
 from edgekit.cli import main
 
@@ -21,6 +22,7 @@ NETWORK, INSTALLS = "needs the network", "installs into the environment"
 NOT_RUN = {
     "pip install edgekit": INSTALLS,
     "pip install torch --index-url https://download.pytorch.org/whl/cpu": INSTALLS,
+    "pip install 'edgekit[tflite]'": INSTALLS,
     "make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu": INSTALLS,
     "edgekit compress org/name --revision main --data org/data -o out": NETWORK,
     "edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out": NETWORK,
@@ -44,6 +46,7 @@ SUBSTITUTES = {"org/model-or-folder": "my-model", "folder-or-hub-id": "my-data"}
 SHELL = set("|&;<>$`*?~()#!{}")
 # The page that empties the cache comes last, since the pages share it.
 LAST = "docs/commands.md"
+TFLITE = "docs/tflite.md"
 STEPS = {page: steps for page in [*(one for one in pages() if one != LAST), LAST] if (steps := read_steps(page))}
 
 
@@ -147,6 +150,8 @@ def has_commands(page: str, *, slow: bool) -> bool:
 
 @pytest.mark.parametrize("page", [page for page in STEPS if has_commands(page, slow=False)])
 def test_a_page_does_what_it_says(page: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    if page == TFLITE and not INSTALLED:
+        pytest.skip(REASON)
     steps = chosen(page, slow=False)
     assert Reader(capfd).follow(steps) == len(steps)
     sys.modules.pop("net", None)

@@ -11,6 +11,7 @@ from typing import Any
 
 import foreign
 import numpy as np
+import tflites
 import tiny
 from docs.reading import read_steps
 
@@ -51,6 +52,8 @@ def build_world(folder: Path) -> None:
     write_images(folder / "my-images")
     shutil.copyfile(next((folder / "my-images").rglob("*.png")), folder / "photo.jpg")
     write_graph(folder)
+    if tflites.INSTALLED:
+        write_tflite(folder)
     for step in read_steps("docs/your-module.md"):
         if step.kind == "file":
             (folder / step.name).write_text(step.text, encoding="utf-8")
@@ -85,6 +88,24 @@ def write_graph(folder: Path) -> None:
     random = np.random.default_rng(0)
     size = (60, 3, foreign.PIXELS, foreign.PIXELS)
     np.savez(folder / "arrays.npz", pixels=random.standard_normal(size, dtype=np.float32))
+
+
+def write_tflite(folder: Path) -> None:
+    """``others.tflite``, ``features.npz`` with labels, and ``sample.npz`` of what it is fed."""
+    import torch
+
+    from edgekit.formats.tflite_export import export_component
+    from edgekit.tasks.base import ComponentSpec
+
+    class Scores(torch.nn.Linear):
+        def forward(self, input_1: torch.Tensor) -> torch.Tensor:
+            return super().forward(input_1)
+
+    spec = ComponentSpec(Scores(8, 3).eval(), {"input_1": torch.randn(2, 8)}, {"input_1": {0: "batch"}}, ("logits",))
+    export_component(spec, folder / "others.tflite")
+    rows = np.random.default_rng(0).standard_normal((60, 8), dtype=np.float32)
+    np.savez(folder / "features.npz", x=rows, label=np.arange(60) % 3)
+    np.savez(folder / "sample.npz", input_1=rows[:1])
 
 
 def write_configuration(folder: Path) -> None:

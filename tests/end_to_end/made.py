@@ -13,7 +13,7 @@ import tiny
 
 import edgekit
 from edgekit.formats.encoder import encoder_layers
-from edgekit.formats.onnx import load_graph
+from edgekit.formats.graphs import steps_of
 from edgekit.runtimes.measuring import Answer, Place, Subject, Timing
 
 FAMILIES = ("bert", "distilbert", "roberta", "vit", "deit")
@@ -130,7 +130,7 @@ def pretend_device(patch: pytest.MonkeyPatch, slow: Mapping[str, float] | None =
     """
 
     def latency_ms(graph: Path) -> float:
-        kinds = [node.op_type for node in load_graph(graph).graph]
+        kinds = [kind for kind, _ in steps_of(graph)]
         factor = max([value for kind, value in (slow or {}).items() if kind in kinds], default=1.0)
         return (graph.stat().st_size / 1e4 + len(kinds) * 0.05) * factor
 

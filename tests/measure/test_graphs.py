@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.formats.onnx import describe_graphs, load_graph, weight_bytes
+from edgekit.formats.onnx import load_graph, weight_bytes
+from edgekit.measure.graphs import describe_graphs
 
 
 def test_a_graph_is_its_operators_and_its_weights(exported: Any) -> None:
