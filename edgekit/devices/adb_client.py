@@ -42,7 +42,9 @@ class Client:
         Raises:
             HostError: the connection was lost, or nothing came back in time.
         """
-        code, out, err = run_adb(["-s", self.serial, "shell", f"( {script} ); code=$?; echo; echo edgekit-end $code"], seconds)
+        code, out, err = run_adb(
+            ["-s", self.serial, "shell", f"( {script} ); code=$?; echo; echo edgekit-end $code"], seconds
+        )
         ends = list(END.finditer(out))
         if not ends:
             raise lost(self.serial, err.strip() or out.strip() or f"adb ended with code {code}")
@@ -115,9 +117,16 @@ class Room:
         gone = self._client.remove(self.folder)
         if gone or not (error is None or isinstance(error, HostError)):
             return
-        found = error if isinstance(error, HostError) else lost(self._client.serial, "the folder could not be removed")
-        left = f"What was sent may still be there: adb -s {self._client.serial} shell rm -rf {self.folder}"
-        raise HostError(found.what, id=found.id, why=found.why, hint=f"{found.hint} {left}") from error
+        serial, said = self._client.serial, "it could not be removed"
+        if isinstance(error, HostError):
+            said = f"{error.what}: {error.why}" if error.why else error.what
+        raise HostError(
+            f"the connection to {serial} was lost before the folder there was removed",
+            id="environment.device-lost",
+            why=said,
+            hint="Run the same command again: what is finished is taken from the cache. What was sent may still be"
+            f" there: adb -s {serial} shell rm -rf {self.folder}",
+        ) from error
 
     def send(self, staged: Path, seconds: float) -> None:
         """Push what a folder holds, and see that it arrived as it is.
@@ -203,7 +212,7 @@ def _not_ready(serial: str, state: str) -> HostError:
         )
     return HostError(
         f"{serial} cannot be used now",
-        id="environment.device-lost" if state == "offline" else "environment.device-unreachable",
+        id="environment.device-unreachable",
         why=f"adb says: {state}",
         hint="Unplug it and connect it again; `adb reconnect` helps with one that stays offline.",
     )

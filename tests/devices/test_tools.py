@@ -1,4 +1,4 @@
-"""What the tools are told and what they print: texts as they stand in their sources and as others have published them."""
+"""What the tools are told and what they print: texts as they stand in their sources and as others published them."""
 
 from __future__ import annotations
 
