@@ -29,6 +29,10 @@ COMPUTING_PACKAGES = (
     "pillow",
     "neural-compressor",
     "torchao",
+    "litert-torch",
+    "litert-converter",
+    "ai-edge-quantizer",
+    "ai-edge-litert",
 )
 # Folders whose code decides nothing about an artifact: what they tell may change without a rebuild.
 PRESENTATION_FOLDERS = ("cli", "render", "inspection", "diagnosis")

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
 from edgekit.errors import ModelError
-from edgekit.formats.onnx import load_graph
+from edgekit.formats.graphs import steps_of
 from edgekit.judgement import Evidence, Judgement, judge
 from edgekit.measure.latency import time_artifacts
 from edgekit.measure.quality import compare
@@ -105,13 +105,15 @@ def _graph_stage(workshop: Workshop, trail: Trail, step: Step) -> None:
 
 
 def leave_out(request: Request) -> tuple[list[Step], list[str]]:
-    """The steps that can run, and a sentence for each that cannot, for want of data or of a model in torch."""
-    steps, notes = list(request.recipe.steps), []
+    """The steps that can run, and a sentence for each that cannot, for want of data, of a model in torch, or of its format."""
+    other = [step for step in request.recipe.steps if request.format not in step.stage.formats]
+    steps = [step for step in request.recipe.steps if step not in other]
+    notes = [f"{step.stage.name}: left out, since it knows {', '.join(step.stage.formats)} only" for step in other]
     if request.source.kind == "onnx":
         training = [step for step in steps if step.stage.produces == "torch"]
         steps = [step for step in steps if step not in training]
         names = list(dict.fromkeys(step.stage.name for step in training))
-        notes = [f"{name}: left out, since an .onnx file cannot be trained" for name in names]
+        notes += [f"{name}: left out, since an .onnx file cannot be trained" for name in names]
     if request.data is not None:
         return steps, notes
     kept, missing = _without_data(request, steps)
@@ -121,7 +123,7 @@ def leave_out(request: Request) -> tuple[list[Step], list[str]]:
 
 
 def _without_data(request: Request, steps: list[Step]) -> tuple[list[Step], list[str]]:
-    left = [step for step in steps if step.stage.needs_data(step.settings, request.target)]
+    left = [step for step in steps if step.stage.needs_data(step.settings, request.goal)]
     kept = [step for step in steps if step not in left]
     training = any(step.stage.name == "distill" for step in left)
     if training:  # pruning without anything to recover on would only lose accuracy
@@ -203,19 +205,9 @@ def _drop(workshop: Workshop, candidate: Made) -> float | None:
     return quality.drop_high if workshop.request.strict else quality.drop
 
 
-def shape_of_work(artifact: Artifact) -> list[list[tuple[str, str, tuple[str, ...]]]]:
+def shape_of_work(artifact: Artifact) -> list[list[tuple[str, tuple[str, ...]]]]:
     """For every graph its operators in order, each with shapes and types of its weights: what latency hangs on."""
-    found = []
-    for name in artifact.manifest.components:
-        graph = load_graph(artifact.file(name)).graph
-        weights = {key: f"{value.dtype}{value.shape}" for key, value in graph.initializers.items()}
-        found.append(
-            [
-                (node.domain, node.op_type, tuple(weights.get(str(value.name), "") for value in node.inputs if value))
-                for node in graph
-            ]
-        )
-    return found
+    return [steps_of(artifact.file(name)) for name in artifact.manifest.components]
 
 
 def _only(steps: list[Step], name: str) -> Step:

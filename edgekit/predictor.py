@@ -11,7 +11,7 @@ from edgekit.environment import version_of
 from edgekit.formats.foreign import graph_artifact
 from edgekit.formats.torch import load_model
 from edgekit.models import ResolvedModel
-from edgekit.runtimes import open_runner
+from edgekit.runtimes import open_runner, runtime_here
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task, TaskOptions
@@ -35,8 +35,8 @@ def artifact_subject(path: str | Path, options: TaskOptions, task: str | None, t
     if options.max_length is None and isinstance(recorded, int):
         options = options.model_copy(update={"max_length": recorded})
     bound = bind_task(task or artifact.manifest.task, artifact.path, options)
-    if artifact.format == "onnx":
-        return Subject(bound, open_runner(artifact, threads), f"onnxruntime {version_of('onnxruntime')}", "onnx")
+    if artifact.format != "torch":
+        return Subject(bound, open_runner(artifact, threads), runtime_here(artifact.format), artifact.format)
     return _in_torch(bound, threads)
 
 
@@ -45,7 +45,7 @@ def model_subject(model: ResolvedModel, options: TaskOptions, threads: int) -> S
     if model.source.kind == "onnx":
         runner = open_runner(graph_artifact(model.source, model.task), threads)
         bound = bind_task(model.task, Path(model.source.path), options)
-        return Subject(bound, runner, f"onnxruntime {version_of('onnxruntime')}", "onnx")
+        return Subject(bound, runner, runtime_here("onnx"), "onnx")
     return _in_torch(bind_task(model.task, Path(model.source.path), options, model.build), threads)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from pydantic import JsonValue
 
+from edgekit.artifact import Format
 from edgekit.cache import cache_key
 from edgekit.description import Feeding
 from edgekit.devices import Reached, reach
@@ -17,9 +18,10 @@ from edgekit.errors import UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
 from edgekit.modules import Build
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
+from edgekit.runtimes import FORMATS_OF, LITERT
 from edgekit.runtimes.measuring import Place
 from edgekit.source import Source, names_graph
-from edgekit.stages.base import Facet
+from edgekit.stages.base import Facet, Goal
 from edgekit.students import resolve_student
 from edgekit.target import Target, load_target
 from edgekit.tasks.base import TaskOptions, Workload
@@ -44,6 +46,7 @@ class RunOptions(Feeding, total=False):
         strict: a limit counts only when it is proven by the one-sided 95 % bound.
         metric: one of the task's metrics; its first by default.
         workload: what one inference is: 1 x 128 tokens by default.
+        format: of the artifact, ``onnx`` or ``tflite``; the target's first by default.
         device: where to measure, in place of the target's own way: ``local``, ``emulated``, ``ssh://user@host`` ...
         threads: of the measured inference; 1 by default.
         jobs: threads that train and calibrate; every core by default.
@@ -64,6 +67,7 @@ class RunOptions(Feeding, total=False):
     strict: bool
     metric: str | None
     workload: Workload | None
+    format: str | None
     device: str | None
     threads: int | None
     jobs: int | None
@@ -84,6 +88,7 @@ class Request:
         options: of the task.
         data: None without data.
         target: the device.
+        format: of the artifact.
         recipe: stages and settings.
         limits: the recipe's, changed by what the user said.
         strict: whether a limit must be proven.
@@ -102,6 +107,7 @@ class Request:
     options: TaskOptions
     data: DataSource | None
     target: Target
+    format: Format
     recipe: Recipe
     limits: Limits
     strict: bool
@@ -126,9 +132,19 @@ class Request:
         return {model.source.digest: model.build for model in models if model.build is not None}
 
     @property
+    def runtime(self) -> str:
+        """What runs the artifact on the target."""
+        return runtime_for(self.target, self.format)
+
+    @property
+    def goal(self) -> Goal:
+        """What the chain is to end in."""
+        return Goal(self.target, self.format, self.runtime)
+
+    @property
     def places(self) -> tuple[Place, ...]:
         """Where artifacts are run and measured."""
-        return tuple(Place(device, self.target.runtime.name, self.threads) for device in self.reached.devices)
+        return tuple(Place(device, self.runtime, self.threads) for device in self.reached.devices)
 
     @property
     def clock(self) -> Place | None:
@@ -153,6 +169,7 @@ class Request:
             "data": [self.data.digest if self.data else None, self.task, self.options.model_dump(mode="json")],
             "widths": self.target.width_multiple,
             "opset": self.target.opset,
+            "format": [self.format, self.runtime],
             "int8": self.target.int8.model_dump(mode="json"),
             "target": self.target.model_dump(mode="json", by_alias=True),
             "workload": self.workload.model_dump(mode="json"),
@@ -224,6 +241,7 @@ class Request:
             self.facet("data"),
             self.data.record["name"] if self.data else None,
             self.facet("target"),
+            self.facet("format"),
             self.recipe.as_dict(),
             self.limits.model_dump(mode="json"),
             self.strict,
@@ -253,6 +271,7 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         _check_graph(source, chosen, student)
     lock = chosen.lock
     device = load_target(given.get("target", "host"))
+    format_ = choose_format(device, given.get("format"))
     location, max_drop, seed = given.get("data"), given.get("max_drop"), given.get("seed")
     if seed is None:
         seed = lock.seed if lock else 0
@@ -278,11 +297,12 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         ),
         data=data,
         target=device,
+        format=format_,
         recipe=chosen,
         limits=chosen.limits if max_drop is None else Limits(max_drop=max_drop),
         strict=given.get("strict", False),
         workload=given.get("workload") or (lock.workload if lock else Workload()),
-        reached=reach(device, given.get("device")),
+        reached=reach(device, runtime_for(device, format_), given.get("device")),
         threads=given.get("threads") or (lock.threads if lock else 1),
         jobs=given.get("jobs") or (lock.jobs if lock else available_cores()),
         seed=seed,
@@ -298,7 +318,7 @@ def _check_target(request: Request) -> None:
     """The whole chain against the target, before any work."""
     target = request.target
     for step in request.recipe.steps:
-        step.stage.check(step.settings, target)
+        step.stage.check(step.settings, request.goal)
         precision = step.stage.precision(step.settings)
         if precision is not None and precision not in target.precisions:
             raise UsageError(
@@ -307,12 +327,31 @@ def _check_target(request: Request) -> None:
                 why=f"its precisions: {', '.join(target.precisions)}",
                 hint="Choose another target or recipe, or change the method: --set quantize.method=...",
             )
-    if "onnx" not in target.formats:
+
+
+def choose_format(target: Target, asked: str | None) -> Format:
+    """The format of the artifact: what was asked for, else the target's first.
+
+    Raises:
+        UsageError: the target does not take it.
+    """
+    if asked is None:
+        return target.formats[0]
+    if asked not in target.formats:
         raise UsageError(
-            f"the target {target.name!r} takes {', '.join(target.formats)}",
+            f"the target {target.name!r} does not take the format {asked!r}",
             id="usage.target-mismatch",
-            why="edgekit exports onnx",
+            why=f"its formats: {', '.join(target.formats)}",
+            hint="`edgekit targets list` names targets; `edgekit targets show NAME` says what one takes.",
         )
+    return cast("Format", asked)
+
+
+def runtime_for(target: Target, format_: Format) -> str:
+    """What runs a format on a target: the target's own runtime where it takes it, else the format's."""
+    if format_ in FORMATS_OF[target.runtime.name]:
+        return target.runtime.name
+    return LITERT
 
 
 def _check_graph(source: Any, recipe: Recipe, student: Any) -> None:

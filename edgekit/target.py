@@ -42,7 +42,7 @@ class IntegerScheme(Frozen):
 class RuntimeSpec(Frozen):
     """The runtime on the device: its name in the table of runtimes, and the oldest version that is supported."""
 
-    name: Literal["onnxruntime"] = "onnxruntime"
+    name: Literal["onnxruntime", "litert", "tflite-runtime"] = "onnxruntime"
     version: str
 
 
@@ -55,7 +55,7 @@ class Target(Frozen):
     architecture: Literal["x86_64", "aarch64"]
     features: tuple[str, ...] = ()
     runtime: RuntimeSpec
-    formats: tuple[Literal["onnx"], ...] = ("onnx",)
+    formats: tuple[Literal["onnx", "tflite"], ...] = Field(("onnx", "tflite"), min_length=1)
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     opset: int = Field(23, ge=18, le=25)
     width_multiple: int = Field(8, ge=1, le=128)
@@ -64,17 +64,22 @@ class Target(Frozen):
     profiles: tuple[str, ...] = ()
     sources: dict[str, str] = {}
 
-    def missing_on(self, machine: Host) -> str | None:
-        """Why ``machine`` cannot measure this target, or None when it can."""
+    def missing_on(self, machine: Host, package: str = "onnxruntime") -> str | None:
+        """Why ``machine`` cannot measure this target, or None when it can.
+
+        Args:
+            machine: the machine.
+            package: the name under which the runtime is installed.
+        """
         if machine.architecture != self.architecture:
             return f"the target is {self.architecture} and this machine is {machine.architecture}"
         absent = [feature for feature in self.features if not machine.has(feature)]
         if absent:
             return f"this machine's processor lacks {', '.join(absent)}"
-        installed = version_of(self.runtime.name)
+        installed = version_of(package)
         if installed is None:
-            return f"{self.runtime.name} is not installed here"
-        if _numbers(installed) < _numbers(self.runtime.version):
+            return f"{package} is not installed here"
+        if package == self.runtime.name and _numbers(installed) < _numbers(self.runtime.version):
             return f"{self.runtime.name} {installed} is installed here, and the target needs {self.runtime.version}"
         return None
 

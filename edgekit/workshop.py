@@ -231,6 +231,8 @@ class Workshop:
             scratch=scratch,
             seed=request.seed,
             jobs=request.jobs,
+            runtime=request.runtime,
+            format=request.format,
             clock=request.clock,
             decisions=self.decisions,
             progress=self.progress,
@@ -283,7 +285,7 @@ class Workshop:
         return computed
 
     def _runner(self, artifact: Artifact) -> Runner:
-        if artifact.format == "onnx":
+        if artifact.format != "torch":
             return open_runner(artifact, self.request.jobs)
         task = task_at(self.task, artifact, self.request.builds)
         return TorchRunner(task.components(load_model(task)[0]))

@@ -77,6 +77,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Any:
     return Exported(tmp_path_factory.mktemp("exported"))
 
 
+@pytest.fixture(scope="session")
+def tflites(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Any:
+    """TFLite files of tiny models by name, each exported when a test first asks for it."""
+    from tflites import INSTALLED, REASON, Files
+
+    if not INSTALLED:
+        pytest.skip(REASON)
+    return Files(tmp_path_factory.mktemp("tflites"))
+
+
 @pytest.fixture
 def assets(request: pytest.FixtureRequest) -> dict[str, Path]:
     """The paths of all assets that the test is marked with, by key."""

@@ -45,6 +45,16 @@ PATH_HELP = f"An artifact; or a model: {MODEL_HELP[0].lower()}{MODEL_HELP[1:]}"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also on failure.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes.")]
+FormatName = Annotated[
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="onnx or tflite (the target's first).", rich_help_panel=WORKLOAD),
+]
+Lengths = Annotated[
+    str | None,
+    typer.Option(
+        "--lengths", metavar="N,N", help="Lengths that a TFLite text model takes: 32,64,128.", rich_help_panel=WORKLOAD
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(
@@ -259,6 +269,11 @@ def read_share(text: str, option: str) -> float:
         why="allowed: points such as 1% or 0.5pp, or a number from 0 up to 1 such as 0.01",
         hint=hint,
     )
+
+
+def read_lengths(text: str | None) -> dict[str, str]:
+    """``32,64,128`` as a setting of the export."""
+    return {} if text is None else {"export.lengths": f"[{text}]"}
 
 
 def read_pairs(given: Iterable[str] | None, option: str, example: str, *, several: bool = False) -> dict[str, str]:

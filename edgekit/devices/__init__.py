@@ -19,6 +19,12 @@ from edgekit.environment import host
 from edgekit.errors import UnknownNameError
 from edgekit.target import Target
 
+# Under which name each runtime is installed on a device.
+PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
+
+# And which module it is there.
+MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
+
 
 @dataclass(frozen=True)
 class Reached:
@@ -35,13 +41,14 @@ class Reached:
     asked: bool = False
 
 
-def _local(target: Target, address: str) -> Reached:
+def _local(target: Target, runtime: str, address: str) -> Reached:
     del address
-    missing = target.missing_on(host())
+    missing = target.missing_on(host(), PACKAGES[runtime])
     return Reached(because=missing) if missing else Reached((LocalDevice(),))
 
 
-def _emulated(target: Target, address: str) -> Reached:
+def _emulated(target: Target, runtime: str, address: str) -> Reached:
+    del runtime
     profiles = [name for name in address.split(",") if name] or list(target.profiles)
     if not profiles:
         return Reached(because=f"the target {target.name!r} names no processor to emulate")
@@ -51,25 +58,23 @@ def _emulated(target: Target, address: str) -> Reached:
     return Reached(because=reasons[0]) if reasons else Reached(devices)
 
 
-def _ssh(target: Target, address: str) -> Reached:
-    runtime = target.runtime.name
-    return Reached((SshDevice(read_address(address), PACKAGES[runtime], runtime),))
-
-
-def _adb(target: Target, address: str) -> Reached:
-    return Reached((AdbDevice(read_adb_address(address), TOOLS[target.runtime.name]),))
-
-
-def _command(target: Target, address: str) -> Reached:
+def _ssh(target: Target, runtime: str, address: str) -> Reached:
     del target
+    return Reached((SshDevice(read_address(address), MODULES[runtime], PACKAGES[runtime]),))
+
+
+def _adb(target: Target, runtime: str, address: str) -> Reached:
+    del target
+    return Reached((AdbDevice(read_adb_address(address), TOOLS[runtime]),))
+
+
+def _command(target: Target, runtime: str, address: str) -> Reached:
+    del target, runtime
     return Reached((CommandDevice(address),))
 
 
-# The module that each runtime is imported as, which a device must have.
-PACKAGES = {"onnxruntime": "onnxruntime"}
-
-# A way by its name: given the target and what follows the name in ``--device NAME:ADDRESS``, the devices.
-WAYS: dict[str, Callable[[Target, str], Reached]] = {
+# A way by its name: given the target, the runtime, and what follows the name in ``--device NAME:ADDRESS``, the devices.
+WAYS: dict[str, Callable[[Target, str, str], Reached]] = {
     "local": _local,
     "emulated": _emulated,
     "ssh": _ssh,
@@ -78,11 +83,12 @@ WAYS: dict[str, Callable[[Target, str], Reached]] = {
 }
 
 
-def reach(target: Target, device: str | None = None) -> Reached:
+def reach(target: Target, runtime: str, device: str | None = None) -> Reached:
     """Where a target is measured: on this machine where it is one, else in the way that the target's file names.
 
     Args:
         target: the target.
+        runtime: what runs the artifact there.
         device: what the user asked for instead: ``local``, ``emulated``, ``ssh://user@host``, ...
 
     Raises:
@@ -90,8 +96,8 @@ def reach(target: Target, device: str | None = None) -> Reached:
         UsageError: the address makes no sense.
     """
     if device is None:
-        here = _local(target, "")
-        return here if here.devices or target.reach == "local" else WAYS[target.reach](target, "")
+        here = _local(target, runtime, "")
+        return here if here.devices or target.reach == "local" else WAYS[target.reach](target, runtime, "")
     name, _, address = device.partition(":")
     if name not in WAYS:
         raise UnknownNameError(
@@ -101,5 +107,5 @@ def reach(target: Target, device: str | None = None) -> Reached:
             id="unknown-name.device",
             hint="`edgekit compress --help` says how each is written.",
         )
-    found = WAYS[name](target, address)
+    found = WAYS[name](target, runtime, address)
     return Reached(found.devices, found.because, asked=True)

@@ -26,5 +26,5 @@ class LocalDevice(Device):
         return host().fingerprint
 
     def execute(self, folder: Path, seconds: float) -> str:
-        command = [self._python, "-P", str(folder / RUNNER), str(folder / SPEC)]
+        command = [self._python, str(folder / RUNNER), str(folder / SPEC)]
         return finished(command, seconds, self.label)

@@ -29,7 +29,7 @@ Call = Callable[[Feeds], dict[str, Any]]
 BEGIN_MARK, END_MARK = 0x5EED01, 0x5EED02
 
 
-def load_onnxruntime(graph: str, threads: int) -> Call:
+def load_onnx(subject: dict[str, Any], threads: int) -> Call:
     """An ONNX graph as a function of its inputs."""
     import onnxruntime as ort
 
@@ -37,12 +37,26 @@ def load_onnxruntime(graph: str, threads: int) -> Call:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(subject["graph"], options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
+    return lambda feeds: dict(zip(names, session.run(names, feeds)))  # noqa: B905  # Python 3.9 has no `strict`
 
 
-LOADERS: dict[str, Callable[[str, int], Call]] = {"onnxruntime": load_onnxruntime}
+def load_tflite(subject: dict[str, Any], threads: int) -> Call:
+    """A TFLite file as a function of its inputs, in whichever of its runtimes is installed here."""
+    # It lies beside this file where this file runs, and not in the package.
+    from tflite_graph import Graph, open_interpreter  # type: ignore[import-not-found, unused-ignore]
+
+    interpreter, _ = open_interpreter(subject["graph"], threads)
+    call: Call = Graph(interpreter, subject["component"]).run
+    return call
+
+
+LOADERS: dict[str, Callable[[dict[str, Any], int], Call]] = {
+    "onnxruntime": load_onnx,
+    "litert": load_tflite,
+    "tflite-runtime": load_tflite,
+}
 
 
 def read_calls(file: str) -> list[Feeds]:
@@ -161,9 +175,7 @@ def main() -> None:
         spec = json.load(stream)
     check_files(spec["sha256"])
     began = time.perf_counter()
-    models = {
-        name: LOADERS[spec["runtime"]](subject["graph"], spec["threads"]) for name, subject in spec["subjects"].items()
-    }
+    models = {name: LOADERS[spec["runtime"]](subject, spec["threads"]) for name, subject in spec["subjects"].items()}
     answer: dict[str, Any] = {"load_ms": (time.perf_counter() - began) * 1e3}
     answer["host"] = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
     answer["runtime_version"] = runtime_version(spec["package"])

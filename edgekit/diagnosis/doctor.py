@@ -94,12 +94,15 @@ def _package(one: Requirement, state: str, found: str, fix: str = "") -> Check:
 
 
 def _check_extra(extra: str, members: list[Requirement]) -> Check:
-    """An extra that is there, not there, or there in part."""
+    """An extra that is there, not there, or there in part.
+
+    Without its first package, what it is for, it is not there: the others may have come along with something else.
+    """
     missing = [one.name for one in members if installed(one) is None]
     name, fix = f"extra {extra}", f'pip install "edgekit[{extra}]"'
     if not missing:
         return Check(group=INSTALLATION, name=name, state="ok", found=", ".join(one.name for one in members))
-    if len(missing) == len(members):
+    if members[0].name in missing:
         return Check(group=INSTALLATION, name=name, state="absent", found="not installed; optional", fix=fix)
     return Check(group=INSTALLATION, name=name, state="warning", found=f"lacks {', '.join(missing)}", fix=fix)
 

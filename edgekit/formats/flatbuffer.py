@@ -141,6 +141,50 @@ def read_model(data: bytes, name: str) -> Model:
         raise _invalid(name, f"the file was cut short or changed ({error})") from error
 
 
+def unpack(content: bytes) -> Any:
+    """A file as objects of the schema, to be changed."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+
+
+def pack(model: Any) -> bytes:
+    """The file of such objects. Scales that are the same are stored once: a signature more does not cost its own."""
+    import numpy as np
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    shared: dict[tuple[object, ...], _Shared] = {}
+    scaled = [
+        tensor
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if tensor.quantization is not None and tensor.quantization.scale is not None and not tensor.quantization.details
+    ]
+    tables = [tensor.quantization for tensor in scaled]
+    for tensor, table in zip(scaled, tables, strict=True):
+        parts = (table.scale, table.zeroPoint, table.min, table.max)
+        arrays = [np.asarray(() if part is None else part) for part in parts]
+        key = (table.quantizedDimension, *((array.dtype.str, array.tobytes()) for array in arrays))
+        tensor.quantization = shared.setdefault(key, _Shared(table))
+    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    for tensor, table in zip(scaled, tables, strict=True):
+        tensor.quantization = table
+    return content
+
+
+class _Shared:
+    """A table of the file that several others point to: packed once."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self._place: int | None = None
+
+    def Pack(self, builder: Any) -> int:  # the name that flatbuffers' packers have
+        if self._place is None:
+            self._place = int(self._table.Pack(builder))
+        return self._place
+
+
 def _invalid(name: str, why: str) -> ModelError:
     return ModelError(f"{name!r} is not a readable TFLite file", id="model.invalid-tflite", why=why)
 

@@ -153,6 +153,24 @@ def count_operators(model: ir.Model) -> dict[str, int]:
     return dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
 
 
+def weight_bytes(model: ir.Model) -> dict[str, int]:
+    """Bytes of weights by type, as numpy names it; the most first."""
+    counts: Counter[str] = Counter()
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            counts[value.const_value.dtype.numpy().name] += value.const_value.nbytes
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def steps_of(model: ir.Model) -> list[tuple[str, tuple[str, ...]]]:
+    """Every node in order: its kind, and type and shape of each weight that it reads."""
+    weights = {key: f"{value.dtype}{value.shape}" for key, value in model.graph.initializers.items()}
+    return [
+        (f"{node.domain}.{node.op_type}", tuple(weights.get(str(value.name), "") for value in node.inputs if value))
+        for node in model.graph
+    ]
+
+
 def _tensor(value: ir.Value) -> TensorSpec:
     shape: Shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape or ())
     dtype = value.dtype.numpy().name if value.dtype is not None else "unknown"

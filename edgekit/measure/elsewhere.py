@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgekit.artifact import Artifact
+from edgekit.measure.golden import relative_difference
 from edgekit.measure.latency import subject_at
 from edgekit.measure.quality import collect_outputs, count_flips, has_several
 from edgekit.progress import Silent
@@ -72,8 +73,6 @@ def compare_elsewhere(artifact: Artifact, task: Task, examples: Examples, batch:
         batch: samples at once.
         place: the device.
     """
-    import numpy as np
-
     recorder = RecordingRunner(open_runner(artifact))
     here = collect_outputs(recorder, task, examples, batch, Silent())
     answers, version = {}, ""
@@ -85,17 +84,16 @@ def compare_elsewhere(artifact: Artifact, task: Task, examples: Examples, batch:
         ]
         version = answer.runtime_version
     there = collect_outputs(Replay(answers), task, examples, batch, Silent())
-    several = here.labels is not None and has_several(here.logits, here.labels)
-    flips = count_flips(here.logits, there.logits, several=several)
+    scores = [task.class_scores(outputs.logits) for outputs in (here, there)]
+    several = here.labels is not None and has_several(scores[0], here.labels)
+    flips = count_flips(scores[0], scores[1], several=several)
     return DeviceCheck(
         device=place.device.label,
         runtime=f"{place.runtime} {version}".strip(),
         n=len(examples),
         agree=None if flips is None else len(examples) - flips,
-        largest_difference=float(
-            np.abs(here.logits - there.logits).max() / max(float(np.abs(here.logits).max()), 1e-6)
-        ),
-        metric=task.metric_name,
+        largest_difference=relative_difference(there.logits, here.logits),
+        metric=task.metric_name if here.labels is None else task.metric_for(here.labels),
         here=here.score(task),
         there=there.score(task),
     )

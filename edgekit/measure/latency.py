@@ -66,7 +66,8 @@ class Timings:
 
 def subject_at(folder: Path, part: Component, feeds: Batch) -> Subject:
     """A component whose files lie in a folder, with its inputs."""
-    return Subject(folder / part.files[0], feeds, tuple(folder / file for file in part.files[1:]))
+    graph, *beside = (folder / file for file in part.files)
+    return Subject(graph, feeds, tuple(beside), part if graph.suffix == ".tflite" else None)
 
 
 def subjects_of(artifact: Artifact, task: Task, workload: Workload) -> dict[str, Subject]:

@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
-from edgekit.artifact import Component, write_bytes
+from edgekit.artifact import Artifact, Component, write_bytes
 from edgekit.environment import version_of
 from edgekit.errors import ModelError, UnknownNameError, UsageError
 from edgekit.formats.flatbuffer import Graph as Structure
-from edgekit.formats.flatbuffer import Model, Operator, load_model, require
+from edgekit.formats.flatbuffer import Model, Operator, load_model, pack, require, unpack
 from edgekit.formats.tflite import SMALL_TYPES, elements_of, layer_of, output_of, weight_of
 from edgekit.quantization.schemes import WeightedNode, quiet
+from edgekit.runtimes import LITERT, open_runner
+from edgekit.runtimes.ort import RecordingRunner
 from edgekit.runtimes.tflite_graph import Graph
+from edgekit.runtimes.tflite_runtime import METHODS as TFLITE_RUNTIME_METHODS
 from edgekit.settings import Frozen
-from edgekit.tasks.base import Batch
+from edgekit.tasks.base import Batch, Task
 
 PACKAGE = "ai-edge-quantizer"
 Method = Literal["fp16", "dynamic", "weight-only", "static"]
@@ -69,6 +72,28 @@ class Quantized(NamedTuple):
     layers: tuple[str, ...]
     left: dict[str, str]
     float_operators: dict[str, int]
+
+
+def resolve_method(method: str, runtime: str) -> Method:
+    """What ``auto`` stands for, and whether the runtime computes the method rightly.
+
+    LiteRT gains most from ``dynamic``; tflite-runtime 2.14 multiplies INT8 weights with float activations wrongly
+    (``runtimes/tflite_runtime.py``), so that it gets weights that are unpacked first.
+
+    Raises:
+        UsageError: the runtime does not compute it rightly, or TFLite has no such method.
+    """
+    allowed = get_args(Method) if runtime == LITERT else TFLITE_RUNTIME_METHODS
+    if method == "auto":
+        return "dynamic" if runtime == LITERT else "weight-only"
+    if method not in allowed:
+        raise UsageError(
+            f"quantize.method={method} cannot go with the runtime {runtime}",
+            id="usage.settings-conflict",
+            why=f"its methods: {', '.join(allowed)}",
+            hint="Leave the method to auto, or choose one of these.",
+        )
+    return cast("Method", method)
 
 
 def weighted_layers(model: Path | Model) -> list[WeightedNode]:
@@ -123,6 +148,27 @@ class Calibrator:
                     self.ranges[name] = (min(low, float(finite.min())), max(high, float(finite.max())))
 
 
+def true_ranges(artifact: Artifact, task: Task, batches: Sequence[Batch], threads: int) -> dict[str, Ranges]:
+    """For each component the ranges of its activations over samples, states and what other components give included.
+
+    Args:
+        artifact: float32, of format ``tflite``.
+        task: bound to it.
+        batches: of one sample each.
+        threads: of the inference.
+    """
+    parts = artifact.manifest.components
+    calibrators = {name: Calibrator(artifact.file(name), part, threads) for name, part in parts.items()}
+    runner = open_runner(artifact, threads)
+    for batch in batches:
+        recorder = RecordingRunner(runner)
+        task.forward(recorder, batch)
+        for name, calls in recorder.fed.items():
+            for feeds in calls:
+                calibrators[name].add(feeds)
+    return {name: calibrator.ranges for name, calibrator in calibrators.items()}
+
+
 def quantize_model(source: Path, destination: Path, scheme: LiteRTScheme, ranges: Ranges | None = None) -> Quantized:
     """Write a quantized file.
 
@@ -165,44 +211,9 @@ def quantize_model(source: Path, destination: Path, scheme: LiteRTScheme, ranges
                 why=(str(error).strip() or type(error).__name__).splitlines()[0],
                 hint="Use another method: --set quantize.method=dynamic or fp16.",
             ) from error
-        content = share_scales(bytes(done.quantized_model))
+        content = pack(unpack(bytes(done.quantized_model)))
     write_bytes(destination, content)
     return _outcome(model, load_model(destination), scheme)
-
-
-def share_scales(content: bytes) -> bytes:
-    """The file with scales that are the same stored once, so that a signature more does not cost its own."""
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    shared: dict[tuple[bytes, ...], _Shared] = {}
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            found = tensor.quantization
-            if found is not None and found.scale is not None and found.details is None:
-                parts = (found.scale, found.zeroPoint, found.min, found.max, found.quantizedDimension)
-                key = tuple(b"" if part is None else bytes(memoryview(part).cast("B")) for part in map(_array, parts))
-                tensor.quantization = shared.setdefault(key, _Shared(found))
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-class _Shared:
-    """A table of the file that several others point to: packed once."""
-
-    def __init__(self, table: Any) -> None:
-        self._table = table
-        self._place: int | None = None
-
-    def Pack(self, builder: Any) -> int:  # the name that flatbuffers' packers have
-        if self._place is None:
-            self._place = int(self._table.Pack(builder))
-        return self._place
-
-
-def _array(values: Any) -> Any:
-    import numpy as np
-
-    return None if values is None else np.ascontiguousarray(values)
 
 
 def is_convolutional(layers: list[WeightedNode]) -> bool:

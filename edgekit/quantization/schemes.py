@@ -17,7 +17,7 @@ from edgekit.target import Target
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Method = Literal["auto", "dynamic", "static", "fp16", "bf16"]
+Method = Literal["auto", "dynamic", "static", "fp16", "bf16", "weight-only"]
 SchemeName = Literal["auto", "u8s8", "s8s8", "u8u8"]
 
 # The operators whose weights are quantized, named: left to itself, onnxruntime's tool also takes activations' products.
@@ -84,6 +84,13 @@ def resolve_scheme(
             id="usage.settings-conflict",
             why="neural-compressor mixes bf16 and float32 in torch, but onnxruntime multiplies no bf16 on a CPU",
             hint="Leave the method to auto, or use --set quantize.method=fp16 for weights of half the size.",
+        )
+    if method == "weight-only":
+        raise UsageError(
+            "quantize.method=weight-only is a method of TFLite",
+            id="usage.settings-conflict",
+            why="onnxruntime would unpack the weights before each product",
+            hint="Use --set quantize.method=dynamic, or --format tflite.",
         )
     wish = target.int8
     activations, weights = (wish.activations, wish.weights) if scheme == "auto" else (scheme[:2], scheme[2:])

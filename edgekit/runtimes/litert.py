@@ -13,6 +13,7 @@ from edgekit.runtimes.tflite_graph import DoesNotFit, Graph
 from edgekit.tasks.base import Array
 
 NAME = "litert"
+PACKAGE = RUNTIME
 
 
 def open_graph(file: Path, component: Component, threads: int) -> Graph:
@@ -32,7 +33,9 @@ def open_graph(file: Path, component: Component, threads: int) -> Graph:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        return Graph(Interpreter(model_path=str(file), num_threads=threads), component.model_dump())
+        interpreter = Interpreter(model_path=str(file), num_threads=threads)
+        interpreter.allocate_tensors()  # where an operator that LiteRT lacks shows
+        return Graph(interpreter, component.model_dump())
     except (ValueError, RuntimeError) as error:
         raise ModelError(
             f"LiteRT {version_of(RUNTIME)} does not load {file.name!r}",

@@ -13,13 +13,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from edgekit.artifact import Component
+from edgekit.devices import PACKAGES
 from edgekit.devices.base import RUNNER, SPEC, Device
 from edgekit.devices.local import LocalDevice
 from edgekit.errors import HostError
 from edgekit.source import sha256_file
 from edgekit.tasks.base import Array, Batch
 
-RUNNER_FILE = Path(__file__).parent.parent / "devices" / RUNNER
+# What runs on a device: the runner, and what it needs for TFLite.
+RUNNER_FILES = (Path(__file__).parent.parent / "devices" / RUNNER, Path(__file__).with_name("tflite_graph.py"))
 # A device that says nothing for this long beyond its own time budget hangs.
 GRACE_SECONDS = 300.0
 # Emulation costs up to 400 times the time of an inference, and twice that while instructions are counted.
@@ -34,11 +37,13 @@ class Subject:
         graph: its file.
         feeds: of one inference.
         beside: further files that the graph needs, such as external data.
+        component: of a TFLite file, what the manifest says of it.
     """
 
     graph: Path
     feeds: Batch
     beside: tuple[Path, ...] = ()
+    component: Component | None = None
 
 
 @dataclass(frozen=True)
@@ -155,13 +160,14 @@ def _run(
         spec = {
             **what,
             "runtime": place.runtime,
-            "package": place.runtime,
+            "package": PACKAGES[place.runtime],
             "threads": place.threads,
             "subjects": listed,
             "sha256": hashes,
         }
         (folder / SPEC).write_text(json.dumps(spec), encoding="utf-8")
-        shutil.copyfile(RUNNER_FILE, folder / RUNNER)
+        for file in RUNNER_FILES:
+            shutil.copyfile(file, folder / file.name)
         printed = place.device.execute(folder, seconds)
     try:
         return Answer.model_validate_json(printed)
@@ -173,7 +179,7 @@ def _run(
         ) from error
 
 
-def _lay_out(folder: Path, number: int, subject: Subject, calls: Sequence[Batch]) -> dict[str, str]:
+def _lay_out(folder: Path, number: int, subject: Subject, calls: Sequence[Batch]) -> dict[str, Any]:
     """Copy a subject's files into a folder of its own, with its inputs."""
     import numpy as np
 
@@ -185,4 +191,7 @@ def _lay_out(folder: Path, number: int, subject: Subject, calls: Sequence[Batch]
         shutil.copyfile(path, copy)
     feeds = {f"{index}/{name}": values for index, call in enumerate(calls) for name, values in call.items()}
     np.savez(place / "feeds.npz", **feeds)  # type: ignore[arg-type]  # names are inputs, not flags
-    return {"graph": f"{number}/{subject.graph.name}", "feeds": f"{number}/feeds.npz"}
+    laid_out: dict[str, Any] = {"graph": f"{number}/{subject.graph.name}", "feeds": f"{number}/feeds.npz"}
+    if subject.component is not None:
+        laid_out["component"] = subject.component.model_dump(mode="json")
+    return laid_out

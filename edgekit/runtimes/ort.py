@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import Artifact
 from edgekit.environment import version_of
 from edgekit.errors import ModelError
-from edgekit.tasks.base import Array
+from edgekit.tasks.base import Array, Runner
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -93,7 +93,7 @@ class RecordingRunner:
         runner: does the work.
     """
 
-    def __init__(self, runner: OnnxRunner) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self.fed: dict[str, list[dict[str, Array]]] = {}
         self.gave: dict[str, list[dict[str, Array]]] = {}

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
@@ -74,6 +74,7 @@ class Job:
         scratch: makes a new empty folder for the stage's result.
         seed: of every random choice.
         jobs: threads that train and calibrate.
+        runtime: that runs exported graphs on the target.
         format: of exported graphs.
         clock: where latency is measured; None where the target cannot be timed.
         decisions: what was decided by measurement.
@@ -92,6 +93,7 @@ class Job:
     scratch: Callable[[], Path]
     seed: int = 0
     jobs: int = 1
+    runtime: str = "onnxruntime"
     format: Format = "onnx"
     clock: Place | None = None
     decisions: Decisions = field(default_factory=Remembered)
@@ -103,6 +105,11 @@ class Job:
     @property
     def options(self) -> TaskOptions:
         return self.task.options
+
+    @property
+    def goal(self) -> Goal:
+        """What the chain is to end in."""
+        return Goal(self.target, self.format, self.runtime)
 
     def task_for(self, artifact: Artifact) -> Task:
         """The same task on another artifact's files."""
@@ -127,13 +134,27 @@ def task_at(task: Task, artifact: Artifact, builds: Mapping[str, Build]) -> Task
     return task.at(artifact.path, builds.get(str(artifact.manifest.source.get("digest"))))
 
 
+class Goal(NamedTuple):
+    """What a chain is to end in.
+
+    Attributes:
+        target: the device.
+        format: of the graphs.
+        runtime: that runs them there.
+    """
+
+    target: Target
+    format: Format
+    runtime: str
+
+
 def _any_precision(settings: StageSettings) -> Precision | None:
     del settings
     return None
 
 
-def _nothing_to_check(settings: StageSettings, target: Target) -> None:
-    del settings, target
+def _nothing_to_check(settings: StageSettings, goal: Goal) -> None:
+    del settings, goal
 
 
 @dataclass(frozen=True)
@@ -147,7 +168,7 @@ class Stage:
         produces: what it writes.
         settings: its table of settings.
         uses: what of the job decides its result, for the cache's key.
-        needs_data: whether it cannot run without data, given its settings and the target.
+        needs_data: whether it cannot run without data, given its settings and what it is to end in.
         run: reads an artifact, writes another and returns it.
         precision: what the target must take for these settings; None where it does not matter.
         check: raises what can be known of these settings before any work.
@@ -160,10 +181,10 @@ class Stage:
     produces: Kind
     settings: type[StageSettings]
     uses: tuple[Facet, ...]
-    needs_data: Callable[[StageSettings, Target], bool]
+    needs_data: Callable[[StageSettings, Goal], bool]
     run: Callable[[Artifact, StageSettings, Job], Artifact]
     precision: Callable[[StageSettings], Precision | None] = _any_precision
-    check: Callable[[StageSettings, Target], None] = _nothing_to_check
+    check: Callable[[StageSettings, Goal], None] = _nothing_to_check
     formats: tuple[Format, ...] = ("onnx", "tflite")
 
 

@@ -140,6 +140,6 @@ DISTILL = Stage(
     produces="torch",
     settings=DistillSettings,
     uses=("data", "original", "seed", "jobs"),
-    needs_data=lambda settings, target: True,
+    needs_data=lambda settings, goal: True,
     run=run,
 )

@@ -5,14 +5,15 @@ A graph of others is there already: it is made usable instead, and answers as th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
 from edgekit.errors import ModelError
+from edgekit.formats import onnx, tflite, tflite_export
 from edgekit.formats.foreign import adopt_graph, opset_of
-from edgekit.formats.onnx import count_operators, describe_component, export_component, load_graph
+from edgekit.formats.graphs import count_operators
 from edgekit.formats.torch import load_model
 from edgekit.measure.golden import relative_difference
 from edgekit.runtimes import open_runner
@@ -31,6 +32,10 @@ class ExportSettings(StageSettings):
         description="largest difference to torch (to the .onnx file given), in units of the output's largest value",
     )
     samples: int = Field(16, ge=1, description="samples that are compared")
+    lengths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (),
+        description="of texts in TFLite, each a signature; none: 32, 64, 128, the workload's, the longest text's",
+    )
 
 
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
@@ -44,22 +49,40 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     job.progress.start("export", len(specs))
     described = {}
     for name, spec in specs.items():
-        file = folder / f"{name}.onnx"
-        export_component(spec, file, job.target.opset)
-        described[name] = describe_component(file, spec.states)
+        described[name] = _export(spec, folder / f"{name}.{job.format}", settings, job)
         job.progress.advance()
     worst = _check(
         folder=folder, artifact=artifact, specs=specs, described=described, task=task, settings=settings, job=job
     )
     job.progress.finish(f"largest difference to torch {worst:.1e}")
+    operators = {name: count_operators(folder / part.files[0]) for name, part in described.items()}
     details: dict[str, JsonValue] = {
         "opset": job.target.opset,
         "largest_difference": worst,
         "tolerance": settings.tolerance,
-        "operators": {name: cast("JsonValue", count_operators(load_graph(folder / f"{name}.onnx"))) for name in specs},
+        "operators": cast("JsonValue", operators),
     }
-    changes = {"format": "onnx", "components": {name: part.model_dump() for name, part in described.items()}}
+    changes = {"format": job.format, "components": {name: part.model_dump() for name, part in described.items()}}
     return finish(folder, artifact, EXPORT, settings, changes=changes, details=details)
+
+
+def _export(spec: ComponentSpec, file: Path, settings: ExportSettings, job: Job) -> Component:
+    """Export a component in the format that was asked for."""
+    if job.format == "onnx":
+        onnx.export_component(spec, file, job.target.opset)
+        return onnx.describe_component(file, spec.states)
+    tflite_export.export_component(spec, file, settings.lengths or _lengths(spec, job))
+    return tflite.describe_component(file, spec.axes, spec.states)
+
+
+def _lengths(spec: ComponentSpec, job: Job) -> tuple[int, ...]:
+    """The usual lengths, the workload's, and the longest text of the data, as far as the model takes them."""
+    most = spec.limits.get("sequence", max(tflite_export.LENGTHS))
+    wanted = {*tflite_export.LENGTHS, job.workload.tokens}
+    if job.data is not None:
+        splits = (job.data.train, job.data.selection, job.data.evaluation)
+        wanted.add(max(split.length(index) for split in splits for index in range(len(split))))
+    return tuple(sorted({min(length, most) for length in wanted}))
 
 
 def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
@@ -75,7 +98,7 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     for upgrade in (True, False):
         folder = job.scratch()
         adoption = adopt_graph(file, folder / file.name, upgrade=upgrade)
-        described = describe_component(folder / file.name, states)
+        described = onnx.describe_component(folder / file.name, states)
         changed = artifact.manifest.model_dump(by_alias=True) | {"components": {WHOLE: described.model_dump()}}
         try:
             mine = open_runner(Artifact(folder, Manifest.model_validate(changed)), job.jobs)
@@ -92,13 +115,13 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     refused += adoption.refused
     told = [*adoption.done, *(f"refused: {reason}" for reason in refused)]
     details: dict[str, JsonValue] = {
-        "opset": opset_of(load_graph(folder / file.name)),
+        "opset": opset_of(onnx.load_graph(folder / file.name)),
         "adopted": "; ".join([f"answers as the file given, {f'within {worst:.0e}' if worst else 'to the bit'}", *told]),
         "changes": list(adoption.done),
         "refused": list(refused),
         "largest_difference": worst,
         "tolerance": settings.tolerance,
-        "operators": {WHOLE: cast("JsonValue", count_operators(load_graph(folder / file.name)))},
+        "operators": {WHOLE: cast("JsonValue", count_operators(folder / file.name))},
     }
     return finish(
         folder,
@@ -111,7 +134,7 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
 
 
 def _check_opset(file: Path, job: Job) -> None:
-    opset = opset_of(load_graph(file))
+    opset = opset_of(onnx.load_graph(file))
     if opset > job.target.opset:
         raise ModelError(
             f"the graph is written in operator set {opset}",
@@ -153,7 +176,7 @@ def _check(
     exported = Artifact(
         folder,
         Manifest.model_validate(
-            artifact.manifest.model_dump(by_alias=True) | {"format": "onnx", "components": described}
+            artifact.manifest.model_dump(by_alias=True) | {"format": job.format, "components": described}
         ),
     )
     ours, theirs = open_runner(exported, job.jobs), TorchRunner(specs)
@@ -200,7 +223,7 @@ EXPORT = Stage(
     accepts="torch",
     produces="graph",
     settings=ExportSettings,
-    uses=("opset", "data", "workload"),
-    needs_data=lambda settings, target: False,
+    uses=("opset", "format", "data", "workload"),
+    needs_data=lambda settings, goal: False,
     run=run,
 )

@@ -120,7 +120,7 @@ OPTIMIZE = Stage(
     produces="graph",
     settings=OptimizeSettings,
     uses=("target", "workload", "threads", "host"),
-    needs_data=lambda settings, target: False,
+    needs_data=lambda settings, goal: False,
     run=run,
     formats=("onnx",),
 )

@@ -109,6 +109,6 @@ PRUNE = Stage(
     produces="torch",
     settings=PruneSettings,
     uses=("data", "widths", "workload", "seed", "jobs"),
-    needs_data=lambda settings, target: cast("PruneSettings", settings).importance in ("taylor", "fisher"),
+    needs_data=lambda settings, goal: cast("PruneSettings", settings).importance in ("taylor", "fisher"),
     run=run,
 )

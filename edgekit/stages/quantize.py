@@ -12,7 +12,8 @@ from pydantic import Field, JsonValue
 from edgekit.artifact import Artifact, Manifest
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import tidy
-from edgekit.formats.onnx import count_operators, describe_component, load_graph, save_graph
+from edgekit.formats.graphs import count_operators, describe_like
+from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.formats.torch import load_model
 from edgekit.measure.latency import time_artifacts
 from edgekit.measure.quality import Outputs, collect_outputs
@@ -21,6 +22,13 @@ from edgekit.progress import Silent
 from edgekit.quantization import neural_compressor
 from edgekit.quantization.calibration import calibrate
 from edgekit.quantization.engines import EngineName, Standing, choose_engine
+from edgekit.quantization.litert import (
+    LiteRTScheme,
+    quantize_model,
+    resolve_method,
+    true_ranges,
+    weighted_layers,
+)
 from edgekit.quantization.schemes import (
     EMBEDDING_KIND,
     Method,
@@ -36,11 +44,11 @@ from edgekit.quantization.schemes import (
 from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.measuring import Timing
-from edgekit.stages.base import Job, Stage, StageSettings, finish
+from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.target import Target
 from edgekit.tasks.base import Array, Examples
 
-ONNXRUNTIME, BOTH = "onnxruntime", "both"
+ONNXRUNTIME, AI_EDGE_QUANTIZER, BOTH = "onnxruntime", "ai-edge-quantizer", "both"
 ENGINES: dict[EngineName, tuple[str, ...]] = {
     "onnxruntime": (ONNXRUNTIME,),
     "neural-compressor": (neural_compressor.NAME,),
@@ -54,7 +62,9 @@ class QuantizeSettings(StageSettings):
         "onnxruntime",
         description="onnxruntime, neural-compressor (static INT8; the extra [inc]), or both, of which the better stays",
     )
-    method: Method = Field("auto", description="dynamic, static, fp16, or auto: what the target's scheme allows")
+    method: Method = Field(
+        "auto", description="dynamic, static, fp16, auto (what the target's scheme allows); TFLite: weight-only too"
+    )
     scheme: SchemeName = Field(
         "auto", description="types of activations and weights: u8s8, s8s8, u8u8, or the target's own"
     )
@@ -96,8 +106,12 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     )
 
 
-def check(settings: StageSettings, target: Target) -> None:
+def check(settings: StageSettings, goal: Goal) -> None:
     settings = cast("QuantizeSettings", settings)
+    target = goal.target
+    if goal.format == "tflite":
+        _check_tflite(settings, goal)
+        return
     _scheme(settings, target)
     if settings.engine == ONNXRUNTIME:
         return
@@ -111,6 +125,18 @@ def check(settings: StageSettings, target: Target) -> None:
         )
     _neural_scheme(settings, target)
     neural_compressor.require()
+
+
+def _check_tflite(settings: QuantizeSettings, goal: Goal) -> None:
+    for name, value, allowed in (("engine", settings.engine, ONNXRUNTIME), ("scheme", settings.scheme, "auto")):
+        if value != allowed:
+            raise UsageError(
+                f"quantize.{name}={value} cannot go with the format tflite",
+                id="usage.settings-conflict",
+                why="it is a choice for ONNX: TFLite's integers are s8 on both sides, made by ai-edge-quantizer",
+                hint=f"Leave quantize.{name} away, or use --format onnx.",
+            )
+    resolve_method(settings.method, goal.runtime)
 
 
 def _scheme(settings: QuantizeSettings, target: Target, *, convolutional: bool = False) -> Scheme:
@@ -130,8 +156,10 @@ def _neural_scheme(settings: QuantizeSettings, target: Target, *, convolutional:
     return scheme
 
 
-def _needs_data(settings: StageSettings, target: Target) -> bool:
-    settings = cast("QuantizeSettings", settings)
+def _needs_data(settings: StageSettings, goal: Goal) -> bool:
+    settings, target = cast("QuantizeSettings", settings), goal.target
+    if goal.format == "tflite":
+        return resolve_method(settings.method, goal.runtime) == "static"
     return settings.engine != ONNXRUNTIME or _scheme(settings, target).method == "static"
 
 
@@ -141,16 +169,14 @@ class _Candidate:
 
     engine: str
     artifact: Artifact
-    scheme: Scheme
+    scheme: Scheme | LiteRTScheme
     layers: int
     fallbacks: list[str]
     check: dict[str, JsonValue] | None
 
     def details(self) -> dict[str, JsonValue]:
         """What the report says of it."""
-        operators = {
-            name: count_operators(load_graph(self.artifact.file(name))) for name in self.artifact.manifest.components
-        }
+        operators = {name: count_operators(self.artifact.file(name)) for name in self.artifact.manifest.components}
         return {
             "engine": self.engine,
             "scheme": self.scheme.model_dump(mode="json"),
@@ -196,7 +222,10 @@ def _compare(made: Sequence[_Candidate], settings: QuantizeSettings, job: Job) -
 
 
 def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Candidate:
-    maker = _ours(artifact, settings, job) if engine == ONNXRUNTIME else _theirs(artifact, settings, job)
+    if artifact.format == "tflite":
+        engine, maker = AI_EDGE_QUANTIZER, _tflite(artifact, settings, job)
+    else:
+        maker = _ours(artifact, settings, job) if engine == ONNXRUNTIME else _theirs(artifact, settings, job)
     fallbacks, seen = _fall_back(maker, settings, job)
     job.progress.start(f"quantize: {maker.scheme.method}, {engine}", None)
     quantized = maker.make(job.scratch(), fallbacks)
@@ -221,6 +250,24 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
         quantize_graph(prepared.file(component), file, scheme, chosen, ranges.get(component))
 
     return _Maker(prepared, scheme, nodes, write, job)
+
+
+def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
+    """ai-edge-quantizer on a TFLite file as it is."""
+    parts = artifact.manifest.components
+    scheme = LiteRTScheme(method=resolve_method(settings.method, job.runtime), embeddings=settings.embeddings)
+    nodes = {name: weighted_layers(artifact.file(name)) for name in parts}
+    ranges = {}
+    if scheme.method == "static":
+        chosen, train = _calibration_samples(settings, job), job.need_data().train
+        ranges = true_ranges(artifact, job.task, [train.batch([index]) for index in chosen], job.jobs)
+
+    def write(component: str, file: Path, chosen: Sequence[str]) -> None:
+        keep = tuple(node.name for node in nodes[component] if node.name not in chosen)
+        asked = scheme.model_copy(update={"keep": keep})
+        quantize_model(artifact.file(component), file, asked, ranges.get(component))
+
+    return _Maker(artifact, scheme, nodes, write, job)
 
 
 def _theirs(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
@@ -273,7 +320,7 @@ class _Maker:
     """
 
     artifact: Artifact
-    scheme: Scheme
+    scheme: Scheme | LiteRTScheme
     nodes: dict[str, list[WeightedNode]]
     write: Callable[[str, Path, Sequence[str]], None]
     job: Job
@@ -289,7 +336,7 @@ class _Maker:
             file = folder / self.artifact.file(component).name
             chosen = [node.name for node in nodes if f"{component}/{node.name}" not in fallbacks]
             self.write(component, file, chosen)
-            described = describe_component(file, self.artifact.manifest.components[component].states)
+            described = describe_like(file, self.artifact.manifest.components[component])
             components[component] = described.model_dump()
         changed = self.artifact.manifest.model_dump(by_alias=True) | {"components": components}
         return Artifact(folder, Manifest.model_validate(changed))
@@ -380,7 +427,7 @@ QUANTIZE = Stage(
     accepts="graph",
     produces="graph",
     settings=QuantizeSettings,
-    uses=("int8", "data", "workload", "seed", "jobs", "opset", "threads", "host"),
+    uses=("int8", "format", "data", "workload", "seed", "jobs", "opset", "threads", "host"),
     needs_data=_needs_data,
     run=run,
     precision=lambda settings: "fp16" if cast("QuantizeSettings", settings).method == "fp16" else "int8",

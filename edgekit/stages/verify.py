@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import cast
 
 from pydantic import Field, JsonValue
 
 from edgekit.artifact import Artifact
 from edgekit.errors import ModelError
+from edgekit.formats.tflite_metadata import Metadata, add_metadata
 from edgekit.measure.golden import TOLERANCES, write_golden
 from edgekit.measure.quality import compare
 from edgekit.stages.base import Job, Stage, StageSettings, finish
@@ -27,6 +29,8 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     for part in artifact.manifest.components.values():
         for name in part.files:
             shutil.copyfile(artifact.path / name, folder / name)
+    if artifact.format == "tflite":
+        _describe(artifact, folder, job)
     copied = Artifact(folder, artifact.manifest)
     job.progress.start("verify", None)
     write_golden(copied, job.task, _golden_batches(settings, job))
@@ -41,6 +45,20 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         "target": job.target.name,
     }
     return finish(folder, artifact, VERIFY, settings, changes=changes, details=details)
+
+
+def _describe(artifact: Artifact, folder: Path, job: Job) -> None:
+    """Write labels and pre-processing into a TFLite artifact's files, for those who find only the file."""
+    mean, std = job.task.normalization
+    for name, part in artifact.manifest.components.items():
+        metadata = Metadata(
+            name=f"{artifact.manifest.source.get('name') or 'model'}, {name}",
+            labels=job.task.labels,
+            mean=mean,
+            std=std,
+            preprocessing=job.task.preprocessing,
+        )
+        add_metadata(folder / part.files[0], metadata)
 
 
 def _quality(artifact: Artifact, job: Job) -> JsonValue:
@@ -73,6 +91,6 @@ VERIFY = Stage(
     produces="graph",
     settings=VerifySettings,
     uses=("target", "data", "original", "workload"),
-    needs_data=lambda settings, target: False,
+    needs_data=lambda settings, goal: False,
     run=run,
 )

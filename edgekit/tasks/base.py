@@ -238,6 +238,11 @@ class Task(ABC):
     def preprocessing(self) -> dict[str, JsonValue]:
         """What a manifest records of the pre-processing."""
 
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel, in units of stored pixels (0 to 255); empty without images."""
+        return (), ()
+
     @abstractmethod
     def read_input(self, text: str) -> dict[str, Any]:
         """One input of the command line as a row under our column names."""

@@ -47,6 +47,10 @@ class ImageClassification(Classification):
         return self.pixels.record
 
     @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.pixels.normalization
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width that the model takes."""
         return self.pixels.shape

@@ -43,6 +43,10 @@ class PixelReader(Protocol):
     @property
     def record(self) -> dict[str, JsonValue]: ...
 
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel, in units of stored pixels: (pixel - mean) / std is fed."""
+
     def read(self, images: list[Image]) -> Array:
         """float32 [batch, *input_shape]; images are RGB, or L for one channel."""
 
@@ -81,6 +85,18 @@ class ProcessorPixels:
     @property
     def record(self) -> dict[str, JsonValue]:
         return {"kind": "image-processor", "backend": BACKEND}
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What a black and a white image tell, whatever steps the processor is made of."""
+        import numpy as np
+
+        channels, height, width = self.shape
+        probes = [np.full((height, width, channels), value, np.uint8) for value in (0, 255)]
+        black, white = self.processor(probes, input_data_format="channels_last", return_tensors="np")["pixel_values"]
+        low, high = (pixels.reshape(channels, -1).mean(1) for pixels in (black, white))
+        std = 255.0 / (high - low)
+        return tuple((-low * std).tolist()), tuple(std.tolist())
 
     def read(self, images: list[Image]) -> Array:
         import numpy as np
@@ -132,6 +148,16 @@ class DescribedPixels:
     @property
     def record(self) -> dict[str, JsonValue]:
         return {"kind": "pixels", "backend": BACKEND, **self._pixels.model_dump(mode="json", by_alias=True)}
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        import numpy as np
+
+        pixels, channels = self._pixels, self.shape[0]
+        mean, std = (
+            np.broadcast_to(np.asarray(values), channels) / pixels.scale for values in (pixels.mean, pixels.std)
+        )
+        return tuple(mean.tolist()), tuple(std.tolist())
 
     def read(self, images: list[Image]) -> Array:
         import numpy as np

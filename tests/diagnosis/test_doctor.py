@@ -144,6 +144,7 @@ def test_without_an_installation_the_ranges_are_unknown(around: Callable[..., Su
         (["numpy", "onnx"], "ok", "numpy, onnx"),
         (["numpy", "no-such-package"], "warning", "lacks no-such-package"),
         (["no-such-package"], "absent", "not installed; optional"),
+        (["no-such-package", "numpy"], "absent", "not installed; optional"),
     ],
 )
 def test_an_extra(members: list[str], state: str, found: str, around: Callable[..., Surroundings]) -> None:

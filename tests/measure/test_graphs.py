@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.formats.onnx import load_graph
-from edgekit.measure.graphs import count_weights, describe_graphs
+from edgekit.formats.onnx import describe_graphs, load_graph, weight_bytes
 
 
 def test_a_graph_is_its_operators_and_its_weights(exported: Any) -> None:
@@ -31,4 +30,4 @@ def test_weights_are_counted_by_type_in_bytes() -> None:
         weight("c", np.zeros(2, np.float32)),
     ]
     model = ir.Model(ir.Graph([], [], nodes=[], initializers=weights, opset_imports={"": 23}), ir_version=10)
-    assert list(count_weights(model).items()) == [("int8", 100), ("float32", 56)]
+    assert list(weight_bytes(model).items()) == [("int8", 100), ("float32", 56)]

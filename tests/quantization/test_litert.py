@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.errors import ModelError, UnknownNameError, UsageError
+from edgekit.formats.flatbuffer import load_model
+from edgekit.formats.tflite import axes_of, describe_component, hybrid_layers, weight_bytes
+from edgekit.quantization.litert import (
+    Calibrator,
+    LiteRTScheme,
+    Quantized,
+    Ranges,
+    is_convolutional,
+    quantize_model,
+    weighted_layers,
+)
+from edgekit.quantization.schemes import WeightedNode
+from edgekit.runtimes.litert import open_graph
+
+METHODS = ("fp16", "dynamic", "weight-only", "static")
+QUERY = "classifier.bert.encoder.0.attention.self.query"
+
+
+def ranges_of(made: Any) -> Ranges:
+    calibrator = Calibrator(made.file, made.component, 1)
+    for feeds in made.batches(8, 1):
+        calibrator.add(feeds)
+    return calibrator.ranges
+
+
+def quantized(made: Any, folder: Path, **scheme: Any) -> tuple[Path, Quantized]:
+    file = folder / "quantized.tflite"
+    found = ranges_of(made) if scheme["method"] == "static" else None
+    return file, quantize_model(made.file, file, LiteRTScheme(**scheme), found)
+
+
+def difference(made: Any, file: Path) -> float:
+    """The largest difference to torch, in units of the largest answer."""
+    graph = open_graph(file, describe_component(file, axes_of(made.component)), 1)
+    pairs = [(graph.run(feeds)["logits"], made.reference(feeds)) for feeds in made.batches(8, 1)]
+    return float(
+        max(abs(mine - theirs).max() for mine, theirs in pairs) / max(abs(theirs).max() for _, theirs in pairs)
+    )
+
+
+@pytest.mark.parametrize(("method", "allowed"), list(zip(METHODS, (0.002, 0.1, 0.05, 0.1), strict=True)))
+@pytest.mark.parametrize("name", ["bert", "Residual"])
+def test_every_layer_is_quantized_and_answers_stay_near(
+    tflites: Any, tmp_path: Path, name: str, method: str, allowed: float
+) -> None:
+    file, found = quantized(tflites[name], tmp_path, method=method)
+    assert found.layers == tuple(layer.name for layer in weighted_layers(tflites[name].file))
+    assert found.left == {}
+    assert difference(tflites[name], file) < allowed
+    small = weight_bytes(file)["float16" if method == "fp16" else "int8"]
+    weights = sum(layer.elements for layer in weighted_layers(tflites[name].file))
+    assert small == weights * (2 if method == "fp16" else 1)
+
+
+def test_static_leaves_nothing_between_convolutions_in_float(tflites: Any, tmp_path: Path) -> None:
+    file, found = quantized(tflites["Residual"], tmp_path, method="static")
+    assert found.float_operators == {}
+    component = describe_component(file, axes_of(tflites["Residual"].component))
+    assert (component.inputs[0].dtype, component.outputs[0].dtype) == ("float32", "float32")
+
+
+def test_static_leaves_attention_in_float(tflites: Any, tmp_path: Path) -> None:
+    _, found = quantized(tflites["bert"], tmp_path, method="static")
+    assert {"SOFTMAX", "BATCH_MATMUL"} <= found.float_operators.keys()
+    assert "FULLY_CONNECTED" not in found.float_operators
+
+
+@pytest.mark.parametrize(("method", "hybrid"), [("dynamic", True), ("weight-only", False), ("fp16", False)])
+def test_only_dynamic_multiplies_small_weights_with_floats(
+    tflites: Any, tmp_path: Path, method: str, hybrid: bool
+) -> None:
+    file, _ = quantized(tflites["bert"], tmp_path, method=method)
+    assert bool(hybrid_layers(load_model(file))) is hybrid
+
+
+def test_kept_layers_stay_float_in_every_signature_and_are_named(tflites: Any, tmp_path: Path) -> None:
+    file, found = quantized(tflites["bert"], tmp_path, method="dynamic", keep=(QUERY,))
+    assert found.left == {QUERY: "kept float as asked"}
+    assert QUERY not in found.layers
+    assert found.float_operators["FULLY_CONNECTED"] == 1
+    names = hybrid_layers(load_model(file))
+    assert QUERY not in names
+    assert names.count(QUERY.replace("query", "key")) == 2
+
+
+def test_embeddings_stay_float_when_they_are_not_asked_for(tflites: Any, tmp_path: Path) -> None:
+    _, found = quantized(tflites["bert"], tmp_path, method="dynamic", embeddings=False)
+    assert set(found.left.values()) == {"embeddings were not asked for"}
+    assert len(found.left) == 2
+
+
+def test_the_same_file_gives_the_same_bytes_and_prints_nothing(
+    tflites: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = quantized(tflites["Residual"], tmp_path, method="static")
+    content = first.read_bytes()
+    second, _ = quantized(tflites["Residual"], tmp_path, method="static")
+    assert second.read_bytes() == content
+    assert capfd.readouterr().out == ""
+
+
+def test_ranges_are_the_true_least_and_largest_of_all_samples(tflites: Any) -> None:
+    made = tflites["Residual"]
+    batches = made.batches(8, 1)
+    low, high = ranges_of(made)["images"]
+    assert low == min(batch["images"].min() for batch in batches)
+    assert high == max(batch["images"].max() for batch in batches)
+    answers = np.concatenate([made.reference(batch) for batch in batches])
+    assert ranges_of(made)["logits"] == pytest.approx((answers.min(), answers.max()), abs=1e-5)
+
+
+def test_layers_have_one_range_in_all_signatures(tflites: Any) -> None:
+    made = tflites["bert"]
+    assert {made.file.name for _ in made.batches(8, 1)}
+    assert not any("tokens_" in name for name in ranges_of(made))
+
+
+def test_unknown_layer_is_named_with_the_nearest(tflites: Any, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        quantized(tflites["bert"], tmp_path, method="dynamic", keep=(f"{QUERY}s",))
+    assert caught.value.what == f"there is no layer '{QUERY}s'"
+    assert QUERY in caught.value.hint
+
+
+def test_static_without_ranges_is_refused(tflites: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="static quantization needs ranges of activations"):
+        quantize_model(tflites["bert"].file, tmp_path / "q.tflite", LiteRTScheme(method="static"))
+
+
+def test_what_the_quantizer_cannot_take_is_an_error(tflites: Any, tmp_path: Path) -> None:
+    file = tmp_path / "half.tflite"
+    quantize_model(tflites["Residual"].file, file, LiteRTScheme(method="fp16"))
+    short = {"images": (0.0, 1.0)}  # every other activation has no range
+    with pytest.raises(ModelError) as caught:
+        quantize_model(tflites["Residual"].file, tmp_path / "q.tflite", LiteRTScheme(method="static"), short)
+    assert caught.value.what.startswith("ai-edge-quantizer 0.")
+    assert not (tmp_path / "q.tflite").exists()
+
+
+def test_layers_are_listed_once_with_their_elements(tflites: Any) -> None:
+    layers = weighted_layers(tflites["bert"].file)
+    assert WeightedNode(QUERY, "FULLY_CONNECTED", 32 * 32) in layers
+    assert len({layer.name for layer in layers}) == len(layers) == 6 + 2 + 2
+
+
+@pytest.mark.parametrize(("name", "expected"), [("bert", False), ("Residual", True)])
+def test_graph_is_convolutional_by_its_weights(tflites: Any, name: str, expected: bool) -> None:
+    assert is_convolutional(weighted_layers(tflites[name].file)) is expected
