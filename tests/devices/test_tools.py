@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import pytest
 from edgekit.devices.tools import TOOLS, Call, UnreadableError
 from edgekit.errors import ModelError
 from edgekit.formats.flatbuffer import Graph, Model, Signature, Tensor
+from edgekit.runtimes.litert import open_graph
 from edgekit.target import RuntimeSpec
 
 PERF, BENCH = TOOLS["onnxruntime"], TOOLS["litert"]
@@ -182,3 +184,37 @@ def test_benchmark_model_draws_the_integers_that_floats_would_be_quantized_to(
         "--input_layer_value_files=input_0:0/input_0.bin",
     )
     assert not (graph.parent / "input_1.bin").exists()
+
+
+def test_what_benchmark_model_is_fed_gives_the_runners_own_answer(tflites: Any, tmp_path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    made = tflites["bert"]
+    (feeds,) = made.batches(1, 1)
+    place = tmp_path / "0"
+    place.mkdir()
+    graph = place / "model.tflite"
+    graph.write_bytes(made.file.read_bytes())
+    words = dict(word.removeprefix("--").split("=", 1) for word in TOOLS["litert"].lay_out(graph, feeds))
+    shapes = [tuple(map(int, shape.split(","))) for shape in words["input_layer_shape"].split(":")]
+    files = dict(pair.split(":") for pair in words["input_layer_value_files"].split(","))
+    interpreter = Interpreter(model_path=str(graph))
+    runner = interpreter.get_signature_runner(words["signature_to_run_for"])
+    by_index = sorted(runner.get_input_details().items(), key=lambda item: order(graph, words, item[1]["index"]))
+    given = {}
+    for (name, detail), shape, layer in zip(by_index, shapes, words["input_layer"].split(","), strict=True):
+        assert tuple(detail["shape"]) == shape
+        content = (tmp_path / files[layer]).read_bytes()
+        given[name] = np.frombuffer(content, detail["dtype"]).reshape(shape)
+    logits = runner(**given)["logits"]
+    expected = open_graph(made.file, made.component, 1).run(feeds)["logits"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def order(graph: Path, words: dict[str, str], index: int) -> int:
+    """Place of a tensor among the inputs of the signature's graph: the order that benchmark_model goes by."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(graph.read_bytes()))
+    (entry,) = [one for one in model.signatureDefs if one.signatureKey.decode() == words["signature_to_run_for"]]
+    return list(model.subgraphs[entry.subgraphIndex].inputs).index(index)
