@@ -148,6 +148,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         counts_before=workshop.counts(trail.entries[0].timed.artifact),
         counts_after=workshop.counts(trail.best.artifact),
         devices=workshop.checks(trail.best.artifact) if complete else (),
+        devices_unchecked=workshop.unchecked(),
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),
         quality=quality,

@@ -199,8 +199,9 @@ class Report(Record):
     """The result of ``compress``.
 
     ``counts_before`` and ``counts_after`` are instructions on emulated devices, of the original's export and of the
-    artifact; ``devices`` how it answers there. ``options`` are what the user said of the task and the run that neither
-    recipe nor lock hold; ``graphs_before`` are those of the original's export, ``graphs_after`` the artifact's.
+    artifact; ``devices`` how it answers there, ``devices_unchecked`` why that cannot be told. ``options`` are what the
+    user said of the task and the run that neither recipe nor lock hold; ``graphs_before`` are those of the original's
+    export, ``graphs_after`` the artifact's.
     """
 
     schema_: Literal["edgekit.report/1"] = Field("edgekit.report/1", alias="schema")
@@ -229,6 +230,7 @@ class Report(Record):
     counts_before: tuple[Count, ...] = ()
     counts_after: tuple[Count, ...] = ()
     devices: tuple[DeviceCheck, ...] = ()
+    devices_unchecked: dict[str, str] = {}
     graphs_before: tuple[Graph, ...] = ()
     graphs_after: tuple[Graph, ...] = ()
     quality: Quality | None = None

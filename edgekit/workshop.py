@@ -157,9 +157,7 @@ class Workshop:
 
     def checks(self, artifact: Artifact) -> tuple[DeviceCheck, ...]:
         """How an artifact answers on each device that is not this machine, beside this one."""
-        if self.data is None:
-            return ()
-        elsewhere = [place for place in self.request.places if place.device.label != LocalDevice.label]
+        elsewhere = [place for place in self._elsewhere() if not place.device.no_answers_because]
         return tuple(
             self._remember(
                 self.request.elsewhere_key("check", dict(artifact.manifest.files), place),
@@ -168,6 +166,16 @@ class Workshop:
             )
             for place in elsewhere
         )
+
+    def unchecked(self) -> dict[str, str]:
+        """Devices whose answers cannot be compared with this machine's, each with the reason."""
+        devices = [place.device for place in self._elsewhere()]
+        return {device.label: device.no_answers_because for device in devices if device.no_answers_because}
+
+    def _elsewhere(self) -> list[Place]:
+        """Every device that is not this machine; none without data, since there is nothing to compare then."""
+        places = self.request.places if self.data is not None else ()
+        return [place for place in places if place.device.label != LocalDevice.label]
 
     def _count(self, artifact: Artifact, place: Place) -> Count:
         self.progress.start(f"count instructions: {place.device.label}", None)

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgekit.cache import Cache
+from edgekit.devices.adb import AdbDevice
+from edgekit.devices.adb import read_address as read_adb_address
 from edgekit.devices.base import Device
 from edgekit.devices.command import CommandDevice
 from edgekit.devices.emulated import EmulatedDevice
 from edgekit.devices.emulation.root import find_root, why_not
 from edgekit.devices.local import LocalDevice
 from edgekit.devices.ssh import SshDevice, read_address
+from edgekit.devices.tools import TOOLS
 from edgekit.environment import host
 from edgekit.errors import UnknownNameError
 from edgekit.target import Target
@@ -60,6 +63,11 @@ def _ssh(target: Target, runtime: str, address: str) -> Reached:
     return Reached((SshDevice(read_address(address), MODULES[runtime], PACKAGES[runtime]),))
 
 
+def _adb(target: Target, runtime: str, address: str) -> Reached:
+    del target
+    return Reached((AdbDevice(read_adb_address(address), TOOLS[runtime]),))
+
+
 def _command(target: Target, runtime: str, address: str) -> Reached:
     del target, runtime
     return Reached((CommandDevice(address),))
@@ -70,6 +78,7 @@ WAYS: dict[str, Callable[[Target, str, str], Reached]] = {
     "local": _local,
     "emulated": _emulated,
     "ssh": _ssh,
+    "adb": _adb,
     "command": _command,
 }
 

@@ -24,10 +24,12 @@ class Device(ABC):
     Attributes:
         label: as reports name it, without an address: ``this machine``, ``cortex-a76, emulated``.
         timed: whether its clock means something: an emulator's does not, and its instructions are counted instead.
+        no_answers_because: why what a graph answers there cannot be had; empty where it can.
     """
 
     label: str
     timed: bool = True
+    no_answers_because: str = ""
 
     @property
     @abstractmethod

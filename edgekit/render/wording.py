@@ -106,7 +106,8 @@ def checked(report: Report) -> list[str]:
         metric = "" if check.there is None else f"{check.metric} {scores[0]} there, {scores[1]} here; "
         apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
         lines.append(f"{check.device}, {check.runtime}: {same}{metric}{apart}")
-    return lines
+    unchecked = report.devices_unchecked.items()
+    return [*lines, *(f"{device}: answers not compared there, because {reason}" for device, reason in unchecked)]
 
 
 def order(one: Measurement) -> int:
