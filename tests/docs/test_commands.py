@@ -28,10 +28,10 @@ NOT_RUN = {
     "edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out": NETWORK,
     "edgekit eval org/name --data data.csv --split test --json": NETWORK,
     "edgekit compress ./my-model --data ./my-data --target arm64-dotprod --device ssh://pi@raspberrypi.local": DEVICE,
-    'edgekit compress ./my-model --data ./my-data --target arm64-dotprod --device "adb:R5CT?tool=./onnxruntime_perf_test'
-    '&lib=./libonnxruntime.so"': DEVICE,
-    'edgekit compress ./my-model --data ./my-data --device "command:docker run --rm -v {folder}:/job:ro my-image python3'
-    ' /job/runner.py /job/spec.json"': DEVICE,
+    "edgekit compress ./my-model --data ./my-data --target arm64-dotprod"
+    ' --device "adb:R5CT?tool=./onnxruntime_perf_test&lib=./libonnxruntime.so"': DEVICE,
+    "edgekit compress ./my-model --data ./my-data"
+    ' --device "command:docker run --rm -v {folder}:/job:ro my-image python3 /job/runner.py /job/spec.json"': DEVICE,
 }
 # Commands that are run with the slow tests, each with its reason.
 SLOW = {
