@@ -25,7 +25,7 @@ from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
 from edgekit.report import LimitVerdict, Measurement, Quality, Report, StageReport
 from edgekit.request import Request
-from edgekit.runtimes.measuring import Timing
+from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.workshop import Workshop
 
@@ -122,6 +122,8 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     quality = _quality(trail)
     _, notes = leave_out(request)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
+    if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
+        notes.append(f"latency is by {measured.timings.clock}, with inputs and outputs in the GPU's memory")
     return Report(
         edgekit=version_of("edgekit") or "unknown",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -25,6 +26,7 @@ COMPUTING_PACKAGES = (
     "onnx-ir",
     "onnxscript",
     "onnxruntime",
+    "onnxruntime-gpu",
     "safetensors",
     "pillow",
     "neural-compressor",
@@ -39,7 +41,26 @@ PRESENTATION_FOLDERS = ("cli", "render", "inspection", "diagnosis")
 # What a processor calls its extensions, by architecture, where edgekit's name differs from the kernel's.
 FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
 
+# Builds of a package that bring the same modules under another name.
+OTHER_BUILDS = {"onnxruntime": "onnxruntime-gpu"}
+
 SPIN_COUNT = "30000"
+# CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of the CUDA driver's interface (cuda.h).
+CAPABILITY_ATTRIBUTES = (75, 76)
+
+
+class CudaDevice(BaseModel):
+    """A GPU as its driver names it.
+
+    Attributes:
+        name: the model's name.
+        capability: its compute capability, such as ``9.0``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    capability: str
 
 
 class Host(BaseModel):
@@ -53,6 +74,7 @@ class Host(BaseModel):
         memory_bytes: installed memory.
         system: operating system and its release's major part.
         python: version of the interpreter.
+        cuda: its CUDA devices, in the driver's order.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,11 +86,12 @@ class Host(BaseModel):
     memory_bytes: int
     system: str
     python: str
+    cuda: tuple[CudaDevice, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """sha256 of all of it: results of two machines with different fingerprints are never compared."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     def has(self, feature: str) -> bool:
         """Whether one extension, or one of several joined by ``|``, is there."""
@@ -87,6 +110,7 @@ def host() -> Host:
         memory_bytes=_memory_bytes(),
         system=platform.system(),
         python=platform.python_version(),
+        cuda=cuda_devices(),
     )
 
 
@@ -119,12 +143,46 @@ def _memory_bytes() -> int:
         return 0
 
 
-def version_of(package: str) -> str | None:
-    """The installed version of a package, read without importing it; None where it is absent."""
+def cuda_devices() -> tuple[CudaDevice, ...]:
+    """The GPUs that the CUDA driver shows to this process; none where there is no driver. No framework is loaded."""
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    return tuple(_cuda_device(driver, index) for index in range(count.value))
+
+
+def _cuda_device(driver: ctypes.CDLL, index: int) -> CudaDevice:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, len(name), device)
+    numbers = [ctypes.c_int() for _ in CAPABILITY_ATTRIBUTES]
+    for number, attribute in zip(numbers, CAPABILITY_ATTRIBUTES, strict=True):
+        driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+    return CudaDevice(name=name.value.decode(), capability=".".join(str(number.value) for number in numbers))
+
+
+def execution_providers() -> tuple[str, ...]:
+    """What the installed onnxruntime was built to compute with; nothing where it is absent."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return ()
+    return tuple(onnxruntime.get_available_providers())
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package or of another build of it, read without importing; None where it is absent."""
+    for name in (package, OTHER_BUILDS.get(package)):
+        if name is not None:
+            try:
+                return metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+    return None
 
 
 @cache

@@ -144,7 +144,9 @@ class Request:
     @property
     def places(self) -> tuple[Place, ...]:
         """Where artifacts are run and measured."""
-        return tuple(Place(device, self.runtime, self.threads) for device in self.reached.devices)
+        own = self.target.runtime
+        provider = own.provider if self.runtime == own.name else "cpu"
+        return tuple(Place(device, self.runtime, self.threads, provider) for device in self.reached.devices)
 
     @property
     def clock(self) -> Place | None:
@@ -170,7 +172,7 @@ class Request:
             "widths": self.target.width_multiple,
             "opset": self.target.opset,
             "format": [self.format, self.runtime],
-            "int8": self.target.int8.model_dump(mode="json"),
+            "int8": [self.target.int8.model_dump(mode="json"), list(self.target.precisions)],
             "target": self.target.model_dump(mode="json", by_alias=True),
             "workload": self.workload.model_dump(mode="json"),
             "seed": self.seed,
@@ -226,6 +228,7 @@ class Request:
             place.device.fingerprint,
             place.runtime,
             place.threads,
+            place.provider,
             self.facet("data"),
             self.seed,
             self.facet("workload"),
@@ -327,7 +330,7 @@ def _check_target(request: Request) -> None:
     target = request.target
     for step in request.recipe.steps:
         step.stage.check(step.settings, request.goal)
-        precision = step.stage.precision(step.settings)
+        precision = step.stage.precision(step.settings, request.goal)
         if precision is not None and precision not in target.precisions:
             raise UsageError(
                 f"the target {target.name!r} does not take {precision}, which {step.stage.name} would make",

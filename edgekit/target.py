@@ -14,13 +14,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekit.environment import Host, host, version_of
+from edgekit.environment import Host, execution_providers, host, version_of
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.settings import Frozen, parse_toml, read_bounded
 
 HOST = "host"
 
 Precision = Literal["fp32", "fp16", "int8"]
+Provider = Literal["cpu", "cuda", "tensorrt"]
+# onnxruntime's names of what computes, in the order in which each takes the operators that those before it leave.
+EXECUTION_PROVIDERS: dict[Provider, tuple[str, ...]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
 
 
 class IntegerScheme(Frozen):
@@ -31,19 +38,30 @@ class IntegerScheme(Frozen):
         weights: ``s8`` or ``u8``.
         reduce_range: 7-bit weights, where the kernel adds products in 16 bits and would saturate.
         per_channel: one weight scale per output channel.
+        biases: whether biases become 32-bit integers too; else they stay float.
     """
 
     activations: Literal["u8", "s8"] = "u8"
     weights: Literal["s8", "u8"] = "s8"
     reduce_range: bool = False
     per_channel: bool = True
+    biases: bool = True
 
 
 class RuntimeSpec(Frozen):
-    """The runtime on the device: its name in the table of runtimes, and the oldest version that is supported."""
+    """The runtime on the device.
+
+    Attributes:
+        name: in the table of runtimes.
+        version: the oldest that is supported.
+        provider: what computes in it.
+        capability: the oldest compute capability of a GPU that it computes on; empty where it is no GPU.
+    """
 
     name: Literal["onnxruntime", "litert", "tflite-runtime"] = "onnxruntime"
     version: str
+    provider: Provider = "cpu"
+    capability: str = Field("", pattern=r"^(\d+\.\d+)?$")
 
 
 class Target(Frozen):
@@ -81,7 +99,21 @@ class Target(Frozen):
             return f"{package} is not installed here"
         if package == self.runtime.name and _numbers(installed) < _numbers(self.runtime.version):
             return f"{self.runtime.name} {installed} is installed here, and the target needs {self.runtime.version}"
+        return missing_gpu(self.runtime, machine)
+
+
+def missing_gpu(runtime: RuntimeSpec, machine: Host) -> str | None:
+    """What ``machine`` lacks of the GPU that a runtime computes on, or None; onnxruntime takes the first one."""
+    if runtime.provider == "cpu":
         return None
+    if not machine.cuda:
+        return "no CUDA device"
+    device, name = machine.cuda[0], EXECUTION_PROVIDERS[runtime.provider][0]
+    if _numbers(device.capability) < _numbers(runtime.capability):
+        return f"{device.name} is of compute capability {device.capability}, and the target needs {runtime.capability}"
+    if name not in execution_providers():
+        return f"the onnxruntime that is installed here has no {name}; onnxruntime-gpu has it"
+    return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -134,7 +166,9 @@ def detect_host() -> Target:
     fitting = [
         target
         for target in (load_target(name) for name in target_names() if name != HOST)
-        if target.architecture == here.architecture and all(here.has(f) for f in target.features)
+        if target.architecture == here.architecture
+        and all(here.has(f) for f in target.features)
+        and target.runtime.provider == "cpu"
     ]
     if not fitting:
         raise UsageError(

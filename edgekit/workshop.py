@@ -16,7 +16,6 @@ from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache
-from edgekit.devices.local import LocalDevice
 from edgekit.environment import spin_briefly, versions
 from edgekit.formats.foreign import graph_component, graph_files
 from edgekit.formats.torch import load_model, torch_components
@@ -156,7 +155,7 @@ class Workshop:
         )
 
     def checks(self, artifact: Artifact) -> tuple[DeviceCheck, ...]:
-        """How an artifact answers on each device that is not this machine, beside this one."""
+        """How an artifact answers on each device that is not this machine's processor, beside that."""
         elsewhere = [place for place in self._elsewhere() if not place.device.no_answers_because]
         return tuple(
             self._remember(
@@ -173,9 +172,9 @@ class Workshop:
         return {device.label: device.no_answers_because for device in devices if device.no_answers_because}
 
     def _elsewhere(self) -> list[Place]:
-        """Every device that is not this machine; none without data, since there is nothing to compare then."""
+        """Every device that is not this machine's processor; none without data: there is nothing to compare then."""
         places = self.request.places if self.data is not None else ()
-        return [place for place in places if place.device.label != LocalDevice.label]
+        return [place for place in places if place.elsewhere]
 
     def _count(self, artifact: Artifact, place: Place) -> Count:
         self.progress.start(f"count instructions: {place.device.label}", None)
@@ -186,7 +185,7 @@ class Workshop:
     def _check(self, artifact: Artifact, place: Place) -> DeviceCheck:
         assert self.data is not None  # the caller has seen to it
         examples = Spread(self.data.evaluation)
-        self.progress.start(f"run {len(examples)} samples: {place.device.label}", None)
+        self.progress.start(f"run {len(examples)} samples: {place.label}", None)
         found = compare_elsewhere(artifact, self.task, examples, self.request.workload.batch, place)
         self.progress.finish(f"{found.agree} of {found.n} as here" if found.agree is not None else "")
         return found

@@ -42,6 +42,13 @@ def load_onnx(subject: dict[str, Any], threads: int) -> Call:
     return lambda feeds: dict(zip(names, session.run(names, feeds)))  # noqa: B905  # Python 3.9 has no `strict`
 
 
+def wall_ms(call: Callable[[], Any]) -> float:
+    """Milliseconds of a call."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
+
+
 def load_tflite(subject: dict[str, Any], threads: int) -> Call:
     """A TFLite file as a function of its inputs, in whichever of its runtimes is installed here."""
     # It lies beside this file where this file runs, and not in the package.
@@ -71,12 +78,14 @@ def read_calls(file: str) -> list[Feeds]:
     return [calls[index] for index in sorted(calls)]
 
 
-def measure_latency(subjects: dict[str, Callable[[], Any]], spec: dict[str, Any]) -> dict[str, list[list[float]]]:
+def measure_latency(
+    subjects: dict[str, Callable[[], Any]], spec: dict[str, Any], clock: Callable[[Callable[[], Any]], float] = wall_ms
+) -> dict[str, list[list[float]]]:
     """Milliseconds of single inferences: for each subject a list of blocks, one a round.
 
     In each round every subject has one block of ``block`` inferences; the order of the blocks is drawn anew each
     round, so that a machine that slows down slows all subjects. Rounds go on until ``seconds`` have passed and
-    ``rounds`` were made.
+    ``rounds`` were made. ``clock`` gives the milliseconds of a call.
     """
     order = random.Random(spec["seed"])
     for call in subjects.values():
@@ -92,9 +101,7 @@ def measure_latency(subjects: dict[str, Callable[[], Any]], spec: dict[str, Any]
             call, block = subjects[name], []
             call()  # not counted: it brings the subject's weights back into the caches
             for _ in range(spec["block"]):
-                start = time.perf_counter()
-                call()
-                block.append((time.perf_counter() - start) * 1e3)
+                block.append(clock(call))
             blocks[name].append(block)
         done += 1
     return blocks
@@ -159,13 +166,25 @@ def check_files(hashes: dict[str, str]) -> None:
 
 
 def runtime_version(name: str) -> str:
-    """Version of the runtime that is installed here."""
+    """Version of the runtime that is installed here, or of its build for GPUs."""
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
+    for build in (name, f"{name}-gpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(build)
+    return "unknown"
+
+
+def load_models(spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Every subject as a function of its inputs, and the GPU that computes; None where it is the processor."""
+    subjects, threads = spec["subjects"], spec["threads"]
+    if spec["providers"][0] == "CPUExecutionProvider":
+        return {name: LOADERS[spec["runtime"]](subject, threads) for name, subject in subjects.items()}, None
+    # It lies beside this file where this file runs, and not in the package.
+    from gpu_graph import Gpu, GpuGraph  # type: ignore[import-not-found, unused-ignore]
+
+    gpu = Gpu(spec["providers"])
+    return {name: GpuGraph(subject, threads, gpu) for name, subject in subjects.items()}, gpu
 
 
 def main() -> None:
@@ -175,7 +194,7 @@ def main() -> None:
         spec = json.load(stream)
     check_files(spec["sha256"])
     began = time.perf_counter()
-    models = {name: LOADERS[spec["runtime"]](subject, spec["threads"]) for name, subject in spec["subjects"].items()}
+    models, gpu = load_models(spec)
     answer: dict[str, Any] = {"load_ms": (time.perf_counter() - began) * 1e3}
     answer["host"] = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
     answer["runtime_version"] = runtime_version(spec["package"])
@@ -187,10 +206,12 @@ def main() -> None:
         }
     else:
         subjects: dict[str, Callable[[], Any]] = {
-            name: functools.partial(model, calls[name][0]) for name, model in models.items()
+            name: model.prepare(calls[name][0]) if gpu else functools.partial(model, calls[name][0])
+            for name, model in models.items()
         }
         if spec["what"] == "latency":
-            answer["blocks_ms"] = measure_latency(subjects, spec)
+            answer["blocks_ms"] = measure_latency(subjects, spec, gpu.clock if gpu else wall_ms)
+            answer["clock"] = gpu.clock.name if gpu else "wall clock"
         elif spec["what"] == "instructions":
             answer["regions"] = run_marked(subjects, spec)
         else:

@@ -88,7 +88,7 @@ def compare_elsewhere(artifact: Artifact, task: Task, examples: Examples, batch:
     several = here.labels is not None and has_several(scores[0], here.labels)
     flips = count_flips(scores[0], scores[1], several=several)
     return DeviceCheck(
-        device=place.device.label,
+        device=place.label,
         runtime=f"{place.runtime} {version}".strip(),
         n=len(examples),
         agree=None if flips is None else len(examples) - flips,

@@ -10,7 +10,7 @@ from edgekit.artifact import Artifact, Component
 from edgekit.measure.machine import disturbances, read_cpu_times
 from edgekit.measure.statistics import Interval, percentile, ratio_of_medians
 from edgekit.report import Measurement
-from edgekit.runtimes.measuring import Place, Subject, Timing, peak_memory, time_subjects
+from edgekit.runtimes.measuring import WALL_CLOCK, Place, Subject, Timing, peak_memory, time_subjects
 from edgekit.tasks.base import Batch, Task, Workload
 
 LEVEL = 0.99
@@ -25,10 +25,12 @@ class Timings:
     Attributes:
         blocks_ms: for each subject, rounds of blocks of single inferences.
         warnings: what disturbed the machine meanwhile.
+        clock: what measured.
     """
 
     blocks_ms: dict[str, list[list[float]]]
     warnings: tuple[str, ...]
+    clock: str = WALL_CLOCK
 
     def samples(self, name: str) -> list[float]:
         """Every inference of a subject, in the order taken."""
@@ -94,7 +96,7 @@ def time_all(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> T
     """Measure subjects interleaved in one fresh process."""
     before = read_cpu_times()
     answer = time_subjects(subjects, place, timing)
-    return Timings(answer.blocks_ms, tuple(disturbances(before, read_cpu_times())))
+    return Timings(answer.blocks_ms, tuple(disturbances(before, read_cpu_times())), answer.clock)
 
 
 def time_artifacts(

@@ -41,6 +41,7 @@ class Scheme(Frozen):
         reduce_range: 7-bit weights.
         embeddings: whether embedding tables are quantized too.
         convolutions: whether convolutions are, and what lies between them.
+        biases: whether the biases of a static scheme are.
     """
 
     method: Literal["dynamic", "static", "fp16"]
@@ -50,6 +51,7 @@ class Scheme(Frozen):
     reduce_range: bool
     embeddings: bool
     convolutions: bool = False
+    biases: bool = True
 
 
 class WeightedNode(NamedTuple):
@@ -65,8 +67,8 @@ def resolve_scheme(
 ) -> Scheme:
     """The scheme that a target wants, changed by what the user said.
 
-    onnxruntime scales activations dynamically as u8 only, and for products of matrices only: ``auto`` is dynamic where
-    that fits, else static.
+    ``auto`` is INT8 where the target takes it, else FP16. onnxruntime scales activations dynamically as u8 only, and
+    for products of matrices only: of INT8, ``auto`` is dynamic where that fits, else static.
 
     Args:
         method: the setting.
@@ -101,7 +103,11 @@ def resolve_scheme(
             why="onnxruntime's dynamic quantization scales activations as u8",
             hint="Use --set quantize.method=static, or leave the method to auto.",
         )
-    resolved = ("static" if activations == "s8" or convolutional else "dynamic") if method == "auto" else method
+    resolved = method
+    if method == "auto":
+        resolved = "static" if activations == "s8" or convolutional else "dynamic"
+        if scheme == "auto" and "int8" not in target.precisions and "fp16" in target.precisions:
+            resolved = "fp16"
     return Scheme.model_validate(
         {
             "method": resolved,
@@ -111,6 +117,7 @@ def resolve_scheme(
             "reduce_range": wish.reduce_range and weights == "s8",
             "embeddings": embeddings,
             "convolutions": convolutional and resolved == "static",
+            "biases": wish.biases,
         }
     )
 
@@ -151,12 +158,12 @@ def is_convolutional(nodes: Sequence[WeightedNode]) -> bool:
 
 
 def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:
-    """Write a quantized graph.
+    """Write a graph in INT8.
 
     Args:
         source: float32 graph.
         destination: the new file.
-        scheme: how.
+        scheme: how; ``half.py`` has FP16.
         nodes: which of its nodes; the others stay as they are.
         ranges: for ``static``, the file of calibrated ranges.
     """
@@ -165,10 +172,10 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         nodes = [*nodes, *passing_nodes(load_graph(source))]
     nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]
     with quiet():
-        if scheme.method != "fp16" and not nodes:
-            save_graph(load_graph(source), destination)
-        else:
+        if nodes:
             _write(source, destination, scheme, nodes, ranges)
+        else:
+            save_graph(load_graph(source), destination)
     if destination.exists():
         save_graph(load_graph(destination), destination)
 
@@ -180,9 +187,7 @@ def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]
         ModelError: they do not take the graph; the reason is theirs.
     """
     try:
-        if scheme.method == "fp16":
-            _half(source, destination)
-        elif scheme.method == "dynamic":
+        if scheme.method == "dynamic":
             _dynamic(source, destination, scheme, nodes)
         else:
             _static(source, destination, scheme, nodes, ranges)
@@ -228,15 +233,9 @@ def _static(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str
             "ActivationSymmetric": scheme.activations == "s8",
             "DefaultTensorType": FLOAT,
             "MatMulConstBOnly": True,
+            "QuantizeBias": scheme.biases,
         },
     )
-
-
-def _half(source: Path, destination: Path) -> None:
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), destination)
 
 
 def _kind(name: str) -> object:

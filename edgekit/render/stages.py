@@ -9,6 +9,8 @@ from pydantic import JsonValue
 from edgekit.report import MEGABYTE, Report
 
 Details = Mapping[str, JsonValue]
+# Nodes that are named; the report has them all.
+NAMED_NODES = 5
 
 
 def stage_lines(report: Report) -> Iterator[tuple[str, str]]:
@@ -70,7 +72,20 @@ def _quantize(details: Details) -> str:
     line = f"all {layers} layers in {method}"
     if isinstance(fallbacks, list) and fallbacks:
         line = f"{layers - len(fallbacks)} of {layers} layers in {method}; in float: {', '.join(map(str, fallbacks))}"
-    return "; ".join([line, *engine_lines(details)])
+    return "; ".join([line, *overflow_lines(details), *engine_lines(details)])
+
+
+def overflow_lines(details: Details) -> list[str]:
+    """Which nodes stayed FP32 in an FP16 graph, and what they were found by."""
+    overflow, samples = details.get("overflow"), number(details.get("overflow_samples"))
+    if not isinstance(overflow, dict):
+        return []
+    seen = f"{samples:g} training samples" if samples else "made-up inputs"
+    if not overflow:
+        return [f"nothing overflows on {seen}"]
+    named = [f"{node.rpartition('/')[2]} ({number(size):.2g})" for node, size in [*overflow.items()][:NAMED_NODES]]
+    rest = f" and {len(overflow) - NAMED_NODES} more" if len(overflow) > NAMED_NODES else ""
+    return [f"in FP32, since on {seen} they exceed half of FP16's range: {', '.join(named)}{rest}"]
 
 
 def engine_lines(details: Details) -> list[str]:

@@ -18,11 +18,17 @@ from edgekit.devices import PACKAGES
 from edgekit.devices.base import RUNNER, SPEC, Device
 from edgekit.devices.local import LocalDevice
 from edgekit.errors import HostError
+from edgekit.formats.graphs import weight_bytes
 from edgekit.source import sha256_file
+from edgekit.target import EXECUTION_PROVIDERS, Provider
 from edgekit.tasks.base import Array, Batch
 
-# What runs on a device: the runner, and what it needs for TFLite.
-RUNNER_FILES = (Path(__file__).parent.parent / "devices" / RUNNER, Path(__file__).with_name("tflite_graph.py"))
+# What runs on a device: the runner, and what it needs for TFLite and for GPUs.
+RUNNER_FILES = (
+    Path(__file__).parent.parent / "devices" / RUNNER,
+    *(Path(__file__).with_name(name) for name in ("tflite_graph.py", "gpu_graph.py")),
+)
+WALL_CLOCK = "wall clock"
 # A device that says nothing for this long beyond its own time budget hangs.
 GRACE_SECONDS = 300.0
 # Emulation costs up to 400 times the time of an inference, and twice that while instructions are counted.
@@ -54,16 +60,28 @@ class Place:
         device: the machine.
         runtime: the runtime there, by its name in the table of runtimes.
         threads: within one operator.
+        provider: what computes in onnxruntime.
     """
 
     device: Device
     runtime: str = "onnxruntime"
     threads: int = 1
+    provider: Provider = "cpu"
+
+    @property
+    def label(self) -> str:
+        """As reports name it."""
+        return self.device.label if self.provider == "cpu" else f"{self.device.label}, {self.provider}"
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether something else computes there than what answers are computed with here: another machine, a GPU."""
+        return self.provider != "cpu" or self.device.label != LocalDevice.label
 
 
-def here(threads: int, runtime: str = "onnxruntime") -> Place:
+def here(threads: int, runtime: str = "onnxruntime", provider: Provider = "cpu") -> Place:
     """This machine."""
-    return Place(LocalDevice(), runtime, threads)
+    return Place(LocalDevice(), runtime, threads, provider)
 
 
 @dataclass(frozen=True)
@@ -100,6 +118,7 @@ class Answer(BaseModel):
         load_ms: time to load every subject.
         peak_memory_bytes: of the runner's process.
         blocks_ms: for each subject, rounds of blocks of single inferences.
+        clock: what measured them.
         instructions: for each subject, of each counted inference.
         kernels: for each subject, instructions of one inference by kernel class.
         outputs: for each subject, of each call.
@@ -110,6 +129,7 @@ class Answer(BaseModel):
     load_ms: float
     peak_memory_bytes: int
     blocks_ms: dict[str, list[list[float]]] = {}
+    clock: str = WALL_CLOCK
     instructions: dict[str, list[int]] = {}
     kernels: dict[str, dict[str, int]] = {}
     outputs: dict[str, list[dict[str, Packed]]] = {}
@@ -149,7 +169,7 @@ def _run(
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
         folder = Path(name)
         listed = {
-            key: _lay_out(folder, number, subject, [subject.feeds] if calls is None else calls)
+            key: _lay_out(folder, number, subject, [subject.feeds] if calls is None else calls, place)
             for number, (key, subject) in enumerate(subjects.items())
         }
         hashes = {
@@ -161,6 +181,7 @@ def _run(
             **what,
             "runtime": place.runtime,
             "package": PACKAGES[place.runtime],
+            "providers": EXECUTION_PROVIDERS[place.provider],
             "threads": place.threads,
             "subjects": listed,
             "sha256": hashes,
@@ -179,19 +200,21 @@ def _run(
         ) from error
 
 
-def _lay_out(folder: Path, number: int, subject: Subject, calls: Sequence[Batch]) -> dict[str, Any]:
+def _lay_out(folder: Path, number: int, subject: Subject, calls: Sequence[Batch], place: Place) -> dict[str, Any]:
     """Copy a subject's files into a folder of its own, with its inputs."""
     import numpy as np
 
-    place = folder / str(number)
-    place.mkdir()
+    own = folder / str(number)
+    own.mkdir()
     for path in (subject.graph, *subject.beside):
-        copy = place / path.relative_to(subject.graph.parent)
+        copy = own / path.relative_to(subject.graph.parent)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     feeds = {f"{index}/{name}": values for index, call in enumerate(calls) for name, values in call.items()}
-    np.savez(place / "feeds.npz", **feeds)  # type: ignore[arg-type]  # names are inputs, not flags
+    np.savez(own / "feeds.npz", **feeds)  # type: ignore[arg-type]  # names are inputs, not flags
     laid_out: dict[str, Any] = {"graph": f"{number}/{subject.graph.name}", "feeds": f"{number}/feeds.npz"}
     if subject.component is not None:
         laid_out["component"] = subject.component.model_dump(mode="json")
+    if place.provider != "cpu":
+        laid_out["types"] = sorted(weight_bytes(subject.graph))
     return laid_out

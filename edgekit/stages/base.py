@@ -148,8 +148,8 @@ class Goal(NamedTuple):
     runtime: str
 
 
-def _any_precision(settings: StageSettings) -> Precision | None:
-    del settings
+def _any_precision(settings: StageSettings, goal: Goal) -> Precision | None:
+    del settings, goal
     return None
 
 
@@ -170,7 +170,7 @@ class Stage:
         uses: what of the job decides its result, for the cache's key.
         needs_data: whether it cannot run without data, given its settings and what it is to end in.
         run: reads an artifact, writes another and returns it.
-        precision: what the target must take for these settings; None where it does not matter.
+        precision: what the target must take for these settings and the goal; None where it does not matter.
         check: raises what can be known of these settings before any work.
         formats: of graphs that it knows.
     """
@@ -183,7 +183,7 @@ class Stage:
     uses: tuple[Facet, ...]
     needs_data: Callable[[StageSettings, Goal], bool]
     run: Callable[[Artifact, StageSettings, Job], Artifact]
-    precision: Callable[[StageSettings], Precision | None] = _any_precision
+    precision: Callable[[StageSettings, Goal], Precision | None] = _any_precision
     check: Callable[[StageSettings, Goal], None] = _nothing_to_check
     formats: tuple[Format, ...] = ("onnx", "tflite")
 

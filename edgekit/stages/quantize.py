@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -20,8 +20,9 @@ from edgekit.measure.quality import Outputs, collect_outputs
 from edgekit.optimization import REWRITES
 from edgekit.progress import Silent
 from edgekit.quantization import neural_compressor
-from edgekit.quantization.calibration import calibrate
+from edgekit.quantization.calibration import calibrate, record_feeds
 from edgekit.quantization.engines import EngineName, Standing, choose_engine
+from edgekit.quantization.half import find_overflows, halve_graph
 from edgekit.quantization.litert import (
     LiteRTScheme,
     quantize_model,
@@ -45,7 +46,7 @@ from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
-from edgekit.target import Target
+from edgekit.target import Precision, Target
 from edgekit.tasks.base import Array, Examples
 
 ONNXRUNTIME, AI_EDGE_QUANTIZER, BOTH = "onnxruntime", "ai-edge-quantizer", "both"
@@ -63,13 +64,15 @@ class QuantizeSettings(StageSettings):
         description="onnxruntime, neural-compressor (static INT8; the extra [inc]), or both, of which the better stays",
     )
     method: Method = Field(
-        "auto", description="dynamic, static, fp16, auto (what the target's scheme allows); TFLite: weight-only too"
+        "auto", description="dynamic, static, fp16, auto (what the target takes); TFLite: weight-only too"
     )
     scheme: SchemeName = Field(
         "auto", description="types of activations and weights: u8s8, s8s8, u8u8, or the target's own"
     )
     embeddings: bool = Field(True, description="whether embedding tables are quantized too")
-    samples: int = Field(256, ge=1, description="training samples that static ranges are calibrated on")
+    samples: int = Field(
+        256, ge=1, description="training samples that are run for static ranges, and for what overflows in FP16"
+    )
     fallback: bool = Field(True, description="whether layers that lose too much stay float")
     tolerance: float = Field(0.005, ge=0, description="drop of the metric on the selection split that calls for it")
 
@@ -163,6 +166,14 @@ def _needs_data(settings: StageSettings, goal: Goal) -> bool:
     return settings.engine != ONNXRUNTIME or _scheme(settings, target).method == "static"
 
 
+def _precision(settings: StageSettings, goal: Goal) -> Precision:
+    settings = cast("QuantizeSettings", settings)
+    if goal.format == "tflite":
+        return "fp16" if settings.method == "fp16" else "int8"
+    ours = settings.engine == ONNXRUNTIME
+    return "fp16" if ours and _scheme(settings, goal.target).method == "fp16" else "int8"
+
+
 @dataclass(frozen=True)
 class _Candidate:
     """What one quantizer made."""
@@ -173,6 +184,7 @@ class _Candidate:
     layers: int
     fallbacks: list[str]
     check: dict[str, JsonValue] | None
+    notes: dict[str, JsonValue]
 
     def details(self) -> dict[str, JsonValue]:
         """What the report says of it."""
@@ -184,6 +196,7 @@ class _Candidate:
             "fallback_layers": cast("JsonValue", self.fallbacks),
             "selection_check": self.check,
             "operators": cast("JsonValue", operators),
+            **self.notes,
         }
 
     def standing(self) -> Standing:
@@ -230,7 +243,7 @@ def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job:
     job.progress.start(f"quantize: {maker.scheme.method}, {engine}", None)
     quantized = maker.make(job.scratch(), fallbacks)
     job.progress.finish(f"{len(fallbacks)} layers left in float" if fallbacks else "")
-    return _Candidate(engine, quantized, maker.scheme, len(maker.names()), fallbacks, seen)
+    return _Candidate(engine, quantized, maker.scheme, len(maker.names()), fallbacks, seen, maker.notes)
 
 
 def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
@@ -240,6 +253,8 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
     scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and job.data is not None)
+    if scheme.method == "fp16":
+        return _half(prepared, scheme, job, _calibration_samples(settings, job) if job.data else [])
     nodes = {
         name: weighted_nodes(graph, embeddings=scheme.embeddings, convolutions=scheme.convolutions)
         for name, graph in graphs.items()
@@ -250,6 +265,24 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
         quantize_graph(prepared.file(component), file, scheme, chosen, ranges.get(component))
 
     return _Maker(prepared, scheme, nodes, write, job)
+
+
+def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) -> _Maker:
+    """onnxruntime's converter to FP16; nodes that would overflow stay FP32."""
+    parts = artifact.manifest.components
+    job.progress.start("quantize: what overflows in FP16", None)
+    made_up = {name: [feeds] for name, feeds in job.task.workload_feeds(job.workload).items()}
+    fed = record_feeds(artifact, job.task, job.data.train, samples, job.jobs) if job.data else [made_up]
+    found = find_overflows(artifact, fed, job.scratch, job.jobs)
+    job.progress.finish(f"{sum(map(len, found.values()))} nodes stay FP32")
+
+    def write(component: str, file: Path, chosen: Sequence[str]) -> None:
+        del chosen  # every layer that can be
+        halve_graph(artifact.file(component), file, list(found[component]))
+
+    nodes = {name: weighted_nodes(load_graph(artifact.file(name)), embeddings=True) for name in parts}
+    overflow: JsonValue = {f"{name}/{node}": size for name, nodes in found.items() for node, size in nodes.items()}
+    return _Maker(artifact, scheme, nodes, write, job, {"overflow": overflow, "overflow_samples": len(samples)})
 
 
 def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
@@ -317,6 +350,7 @@ class _Maker:
         nodes: of each component, those that can be quantized.
         write: writes a component's graph to a file with these of its nodes quantized.
         job: the stage's.
+        notes: what the report says beside the rest.
     """
 
     artifact: Artifact
@@ -324,6 +358,7 @@ class _Maker:
     nodes: dict[str, list[WeightedNode]]
     write: Callable[[str, Path, Sequence[str]], None]
     job: Job
+    notes: dict[str, JsonValue] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """Every layer that can be quantized, as component/node."""
@@ -423,13 +458,13 @@ def _alone(maker: _Maker, nodes: Sequence[str], examples: Examples, job: Job) ->
 
 QUANTIZE = Stage(
     "quantize",
-    version=1,
+    version=2,
     accepts="graph",
     produces="graph",
     settings=QuantizeSettings,
     uses=("int8", "format", "data", "workload", "seed", "jobs", "opset", "threads", "host"),
     needs_data=_needs_data,
     run=run,
-    precision=lambda settings: "fp16" if cast("QuantizeSettings", settings).method == "fp16" else "int8",
+    precision=_precision,
     check=check,
 )

@@ -1,0 +1,163 @@
+"""FP16 that does not overflow: what would leave its range stays FP32, found by running the graph on samples.
+
+The largest number of FP16 is 65504 (IEEE 754-2008, binary16); what lies above becomes infinite, and a softmax or a norm
+of infinities is no number. onnxruntime computes a graph in FP16 on a CPU by way of FP32, so that an overflow does not
+show there: it is looked for in FP32, in every tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import Artifact
+from edgekit.errors import ModelError
+from edgekit.formats.graph import tidy
+from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.quantization.schemes import quiet
+from edgekit.runtimes.ort import open_session
+from edgekit.tasks.base import Batch
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgekit.tasks.base import Array
+
+LARGEST = 65504.0
+# A tensor counts as too large from half of that: inputs that were not among the samples may go further.
+HEADROOM = 2.0
+# What onnxruntime's converter calls the casts that it inserts.
+CAST_ENDS = ("_cast_to_fp16_node", "_cast_to_fp32_node")
+CAST_STARTS = ("graph_input_cast", "graph_output_cast")
+
+
+def find_overflows(
+    artifact: Artifact, fed: Iterable[Mapping[str, Sequence[Batch]]], scratch: Callable[[], Path], threads: int
+) -> dict[str, dict[str, float]]:
+    """Of each component, the nodes that read or write a tensor which leaves FP16's range, with its largest value.
+
+    Infinities are left out: FP16 has them too, and masks are made of them. Nodes inside branches and loops are not
+    watched.
+
+    Args:
+        artifact: in float32; the nodes have names.
+        fed: what each component is fed, some inferences at a time.
+        scratch: makes an empty folder.
+        threads: of the inference.
+    """
+    watches = {name: Watch(artifact.file(name), scratch(), threads) for name in artifact.manifest.components}
+    for some in fed:
+        for name, feeds in some.items():
+            for batch in feeds:
+                watches[name].run(batch)
+    return {name: watch.overflows() for name, watch in watches.items()}
+
+
+class Watch:
+    """A graph that runs as it stands, and how large each of its tensors became.
+
+    Args:
+        graph: its file.
+        scratch: a folder for a copy that gives every tensor.
+        threads: of the inference.
+    """
+
+    def __init__(self, graph: Path, scratch: Path, threads: int) -> None:
+        model = load_graph(graph)
+        self._nodes = {
+            str(node.name): [str(one.name) for one in (*node.inputs, *node.outputs) if one is not None]
+            for node in model.graph
+        }
+        self._largest = {
+            name: _size(value.const_value.numpy())
+            for name, value in model.graph.initializers.items()
+            if value.const_value is not None
+        }
+        known = {output.name for output in model.graph.outputs}
+        for node in model.graph:
+            model.graph.outputs.extend(value for value in node.outputs if value.name and value.name not in known)
+        save_graph(model, scratch / graph.name)
+        self._session = open_session(scratch / graph.name, threads, optimized=False)
+        self._floats = [output.name for output in self._session.get_outputs() if output.type == "tensor(float)"]
+
+    def run(self, feeds: Batch) -> None:
+        """One inference."""
+        tensors = dict(zip(self._floats, self._session.run(self._floats, feeds), strict=True))
+        for name, values in (feeds | tensors).items():
+            self._largest[name] = max(self._largest.get(name, 0.0), _size(values))
+
+    def overflows(self) -> dict[str, float]:
+        """Nodes that touch a tensor beyond half of the range, each with the largest value."""
+        sizes = {
+            node: max((self._largest.get(name, 0.0) for name in names), default=0.0)
+            for node, names in self._nodes.items()
+        }
+        return {node: size for node, size in sizes.items() if size > LARGEST / HEADROOM}
+
+
+def _size(values: Array) -> float:
+    """The largest finite absolute value of floats; 0 of anything else."""
+    import numpy as np
+
+    if values.dtype != np.float32 or not values.size:
+        return 0.0
+    sizes = np.abs(values)
+    return float(sizes.max(initial=0.0, where=np.isfinite(sizes)))
+
+
+def halve_graph(source: Path, destination: Path, keep: Sequence[str]) -> None:
+    """Write a graph in FP16, its inputs and outputs in FP32, by onnxruntime's converter.
+
+    Args:
+        source: float32 graph.
+        destination: the new file.
+        keep: names of nodes that stay FP32.
+
+    Raises:
+        ModelError: the converter does not take the graph; the reason is its own.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    try:
+        with quiet():
+            made = convert_float_to_float16(onnx.load(source), keep_io_types=True, node_block_list=list(keep))
+    except (AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+        raise ModelError(
+            "onnxruntime's converter to FP16 does not take the graph",
+            id="model.quantize-fails",
+            why=(str(error).strip() or type(error).__name__).splitlines()[0],
+        ) from error
+    onnx.save(made, destination)
+    model = load_graph(destination)
+    join_casts(model)
+    tidy(model)
+    save_graph(model, destination)
+
+
+def join_casts(model: ir.Model) -> None:
+    """Take out the converter's casts to FP16 and back, which would overflow between two nodes that stay FP32."""
+    for node in list(model.graph):
+        before = _inserted(node.inputs[0].producer() if _inserted(node) and node.inputs[0] else None)
+        origin = before.inputs[0] if before is not None and (_to(before), _to(node)) == ("FLOAT16", "FLOAT") else None
+        if origin is None:
+            continue
+        if node.outputs[0].is_graph_output():
+            node.replace_input_with(0, origin)
+        else:
+            node.outputs[0].replace_all_uses_with(origin)
+
+
+def _inserted(node: ir.Node | None) -> ir.Node | None:
+    """The node, if it is a cast of the converter's."""
+    if node is None or node.op_type != "Cast":
+        return None
+    name = str(node.name)
+    return node if name.endswith(CAST_ENDS) or name.startswith(CAST_STARTS) else None
+
+
+def _to(node: ir.Node) -> str:
+    import onnx_ir as ir
+
+    return ir.DataType(node.attributes["to"].as_int()).name
