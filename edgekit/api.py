@@ -14,7 +14,7 @@ from edgekit.cache import Cache
 from edgekit.description import Feeding
 from edgekit.devices import Reached
 from edgekit.environment import available_cores, host, version_of
-from edgekit.errors import ArtifactError, DataError, HostError, VerificationError
+from edgekit.errors import ArtifactError, DataError, HostError, UsageError, VerificationError
 from edgekit.models import resolve_model
 from edgekit.modules import Build, code_entry
 from edgekit.pipeline import Trail, run
@@ -24,7 +24,9 @@ from edgekit.report import BenchRecord, EvalRecord, Measurement, Report, load_re
 from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.runtimes import LITERT
 from edgekit.runtimes.litert import PACKAGE as LITERT_PACKAGE
+from edgekit.runtimes.measuring import try_provider
 from edgekit.settings import Frozen
+from edgekit.target import EXECUTION_PROVIDERS, Provider, RuntimeSpec, missing_gpu
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
@@ -121,8 +123,10 @@ def prepared(request: Request, progress: Progress) -> Request:
         HostError: the user named the way, and the device cannot be had.
     """
     try:
-        for device in request.reached.devices:
-            device.prepare(progress)
+        for place in request.places:
+            place.device.prepare(progress)
+            if place.provider != "cpu":
+                try_provider(place)
     except HostError as error:
         if request.reached.asked:
             raise
@@ -208,23 +212,30 @@ def evaluate(
     )
 
 
-def bench(path: str | Path, *, threads: int = 1, workload: Workload | None = None) -> BenchRecord:
+def bench(
+    path: str | Path, *, threads: int = 1, workload: Workload | None = None, provider: Provider = "cpu"
+) -> BenchRecord:
     """Latency, size and memory of an artifact, an ``.onnx`` or a ``.tflite`` file on this machine.
 
     Args:
         path: an artifact, or an ONNX or TFLite graph of any origin, whose free dimensions follow the workload.
         threads: of the inference.
         workload: what one inference is.
+        provider: what computes in onnxruntime: ``cpu``, ``cuda`` or ``tensorrt``.
+
+    Raises:
+        HostError: this machine has no GPU that the provider computes on, or no onnxruntime that is built for it.
     """
     from edgekit.measure.latency import measure_memory, time_all
     from edgekit.measure.subjects import describe, format_at, size_at, subjects_at
     from edgekit.runtimes.measuring import Timing, here
 
-    work = workload or Workload()
-    subjects = subjects_at(path, work)
-    timing = Timing()
+    work, timing = workload or Workload(), Timing()
     tflite = format_at(path) == "tflite"
-    place = here(threads, LITERT if tflite else "onnxruntime")
+    if provider != "cpu":
+        _check_provider(provider, tflite=tflite)
+    subjects = subjects_at(path, work)
+    place = here(threads, LITERT if tflite else "onnxruntime", provider)
     timings = time_all(subjects, place, timing)
     metrics: list[Measurement] = [Measurement(name="size", unit="bytes", value=float(size_at(path)), n=1)]
     for component, subject in subjects.items():
@@ -234,17 +245,34 @@ def bench(path: str | Path, *, threads: int = 1, workload: Workload | None = Non
     return BenchRecord(
         host={"fingerprint": machine.fingerprint, **machine.model_dump(mode="json")},
         subject=describe(path),
-        runtime={**_runtime(tflite=tflite), "threads": threads},
-        protocol={"workload": work.model_dump(), **vars(timing)},
+        runtime={**_runtime(tflite=tflite, provider=provider), "threads": threads},
+        protocol={"workload": work.model_dump(), **vars(timing), "clock": timings.clock},
         metrics=tuple(metrics),
         warnings=timings.warnings,
     )
 
 
-def _runtime(*, tflite: bool) -> dict[str, str | None]:
+def _check_provider(provider: Provider, *, tflite: bool) -> None:
+    if tflite:
+        raise UsageError(
+            f"the provider {provider} was asked for, and the file is a .tflite file",
+            id="usage.options-conflict",
+            why="providers are onnxruntime's, which runs .onnx files",
+        )
+    lacking = missing_gpu(RuntimeSpec(version="", provider=provider), host())
+    if lacking is not None:
+        raise HostError(
+            f"this machine cannot compute with the provider {provider}",
+            id="environment.no-gpu",
+            why=lacking,
+        )
+
+
+def _runtime(*, tflite: bool, provider: Provider = "cpu") -> dict[str, str | None]:
     if tflite:
         return {"name": LITERT, "version": version_of(LITERT_PACKAGE)}
-    return {"name": "onnxruntime", "version": version_of("onnxruntime"), "provider": "CPUExecutionProvider"}
+    name = EXECUTION_PROVIDERS[provider][0]
+    return {"name": "onnxruntime", "version": version_of("onnxruntime"), "provider": name}
 
 
 def verify(path: str | Path) -> VerifyRecord:

@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgekit import environment
-from edgekit.environment import COMPUTING_PACKAGES, Host, host, numeric_level, version_of, versions
+from edgekit.environment import (
+    COMPUTING_PACKAGES,
+    CudaDevice,
+    Host,
+    cuda_devices,
+    execution_providers,
+    host,
+    numeric_level,
+    version_of,
+    versions,
+)
 
 HERE = Host(
     architecture="x86_64",
@@ -35,6 +49,70 @@ def test_the_fingerprint_is_the_same_in_another_process() -> None:
 def test_the_fingerprint_changes_with_the_machine(change: dict[str, object]) -> None:
     assert HERE.model_copy(update=change).fingerprint != HERE.fingerprint
     assert HERE.model_copy().fingerprint == HERE.fingerprint
+
+
+def test_the_fingerprint_without_a_card_is_what_it_was_before_cards_were_looked_for() -> None:
+    told = json.dumps(HERE.model_dump(exclude={"cuda"}), separators=(",", ":"))
+    assert HERE.fingerprint == hashlib.sha256(told.encode()).hexdigest()
+    card = CudaDevice(name="a card", capability="8.9")
+    assert HERE.model_copy(update={"cuda": (card,)}).fingerprint != HERE.fingerprint
+
+
+class Driver:
+    """libcuda of a machine with two cards."""
+
+    def __init__(self, failing: int = 0) -> None:
+        self.failing = failing
+
+    def cuInit(self, flags: int) -> int:
+        assert flags == 0
+        return self.failing
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = 2
+        return 0
+
+    def cuDeviceGet(self, device: Any, index: int) -> int:
+        device._obj.value = index
+        return 0
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
+        name.value = f"card {device.value}".encode()
+        assert size == len(name)
+        return 0
+
+    def cuDeviceGetAttribute(self, number: Any, attribute: int, device: Any) -> int:
+        number._obj.value = {75: 8, 76: 6}[attribute] + device.value
+        return 0
+
+
+def test_cards_are_as_their_driver_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: {"libcuda.so.1": Driver()}[name])
+    assert [(card.name, card.capability) for card in cuda_devices()] == [("card 0", "8.6"), ("card 1", "9.7")]
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Driver(failing=100))  # CUDA_ERROR_NO_DEVICE
+    assert cuda_devices() == ()
+
+
+def test_without_a_driver_there_are_no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Driver:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", absent)
+    assert cuda_devices() == ()
+
+
+def test_the_build_for_gpus_counts_as_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name != "onnxruntime-gpu":
+            raise metadata.PackageNotFoundError(name)
+        return "1.31.1"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert (version_of("onnxruntime"), version_of("onnx")) == ("1.31.1", None)
+
+
+def test_the_providers_are_those_of_the_installed_onnxruntime() -> None:
+    assert "CPUExecutionProvider" in execution_providers()
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.environment import Host, host
+from edgekit.environment import CudaDevice, Host, host
 from edgekit.errors import UnknownNameError, UsageError
-from edgekit.target import HOST, Target, load_target, parse_target, target_names
+from edgekit.target import EXECUTION_PROVIDERS, HOST, Target, load_target, parse_target, target_names
 
 FOLDER = Path(__file__).parents[1] / "targets"
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -37,7 +37,7 @@ def test_a_shipped_target_is_called_as_its_file(name: str) -> None:
     target = load_target(name)
     assert target.name == name
     assert len(target.description) > 20
-    assert target.features
+    assert target.features or target.runtime.provider != "cpu"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -45,9 +45,9 @@ def test_a_shipped_target_has_a_source_for_its_numbers(name: str) -> None:
     values = tomllib.loads((FOLDER / f"{name}.toml").read_text())
     sources = values["sources"]
     assert all(len(text) > 20 for text in sources.values())
-    assert {"features", "width_multiple"} <= set(sources)
-    assert {"int8", "reduce_range"} & set(sources)
-    known = set(Target.model_fields) | set(values["int8"])
+    assert {"width_multiple", *({"features"} & set(values))} <= set(sources)
+    assert {"int8", "reduce_range", "precisions"} & set(sources)
+    known = set(Target.model_fields) | set(values.get("int8", {}))
     assert set(sources) <= known
 
 
@@ -105,6 +105,46 @@ def test_a_machine_that_no_target_describes_is_an_error(monkeypatch: pytest.Monk
     monkeypatch.setattr("edgekit.target.host", lambda: machine("riscv64"))
     with pytest.raises(UsageError, match=r"no shipped target describes this machine \(riscv64"):
         load_target(HOST)
+
+
+CARD = CudaDevice(name="a card", capability="8.9")
+
+
+@pytest.mark.parametrize(
+    ("cards", "providers", "reason"),
+    [
+        ((), ("CUDAExecutionProvider",), "no CUDA device"),
+        ((CARD,), ("CUDAExecutionProvider", "CPUExecutionProvider"), None),
+        (
+            (CARD.model_copy(update={"capability": "6.1"}), CARD),
+            ("CUDAExecutionProvider",),
+            "a card is of compute capability 6.1, and the target needs 7.5",
+        ),
+        (
+            (CARD.model_copy(update={"capability": "12.0"}),),
+            ("CPUExecutionProvider",),
+            "the onnxruntime that is installed here has no CUDAExecutionProvider; onnxruntime-gpu has it",
+        ),
+    ],
+)
+def test_what_a_machine_lacks_of_a_gpu_is_named(
+    cards: tuple[CudaDevice, ...], providers: tuple[str, ...], reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.target.execution_providers", lambda: providers)
+    here = machine("x86_64").model_copy(update={"cuda": cards})
+    assert load_target("cuda").missing_on(here) == reason
+
+
+def test_a_card_does_not_make_this_machine_another_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = machine("x86_64").model_copy(update={"cuda": (CARD,)})
+    monkeypatch.setattr("edgekit.target.host", lambda: here)
+    with pytest.raises(UsageError, match="no shipped target describes this machine"):
+        load_target(HOST)
+
+
+def test_a_lower_provider_takes_what_the_one_before_it_leaves() -> None:
+    assert [chain[-1] for chain in EXECUTION_PROVIDERS.values()] == ["CPUExecutionProvider"] * 3
+    assert EXECUTION_PROVIDERS["tensorrt"][1:] == EXECUTION_PROVIDERS["cuda"]
 
 
 def test_what_a_machine_lacks_is_named() -> None:

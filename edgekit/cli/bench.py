@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ EXAMPLES = """
 edgekit bench ./out
 edgekit bench ./out --tokens 64 --threads 2
 edgekit bench model.onnx --image 224 --json
+edgekit bench ./out --provider cuda
 """
 
 
@@ -27,11 +28,15 @@ def bench(
     tokens: options.Tokens = None,
     image: options.Image = None,
     threads: options.Threads = None,
+    provider: Annotated[
+        Literal["cpu", "cuda", "tensorrt"],
+        typer.Option("--provider", help="What computes in onnxruntime.", rich_help_panel=options.WORKLOAD),
+    ] = "cpu",
 ) -> None:
     """Measure an artifact, an .onnx or a .tflite file on this machine: latency, size, memory."""
     workload = options.read_workload(batch, tokens, image)
     with output.work(quiet=quiet):
-        record = edgekit.bench(path, threads=threads or 1, workload=workload)
+        record = edgekit.bench(path, threads=threads or 1, workload=workload, provider=provider)
     if json_:
         output.print_document(record)
     else:

@@ -114,6 +114,10 @@ def check_processor(around: Surroundings) -> Iterator[Check]:
     yield Check(group=PROCESSOR, name="processor", state="ok", found=f"{here.processor} ({here.architecture}), {cores}")
     told = ", ".join(known_features(around)) or "nothing that a target asks for"
     yield Check(group=PROCESSOR, name="instruction set", state="ok" if here.features else "note", found=told)
+    gpus = ", ".join(f"{device.name} (compute capability {device.capability})" for device in here.cuda)
+    yield Check.model_validate(
+        {"group": PROCESSOR, "name": "GPU", "state": "ok" if gpus else "absent", "found": gpus or "no CUDA device"}
+    )
     reasons = {name: load_target(name).missing_on(here) for name in target_names() if name != HOST}
     for name, reason in reasons.items():
         state = "absent" if reason else "ok"

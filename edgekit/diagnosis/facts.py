@@ -42,6 +42,7 @@ def describe_environment(around: Surroundings | None = None) -> EnvRecord:
         processor=here.processor,
         architecture=here.architecture,
         features=tuple(known_features(place)),
+        gpus=tuple(f"{device.name}, {device.capability}" for device in here.cuda),
         cores=here.cores,
         memory_bytes=memory.total if memory else here.memory_bytes,
         memory_available_bytes=memory.available if memory else None,

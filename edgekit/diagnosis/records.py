@@ -51,6 +51,7 @@ class EnvRecord(Frozen):
         processor: its model.
         architecture: as the kernel says.
         features: instruction-set extensions that a target or a runtime asks for.
+        gpus: CUDA devices, by name and compute capability.
         cores: processors that this process may use.
         memory_bytes: installed, or what the control group allows.
         memory_available_bytes: free for this process; None where that cannot be told.
@@ -66,6 +67,7 @@ class EnvRecord(Frozen):
     processor: str
     architecture: str
     features: tuple[str, ...]
+    gpus: tuple[str, ...] = ()
     cores: int
     memory_bytes: int
     memory_available_bytes: int | None

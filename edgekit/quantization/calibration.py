@@ -24,6 +24,19 @@ CHUNK = 32
 Note = Callable[..., None]
 
 
+def draw_samples(available: int, wanted: int, seed: int) -> list[int]:
+    """Which samples are run, the same for every engine.
+
+    Args:
+        available: how many there are.
+        wanted: how many at most.
+        seed: of the choice.
+    """
+    import numpy as np
+
+    return [int(index) for index in np.random.default_rng([seed, 2]).permutation(available)[:wanted]]
+
+
 def record_feeds(
     artifact: Artifact, task: Task, examples: Examples, indices: Sequence[int], threads: int
 ) -> Iterator[dict[str, list[Batch]]]:

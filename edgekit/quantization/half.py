@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LARGEST = 65504.0
 # A tensor counts as too large from half of that: inputs that were not among the samples may go further.
 HEADROOM = 2.0
+# Masks are made of infinities, which FP16 has too, or of the last number of FP32, for which the converter takes FP16's.
+MASKING = 1e38
 # What onnxruntime's converter calls the casts that it inserts.
 CAST_ENDS = ("_cast_to_fp16_node", "_cast_to_fp32_node")
 CAST_STARTS = ("graph_input_cast", "graph_output_cast")
@@ -37,8 +39,7 @@ def find_overflows(
 ) -> dict[str, dict[str, float]]:
     """Of each component, the nodes that read or write a tensor which leaves FP16's range, with its largest value.
 
-    Infinities are left out: FP16 has them too, and masks are made of them. Nodes inside branches and loops are not
-    watched.
+    Nodes inside branches and loops are not watched.
 
     Args:
         artifact: in float32; the nodes have names.
@@ -97,13 +98,13 @@ class Watch:
 
 
 def _size(values: Array) -> float:
-    """The largest finite absolute value of floats; 0 of anything else."""
+    """The largest absolute value of floats that stands for a number; 0 of anything else."""
     import numpy as np
 
     if values.dtype != np.float32 or not values.size:
         return 0.0
     sizes = np.abs(values)
-    return float(sizes.max(initial=0.0, where=np.isfinite(sizes)))
+    return float(sizes.max(initial=0.0, where=sizes < MASKING))
 
 
 def halve_graph(source: Path, destination: Path, keep: Sequence[str]) -> None:
@@ -137,16 +138,29 @@ def halve_graph(source: Path, destination: Path, keep: Sequence[str]) -> None:
 
 
 def join_casts(model: ir.Model) -> None:
-    """Take out the converter's casts to FP16 and back, which would overflow between two nodes that stay FP32."""
+    """Take out the converter's casts to FP32 of what is, or was, FP32.
+
+    Between two nodes that stay FP32 it casts to FP16 and back, which would overflow; and it casts weights that stay as
+    they are.
+    """
     for node in list(model.graph):
-        before = _inserted(node.inputs[0].producer() if _inserted(node) and node.inputs[0] else None)
-        origin = before.inputs[0] if before is not None and (_to(before), _to(node)) == ("FLOAT16", "FLOAT") else None
+        origin = _origin(node) if _inserted(node) and _to(node) == "FLOAT" else None
         if origin is None:
             continue
         if node.outputs[0].is_graph_output():
             node.replace_input_with(0, origin)
         else:
             node.outputs[0].replace_all_uses_with(origin)
+
+
+def _origin(node: ir.Node) -> ir.Value | None:
+    """The FP32 value behind what a cast reads; None where that was computed in FP16."""
+    read = node.inputs[0]
+    before = _inserted(read.producer()) if read is not None else None
+    if before is not None:
+        return before.inputs[0] if _to(before) == "FLOAT16" else None
+    held = read.const_value if read is not None else None
+    return read if held is not None and held.dtype.name == "FLOAT" else None
 
 
 def _inserted(node: ir.Node | None) -> ir.Node | None:

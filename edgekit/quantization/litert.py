@@ -97,6 +97,22 @@ def resolve_method(method: str, runtime: str) -> Method:
     return cast("Method", method)
 
 
+def refuse_onnx_choices(engine: str, scheme: str) -> None:
+    """Refuse what can only be chosen for ONNX.
+
+    Raises:
+        UsageError: an engine other than onnxruntime, which stands for the default, or a scheme.
+    """
+    for name, value, allowed in (("engine", engine, "onnxruntime"), ("scheme", scheme, "auto")):
+        if value != allowed:
+            raise UsageError(
+                f"quantize.{name}={value} cannot go with the format tflite",
+                id="usage.settings-conflict",
+                why="it is a choice for ONNX: TFLite's integers are s8 on both sides, made by ai-edge-quantizer",
+                hint=f"Leave quantize.{name} away, or use --format onnx.",
+            )
+
+
 def weighted_layers(model: Path | Model) -> list[WeightedNode]:
     """The layers with constant weights, in the order in which they run, each once for all signatures."""
     read = model if isinstance(model, Model) else load_model(model)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from edgekit.artifact import Artifact
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph, save_graph
@@ -139,6 +140,15 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
         if table is not None and shaped and table.dtype.kind == "f" and table.size >= FEWEST_ELEMENTS:
             found.append(WeightedNode(node.name, node.op_type, int(table.size)))
     return found
+
+
+def name_nodes(artifact: Artifact, folder: Path) -> Artifact:
+    """A copy of the graphs in a folder, in which every node has a name, since the tools choose nodes by name."""
+    for name in artifact.manifest.components:
+        model = load_graph(artifact.file(name))
+        weighted_nodes(model, embeddings=True)
+        save_graph(model, folder / artifact.file(name).name)
+    return Artifact(folder, artifact.manifest)
 
 
 def static_kinds(scheme: Scheme) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ def env_view(record: EnvRecord) -> RenderableType:
         ("system", record.system),
         ("processor", f"{record.processor} ({record.architecture}), {record.cores} cores"),
         ("instructions", ", ".join(record.features) or "none that matter"),
+        ("gpus", "; ".join(record.gpus)),
         ("memory", memory),
         ("targets", ", ".join(name for name, measured in record.targets.items() if measured) or "none"),
         ("packages", ", ".join(there) or "unknown"),

@@ -29,6 +29,7 @@ RUNNER_FILES = (
     *(Path(__file__).with_name(name) for name in ("tflite_graph.py", "gpu_graph.py")),
 )
 WALL_CLOCK = "wall clock"
+SMALLEST = '<ir_version: 8, opset_import: ["" : 17]> smallest (float[1] x) => (float[1] y) { y = Add(x, x) }'
 # A device that says nothing for this long beyond its own time budget hangs.
 GRACE_SECONDS = 300.0
 # Emulation costs up to 400 times the time of an inference, and twice that while instructions are counted.
@@ -156,6 +157,23 @@ def run_calls(subject: Subject, calls: Sequence[Batch], place: Place) -> Answer:
     """Outputs of a subject for many inputs."""
     seconds = GRACE_SECONDS if place.device.timed else EMULATION_SECONDS
     return _run({"subject": subject}, place, {"what": "outputs"}, seconds, calls)
+
+
+def try_provider(place: Place) -> None:
+    """See that what computes at a place starts there: onnxruntime may have been built for it, and lack its libraries.
+
+    Raises:
+        HostError: it does not start.
+    """
+    import numpy as np
+    import onnx
+
+    model = onnx.parser.parse_model(SMALLEST)
+    feeds: Batch = {"x": np.ones(1, np.float32)}
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
+        file = Path(name) / "smallest.onnx"
+        onnx.save(model, file)
+        run_calls(Subject(file, feeds), [feeds], place)
 
 
 def _run(

@@ -20,12 +20,13 @@ from edgekit.measure.quality import Outputs, collect_outputs
 from edgekit.optimization import REWRITES
 from edgekit.progress import Silent
 from edgekit.quantization import neural_compressor
-from edgekit.quantization.calibration import calibrate, record_feeds
+from edgekit.quantization.calibration import calibrate, draw_samples, record_feeds
 from edgekit.quantization.engines import EngineName, Standing, choose_engine
 from edgekit.quantization.half import find_overflows, halve_graph
 from edgekit.quantization.litert import (
     LiteRTScheme,
     quantize_model,
+    refuse_onnx_choices,
     resolve_method,
     true_ranges,
     weighted_layers,
@@ -37,6 +38,7 @@ from edgekit.quantization.schemes import (
     SchemeName,
     WeightedNode,
     is_convolutional,
+    name_nodes,
     quantize_graph,
     resolve_scheme,
     static_kinds,
@@ -113,7 +115,8 @@ def check(settings: StageSettings, goal: Goal) -> None:
     settings = cast("QuantizeSettings", settings)
     target = goal.target
     if goal.format == "tflite":
-        _check_tflite(settings, goal)
+        refuse_onnx_choices(settings.engine, settings.scheme)
+        resolve_method(settings.method, goal.runtime)
         return
     _scheme(settings, target)
     if settings.engine == ONNXRUNTIME:
@@ -128,18 +131,6 @@ def check(settings: StageSettings, goal: Goal) -> None:
         )
     _neural_scheme(settings, target)
     neural_compressor.require()
-
-
-def _check_tflite(settings: QuantizeSettings, goal: Goal) -> None:
-    for name, value, allowed in (("engine", settings.engine, ONNXRUNTIME), ("scheme", settings.scheme, "auto")):
-        if value != allowed:
-            raise UsageError(
-                f"quantize.{name}={value} cannot go with the format tflite",
-                id="usage.settings-conflict",
-                why="it is a choice for ONNX: TFLite's integers are s8 on both sides, made by ai-edge-quantizer",
-                hint=f"Leave quantize.{name} away, or use --format onnx.",
-            )
-    resolve_method(settings.method, goal.runtime)
 
 
 def _scheme(settings: QuantizeSettings, target: Target, *, convolutional: bool = False) -> Scheme:
@@ -248,7 +239,7 @@ def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job:
 
 def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
     """onnxruntime's tools on the graph as it is."""
-    prepared = _name_nodes(artifact, job)
+    prepared = name_nodes(artifact, job.scratch())
     graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
@@ -384,16 +375,6 @@ class _Maker:
         )
 
 
-def _name_nodes(artifact: Artifact, job: Job) -> Artifact:
-    """A copy of the graphs in which every node has a name, since the tools choose nodes by name."""
-    folder = job.scratch()
-    for name in artifact.manifest.components:
-        model = load_graph(artifact.file(name))
-        weighted_nodes(model, embeddings=True)
-        save_graph(model, folder / artifact.file(name).name)
-    return Artifact(folder, artifact.manifest)
-
-
 def _calibrate(artifact: Artifact, scheme: Scheme, settings: QuantizeSettings, job: Job) -> dict[str, Path]:
     return calibrate(
         artifact,
@@ -409,11 +390,7 @@ def _calibrate(artifact: Artifact, scheme: Scheme, settings: QuantizeSettings, j
 
 
 def _calibration_samples(settings: QuantizeSettings, job: Job) -> list[int]:
-    """Which training samples ranges are calibrated on, the same for every engine."""
-    import numpy as np
-
-    order = np.random.default_rng([job.seed, 2]).permutation(len(job.need_data().train))
-    return [int(index) for index in order[: settings.samples]]
+    return draw_samples(len(job.need_data().train), settings.samples, job.seed)
 
 
 def _fall_back(maker: _Maker, settings: QuantizeSettings, job: Job) -> tuple[list[str], dict[str, JsonValue] | None]:

@@ -56,7 +56,7 @@ def test_bench_passes_its_workload_and_tells_every_metric(run, pretend, recorder
     pretend(bench=bench)
     result = run("bench", "out", "--image", "224", "--threads", "2", "--batch", "4")
     assert result.code == 0
-    assert bench.keywords == {"threads": 2, "workload": Workload(batch=4, image=224)}
+    assert bench.keywords == {"threads": 2, "workload": Workload(batch=4, image=224), "provider": "cpu"}
     assert "6.80 ms" in result.stdout
     assert "6.70 ms to 6.90 ms (95%)" in result.stdout
     assert "not measured: too few runs" in result.stdout
@@ -68,8 +68,8 @@ def test_bench_passes_its_workload_and_tells_every_metric(run, pretend, recorder
 def test_bench_leaves_the_workload_to_the_api_unless_told(run, pretend, recorder):
     bench = recorder(BENCH)
     pretend(bench=bench)
-    run("bench", "out")
-    assert bench.keywords == {"threads": 1, "workload": None}
+    run("bench", "out", "--provider", "cuda")
+    assert bench.keywords == {"threads": 1, "workload": None, "provider": "cuda"}
 
 
 def test_bench_gives_the_documented_keys(run, pretend, recorder):

@@ -180,13 +180,12 @@ def test_without_nodes_the_graph_is_as_it_was(exported: Exported, tmp_path: Path
     assert difference(exported, "bert", tmp_path / "model.onnx") == 0.0
 
 
-@pytest.mark.parametrize("family", ["bert", "vit"])
-def test_half_precision_keeps_float32_at_its_ends(exported: Exported, tmp_path: Path, family: str) -> None:
-    model = quantized(exported, family, DYNAMIC.model_copy(update={"method": "fp16"}), tmp_path / "model.onnx")
-    assert precision_of(model) == "fp16"
-    assert [str(value.dtype) for value in model.graph.outputs] == ["FLOAT"]
-    assert (tmp_path / "model.onnx").stat().st_size < 0.7 * exported[family][1].size_bytes
-    assert difference(exported, family, tmp_path / "model.onnx") < 0.02
+def test_auto_is_fp16_where_the_target_takes_no_int8() -> None:
+    gpu = target().model_copy(update={"precisions": ("fp32", "fp16")})
+    assert resolve_scheme("auto", "auto", True, gpu).method == "fp16"
+    assert resolve_scheme("auto", "s8s8", True, gpu).method == "static"  # asked for; refused with the whole chain
+    neither = gpu.model_copy(update={"precisions": ("fp32",)})
+    assert resolve_scheme("auto", "auto", True, neither).method == "dynamic"
 
 
 def test_the_same_graph_gives_the_same_bytes(exported: Exported, tmp_path: Path) -> None:
