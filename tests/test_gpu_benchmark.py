@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from edgekit.environment import CudaDevice, host
+from edgekit.judgement import Judgement
 from edgekit.report import BenchRecord, Measurement
 from edgekit.runtimes.measuring import Timing, here, run_calls
 
@@ -97,7 +98,7 @@ def test_what_a_target_does_not_take_has_its_reason(load: Any, monkeypatch: pyte
 def test_an_undone_precision_is_measured_all_the_same(
     load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a device that finds FP16 slower: the stage's own artifact is what is benched."""
+    """Where FP16 is judged slower, the stage's own artifact is what is benched."""
     from end_to_end.made import WORKLOAD, data_for, model_folder, pretend_device
 
     import edgekit
@@ -112,7 +113,8 @@ def test_an_undone_precision_is_measured_all_the_same(
     monkeypatch.setattr(
         "edgekit.measure.elsewhere.run_calls", lambda subject, calls, place: run_calls(subject, calls, here(1))
     )
-    pretend_device(monkeypatch, slow={"Cast": 9.0})
+    pretend_device(monkeypatch)
+    monkeypatch.setattr("edgekit.pipeline.judge", lambda evidence: Judgement(False, "slower"))
     benched: list[Path] = []
 
     def bench(path: Path, **options: Any) -> BenchRecord:

@@ -80,7 +80,7 @@ def test_artifact_is_built_and_run_on_the_processor(target: str, recipe: str, pr
     assert report.quality is not None
     assert report.quality.n > 0
     assert edgekit.verify(tmp_path / "out").golden["model"] == 0.0
-    assert f"not measured: {REASONS[target]}" in " ".join((tmp_path / "out" / "README.md").read_text().split())
+    assert f"not measured: {REASONS[target]}" in (tmp_path / "out" / "README.md").read_text().replace("\\", "")
     opset = {"cuda": 23}.get(target, 20)
     assert load_graph(report.artifact.file()).opset_imports[""] == opset
 
