@@ -122,6 +122,8 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     quality = _quality(trail)
     _, notes = leave_out(request)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
+    if request.target.stand_in and any(not place.device.timed for place in request.places):
+        notes.append(request.target.stand_in)
     return Report(
         edgekit=version_of("edgekit") or "unknown",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
