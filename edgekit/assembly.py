@@ -14,7 +14,6 @@ from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
-from edgekit.target import PACKAGES
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
@@ -27,6 +26,7 @@ from edgekit.report import LimitVerdict, Measurement, Quality, Report, StageRepo
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import DETAILS, read_details
+from edgekit.target import PACKAGES
 from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)

@@ -82,8 +82,8 @@ def resolve_method(method: str, runtime: str) -> Method:
 
     LiteRT gains most from ``dynamic``; tflite-runtime 2.14 multiplies INT8 weights with float activations wrongly
     (``runtimes/tflite_runtime.py``), so that it gets weights that are unpacked first: as many instructions as float32,
-    a quarter of the size. ``static`` is right there too. It takes 0.75 to 0.91 of the instructions for plain and
-    residual convolutions on a Cortex-A7, but 1.6 and more for depthwise and grouped ones, so that it has to be asked for.
+    a quarter of the size. ``static`` is right there too. On a Cortex-A7 it takes 0.75 to 0.91 of the instructions for
+    plain and residual convolutions, but 1.6 and more for depthwise and grouped ones: it has to be asked for.
 
     Raises:
         UsageError: the runtime does not compute it rightly, or TFLite has no such method.
