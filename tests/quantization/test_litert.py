@@ -98,7 +98,7 @@ def test_each_runtime_gets_a_method_that_it_computes_rightly(method: str, litert
 
 def test_dynamic_is_refused_for_tflite_runtime() -> None:
     assert resolve_method("dynamic", "litert") == "dynamic"
-    with pytest.raises(UsageError, match=r"quantize.method=dynamic cannot go with the runtime tflite-runtime") as caught:
+    with pytest.raises(UsageError, match=r"method=dynamic cannot go with the runtime tflite-runtime") as caught:
         resolve_method("dynamic", "tflite-runtime")
     assert caught.value.why == "its methods: fp16, weight-only, static"
 
