@@ -14,7 +14,6 @@ from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
-from edgekit.devices import PACKAGES
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
@@ -27,6 +26,7 @@ from edgekit.report import LimitVerdict, Measurement, Quality, Report, StageRepo
 from edgekit.request import Request
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
+from edgekit.target import PACKAGES
 from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)
@@ -126,6 +126,8 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
     if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
         notes.append(f"latency is by {measured.timings.clock}, with inputs and outputs in the GPU's memory")
+    if request.target.stand_in and any(not place.device.timed for place in request.places):
+        notes.append(request.target.stand_in)
     return Report(
         edgekit=version_of("edgekit") or "unknown",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -36,6 +36,19 @@ HERE = Host(
 )
 
 
+@pytest.mark.parametrize(
+    ("content", "board"), [(b"Raspberry Pi 4 Model B Rev 1.4\0", "Raspberry Pi 4 Model B Rev 1.4"), (None, "")]
+)
+def test_a_board_is_called_as_its_device_tree_does(
+    content: bytes | None, board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / "model").write_bytes(content)
+    monkeypatch.setattr(environment, "BOARD_FILE", tmp_path / "model")
+    monkeypatch.setattr(environment, "host", host.__wrapped__)
+    assert environment.host().board == board
+
+
 def test_the_fingerprint_is_the_same_in_another_process() -> None:
     code = "from edgekit.environment import host; print(host().fingerprint)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -51,8 +64,8 @@ def test_the_fingerprint_changes_with_the_machine(change: dict[str, object]) -> 
     assert HERE.model_copy().fingerprint == HERE.fingerprint
 
 
-def test_the_fingerprint_without_a_card_is_what_it_was_before_cards_were_looked_for() -> None:
-    told = json.dumps(HERE.model_dump(exclude={"cuda"}), separators=(",", ":"))
+def test_what_a_machine_does_not_have_leaves_its_fingerprint_as_it_was() -> None:
+    told = json.dumps(HERE.model_dump(exclude={"cuda", "board"}), separators=(",", ":"))
     assert HERE.fingerprint == hashlib.sha256(told.encode()).hexdigest()
     card = CudaDevice(name="a card", capability="8.9")
     assert HERE.model_copy(update={"cuda": (card,)}).fingerprint != HERE.fingerprint

@@ -51,7 +51,6 @@ def wall_ms(call: Callable[[], Any]) -> float:
 
 def load_tflite(subject: dict[str, Any], threads: int) -> Call:
     """A TFLite file as a function of its inputs, in whichever of its runtimes is installed here."""
-    # It lies beside this file where this file runs, and not in the package.
     from tflite_graph import Graph, open_interpreter  # type: ignore[import-not-found, unused-ignore]
 
     interpreter, _ = open_interpreter(subject["graph"], threads)
@@ -177,10 +176,11 @@ def runtime_version(name: str) -> str:
 
 def load_models(spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Every subject as a function of its inputs, and the GPU that computes; None where it is the processor."""
+    # What the loaders import lies beside this file where it runs, and not in the package; `python -P` looks nowhere.
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
     subjects, threads = spec["subjects"], spec["threads"]
     if spec["providers"][0] == "CPUExecutionProvider":
         return {name: LOADERS[spec["runtime"]](subject, threads) for name, subject in subjects.items()}, None
-    # It lies beside this file where this file runs, and not in the package.
     from gpu_graph import Gpu, GpuGraph  # type: ignore[import-not-found, unused-ignore]
 
     gpu = Gpu(spec["providers"])

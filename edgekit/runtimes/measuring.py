@@ -14,13 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edgekit.artifact import Component
-from edgekit.devices import PACKAGES
 from edgekit.devices.base import RUNNER, SPEC, Device
 from edgekit.devices.local import LocalDevice
 from edgekit.errors import HostError
 from edgekit.formats.graphs import weight_bytes
 from edgekit.source import sha256_file
-from edgekit.target import EXECUTION_PROVIDERS, Provider
+from edgekit.target import EXECUTION_PROVIDERS, PACKAGES, Provider
 from edgekit.tasks.base import Array, Batch
 
 # What runs on a device: the runner, and what it needs for TFLite and for GPUs.

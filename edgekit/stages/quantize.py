@@ -45,7 +45,7 @@ from edgekit.quantization.schemes import (
     weighted_nodes,
 )
 from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
-from edgekit.runtimes import open_runner
+from edgekit.runtimes import open_runner, tflite_runtime
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.target import Precision, Target
@@ -279,7 +279,8 @@ def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) 
 def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
     """ai-edge-quantizer on a TFLite file as it is."""
     parts = artifact.manifest.components
-    scheme = LiteRTScheme(method=resolve_method(settings.method, job.runtime), embeddings=settings.embeddings)
+    method, hybrid = resolve_method(settings.method, job.runtime), job.runtime != tflite_runtime.NAME
+    scheme = LiteRTScheme(method=method, embeddings=settings.embeddings, hybrid=hybrid)
     nodes = {name: weighted_layers(artifact.file(name)) for name in parts}
     ranges = {}
     if scheme.method == "static":
@@ -290,6 +291,8 @@ def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
         keep = tuple(node.name for node in nodes[component] if node.name not in chosen)
         asked = scheme.model_copy(update={"keep": keep})
         quantize_model(artifact.file(component), file, asked, ranges.get(component))
+        if not hybrid:
+            tflite_runtime.check_file(file)
 
     return _Maker(artifact, scheme, nodes, write, job)
 
