@@ -66,7 +66,7 @@ def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, 
     if workshop.request.keep_stages and complete:
         _keep_stages(trail, folder)
     write_text(folder / LOCK_FILE, _lock_text(workshop))
-    report = _report(workshop, trail, measured, complete=complete, seconds=time.monotonic() - began)
+    report = _report(workshop, trail, measured, complete=complete, began=began)
     report.save(folder)
     _write_pages(report, folder)
     seal(folder)
@@ -119,7 +119,7 @@ def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
     return Measured(timings, memory)
 
 
-def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, seconds: float) -> Report:
+def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, began: float) -> Report:
     request = workshop.request
     quality = _quality(trail)
     _, notes = leave_out(request)
@@ -163,7 +163,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         stages=_stage_reports(trail),
         notes=tuple(notes),
         warnings=measured.timings.warnings if measured.timings else (),
-        seconds=round(seconds, 1),
+        seconds=round(time.monotonic() - began, 1),
     )
 
 
