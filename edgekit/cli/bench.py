@@ -13,7 +13,6 @@ EXAMPLES = """
 edgekit bench ./out
 edgekit bench ./out --tokens 64 --threads 2
 edgekit bench model.onnx --image 224 --json
-edgekit bench ./out --provider cuda
 """
 
 
