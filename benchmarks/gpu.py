@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from run import ARTIFACTS, HERE, find_asset
 
 import edgekit
 from edgekit.environment import code_digest, host, versions
+from edgekit.runtimes.gpu_graph import NO_TF32
 from edgekit.runtimes.measuring import Timing
 from edgekit.target import load_target
 from edgekit.tasks import bind_task
@@ -99,8 +101,11 @@ def torch_rows(model: str, source: str, precision: str, workload: Workload) -> I
     kind = tomllib.loads((HERE / "assets.toml").read_text(encoding="utf-8"))[model]["task"]
     task = bind_task(kind, Path(source), TaskOptions())
     spec = task.components(task.load_model())["model"]
-    timings = time_torch(spec.module, task.workload_feeds(workload)["model"], precision, TIMING)
+    timings, failed = time_torch(spec.module, task.workload_feeds(workload)["model"], precision, TIMING)
     for mode in MODES:
+        if mode in failed:
+            yield base | {"runtime": f"torch, {mode}", "reason": failed[mode]}
+            continue
         metrics = [one.model_dump() for one in timings.measurements(mode, "model")]
         protocol = {"workload": workload.model_dump(), **vars(TIMING), "clock": timings.clock}
         yield base | {"runtime": f"torch, {mode}", "reason": "", "protocol": protocol, "metrics": metrics}
@@ -121,6 +126,7 @@ def p50_of(row: dict[str, Any]) -> float | None:
 
 
 def main() -> int:
+    os.environ.setdefault(*NO_TF32)  # before torch is loaded
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="minilm-sst2", help="key of a model folder in assets.toml")
     parser.add_argument("--data", default="sst2", help="key of its data")

@@ -28,8 +28,8 @@ def time_torch(
     modes: Sequence[str] = MODES,
     device: str = "cuda",
     backend: str = "inductor",
-) -> Timings:
-    """Latency of a module in several modes, interleaved.
+) -> tuple[Timings, dict[str, str]]:
+    """Latency of a module in several modes, interleaved; and why a mode is none, by its name.
 
     Args:
         module: float32, in evaluation mode.
@@ -50,8 +50,15 @@ def time_torch(
     inputs = {name: value.half() if half and value.is_floating_point() else value for name, value in inputs.items()}
     clock: Any = EventClock(torch) if device == "cuda" else WallClock()
     with torch.inference_mode(), torch.cuda.stream(clock.stream) if device == "cuda" else nullcontext():
-        calls = {mode: make_call(mode, moved, inputs, backend) for mode in modes}
-        return Timings(measure_latency(calls, vars(timing), clock), (), clock.name)
+        calls, failed = {}, {}
+        for mode in modes:
+            try:
+                calls[mode] = make_call(mode, moved, inputs, backend)
+                calls[mode]()
+            except RuntimeError as error:  # a compiler that is not there, or an operation that cannot be captured
+                calls.pop(mode, None)
+                failed[mode] = str(error).strip().partition("\n")[0]
+        return Timings(measure_latency(calls, vars(timing), clock), (), clock.name), failed
 
 
 def make_call(mode: str, module: Any, inputs: Mapping[str, Any], backend: str) -> Callable[[], Any]:

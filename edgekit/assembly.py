@@ -136,7 +136,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         source_size_bytes=request.source.size_bytes,
         task=request.task,
         target=request.target.name,
-        runtime=f"{request.runtime} {version_of(PACKAGES[request.runtime]) or ''}".strip(),
+        runtime=_runtime(request),
         measured=request.timed,
         not_measured_because=request.not_measured_because,
         workload=request.workload.model_dump(),
@@ -165,6 +165,13 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         warnings=measured.timings.warnings if measured.timings else (),
         seconds=round(time.monotonic() - began, 1),
     )
+
+
+def _runtime(request: Request) -> str:
+    """Name and version of what runs the artifact, and what computes in it where that is no processor."""
+    version = version_of(PACKAGES[request.runtime]) or ""
+    providers = {place.provider for place in request.places} - {"cpu"}
+    return ", ".join([f"{request.runtime} {version}".strip(), *providers])
 
 
 def _options(request: Request) -> dict[str, JsonValue]:

@@ -181,9 +181,9 @@ def load_models(spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     subjects, threads = spec["subjects"], spec["threads"]
     if spec["providers"][0] == "CPUExecutionProvider":
         return {name: LOADERS[spec["runtime"]](subject, threads) for name, subject in subjects.items()}, None
-    from gpu_graph import Gpu, GpuGraph  # type: ignore[import-not-found, unused-ignore]
+    from gpu_graph import Gpu, GpuGraph, cuda_torch  # type: ignore[import-not-found, unused-ignore]
 
-    gpu = Gpu(spec["providers"])
+    gpu = Gpu(spec["providers"], cuda_torch() if spec["what"] == "latency" else None)
     return {name: GpuGraph(subject, threads, gpu) for name, subject in subjects.items()}, gpu
 
 

@@ -62,6 +62,7 @@ class EventClock:
 
 def cuda_torch() -> Any:
     """The module torch, where it is installed and sees a CUDA device; else None."""
+    os.environ.setdefault(*NO_TF32)  # read when the libraries are loaded
     try:
         import torch
     except ImportError:
@@ -74,13 +75,12 @@ class Gpu:
 
     Args:
         providers: onnxruntime's names, in the order in which each takes the operators that those before it leave.
-        torch: the module, for its events; None to do without.
+        torch: the module, loaded before onnxruntime, for its events; None to do without.
         memory: where inputs and outputs lie, as onnxruntime names it.
     """
 
     def __init__(self, providers: list[str], torch: Any = None, memory: str = "cuda") -> None:
-        os.environ.setdefault(*NO_TF32)  # read when the libraries are loaded
-        torch = torch or cuda_torch()  # before onnxruntime: it loads CUDA's libraries where pip has put them
+        os.environ.setdefault(*NO_TF32)
         self.providers, self.memory = providers, memory
         self.clock = WallClock() if torch is None else EventClock(torch)
         self.stream = int(self.clock.stream.cuda_stream) if isinstance(self.clock, EventClock) else 0

@@ -240,6 +240,7 @@ def test_with_a_gpu_the_clock_is_named_and_the_answers_are_compared(
     report = compress("bert", tmp_path, target, "fp16")
     assert asked == {target}
     assert report.measured
+    assert report.runtime.endswith(f", {target}")
     assert "latency is by CUDA events, with inputs and outputs in the GPU's memory" in report.notes
     (check,) = report.devices
     assert (check.device, check.agree) == (f"this machine, {target}", check.n)

@@ -80,7 +80,6 @@ def graph(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-    monkeypatch.setattr(gpu_graph, "cuda_torch", lambda: None)
 
 
 @pytest.mark.parametrize("torch", [None, Torch()])
@@ -101,7 +100,7 @@ def test_events_enclose_a_call_that_begins_on_a_gpu_at_rest() -> None:
     assert (clock.name, clock.waits) == ("CUDA events", False)
 
 
-def test_the_wall_clock_is_used_where_torch_sees_no_gpu(graph: dict[str, Any]) -> None:
+def test_the_wall_clock_is_used_without_torch(graph: dict[str, Any]) -> None:
     gpu = Gpu([CPU], memory="cpu")
     assert isinstance(gpu.clock, WallClock)
     assert gpu.clock(GpuGraph(graph, 1, gpu).prepare(FEEDS)) > 0
@@ -110,7 +109,6 @@ def test_the_wall_clock_is_used_where_torch_sees_no_gpu(graph: dict[str, Any]) -
 def test_torch_without_cuda_gives_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.undo()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_graph.cuda_torch() is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -178,3 +176,14 @@ def test_the_runner_of_this_machine_says_that_it_has_no_gpu(graph: dict[str, Any
     subject = Subject(Path(graph["graph"]), FEEDS)
     with pytest.raises(HostError, match=r"measuring process on this machine failed\nedgekit: .* could not start CUDA"):
         run_calls(subject, [FEEDS], here(1, provider="cuda"))
+
+
+def test_tf32_is_off_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for said, expected in ((None, "0"), ("1", "1")):
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+        if said is not None:
+            monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", said)
+        Gpu([CPU])
+        assert os.environ["NVIDIA_TF32_OVERRIDE"] == expected
