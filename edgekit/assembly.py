@@ -20,6 +20,7 @@ from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts
 from edgekit.pipeline import Trail, leave_out
+from edgekit.quantization.saturating import Saturated
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
@@ -121,6 +122,8 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     request = workshop.request
     quality = _quality(trail)
     _, notes = leave_out(request)
+    saturated = workshop.saturation(trail.best.artifact)
+    notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
     return Report(
         edgekit=version_of("edgekit") or "unknown",
@@ -149,6 +152,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         counts_after=workshop.counts(trail.best.artifact),
         devices=workshop.checks(trail.best.artifact) if complete else (),
         devices_unchecked=workshop.unchecked(),
+        saturation=saturated.layers,
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),
         quality=quality,
@@ -159,6 +163,31 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         warnings=measured.timings.warnings if measured.timings else (),
         seconds=round(seconds, 1),
     )
+
+
+def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> list[str]:
+    """Why weights are as wide as they are, and what this machine cannot tell of a target whose sums saturate."""
+    kept = {entry.stage: entry for entry in trail.entries if entry.kept}
+    if not request.target.int8.saturates or "quantize" not in kept:
+        return []
+    target, notes = request.target.name, []
+    weights = read_details(kept["quantize"].scored.artifact).get("weights")
+    if isinstance(weights, dict):
+        notes.append(f"weights: {weights['reason']}")
+    if saturated.layers:
+        worst, count = saturated.layers[0], len(saturated.layers)
+        layers = "1 layer saturate" if count == 1 else f"{count} layers saturate"
+        notes.append(f"sums of {layers} on {target}, most in {worst.layer} ({worst.share:.1%})")
+    if saturated.unknown:
+        notes.append(f"may saturate on {target}, and was judged as if not: {', '.join(saturated.unknown)}")
+    if request.stands_in:
+        devices = ", ".join(place.device.label for place in request.confirming)
+        how = (
+            f"confirmed on {devices}" if devices else "`edgekit targets setup haswell` makes an emulator to confirm it"
+        )
+        notes.append(f"answers are those of a processor without VNNI, simulated; {how}")
+        notes.append(f"timed on a processor with VNNI, which multiplies INT8 faster than {target} has to")
+    return notes
 
 
 def _options(request: Request) -> dict[str, JsonValue]:

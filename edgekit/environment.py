@@ -39,6 +39,8 @@ PRESENTATION_FOLDERS = ("cli", "render", "inspection", "diagnosis")
 # What a processor calls its extensions, by architecture, where edgekit's name differs from the kernel's.
 FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
 
+# The forms of 8-bit dot products that onnxruntime has kernels for on x86-64 (onnxruntime/core/mlas/lib/platform.cpp).
+VNNI = "avx512_vnni|avx_vnni"
 SPIN_COUNT = "30000"
 
 
@@ -73,6 +75,11 @@ class Host(BaseModel):
     def has(self, feature: str) -> bool:
         """Whether one extension, or one of several joined by ``|``, is there."""
         return any(name in self.features for name in feature.split("|"))
+
+    @property
+    def saturates(self) -> bool:
+        """Whether onnxruntime's INT8 kernels add products in a saturating int16 here: x86-64 without VNNI."""
+        return self.architecture == "x86_64" and not self.has(VNNI)
 
 
 @cache

@@ -10,9 +10,12 @@ from typing import Any, Unpack, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import Format
-from edgekit.cache import cache_key
+from edgekit.cache import Cache, cache_key
 from edgekit.description import Feeding
 from edgekit.devices import Reached, reach
+from edgekit.devices.emulated import EmulatedDevice
+from edgekit.devices.emulation.root import find_root
+from edgekit.devices.local import LocalDevice
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
@@ -147,6 +150,19 @@ class Request:
         return tuple(Place(device, self.runtime, self.threads) for device in self.reached.devices)
 
     @property
+    def stands_in(self) -> bool:
+        """Whether this machine, whose sums are wide, is timed in place of one whose sums saturate."""
+        local = any(device.label == LocalDevice.label for device in self.reached.devices)
+        return local and self.target.int8.saturates and self.format == "onnx" and not host().saturates
+
+    @property
+    def confirming(self) -> tuple[Place, ...]:
+        """Emulated processors that answer as the target does where this one does not, if they are set up."""
+        devices = [EmulatedDevice(profile) for profile in self.target.profiles] if self.stands_in else []
+        ready = [device for device in devices if find_root(device.profile.kind, Cache()) is not None]
+        return tuple(Place(device, self.runtime, self.threads) for device in ready)
+
+    @property
     def clock(self) -> Place | None:
         """Where latency is measured; None where nothing has a clock that means something."""
         return next((place for place in self.places if place.device.timed), None)
@@ -215,6 +231,7 @@ class Request:
             self.seed,
             self.workload.batch,
             self.facet("jobs"),
+            self.target.int8.saturates,
             *self._installation(),
         )
 
@@ -252,6 +269,7 @@ class Request:
             self.keep_stages,
             host().fingerprint,
             [device.fingerprint for device in self.reached.devices],
+            [place.device.fingerprint for place in self.confirming],
             locked,
         ]
         return cache_key("run", everything, *self._installation())

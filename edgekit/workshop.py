@@ -25,6 +25,7 @@ from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
 from edgekit.progress import Progress
+from edgekit.quantization.saturating import Saturated, SaturatingRunner, open_as_on
 from edgekit.recipe import Step
 from edgekit.report import Count, DeviceCheck
 from edgekit.request import Request
@@ -41,6 +42,7 @@ from edgekit.tasks.data import Data
 log = logging.getLogger(__name__)
 
 DECISIONS, EVENTS, OUTPUTS, RECORD = "decisions.json", "events.jsonl", "outputs.safetensors", "record.json"
+SATURATION = "saturation.json"
 R = TypeVar("R", bound=Record)
 
 
@@ -126,22 +128,35 @@ class Workshop:
 
     def _outputs(self, artifact: Artifact) -> Outputs:
         """From the cache, or computed and kept there."""
+        from safetensors.numpy import load_file
+
+        stored = load_file(str(self._answers(artifact) / OUTPUTS))
+        return Outputs(stored["logits"], stored.get("labels"))
+
+    def saturation(self, artifact: Artifact) -> Saturated:
+        """What saturated in an artifact on the evaluation split; nothing on a target whose sums do not."""
+        if self.data is None or not self.request.target.int8.saturates:
+            return Saturated()
+        return Saturated.model_validate_json((self._answers(artifact) / SATURATION).read_bytes())
+
+    def _answers(self, artifact: Artifact) -> Path:
+        """The folder of an artifact's outputs and of what saturated in them."""
         import numpy as np
-        from safetensors.numpy import load_file, save_file
+        from safetensors.numpy import save_file
 
         key = self.request.outputs_key(dict(artifact.manifest.files))
         found = self.cache.get(key)
         if found is None:
-            computed = self._compute_outputs(artifact)
+            computed, saturated = self._compute_outputs(artifact)
             tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
             with self.scratch() as scratch:
                 folder = scratch()
                 save_file(
                     {name: np.ascontiguousarray(values) for name, values in tensors.items()}, str(folder / OUTPUTS)
                 )
+                write_text(folder / SATURATION, saturated.model_dump_json(indent=1) + "\n")
                 found = self.cache.put(key, folder)
-        stored = load_file(str(found / OUTPUTS))
-        return Outputs(stored["logits"], stored.get("labels"))
+        return found
 
     def counts(self, artifact: Artifact) -> tuple[Count, ...]:
         """Instructions of one inference on each emulated device: from the cache, or counted and kept there."""
@@ -174,7 +189,7 @@ class Workshop:
 
     def _elsewhere(self) -> list[Place]:
         """Every device that is not this machine; none without data, since there is nothing to compare then."""
-        places = self.request.places if self.data is not None else ()
+        places = (*self.request.places, *self.request.confirming) if self.data is not None else ()
         return [place for place in places if place.device.label != LocalDevice.label]
 
     def _count(self, artifact: Artifact, place: Place) -> Count:
@@ -187,7 +202,9 @@ class Workshop:
         assert self.data is not None  # the caller has seen to it
         examples = Spread(self.data.evaluation)
         self.progress.start(f"run {len(examples)} samples: {place.device.label}", None)
-        found = compare_elsewhere(artifact, self.task, examples, self.request.workload.batch, place)
+        runner = open_as_on(artifact, self.request.target)
+        batch = self.request.workload.batch
+        found = compare_elsewhere(artifact, self.task, examples, batch, place, runner=runner)
         self.progress.finish(f"{found.agree} of {found.n} as here" if found.agree is not None else "")
         return found
 
@@ -273,20 +290,24 @@ class Workshop:
                 found = self.cache.put(key, write_artifact(folder, manifest).path)
         return Made(open_artifact(found), key)
 
-    def _compute_outputs(self, artifact: Artifact) -> Outputs:
+    def _compute_outputs(self, artifact: Artifact) -> tuple[Outputs, Saturated]:
         assert self.data is not None
         examples = self.data.evaluation
         name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
         self.progress.start(f"evaluate: {name}", len(examples))
         size = evaluation_batch(artifact.format, self.request.workload)
-        computed = collect_outputs(self._runner(artifact), self.task, examples, size, self.progress)
+        runner = self._runner(artifact)
+        computed = collect_outputs(runner, self.task, examples, size, self.progress)
         score, labels = computed.score(self.task), computed.labels
         self.progress.finish("" if score is None or labels is None else f"{self.task.metric_for(labels)} {score:.4f}")
-        return computed
+        return computed, runner.saturated if isinstance(runner, SaturatingRunner) else Saturated()
 
     def _runner(self, artifact: Artifact) -> Runner:
-        if artifact.format != "torch":
+        """Answers as on the target; the original as it is here, since everything is compared with it."""
+        if artifact.path == self.original.artifact.path and artifact.format != "torch":
             return open_runner(artifact, self.request.jobs)
+        if artifact.format != "torch":
+            return open_as_on(artifact, self.request.target, self.request.jobs)
         task = task_at(self.task, artifact, self.request.builds)
         return TorchRunner(task.components(load_model(task)[0]))
 

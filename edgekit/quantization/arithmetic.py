@@ -105,17 +105,22 @@ def saturate(model: ir.Model) -> Saturating:
         kind = KINDS.get(node.op_type)
         signed = [value for value in node.inputs if value is not None and _is_signed(value)]
         if kind is None or not signed:
-            unknown += [str(node.name)] if signed and node.op_type in UNKNOWN_KINDS else []
+            unknown += [_called(node)] if signed and node.op_type in UNKNOWN_KINDS else []
             continue
         site = _Site(model.graph, node, f"saturated_{len(layers)}")
         weight = site.array(kind.weight)
         if weight is None or any(site.array(index) is None for index in kind.constants) or site.attribute("transA", 0):
-            unknown.append(str(node.name))
+            unknown.append(_called(node))
         elif weight.dtype == "int8" and kind.rewrite(site, weight):
-            layers.append(str(node.name))
+            layers.append(_called(node))
     made = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs.extend(made[f"saturated_{index}"] for index in range(len(layers)))
     return Saturating(tuple(layers), tuple(unknown))
+
+
+def _called(node: ir.Node) -> str:
+    """A node's name, or where it has none that of its output."""
+    return str(node.name or node.outputs[0].name)
 
 
 def _is_signed(value: ir.Value) -> bool:
@@ -151,11 +156,11 @@ class _Site:
 
     def hold(self, array: Any) -> ir.Value:
         """A new constant."""
-        return add_initializer(self.graph, self._name(), array)
+        return add_initializer(self.graph, self.fresh(), array)
 
     def add(self, kind: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
         """A new node with one output, whose type onnxruntime finds out."""
-        made = insert_node(self.graph, self.node, kind, inputs, self._name(), attributes=attributes).outputs[0]
+        made = insert_node(self.graph, self.node, kind, inputs, self.fresh(), attributes=attributes).outputs[0]
         made.type = None
         return made
 
@@ -173,7 +178,8 @@ class _Site:
         old.replace_all_uses_with(value, replace_graph_outputs=True)
         self.graph.remove(self.node, safe=True)
 
-    def _name(self) -> str:
+    def fresh(self) -> str:
+        """A name that nothing has."""
         self._made += 1
         return f"{self.counted}/{self._made}"
 
@@ -277,7 +283,7 @@ def _dynamic_matmul(site: _Site, weight: Array) -> bool:
     pairs = risky_pairs(weight) if weight.ndim == 2 else None
     if pairs is None:
         return False
-    parts = insert_node(site.graph, site.node, "DynamicQuantizeLinear", [site.input(0)], site._name(), outputs=3)
+    parts = insert_node(site.graph, site.node, "DynamicQuantizeLinear", [site.input(0)], site.fresh(), outputs=3)
     parts.outputs[0].type = parts.outputs[2].type = ir.TensorType(ir.DataType.UINT8)
     offset = site.array(3)
     rows = weight.astype("int64") - (0 if offset is None else offset.astype("int64"))

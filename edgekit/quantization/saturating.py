@@ -15,6 +15,7 @@ from pathlib import Path
 from edgekit.artifact import Artifact
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.quantization.arithmetic import saturate
+from edgekit.report import Saturation
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.ort import OnnxRunner, fuse
 from edgekit.settings import Record
@@ -22,22 +23,16 @@ from edgekit.target import Target
 from edgekit.tasks.base import Array, Runner
 
 
-class Saturation(Record):
-    """How often the sums of one layer saturated.
+class Saturated(Record):
+    """What saturated in a run.
 
     Attributes:
-        layer: component and node, as ``model/node_MatMul_25``.
-        saturated: sums in which at least one pair of products did.
-        sums: all of them.
+        layers: those that did, the most often first.
+        unknown: nodes, as component/node, that may have and were computed exactly, for want of a model of them.
     """
 
-    layer: str
-    saturated: int = 0
-    sums: int = 0
-
-    @property
-    def share(self) -> float:
-        return self.saturated / self.sums if self.sums else 0.0
+    layers: tuple[Saturation, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,9 +49,6 @@ class SaturatingRunner:
     Args:
         artifact: an artifact of format ``onnx``.
         threads: within one operator.
-
-    Attributes:
-        unknown: nodes, as component/node, that may saturate and are computed exactly for want of a model of them.
     """
 
     def __init__(self, artifact: Artifact, threads: int = 1) -> None:
@@ -72,12 +64,12 @@ class SaturatingRunner:
                 save_graph(model, file)
                 names = [str(value.name) for value in model.graph.outputs]
                 counted = tuple(names[len(names) - len(found.layers) :])
-                parts[component] = _Part(tuple(f"{component}/{layer_name(one)}" for one in found.layers), counted)
-                unknown += [f"{component}/{layer_name(one)}" for one in found.unknown]
+                parts[component] = _Part(tuple(_layer(component, one) for one in found.layers), counted)
+                unknown += [_layer(component, one) for one in found.unknown]
             self._runner = OnnxRunner(replace(artifact, path=Path(name)), threads, optimized=False)
         self._parts = parts
         self._seen = {layer: Saturation(layer=layer) for part in parts.values() for layer in part.layers}
-        self.unknown = tuple(unknown)
+        self._unknown = tuple(unknown)
 
     def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one component on named arrays, and count."""
@@ -86,15 +78,14 @@ class SaturatingRunner:
         for layer, output in zip(part.layers, part.outputs, strict=True):
             saturated, sums = (int(number) for number in given.pop(output))
             before = self._seen[layer]
-            self._seen[layer] = Saturation(
-                layer=layer, saturated=before.saturated + saturated, sums=before.sums + sums
-            )
+            self._seen[layer] = Saturation(layer=layer, saturated=before.saturated + saturated, sums=before.sums + sums)
         return given
 
     @property
-    def saturations(self) -> tuple[Saturation, ...]:
-        """The layers that saturated in what was run, the most often first."""
-        return tuple(sorted((one for one in self._seen.values() if one.saturated), key=lambda one: -one.share))
+    def saturated(self) -> Saturated:
+        """What saturated in all that was run."""
+        layers = sorted((one for one in self._seen.values() if one.saturated), key=lambda one: -one.share)
+        return Saturated(layers=tuple(layers), unknown=self._unknown)
 
 
 def open_as_on(artifact: Artifact, target: Target, threads: int = 1) -> Runner:
@@ -104,6 +95,7 @@ def open_as_on(artifact: Artifact, target: Target, threads: int = 1) -> Runner:
     return open_runner(artifact, threads)
 
 
-def layer_name(node: str) -> str:
-    """The name of a node before onnxruntime's quantizer put its ending behind it."""
-    return node.removesuffix("_quant").removesuffix("_MatMul") if node.endswith("_quant") else node
+def _layer(component: str, node: str) -> str:
+    """A node without the endings that onnxruntime's quantizer puts behind a product, and behind one out of a Gemm."""
+    quantized = node.endswith("_quant")
+    return f"{component}/{node.removesuffix('_quant').removesuffix('_MatMul') if quantized else node}"
