@@ -167,13 +167,14 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
 
 def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> list[str]:
     """Why weights are as wide as they are, and what this machine cannot tell of a target whose sums saturate."""
-    kept = {entry.stage: entry for entry in trail.entries if entry.kept}
-    if not request.target.int8.saturates or "quantize" not in kept:
+    parts = trail.best.artifact.manifest.components.values()
+    if not request.target.int8.saturates or all(part.precision != "int8" for part in parts):
         return []
     target, notes = request.target.name, []
-    weights = read_details(kept["quantize"].scored.artifact).get("weights")
-    if isinstance(weights, dict):
-        notes.append(f"weights: {weights['reason']}")
+    quantized = [entry.scored.artifact for entry in trail.entries if entry.kept and entry.stage == "quantize"]
+    for artifact in quantized:
+        weights = read_details(artifact).get("weights")
+        notes += [f"weights: {weights['reason']}"] if isinstance(weights, dict) else []
     if saturated.layers:
         worst, count = saturated.layers[0], len(saturated.layers)
         layers = "1 layer saturate" if count == 1 else f"{count} layers saturate"

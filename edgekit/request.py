@@ -222,8 +222,13 @@ class Request:
             *self._installation(),
         )
 
-    def outputs_key(self, files: dict[str, JsonValue]) -> str:
-        """Key of the outputs of an artifact, named by its files' hashes, on the evaluation split."""
+    def outputs_key(self, files: dict[str, JsonValue], *, simulated: bool) -> str:
+        """Key of the outputs of an artifact, named by its files' hashes, on the evaluation split.
+
+        Args:
+            files: name and hash.
+            simulated: whether they are those of a target whose sums saturate.
+        """
         return cache_key(
             "outputs",
             files,
@@ -231,7 +236,7 @@ class Request:
             self.seed,
             self.workload.batch,
             self.facet("jobs"),
-            self.target.int8.saturates,
+            simulated,
             *self._installation(),
         )
 

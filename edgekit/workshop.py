@@ -144,7 +144,7 @@ class Workshop:
         import numpy as np
         from safetensors.numpy import save_file
 
-        key = self.request.outputs_key(dict(artifact.manifest.files))
+        key = self.request.outputs_key(dict(artifact.manifest.files), simulated=self._simulated(artifact))
         found = self.cache.get(key)
         if found is None:
             computed, saturated = self._compute_outputs(artifact)
@@ -303,13 +303,17 @@ class Workshop:
         return computed, runner.saturated if isinstance(runner, SaturatingRunner) else Saturated()
 
     def _runner(self, artifact: Artifact) -> Runner:
-        """Answers as on the target; the original as it is here, since everything is compared with it."""
-        if artifact.path == self.original.artifact.path and artifact.format != "torch":
-            return open_runner(artifact, self.request.jobs)
-        if artifact.format != "torch":
+        if self._simulated(artifact):
             return open_as_on(artifact, self.request.target, self.request.jobs)
+        if artifact.format != "torch":
+            return open_runner(artifact, self.request.jobs)
         task = task_at(self.task, artifact, self.request.builds)
         return TorchRunner(task.components(load_model(task)[0]))
+
+    def _simulated(self, artifact: Artifact) -> bool:
+        """Whether answers are the target's and not this machine's; never the original's, which all is compared with."""
+        saturates = self.request.target.int8.saturates and artifact.format == "onnx"
+        return saturates and artifact.path != self.original.artifact.path
 
     def _log(self, stage: str, key: str, seconds: float) -> None:
         """Add a finished stage's events to the run's log, and forget its checkpoints."""
