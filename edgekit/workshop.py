@@ -20,7 +20,7 @@ from edgekit.devices.local import LocalDevice
 from edgekit.environment import spin_briefly, versions
 from edgekit.formats.foreign import graph_component, graph_files
 from edgekit.formats.torch import load_model, torch_components
-from edgekit.measure.elsewhere import Spread, compare_elsewhere
+from edgekit.measure.elsewhere import CONFIRMED, SAMPLES, Spread, compare_elsewhere
 from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
@@ -200,7 +200,8 @@ class Workshop:
 
     def _check(self, artifact: Artifact, place: Place) -> DeviceCheck:
         assert self.data is not None  # the caller has seen to it
-        examples = Spread(self.data.evaluation)
+        confirming = place in self.request.confirming
+        examples = Spread(self.data.evaluation, CONFIRMED if confirming else SAMPLES)
         self.progress.start(f"run {len(examples)} samples: {place.device.label}", None)
         runner = open_as_on(artifact, self.request.target)
         batch = self.request.workload.batch

@@ -18,6 +18,8 @@ from edgekit.tasks.base import Array, Batch, Examples, Runner, Task
 
 # 128 samples: one that flips is less than a percent, and the slowest emulated processor takes minutes for them.
 SAMPLES = 128
+# Fewer where an emulator only confirms what a simulation says that is the same to the bit.
+CONFIRMED = 64
 
 
 @dataclass(frozen=True)
