@@ -15,6 +15,7 @@ BIN := .venv/bin
 COMPAT_BIN := .venv-compat/bin
 STAMP := .venv/edgekit.stamp
 DOCS_STAMP := .venv/edgekit-docs.stamp
+TFLITE_STAMP := .venv/edgekit-tflite.stamp
 COMPAT_STAMP := .venv-compat/edgekit.stamp
 PINS := constraints/modern.txt
 FAST := -n $(WORKERS) -m "not slow" $(ARGS)
@@ -27,18 +28,18 @@ help: ## this list
 	@echo
 	@echo "Variables: PYTHON=python3.12, TORCH_INDEX=URL of an index with CPU builds of torch, WORKERS=2, ARGS='-k NAME'"
 
-setup: $(STAMP) ## make .venv with everything in it
+setup: $(STAMP) $(TFLITE_STAMP) ## make .venv with everything in it
 
 demo: $(STAMP) ## train a small image classifier, compress it for this machine, show the table
 	$(BIN)/edgekit demo
 
-test: $(STAMP) ## the test suite without its slow part
+test: $(TFLITE_STAMP) ## the test suite without its slow part
 	$(BIN)/pytest $(FAST)
 
 test-compat: $(COMPAT_STAMP) ## the same suite with transformers 4 and numpy 1, beside the other tools; in .venv-compat
 	$(COMPAT_BIN)/pytest $(FAST)
 
-test-slow: $(STAMP) ## the slow part of the test suite
+test-slow: $(TFLITE_STAMP) ## the slow part of the test suite
 	$(BIN)/pytest -m slow $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import order
@@ -95,6 +96,9 @@ $(STAMP) $(COMPAT_STAMP): %/edgekit.stamp: pyproject.toml
 	$*/bin/python -m pip install --disable-pip-version-check -c $(PINS) $(PACKAGES) -e '.[dev]'
 	@touch $@
 
-$(DOCS_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e '.[docs]'
+# An extra, which only some of the targets need.
+$(DOCS_STAMP): EXTRA := docs
+$(TFLITE_STAMP): EXTRA := tflite
+$(DOCS_STAMP) $(TFLITE_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e '.[$(EXTRA)]'
 	@touch $@

@@ -14,11 +14,14 @@ import json
 import os
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import edgekit
 from edgekit.environment import code_digest
+from edgekit.report import Count
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "suite.jsonl"
@@ -36,14 +39,29 @@ class Case:
     image: int | None = None
     student: str | None = None  # below benchmarks/models/
     max_drop: float = 0.01
+    format: str | None = None
     recipe: str = "default"
     settings: dict[str, str] = field(default_factory=dict)
+    code: str | None = None  # below benchmarks/models/, where the model's asset is the weights of a function
+    options: dict[str, Any] = field(default_factory=dict)  # further ones of `edgekit.compress`
 
 
 CASES = {
     "sst2-vnni": Case(),
     "sst2-arm64": Case(target="arm64"),
     "fashion-vnni": Case(model="fashion-mnist-vit", data="fashion-mnist", image=28),
+    "sst2-tflite": Case(format="tflite"),
+    "sst2-armv7": Case(target="armv7"),
+    "fashion-tflite": Case(model="fashion-mnist-vit", data="fashion-mnist", image=28, format="tflite"),
+    "cifar-tflite": Case(
+        model="resnet20",
+        data="cifar10",
+        image=32,
+        format="tflite",
+        recipe="quantize",
+        code="resnet20.py:resnet20",
+        options={"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+    ),
     # a student of two layers, started from two of the six that teach it
     "sst2-student": Case(student="bert-2-layers.json", recipe="distill", max_drop=0.05),
     # what must be undone: a scheme that this target is slow at, and pruning that prunes nothing
@@ -70,16 +88,20 @@ def run_case(name: str) -> dict[str, object]:
     source, samples = find_asset(case.model), find_asset(case.data)
     if source is None or samples is None:
         raise SystemExit(f"{name}: {missing(name)} is not here; benchmarks/assets.toml says how to get it")
+    weights = {"weights": source} if case.code else {}
     report = edgekit.compress(
-        source,
+        f"{HERE / 'models' / case.code}" if case.code else source,
         data=samples,
         target=case.target,
+        format=case.format,
         recipe=case.recipe,
         settings=case.settings,
         max_drop=case.max_drop,
         student=HERE / "models" / case.student if case.student else None,
         workload=edgekit.Workload(image=case.image) if case.image else None,
         output=ARTIFACTS / name,
+        **weights,
+        **case.options,
     )
     quality = report.quality
     assert quality is not None
@@ -101,9 +123,17 @@ def run_case(name: str) -> dict[str, object]:
         "speedup": report.speedup,
         "before_bytes": report.value("size", before=True),
         "after_bytes": report.value("size"),
+        "instructions": _counts(report.counts_before, report.counts_after),
+        "answers_there": {check.device: f"{check.agree} of {check.n}" for check in report.devices},
         "seconds": report.seconds,
         "ledger": [row.model_dump() for row in report.ledger],
     }
+
+
+def _counts(before: Sequence[Count], after: Sequence[Count]) -> dict[str, tuple[int, int]]:
+    """Instructions of one inference before and after, by device."""
+    then = {count.device: count.instructions for count in before}
+    return {count.device: (then[count.device], count.instructions) for count in after}
 
 
 def agreement(source: str, artifact: Path) -> str:

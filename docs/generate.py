@@ -228,7 +228,8 @@ def _case(name: str) -> str:
     recipe = [] if case.recipe == "default" else [f"recipe {case.recipe}"]
     student = [f"student {case.student}"] if case.student else []
     settings = [f"{key}={value}" for key, value in case.settings.items()]
-    return ", ".join([case.model, case.target, *recipe, *student, *settings])
+    format_ = [case.format] if case.format else []
+    return ", ".join([case.model, case.target, *format_, *recipe, *student, *settings])
 
 
 PARTS: dict[str, Callable[..., str]] = {

@@ -32,6 +32,8 @@ from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)
 INTERIM = Timing(seconds=2.0, rounds=10)
+# What the user says by a file of his own, of which the name alone is told.
+FILES = ("weights", "preprocess")
 # What a metric says where the data has no labels, by its name.
 _NO_LABELS = "the data has no labels, so the answers were compared with the original's"
 AGAINST_ORIGINAL = {
@@ -194,6 +196,11 @@ def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> li
 def _options(request: Request) -> dict[str, JsonValue]:
     """What the user said of the task and the models beside the recipe, so that the report's command says it again."""
     said: dict[str, JsonValue] = request.options.model_dump(mode="json", exclude_defaults=True)
+    for name, value in request.feeding.items():
+        if isinstance(value, tuple):
+            said[name] = list(value)
+        elif value is not None:
+            said[name] = Path(str(value)).name if name in FILES else str(value)
     return said if request.student is None else said | {"student": request.student.source.record["name"]}
 
 

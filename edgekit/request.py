@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -103,6 +103,7 @@ class Request:
         keep_stages: whether the artifact of each stage is left in the output.
         build: builds a fresh module where the model was given as code.
         student: a model that the original teaches, or None.
+        feeding: what the user said of a model given as code or as an ``.onnx`` file, by the name of the option.
     """
 
     source: Source
@@ -122,6 +123,7 @@ class Request:
     keep_stages: bool = False
     build: Build | None = None
     student: ResolvedModel | None = None
+    feeding: Feeding = field(default_factory=Feeding)
 
     @property
     def original(self) -> ResolvedModel:
@@ -338,6 +340,7 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         jobs=given.get("jobs") or (lock.jobs if lock else available_cores()),
         seed=seed,
         keep_stages=given.get("keep_stages", False),
+        feeding=feeding_of(given),
     )
     _check_lock(request)
     _check_target(request)

@@ -41,7 +41,9 @@ def complete_task(incomplete: str) -> Iterator[str]:
 
 
 MODEL_HELP = "A transformers folder, a hub id, code (file.py:function), or an .onnx file."
-PATH_HELP = f"An artifact; or a model: {MODEL_HELP[0].lower()}{MODEL_HELP[1:]}"
+PATH_HELP = (
+    "An artifact; or a model: a transformers folder, a hub id, code (file.py:function), an .onnx or .tflite file."
+)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also on failure.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="DIR", help="Where the artifact goes.")]

@@ -11,8 +11,11 @@ from edgekit.recipe import LOCK_FILE
 from edgekit.report import Report
 
 OUT = "OUT"
-# Of the task's options, those that are one value; columns are pairs.
-_SINGLE = ("student", "metric", "max_length")
+# What the user said beside the recipe: options of one value, of several between commas, and those given again for each.
+_SINGLE = ("student", "weights", "input", "preprocess", "layout", "metric", "max_length")
+_JOINED = ("mean", "std", "labels")
+_REPEATED = ("state",)
+MAX_LABELS = 20
 
 
 def compress_command(report: Report) -> list[str]:
@@ -23,6 +26,8 @@ def compress_command(report: Report) -> list[str]:
         words += ["--revision", str(source["commit"])]
     if report.data:
         words += ["--data", str(report.data.get("name") or "DATA")]
+    if source.get("kind") not in (None, "transformers"):
+        words += ["--task", report.task]
     words += ["--target", report.target, "--recipe", LOCK_FILE, *_options(report.options)]
     if report.artifact.format == "tflite":
         words += ["--format", "tflite"]
@@ -52,6 +57,8 @@ def repeat_notes(report: Report) -> list[str]:
         for noun, here in (
             ("model", not report.source.get("commit")),
             ("student", "student" in report.options),
+            ("weights", "weights" in report.options),
+            ("pre-processing", "preprocess" in report.options),
             ("data", bool(report.data) and not from_hub(report)),
         )
         if here
@@ -61,12 +68,6 @@ def repeat_notes(report: Report) -> list[str]:
         notes.append(
             f"The {' and the '.join(local)} {verb} local: give the path. The lock refuses others, by their sha256."
         )
-    if report.source.get("kind") == "onnx":
-        notes.append(
-            "The model was an .onnx file: give the same --task, --input, --mean, --std, --layout, --labels and --state."
-        )
-    elif report.source.get("kind") not in (None, "transformers"):
-        notes.append("The model was given as code: give the same weights and the same input again.")
     notes.append("The same versions on a processor of the same level give the same bytes.")
     return notes
 
@@ -81,6 +82,15 @@ def _options(options: Mapping[str, JsonValue]) -> list[str]:
     for name in _SINGLE:
         if options.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(options[name])]
+    for name in _JOINED:
+        values = options.get(name)
+        if isinstance(values, list):
+            written = ",".join(str(value) for value in values)
+            words += [f"--{name}", written if len(values) <= MAX_LABELS else name.upper()]
+    for name in _REPEATED:
+        values = options.get(name)
+        for value in values if isinstance(values, list) else ():
+            words += [f"--{name}", str(value)]
     columns = options.get("columns")
     if isinstance(columns, dict) and columns:
         words += ["--columns", ",".join(f"{ours}={theirs}" for ours, theirs in columns.items())]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from edgekit.tasks.base import Array
 
 SUFFIX = ".npz"
+# Under which of these a text array that is shorter than the others names the classes, and is no column of samples.
+CLASS_NAMES = ("names", "classes", "class_names", "label_names")
 # Of all arrays of a file together, unpacked.
 LARGEST_BYTES = 8 * 1024**3
 
@@ -67,6 +69,7 @@ def read_arrays(file: Path) -> Arrays:
             why=str(error).splitlines()[0] if str(error) else type(error).__name__,
             hint="Write it with numpy.savez(FILE, name=array, ...), arrays of numbers only.",
         ) from error
+    columns = _without_class_names(columns)
     lengths = {name: len(values) if values.ndim else None for name, values in columns.items()}
     if not columns or None in lengths.values() or len(set(lengths.values())) > 1:
         told = ", ".join(f"{name}: {'a single number' if n is None else n}" for name, n in lengths.items())
@@ -78,6 +81,16 @@ def read_arrays(file: Path) -> Arrays:
     if not len(next(iter(columns.values()))):
         raise DataError(f"the data in {file.name!r} has no rows", id="data.empty")
     return Arrays(columns)
+
+
+def _without_class_names(columns: dict[str, Array]) -> dict[str, Array]:
+    """The columns without a list of the classes' names, which some files have beside the samples."""
+    longest = max((len(values) for values in columns.values() if values.ndim), default=0)
+    return {
+        name: values
+        for name, values in columns.items()
+        if name not in CLASS_NAMES or values.dtype.kind != "U" or len(values) == longest
+    }
 
 
 def _check_sizes(file: Path) -> None:

@@ -9,16 +9,16 @@ from edgekit.target import load_target
 
 
 def test_this_machine_is_used_where_it_is_one() -> None:
-    (device,) = reach(load_target("host")).devices
+    (device,) = reach(load_target("host"), "onnxruntime").devices
     assert isinstance(device, LocalDevice)
     assert (device.label, device.timed) == ("this machine", True)
 
 
 def test_a_target_that_cannot_be_measured_says_why() -> None:
-    other = load_target("host").model_copy(update={"architecture": "aarch64", "features": ()})
-    if reach(other).devices:
+    other = load_target("host").model_copy(update={"architecture": "aarch64", "features": (), "reach": "local"})
+    if reach(other, "onnxruntime").devices:
         other = other.model_copy(update={"architecture": "x86_64"})
-    found = reach(other, "local")
+    found = reach(other, "onnxruntime", "local")
     assert found.devices == ()
     assert found.because.startswith("the target is ")
     assert found.asked
@@ -26,5 +26,5 @@ def test_a_target_that_cannot_be_measured_says_why() -> None:
 
 def test_an_unknown_way_names_those_that_there_are() -> None:
     with pytest.raises(UnknownNameError, match="no device 'locl'") as raised:
-        reach(load_target("host"), "locl")
+        reach(load_target("host"), "onnxruntime", "locl")
     assert all(way in str(raised.value) for way in WAYS)

@@ -25,3 +25,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pretended device: what is smaller or has fewer nodes is faster, always by the same."""
     pretend_device(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def no_emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What emulation needs comes from the network, so that the fast tests do without."""
+    if "slow" not in request.keywords:
+        monkeypatch.setattr("edgekit.devices.why_not", lambda kind: f"{kind} is not emulated in these tests")

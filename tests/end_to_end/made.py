@@ -130,7 +130,7 @@ def pretend_device(patch: pytest.MonkeyPatch, slow: Mapping[str, float] | None =
     """
 
     def latency_ms(graph: Path) -> float:
-        kinds = [kind for kind, _ in steps_of(graph)]
+        kinds = [kind.rpartition(".")[2] for kind, _ in steps_of(graph)]
         factor = max([value for kind, value in (slow or {}).items() if kind in kinds], default=1.0)
         return (graph.stat().st_size / 1e4 + len(kinds) * 0.05) * factor
 

@@ -20,7 +20,7 @@ SMALL, BIG = "toy-a53, emulated", "toy-a76, emulated"
 
 def run(folder: Path, patch: pytest.MonkeyPatch, *devices: Emulator, **options: Any) -> edgekit.Report:
     """Compress a tiny image classifier for arm64, emulated on these devices."""
-    patch.setitem(WAYS, "emulated", lambda target, address: Reached(devices))
+    patch.setitem(WAYS, "emulated", lambda target, runtime, address: Reached(devices))
     target = edgekit.load_target("arm64").model_copy(update={"reach": "emulated"})
     return edgekit.compress(
         model_folder("vit", folder / "model", intermediate_size=512),

@@ -81,6 +81,7 @@ def test_images_are_fed_as_they_are_described(tmp_path: Path) -> None:
     file = foreign.conv_net(tmp_path / "net.onnx", last=True)
     data, options = images(tmp_path / "data"), {"mean": (0.5,), "std": (0.25,), "layout": "NHWC"}
     report = compress(file, tmp_path / "out", data=data, max_drop=1.0, **options)
+    assert report.options == {"mean": [0.5], "std": [0.25], "layout": "NHWC"}
     assert (report.task, report.artifact.manifest.labels) == ("image-classification", ("a", "b", "c", "d"))
     assert report.artifact.manifest.preprocessing["layout"] == "NHWC"
     quality = report.quality

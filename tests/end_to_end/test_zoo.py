@@ -435,8 +435,12 @@ def test_a_module_of_which_nothing_can_go_is_said_to_be_so(tmp_path: Path) -> No
         (f"{FILE}:Residul", {}, "there is no function in "),
         (f"{FILE}:Residual", {}, "it is not known what the module takes\n"),
         (f"{FILE}:Residual", {"input": "1x4x16x16"}, "zoo.py:Residual does not run on an input of 2x4x16x16 float32\n"),
-        (f"{FILE}:Tagger", {"input": "1x10:int64", "mean": (0.5,)}, "--mean, --std and --preprocess are for images"),
-        ("folder", {"input": "1x10"}, "--input was given for 'folder', which is no code\n"),
+        (
+            f"{FILE}:Tagger",
+            {"input": "1x10:int64", "mean": (0.5,)},
+            "--mean, --std, --layout and --preprocess are for images",
+        ),
+        ("folder", {"input": "1x10"}, "--input was given for 'folder', which is neither code nor an .onnx file\n"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(

@@ -369,6 +369,28 @@ def test_the_command_repeats_the_run(folder: Path) -> None:
     assert "Python 3.11.9" in repeat.text
 
 
+def test_the_command_says_again_what_was_said_of_code(folder: Path) -> None:
+    said = {"weights": "net.pt", "input": "1x3x32x32", "mean": ["0.5", "0.4", "0.3"], "state": ["h1:h", "c1:c"]}
+    code = {"kind": "module", "name": "net.py:make", "digest": "d"}
+    repeat = page(full_report(folder, options=said, source=code)).one("repeat")
+    lines = [line.strip().rstrip("\\ ") for line in repeat.all("code")[0].raw.splitlines()]
+    assert lines[:9] == [
+        "edgekit compress net.py:make",
+        "--data sst2",
+        "--task text-classification",
+        "--target x86-64-vnni",
+        "--recipe recipe.lock.toml",
+        "--weights net.pt",
+        "--input 1x3x32x32",
+        "--mean 0.5,0.4,0.3",
+        "--state h1:h",
+    ]
+    assert lines[9] == "--state c1:c"
+    assert "The model and the weights and the data were local: give the path." in repeat.text
+    many = page(full_report(folder, options={"labels": [str(n) for n in range(100)]}, source=code)).one("repeat")
+    assert "--labels LABELS" in many.all("code")[0].raw
+
+
 def test_a_student_is_told_beside_its_teacher(folder: Path) -> None:
     report = full_report(folder, options={"student": "small"})
     artifact = report.artifact

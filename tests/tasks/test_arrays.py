@@ -35,6 +35,15 @@ def test_arrays_are_of_equal_length(tmp_path: Path) -> None:
     assert error.why == "the first axis of each is the samples; found left: 4, right: 5, rate: a single number"
 
 
+def test_a_list_of_class_names_beside_the_samples_is_no_column(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 3)), y=np.array([0, 1, 0, 1]), names=np.array(["no", "yes"]))
+    assert read_arrays(tmp_path / "a.npz").column_names == ["x", "y"]
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)), names=np.array(["no", "yes"]))
+    assert read_arrays(tmp_path / "a.npz").column_names == ["x", "names"]
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 3)), names=np.array([1, 2]))
+    assert fails(tmp_path / "a.npz").why.endswith("found x: 4, names: 2")
+
+
 def test_no_pickle_is_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", left=np.array([{}, {}], dtype=object))
     assert fails(tmp_path / "a.npz").why == "left.npy holds objects, not numbers"
