@@ -183,12 +183,12 @@ def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> li
         notes.append(f"sums of {layers} on {target}, most in {worst.layer} ({worst.share:.1%})")
     if saturated.unknown:
         notes.append(f"may saturate on {target}, and was judged as if not: {', '.join(saturated.unknown)}")
-    if request.stands_in:
+    if request.stands_in and request.data is not None:
         devices = ", ".join(place.device.label for place in request.confirming)
-        how = (
-            f"confirmed on {devices}" if devices else "`edgekit targets setup haswell` makes an emulator to confirm it"
-        )
+        setup = f"`edgekit targets setup {target}` makes an emulator to confirm it"
+        how = f"also run on {devices}" if devices else setup
         notes.append(f"answers are those of a processor without VNNI, simulated; {how}")
+    if request.stands_in:
         notes.append(f"timed on a processor with VNNI, which multiplies INT8 faster than {target} has to")
     return notes
 

@@ -8,7 +8,7 @@ import pytest
 
 from edgekit.environment import Host, host
 from edgekit.errors import UnknownNameError, UsageError
-from edgekit.target import HOST, Target, load_target, parse_target, target_names
+from edgekit.target import HOST, IntegerScheme, Target, load_target, parse_target, target_names
 
 FOLDER = Path(__file__).parents[1] / "targets"
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -59,6 +59,26 @@ def test_the_facts_of_the_shipped_targets(name: str, reduce_range: bool, multipl
     target = load_target(name)
     assert (target.int8.reduce_range, target.width_multiple) == (reduce_range, multiple)
     assert (target.int8.activations, target.int8.weights, target.int8.per_channel) == ("u8", "s8", True)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_kernels_saturate_on_x86_without_vnni_only(name: str) -> None:
+    target = load_target(name)
+    plain = target.architecture == "x86_64" and not any("vnni" in feature for feature in target.features)
+    assert target.int8.saturates == plain
+    assert not plain or (target.int8.reduce_range and target.profiles)
+
+
+def test_a_machine_saturates_without_vnni_on_x86() -> None:
+    assert machine("x86_64", "avx2", "fma").saturates
+    assert not machine("x86_64", "avx2", "avx_vnni").saturates
+    assert not machine("x86_64", "avx2", "avx512_vnni").saturates
+    assert not machine("aarch64", "neon").saturates
+
+
+@pytest.mark.parametrize("field", sorted(IntegerScheme.model_fields))
+def test_the_readme_explains_every_field_of_int8(field: str) -> None:
+    assert f"| `{field}` |" in (FOLDER / "README.md").read_text()
 
 
 @pytest.mark.parametrize("field", sorted(Target.model_fields))
