@@ -10,11 +10,9 @@ from typing import Any, Unpack, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import Format
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import cache_key
 from edgekit.description import Feeding
-from edgekit.devices import Reached, reach
-from edgekit.devices.emulated import EmulatedDevice
-from edgekit.devices.emulation.root import find_root
+from edgekit.devices import Reached, reach, ready_emulators
 from edgekit.devices.local import LocalDevice
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
@@ -160,9 +158,8 @@ class Request:
     @property
     def confirming(self) -> tuple[Place, ...]:
         """Emulated processors that answer as the target does where this one does not, if they are set up."""
-        devices = [EmulatedDevice(profile) for profile in self.target.profiles] if self.stands_in else []
-        ready = [device for device in devices if find_root(device.profile.kind, Cache()) is not None]
-        return tuple(Place(device, self.runtime, self.threads) for device in ready)
+        devices = ready_emulators(self.target) if self.stands_in else ()
+        return tuple(Place(device, self.runtime, self.threads) for device in devices)
 
     @property
     def clock(self) -> Place | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from end_to_end.made import row
+from fake_devices import Emulator
 
 import edgekit
 from edgekit.environment import host
@@ -125,4 +126,12 @@ def test_a_machine_with_wider_sums_says_that_it_stands_in(
     assert [
         note for note in notes if "simulated; `edgekit targets setup x86-64` makes an emulator to confirm it" in note
     ], notes
+    emulator = Emulator("haswell, emulated")
+    monkeypatch.setattr("edgekit.request.ready_emulators", lambda target: (emulator,))
+    beside = run(tmp_path / "b", "x86-64", {}, data)
+    assert any("simulated; also run on haswell, emulated" in note for note in beside.notes)
+    (check,) = beside.devices
+    assert (check.device, check.n, check.agree) == ("haswell, emulated", 64, 64)
+    assert emulator.asked == ["outputs"]
+    assert beside.counts_after == ()
     assert "timed on a processor with VNNI, which multiplies INT8 faster than x86-64 has to" in notes
