@@ -200,8 +200,7 @@ class Workshop:
 
     def _check(self, artifact: Artifact, place: Place) -> DeviceCheck:
         assert self.data is not None  # the caller has seen to it
-        confirming = place in self.request.confirming
-        examples = Spread(self.data.evaluation, CONFIRMED if confirming else SAMPLES)
+        examples = Spread(self.data.evaluation, SAMPLES if place in self.request.places else CONFIRMED)
         self.progress.start(f"run {len(examples)} samples: {place.device.label}", None)
         runner = open_as_on(artifact, self.request.target)
         batch = self.request.workload.batch

@@ -315,7 +315,7 @@ def _fit(
             job.task.forward(runner, job.data.train.batch([index]))
             job.progress.advance()
         seen = list(runner.saturated.layers)
-        job.progress.finish(f"{len(seen)} layers")
+        job.progress.finish(f"in {len(seen)} of {len(maker.names())} layers")
     clause = describe_saturation(seen, samples)
     if settings.reduce_range != "auto":
         name = SEVEN if scheme.reduce_range else EIGHT

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from end_to_end.made import row
 from fake_devices import Emulator
 
 import edgekit
 from edgekit.environment import host
+from edgekit.formats.graph import constant
+from edgekit.formats.onnx import load_graph
+from edgekit.quantization.makers import Maker, Selection
+from edgekit.quantization.schemes import Scheme
+from edgekit.quantization.widths import MIXED, SEVEN, UNSIGNED
 
 MODEL = Path(__file__).parents[2] / "benchmarks" / "models" / "saturating.py"
 FORCED = {"quantize.scheme": "u8s8", "quantize.reduce_range": "never"}
@@ -106,6 +112,40 @@ def test_8_bits_that_were_asked_for_break_the_limit_or_leave_the_layer_in_float(
     assert details["fallback_layers"] == ["model/node_linear"]
     assert kept.quality is not None
     assert kept.quality.drop == 0.0
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(
+    ("too_much", "chosen", "integers"),
+    [
+        ({SEVEN}, MIXED, "u8s8, weights of 7 bits, of 8 in some layers"),
+        ({SEVEN, MIXED}, UNSIGNED, "u8u8"),
+        ({SEVEN, MIXED, UNSIGNED}, SEVEN, "u8s8, weights of 7 bits"),
+    ],
+)
+def test_where_7_bits_lose_too_much_others_are_tried(
+    too_much: set[str], chosen: str, integers: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Selection.drop
+
+    def drop(self: Selection, maker: Maker, fallbacks: Sequence[str] = ()) -> float:
+        assert isinstance(maker.scheme, Scheme)
+        name = MIXED if maker.scheme.full_range else SEVEN if maker.scheme.reduce_range else UNSIGNED
+        return measured(self, maker, fallbacks) + (0.2 if name in too_much else 0.0)
+
+    monkeypatch.setattr(Selection, "drop", drop)
+    report = run(tmp_path / "out", "x86-64", ALONE, data, max_drop=0.01, seed=len(too_much))
+    found = weights(report)
+    assert found["chosen"] == chosen
+    assert [name for name, _ in found["losses"]] == [SEVEN, MIXED, UNSIGNED][: len(too_much) + 1]
+    assert report.artifact.manifest.components["model"].integers == integers
+    assert report.quality is not None
+    assert report.quality.drop <= 0.01
+    assert report.saturation == ()
+    products = [node for node in load_graph(report.artifact.file()).graph if node.op_type == "MatMulInteger"]
+    arrays = [constant(node.inputs[1]) for node in products]
+    largest = [int(np.abs(array.astype(int)).max()) for array in arrays if array is not None]
+    assert largest == {MIXED: [64, 127], UNSIGNED: [255, 255], SEVEN: [64, 64]}[chosen]
 
 
 @pytest.mark.usefixtures("device")
