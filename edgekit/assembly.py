@@ -14,7 +14,6 @@ from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
-from edgekit.devices import PACKAGES
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
@@ -28,6 +27,7 @@ from edgekit.report import LimitVerdict, Measurement, Quality, Report, StageRepo
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import DETAILS, read_details
+from edgekit.target import PACKAGES
 from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)
@@ -67,7 +67,7 @@ def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, 
     if workshop.request.keep_stages and complete:
         _keep_stages(trail, folder)
     write_text(folder / LOCK_FILE, _lock_text(workshop))
-    report = _report(workshop, trail, measured, complete=complete, seconds=time.monotonic() - began)
+    report = _report(workshop, trail, measured, complete=complete, began=began)
     report.save(folder)
     _write_pages(report, folder)
     seal(folder)
@@ -120,13 +120,15 @@ def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
     return Measured(timings, memory)
 
 
-def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, seconds: float) -> Report:
+def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, began: float) -> Report:
     request = workshop.request
     quality = _quality(trail)
     _, notes = leave_out(request)
     saturated = workshop.saturation(trail.best.artifact)
     notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
+    if request.target.stand_in and any(not place.device.timed for place in request.places):
+        notes.append(request.target.stand_in)
     return Report(
         edgekit=version_of("edgekit") or "unknown",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -163,7 +165,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         stages=_stage_reports(trail),
         notes=tuple(notes),
         warnings=measured.timings.warnings if measured.timings else (),
-        seconds=round(seconds, 1),
+        seconds=round(time.monotonic() - began, 1),
     )
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 PACKAGE_ROOT = Path(__file__).parent
+# Devicetree Specification 0.4, 2.3.2 `model`; where Linux shows it: Documentation/ABI/testing/sysfs-firmware-ofw
+BOARD_FILE = Path("/proc/device-tree/model")
 COMPUTING_PACKAGES = (
     "edgekit",
     "torch",
@@ -55,6 +57,7 @@ class Host(BaseModel):
         memory_bytes: installed memory.
         system: operating system and its release's major part.
         python: version of the interpreter.
+        board: what a single-board computer calls itself, as ``Raspberry Pi 4 Model B Rev 1.4``; empty elsewhere.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,6 +69,7 @@ class Host(BaseModel):
     memory_bytes: int
     system: str
     python: str
+    board: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -94,6 +98,7 @@ def host() -> Host:
         memory_bytes=_memory_bytes(),
         system=platform.system(),
         python=platform.python_version(),
+        board=_board(),
     )
 
 
@@ -117,6 +122,14 @@ def _processor() -> tuple[str, set[str]]:
         if key.strip() in ("flags", "Features"):
             features.update(FEATURE_NAMES.get(flag, flag) for flag in value.split())
     return name, features
+
+
+def _board() -> str:
+    """The model in the device tree, which ends with a zero byte; PCs have no device tree."""
+    try:
+        return BOARD_FILE.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+    except OSError:
+        return ""
 
 
 def _memory_bytes() -> int:

@@ -21,6 +21,8 @@ from edgekit.settings import Frozen, parse_toml, read_bounded
 HOST = "host"
 
 Precision = Literal["fp32", "fp16", "int8"]
+# Under which name pip installs each runtime.
+PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
 
 
 class IntegerScheme(Frozen):
@@ -54,8 +56,10 @@ class Target(Frozen):
     schema_: Literal["edgekit.target/1"] = Field(alias="schema")
     name: str
     description: str
-    architecture: Literal["x86_64", "aarch64"]
+    architecture: Literal["x86_64", "aarch64", "armv7l"]
     features: tuple[str, ...] = ()
+    system: Literal["", "Linux", "Android", "iOS"] = ""
+    boards: tuple[str, ...] = ()
     runtime: RuntimeSpec
     formats: tuple[Literal["onnx", "tflite"], ...] = Field(("onnx", "tflite"), min_length=1)
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -64,24 +68,35 @@ class Target(Frozen):
     int8: IntegerScheme = IntegerScheme()
     reach: Literal["local", "emulated"] = "local"
     profiles: tuple[str, ...] = ()
+    stand_in: str = ""
     sources: dict[str, str] = {}
 
-    def missing_on(self, machine: Host, package: str = "onnxruntime") -> str | None:
+    def differs_from(self, machine: Host) -> str | None:
+        """Why ``machine`` is no such device, or None when it is one."""
+        if machine.architecture != self.architecture:
+            return f"the target is {self.architecture} and this machine is {machine.architecture}"
+        if self.system not in ("", machine.system):
+            return f"the target runs {self.system} and this machine runs {machine.system}"
+        if self.boards and not machine.board.startswith(self.boards):
+            return f"this machine is no {self.boards[0]}"
+        absent = [feature for feature in self.features if not machine.has(feature)]
+        return f"this machine's processor lacks {', '.join(absent)}" if absent else None
+
+    def missing_on(self, machine: Host, runtime: str | None = None) -> str | None:
         """Why ``machine`` cannot measure this target, or None when it can.
 
         Args:
             machine: the machine.
-            package: the name under which the runtime is installed.
+            runtime: what runs the artifact; the target's own by default.
         """
-        if machine.architecture != self.architecture:
-            return f"the target is {self.architecture} and this machine is {machine.architecture}"
-        absent = [feature for feature in self.features if not machine.has(feature)]
-        if absent:
-            return f"this machine's processor lacks {', '.join(absent)}"
+        other = self.differs_from(machine)
+        if other is not None:
+            return other
+        package = PACKAGES[runtime or self.runtime.name]
         installed = version_of(package)
         if installed is None:
             return f"{package} is not installed here"
-        if package == self.runtime.name and _numbers(installed) < _numbers(self.runtime.version):
+        if runtime in (None, self.runtime.name) and _numbers(installed) < _numbers(self.runtime.version):
             return f"{self.runtime.name} {installed} is installed here, and the target needs {self.runtime.version}"
         return None
 
@@ -131,20 +146,21 @@ def parse_target(text: str, origin: str) -> Target:
 
 
 def detect_host() -> Target:
-    """This machine as a target: the shipped target with the most features that it satisfies, renamed ``host``."""
+    """This machine as a target, renamed ``host``.
+
+    A target that names a board or a system is only taken on such a board or system, and comes first there; of the
+    others it is the one that asks for most features. Ties go to the first by name.
+    """
     here = host()
-    fitting = [
-        target
-        for target in (load_target(name) for name in target_names() if name != HOST)
-        if target.architecture == here.architecture and all(here.has(f) for f in target.features)
-    ]
+    shipped = (load_target(name) for name in target_names() if name != HOST)
+    fitting = [target for target in shipped if target.differs_from(here) is None]
     if not fitting:
         raise UsageError(
             f"no shipped target describes this machine ({here.architecture}, {here.processor})",
             id="usage.no-target-here",
             hint="Write a TOML file after targets/README.md and pass its path.",
         )
-    best = max(fitting, key=lambda target: len(target.features))
+    best = max(fitting, key=lambda target: (bool(target.boards), bool(target.system), len(target.features)))
     return best.model_copy(update={"name": HOST, "description": f"this machine, as {best.name}: {here.processor}"})
 
 

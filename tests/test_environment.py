@@ -22,6 +22,19 @@ HERE = Host(
 )
 
 
+@pytest.mark.parametrize(
+    ("content", "board"), [(b"Raspberry Pi 4 Model B Rev 1.4\0", "Raspberry Pi 4 Model B Rev 1.4"), (None, "")]
+)
+def test_a_board_is_called_as_its_device_tree_does(
+    content: bytes | None, board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / "model").write_bytes(content)
+    monkeypatch.setattr(environment, "BOARD_FILE", tmp_path / "model")
+    monkeypatch.setattr(environment, "host", host.__wrapped__)
+    assert environment.host().board == board
+
+
 def test_the_fingerprint_is_the_same_in_another_process() -> None:
     code = "from edgekit.environment import host; print(host().fingerprint)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

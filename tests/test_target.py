@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.environment import Host, host
+from edgekit.devices.emulation.profiles import PROFILES
+from edgekit.devices.emulation.setup import ARCHITECTURES
+from edgekit.environment import FEATURE_NAMES, Host, host
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.target import HOST, IntegerScheme, Target, load_target, parse_target, target_names
 
 FOLDER = Path(__file__).parents[1] / "targets"
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))
+PIS = ("raspberry-pi-3", "raspberry-pi-4", "raspberry-pi-5")
 MINE = """
 schema = "edgekit.target/1"
 name = "mine"
@@ -23,13 +26,21 @@ version = "1.23"
 """
 
 
-def machine(architecture: str, *features: str) -> Host:
-    return host().model_copy(update={"architecture": architecture, "features": features})
+def machine(architecture: str, *features: str, **more: str) -> Host:
+    facts = {"architecture": architecture, "features": features, "system": "Linux", "board": ""} | more
+    return host().model_copy(update=facts)
+
+
+def read_features(cpuinfo: str) -> set[str]:
+    """The extensions in the text of ``/proc/cpuinfo``, by the names that targets use."""
+    line = next(line for line in cpuinfo.splitlines() if line.startswith(("Features", "flags")))
+    return {FEATURE_NAMES.get(flag, flag) for flag in line.partition(":")[2].split()}
 
 
 def test_every_file_is_a_target_and_every_target_of_the_issue_is_there() -> None:
     assert target_names() == sorted([HOST, *SHIPPED])
-    assert {"x86-64", "x86-64-vnni", "arm64", "arm64-dotprod"} <= set(SHIPPED)
+    assert {"x86-64", "x86-64-vnni", "x86-64-amx", "arm64", "arm64-dotprod", "arm64-i8mm"} <= set(SHIPPED)
+    assert {*PIS, "android-arm64", "ios-arm64", "armv7"} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -53,7 +64,12 @@ def test_a_shipped_target_has_a_source_for_its_numbers(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reduce_range", "multiple"),
-    [("x86-64", True, 16), ("x86-64-vnni", False, 16), ("arm64", False, 8), ("arm64-dotprod", False, 8)],
+    [
+        ("x86-64", True, 16),
+        ("x86-64-vnni", False, 16),
+        ("x86-64-amx", False, 16),
+        *((name, False, 8) for name in ("arm64", "arm64-dotprod", "arm64-i8mm", "android-arm64", "ios-arm64", *PIS)),
+    ],
 )
 def test_the_facts_of_the_shipped_targets(name: str, reduce_range: bool, multiple: int) -> None:
     target = load_target(name)
@@ -81,6 +97,30 @@ def test_the_readme_explains_every_field_of_int8(field: str) -> None:
     assert f"| `{field}` |" in (FOLDER / "README.md").read_text()
 
 
+def test_32_bit_arm_takes_tflite_in_tflite_runtime_only() -> None:
+    target = load_target("armv7")
+    assert (target.architecture, target.formats, target.runtime.name) == ("armv7l", ("tflite",), "tflite-runtime")
+    assert (target.int8.activations, target.int8.weights, target.profiles) == ("s8", "s8", ("cortex-a7",))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_target_is_emulated_on_processors_of_its_own_architecture_and_features(name: str) -> None:
+    target = load_target(name)
+    assert target.profiles or target.reach != "emulated"
+    assert target.reach == "emulated" or target.int8.saturates or not target.profiles
+    for profile in (PROFILES[profile] for profile in target.profiles):
+        assert ARCHITECTURES.get(target.architecture, "armhf") == profile.kind
+        here = machine(target.architecture, *read_features(profile.cpuinfo))
+        assert all(here.has(feature) for feature in target.features)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_stands_in_for_another_system_says_so(name: str) -> None:
+    target = load_target(name)
+    assert (target.system in ("Android", "iOS")) == bool(target.stand_in)
+    assert "latency" in target.stand_in.lower() or not target.stand_in
+
+
 @pytest.mark.parametrize("field", sorted(Target.model_fields))
 def test_the_readme_explains_every_field(field: str) -> None:
     text = (FOLDER / "README.md").read_text()
@@ -88,7 +128,7 @@ def test_the_readme_explains_every_field(field: str) -> None:
     assert f"`{name}`" in text or f"`[{name}]`" in text
 
 
-@pytest.mark.parametrize("field", ["precisions", "formats", "features"])
+@pytest.mark.parametrize("field", ["precisions", "formats", "features", "boards", "profiles"])
 def test_the_readme_gives_the_default_of_every_list(field: str) -> None:
     row = next(line for line in (FOLDER / "README.md").read_text().splitlines() if line.startswith(f"| `{field}`"))
     default = re.search(r"`\[([^]]*)\]`", row)
@@ -114,6 +154,16 @@ def test_the_host_is_the_shipped_target_with_the_most_features_that_fit() -> Non
         (machine("x86_64", "avx2", "fma", "avx_vnni"), "x86-64-vnni"),
         (machine("aarch64", "neon"), "arm64"),
         (machine("aarch64", "neon", "dotprod"), "arm64-dotprod"),
+        (machine("aarch64", "neon", "dotprod", "i8mm"), "arm64-i8mm"),
+        (machine("x86_64", "avx2", "fma", "avx512_vnni", "amx_tile", "amx_int8"), "x86-64-amx"),
+        (machine("aarch64", "neon", board="Raspberry Pi 3 Model B Plus Rev 1.3"), "raspberry-pi-3"),
+        (machine("aarch64", "neon", board="Raspberry Pi 4 Model B Rev 1.4"), "raspberry-pi-4"),
+        (machine("aarch64", "neon", board="Raspberry Pi 400 Rev 1.0"), "raspberry-pi-4"),
+        (machine("aarch64", "neon", board="Raspberry Pi Compute Module 4 Rev 1.1"), "raspberry-pi-4"),
+        (machine("aarch64", "neon", "dotprod", board="Raspberry Pi 5 Model B Rev 1.0"), "raspberry-pi-5"),
+        (machine("aarch64", "neon", board="Pine64 RockPro64 v2.1"), "arm64"),
+        (machine("aarch64", "neon", "dotprod", system="Android"), "android-arm64"),
+        (machine("armv7l", "neon", "vfpv4", board="Raspberry Pi 4 Model B Rev 1.4"), "armv7"),
     ],
 )
 def test_the_host_of_other_machines(here: Host, best: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +182,26 @@ def test_what_a_machine_lacks_is_named() -> None:
     assert vnni.missing_on(machine("aarch64", "neon")) == "the target is x86_64 and this machine is aarch64"
     assert vnni.missing_on(machine("x86_64", "fma")) == "this machine's processor lacks avx2, avx512_vnni|avx_vnni"
     assert vnni.missing_on(machine("x86_64", "avx2", "fma", "avx_vnni")) is None
+
+
+def test_another_board_or_system_is_not_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.target.version_of", lambda name: "9.9")
+    four = load_target("raspberry-pi-4")
+    assert four.missing_on(machine("aarch64", "neon")) == "this machine is no Raspberry Pi 4"
+    assert four.missing_on(machine("aarch64", "neon", board="Raspberry Pi 4 Model B Rev 1.4")) is None
+    phone = load_target("android-arm64")
+    assert phone.missing_on(machine("aarch64", "neon")) == "the target runs Android and this machine runs Linux"
+    assert phone.missing_on(machine("aarch64", "neon", system="Android")) is None
+
+
+def test_the_runtime_that_is_looked_for_is_the_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.target.version_of", {"tflite-runtime": "2.13.0", "ai-edge-litert": "2.0"}.get)
+    board = machine("armv7l", "neon", "vfpv4")
+    assert (
+        load_target("armv7").missing_on(board) == "tflite-runtime 2.13.0 is installed here, and the target needs 2.14.0"
+    )
+    assert load_target("armv7").missing_on(board, "litert") is None
+    assert load_target("armv7").missing_on(board, "onnxruntime") == "onnxruntime is not installed here"
 
 
 def test_a_runtime_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +236,7 @@ def test_a_mistyped_target_gets_the_nearest() -> None:
     [
         ('name = "mine"', 'nam = "mine"', "unknown key 'nam'; did you mean 'name'?"),
         ('version = "1.23"', 'versoin = "1.23"', "unknown key 'runtime.versoin'; did you mean 'version'?"),
-        ('"aarch64"', '"riscv64"', "architecture: input should be 'x86_64' or 'aarch64'"),
+        ('"aarch64"', '"riscv64"', "architecture: input should be 'x86_64', 'aarch64' or 'armv7l'"),
         ("/1", "/2", "schema: input should be 'edgekit.target/1'"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
 from edgekit.environment import version_of
 from edgekit.formats.flatbuffer import PACKAGES
+from edgekit.quantization.litert import Ranges
 from edgekit.tasks.base import Batch, ComponentSpec, Task
 
 INSTALLED = all(version_of(package) is not None for package in PACKAGES)
@@ -37,6 +38,15 @@ class Exported(NamedTuple):
             {name: values for name, values in batch.items() if name != "labels"}
             for batch in batches(self.task, count, size)
         ]
+
+    def ranges(self) -> Ranges:
+        """What its activations reach on eight samples."""
+        from edgekit.quantization.litert import Calibrator
+
+        calibrator = Calibrator(self.file, self.component, 1)
+        for feeds in self.batches(8, 1):
+            calibrator.add(feeds)
+        return calibrator.ranges
 
     def reference(self, feeds: Batch) -> Any:
         """torch's answer."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgekit.cli import options, output
 from edgekit.cli.groups import Commands, epilog, show_help
 from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from edgekit.devices.means import Means
 
 LIST_EXAMPLES = """
 edgekit targets list
@@ -30,7 +35,6 @@ edgekit targets setup cortex-a76 haswell
 REMOVE_EXAMPLES = """
 edgekit targets remove arm64
 """
-MEASURABLE = "this machine can measure it"
 
 app = typer.Typer(cls=Commands, help="List, show, check and set up targets: the devices that artifacts are made for.")
 
@@ -43,31 +47,59 @@ def _targets(context: typer.Context) -> None:
 
 @app.command("list", epilog=epilog(LIST_EXAMPLES))
 def list_targets(*, json_: options.Json = False) -> None:
-    """List every target, and whether this machine can measure it."""
+    """List every target, and what this machine can measure of it.
+
+    Latency where this machine is such a device. Where its processor is
+    emulated: its answers, and the instructions of an inference. Where
+    neither can be had, the reason.
+    """
     from edgekit.target import target_names
 
     rows = [_row(name) for name in target_names()]
     if json_:
-        keys = ("name", "description", "not_measured_because")
-        table = [dict(zip(keys, row, strict=True)) | {"measured": not row[2]} for row in rows]
+        table = [{"name": name, "description": description, **_facts(means)} for name, description, means in rows]
         output.print_document({"schema": "edgekit.targets/1", "targets": table})
     else:
         from edgekit.render.records import table_view
 
-        shown = [(name, description, reason or "yes") for name, description, reason in rows]
+        shown = [(name, description, _sentence(means)) for name, description, means in rows]
         output.print_view(lambda _: table_view(("name", "description", "measured here"), shown))
 
 
-def _row(name: str) -> tuple[str, str, str]:
-    """Name, description, and why this machine cannot measure it ("" when it can)."""
-    from edgekit.environment import host
+def _row(name: str) -> tuple[str, str, Means]:
+    """Name, description, and what this machine can measure of it."""
+    from edgekit.devices.means import Means, find_means
     from edgekit.target import load_target
 
     try:
         target = load_target(name)
     except UsageError as error:  # `host`, on a machine that no shipped target describes: the others are still listed
-        return name, "this machine", error.what
-    return name, target.description, target.missing_on(host()) or ""
+        return name, "this machine", Means("nothing", not_timed_because=error.what)
+    return name, target.description, find_means(target)
+
+
+def _facts(means: Means) -> dict[str, JsonValue]:
+    """What can be measured, for a program."""
+    return {
+        "measured": means.measures == "latency",
+        "not_measured_because": means.not_timed_because,
+        "measures": means.measures,
+        "emulated": list(means.processors),
+        "set_up": means.set_up,
+        "not_emulated_because": means.not_emulated_because,
+    }
+
+
+def _sentence(means: Means) -> str:
+    """What can be measured, for a reader."""
+    if means.measures == "latency":
+        return "latency"
+    if means.measures == "nothing":
+        reasons = (means.not_timed_because, means.not_emulated_because)
+        return f"nothing: {'; '.join(reason for reason in reasons if reason)}"
+    later = "" if means.set_up else " after `targets setup`"
+    had = f"answers and instructions{later}, emulated on {' and '.join(means.processors)}"
+    return f"{had}; no latency: {means.not_timed_because}"
 
 
 @app.command("show", epilog=epilog(SHOW_EXAMPLES))
@@ -82,19 +114,18 @@ def show_target(
     json_: options.Json = False,
 ) -> None:
     """Show a target's facts with their sources, as the TOML that defines it."""
-    from edgekit.environment import host
+    from edgekit.devices.means import find_means
     from edgekit.target import load_target
 
     target = load_target(name)
+    means = find_means(target)
     facts = target.model_dump(mode="json", by_alias=True, exclude_none=True)
-    reason = target.missing_on(host()) or ""
     if json_:
-        output.print_document(facts | {"measured": not reason, "not_measured_because": reason})
+        output.print_document(facts | _facts(means))
     else:
         import tomli_w
 
-        verdict = f"not measured here: {reason}" if reason else MEASURABLE
-        output.print_line(f"# {verdict}\n{tomli_w.dumps(facts).rstrip()}")
+        output.print_line(f"# measured here: {_sentence(means)}\n{tomli_w.dumps(facts).rstrip()}")
 
 
 @app.command("check", epilog=epilog(CHECK_EXAMPLES))

@@ -17,12 +17,9 @@ from edgekit.devices.ssh import SshDevice, read_address
 from edgekit.devices.tools import TOOLS
 from edgekit.environment import host
 from edgekit.errors import UnknownNameError
-from edgekit.target import Target
+from edgekit.target import PACKAGES, Target
 
-# Under which name each runtime is installed on a device.
-PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
-
-# And which module it is there.
+# Which module each runtime is on a device.
 MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 
 
@@ -43,7 +40,7 @@ class Reached:
 
 def _local(target: Target, runtime: str, address: str) -> Reached:
     del address
-    missing = target.missing_on(host(), PACKAGES[runtime])
+    missing = target.missing_on(host(), runtime)
     return Reached(because=missing) if missing else Reached((LocalDevice(),))
 
 

@@ -44,7 +44,8 @@ def load_onnx(subject: dict[str, Any], threads: int) -> Call:
 
 def load_tflite(subject: dict[str, Any], threads: int) -> Call:
     """A TFLite file as a function of its inputs, in whichever of its runtimes is installed here."""
-    # It lies beside this file where this file runs, and not in the package.
+    # It lies beside this file where this file runs, and not in the package; `python -P` does not look there.
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
     from tflite_graph import Graph, open_interpreter  # type: ignore[import-not-found, unused-ignore]
 
     interpreter, _ = open_interpreter(subject["graph"], threads)

@@ -117,7 +117,7 @@ def check_processor(around: Surroundings) -> Iterator[Check]:
     reasons = {name: load_target(name).missing_on(here) for name in target_names() if name != HOST}
     for name, reason in reasons.items():
         state = "absent" if reason else "ok"
-        found = f"not measured here: {reason}" if reason else "this machine can measure it"
+        found = f"no latency here: {reason}" if reason else "this machine can measure it"
         yield Check.model_validate({"group": PROCESSOR, "name": f"target {name}", "state": state, "found": found})
     if all(reasons.values()):
         yield Check(

@@ -8,19 +8,20 @@ saturate, and how often.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.artifact import Artifact
 from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.progress import Progress
 from edgekit.quantization.arithmetic import saturate
 from edgekit.report import Saturation
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.ort import OnnxRunner, fuse
 from edgekit.settings import Record
 from edgekit.target import Target
-from edgekit.tasks.base import Array, Runner
+from edgekit.tasks.base import Array, Batch, Runner, Task
 
 
 class Saturated(Record):
@@ -86,6 +87,16 @@ class SaturatingRunner:
         """What saturated in all that was run."""
         layers = sorted((one for one in self._seen.values() if one.saturated), key=lambda one: -one.share)
         return Saturated(layers=tuple(layers), unknown=self._unknown)
+
+
+def count_saturated(
+    runner: SaturatingRunner, task: Task, batches: Sequence[Batch], progress: Progress
+) -> tuple[Saturation, ...]:
+    """The layers that saturate in some batches, the most often first."""
+    for batch in batches:
+        task.forward(runner, batch)
+        progress.advance()
+    return runner.saturated.layers
 
 
 def open_as_on(artifact: Artifact, target: Target, threads: int = 1) -> Runner:

@@ -14,11 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edgekit.artifact import Component
-from edgekit.devices import PACKAGES
 from edgekit.devices.base import RUNNER, SPEC, Device
 from edgekit.devices.local import LocalDevice
 from edgekit.errors import HostError
 from edgekit.source import sha256_file
+from edgekit.target import PACKAGES
 from edgekit.tasks.base import Array, Batch
 
 # What runs on a device: the runner, and what it needs for TFLite.

@@ -30,7 +30,7 @@ from edgekit.quantization.litert import (
     weighted_layers,
 )
 from edgekit.quantization.makers import AnyScheme, Maker, Selection, Write, open_selection
-from edgekit.quantization.saturating import SaturatingRunner, open_as_on
+from edgekit.quantization.saturating import SaturatingRunner, count_saturated, open_as_on
 from edgekit.quantization.schemes import (
     EMBEDDING_KIND,
     Method,
@@ -53,7 +53,7 @@ from edgekit.quantization.widths import (
     choose_width,
     describe_saturation,
 )
-from edgekit.runtimes import open_runner
+from edgekit.runtimes import open_runner, tflite_runtime
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.target import Target
@@ -311,10 +311,7 @@ def _fit(
         samples = len(chosen)
         job.progress.start("quantize: which sums saturate", samples)
         runner = SaturatingRunner(wide.make([]), job.jobs)
-        for index in chosen:
-            job.task.forward(runner, job.data.train.batch([index]))
-            job.progress.advance()
-        seen = list(runner.saturated.layers)
+        seen = count_saturated(runner, job.task, [job.data.train.batch([index]) for index in chosen], job.progress)
         job.progress.finish(f"in {len(seen)} of {len(maker.names())} layers")
     clause = describe_saturation(seen, samples)
     if settings.reduce_range != "auto":
@@ -351,7 +348,8 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
 def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     """ai-edge-quantizer on a TFLite file as it is."""
     parts = artifact.manifest.components
-    scheme = LiteRTScheme(method=resolve_method(settings.method, job.runtime), embeddings=settings.embeddings)
+    method, hybrid = resolve_method(settings.method, job.runtime), job.runtime != tflite_runtime.NAME
+    scheme = LiteRTScheme(method=method, embeddings=settings.embeddings, hybrid=hybrid)
     nodes = {name: weighted_layers(artifact.file(name)) for name in parts}
     ranges = {}
     if scheme.method == "static":
@@ -361,6 +359,8 @@ def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     def write(asked: LiteRTScheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         keep = tuple(node.name for node in nodes[component] if node.name not in chosen)
         quantize_model(artifact.file(component), file, asked.model_copy(update={"keep": keep}), ranges.get(component))
+        if not hybrid:
+            tflite_runtime.check_file(file)
 
     return _maker(artifact, scheme, nodes, write, job)
 

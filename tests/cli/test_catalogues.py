@@ -4,6 +4,7 @@ import tomllib
 
 import pytest
 
+from edgekit.devices.means import Means
 from edgekit.errors import UsageError
 from edgekit.recipe import load_recipe, recipe_names
 from edgekit.target import load_target, target_names
@@ -40,6 +41,41 @@ def test_targets_list_says_why_one_cannot_be_measured(run):
     assert set(rows) == set(target_names())
     assert all(row["measured"] == (row["not_measured_because"] == "") for row in rows.values())
     assert any("this machine" in row["not_measured_because"] for row in rows.values())
+    assert all((row["measures"] == "latency") == row["measured"] for row in rows.values())
+    assert all((row["measures"] == "instructions") == bool(row["emulated"]) for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("means", "told"),
+    [
+        (Means("latency"), "latency"),
+        (
+            Means("instructions", ("cortex-a53", "cortex-a76"), set_up=True, not_timed_because="it is no Arm"),
+            "answers and instructions, emulated on cortex-a53 and cortex-a76; no latency: it is no Arm",
+        ),
+        (
+            Means("instructions", ("cortex-a7",), set_up=False, not_timed_because="it is no Arm"),
+            "answers and instructions after `targets setup`, emulated on cortex-a7; no latency: it is no Arm",
+        ),
+        (Means("nothing", not_timed_because="it is no Arm"), "nothing: it is no Arm"),
+        (
+            Means("nothing", not_timed_because="it is no Arm", not_emulated_because="gcc is not here"),
+            "nothing: it is no Arm; gcc is not here",
+        ),
+    ],
+)
+def test_targets_list_and_show_tell_what_can_be_measured(means, told, run, monkeypatch):
+    monkeypatch.setattr("edgekit.devices.means.find_means", lambda target: means)
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = " ".join(run("targets", "list").stdout.split())
+    assert told.split()[0] in listed
+    assert run("targets", "show", "arm64").stdout.startswith(f"# measured here: {told}\n")
+    shown = run("targets", "show", "arm64", "--json").document
+    assert (shown["measures"], shown["emulated"], shown["set_up"]) == (
+        means.measures,
+        list(means.processors),
+        means.set_up,
+    )
 
 
 def test_targets_list_still_lists_where_the_host_is_unknown(run, monkeypatch):
@@ -56,7 +92,9 @@ def test_targets_list_still_lists_where_the_host_is_unknown(run, monkeypatch):
 def test_targets_show_prints_toml_that_defines_the_target(name, run, tmp_path):
     result = run("targets", "show", name)
     assert result.code == 0
-    assert result.stdout.startswith(("# this machine can measure it", "# not measured here: "))
+    assert result.stdout.startswith(
+        ("# measured here: latency\n", "# measured here: answers and ", "# measured here: no")
+    )
     assert "[sources]" in result.stdout
     file = tmp_path / "mine.toml"
     file.write_text(result.stdout, encoding="utf-8")

@@ -101,8 +101,8 @@ def test_help_imports_nothing_heavy():
     ("words", "expected"),
     [
         ("edgekit comp", {"compress"}),
-        ("edgekit compress --target arm", {"arm64", "arm64-dotprod"}),
-        ("edgekit targets show x86", {"x86-64", "x86-64-vnni"}),
+        ("edgekit compress --target arm", {"arm64", "arm64-dotprod", "arm64-i8mm", "armv7"}),
+        ("edgekit targets show x86", {"x86-64", "x86-64-amx", "x86-64-vnni"}),
         ("edgekit compress --task text", {"text-classification"}),
         ("edgekit compress --max-d", {"--max-drop"}),
     ],

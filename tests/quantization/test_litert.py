@@ -10,12 +10,11 @@ from edgekit.errors import ModelError, UnknownNameError, UsageError
 from edgekit.formats.flatbuffer import load_model
 from edgekit.formats.tflite import axes_of, describe_component, hybrid_layers, weight_bytes
 from edgekit.quantization.litert import (
-    Calibrator,
     LiteRTScheme,
     Quantized,
-    Ranges,
     is_convolutional,
     quantize_model,
+    resolve_method,
     weighted_layers,
 )
 from edgekit.quantization.schemes import WeightedNode
@@ -25,16 +24,9 @@ METHODS = ("fp16", "dynamic", "weight-only", "static")
 QUERY = "classifier.bert.encoder.0.attention.self.query"
 
 
-def ranges_of(made: Any) -> Ranges:
-    calibrator = Calibrator(made.file, made.component, 1)
-    for feeds in made.batches(8, 1):
-        calibrator.add(feeds)
-    return calibrator.ranges
-
-
 def quantized(made: Any, folder: Path, **scheme: Any) -> tuple[Path, Quantized]:
     file = folder / "quantized.tflite"
-    found = ranges_of(made) if scheme["method"] == "static" else None
+    found = made.ranges() if scheme["method"] == "static" else None
     return file, quantize_model(made.file, file, LiteRTScheme(**scheme), found)
 
 
@@ -82,6 +74,35 @@ def test_only_dynamic_multiplies_small_weights_with_floats(
     assert bool(hybrid_layers(load_model(file))) is hybrid
 
 
+def test_a_runtime_that_computes_no_hybrid_layers_gets_none(tflites: Any, tmp_path: Path) -> None:
+    file, found = quantized(tflites["bert"], tmp_path, method="static")
+    assert hybrid_layers(load_model(file))  # its embeddings, which LiteRT scales as they are read
+    file, other = quantized(tflites["bert"], tmp_path, method="static", hybrid=False)
+    assert hybrid_layers(load_model(file)) == []
+    assert other.layers == found.layers
+    assert difference(tflites["bert"], file) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("method", "litert", "other"),
+    [
+        ("auto", "dynamic", "weight-only"),
+        ("static", "static", "static"),
+        ("weight-only", "weight-only", "weight-only"),
+        ("fp16", "fp16", "fp16"),
+    ],
+)
+def test_each_runtime_gets_a_method_that_it_computes_rightly(method: str, litert: str, other: str) -> None:
+    assert (resolve_method(method, "litert"), resolve_method(method, "tflite-runtime")) == (litert, other)
+
+
+def test_dynamic_is_refused_for_tflite_runtime() -> None:
+    assert resolve_method("dynamic", "litert") == "dynamic"
+    with pytest.raises(UsageError, match=r"method=dynamic cannot go with the runtime tflite-runtime") as caught:
+        resolve_method("dynamic", "tflite-runtime")
+    assert caught.value.why == "its methods: fp16, weight-only, static"
+
+
 def test_kept_layers_stay_float_in_every_signature_and_are_named(tflites: Any, tmp_path: Path) -> None:
     file, found = quantized(tflites["bert"], tmp_path, method="dynamic", keep=(QUERY,))
     assert found.left == {QUERY: "kept float as asked"}
@@ -111,17 +132,17 @@ def test_the_same_file_gives_the_same_bytes_and_prints_nothing(
 def test_ranges_are_the_true_least_and_largest_of_all_samples(tflites: Any) -> None:
     made = tflites["Residual"]
     batches = made.batches(8, 1)
-    low, high = ranges_of(made)["images"]
+    low, high = made.ranges()["images"]
     assert low == min(batch["images"].min() for batch in batches)
     assert high == max(batch["images"].max() for batch in batches)
     answers = np.concatenate([made.reference(batch) for batch in batches])
-    assert ranges_of(made)["logits"] == pytest.approx((answers.min(), answers.max()), abs=1e-5)
+    assert made.ranges()["logits"] == pytest.approx((answers.min(), answers.max()), abs=1e-5)
 
 
 def test_layers_have_one_range_in_all_signatures(tflites: Any) -> None:
     made = tflites["bert"]
     assert {made.file.name for _ in made.batches(8, 1)}
-    assert not any("tokens_" in name for name in ranges_of(made))
+    assert not any("tokens_" in name for name in made.ranges())
 
 
 def test_unknown_layer_is_named_with_the_nearest(tflites: Any, tmp_path: Path) -> None:
