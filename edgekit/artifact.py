@@ -59,6 +59,8 @@ class Component(Frozen):
         inputs: named inputs, in order.
         outputs: named outputs, in order.
         precision: of most of its weights: ``fp32``, ``fp16`` or ``int8``.
+        integers: of an ONNX graph that edgekit quantized, types of activations and weights, as ``u8s8, weights of 7
+            bits``.
         states: tensors that go round.
         signatures: of a TFLite file, its entry points, each with the free dimensions that it fixes, as in
             ``{"tokens_64": {"batch": 1, "sequence": 64}}``; places behind a shorter sample are zeros.
@@ -68,6 +70,7 @@ class Component(Frozen):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: str = "fp32"
+    integers: str = ""
     states: tuple[State, ...] = ()
     signatures: dict[str, dict[str, int]] = {}
 

@@ -19,6 +19,7 @@ from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts
 from edgekit.pipeline import Trail, leave_out
+from edgekit.quantization.saturating import Saturated
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
@@ -123,6 +124,8 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     request = workshop.request
     quality = _quality(trail)
     _, notes = leave_out(request)
+    saturated = workshop.saturation(trail.best.artifact)
+    notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
     if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
         notes.append(f"latency is by {measured.timings.clock}, with inputs and outputs in the GPU's memory")
@@ -155,6 +158,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         counts_after=workshop.counts(trail.best.artifact),
         devices=workshop.checks(trail.best.artifact) if complete else (),
         devices_unchecked=workshop.unchecked(),
+        saturation=saturated.layers,
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),
         quality=quality,
@@ -172,6 +176,32 @@ def _runtime(request: Request) -> str:
     version = version_of(PACKAGES[request.runtime]) or ""
     providers = {place.provider for place in request.places} - {"cpu"}
     return ", ".join([f"{request.runtime} {version}".strip(), *providers])
+
+
+def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> list[str]:
+    """Why weights are as wide as they are, and what this machine cannot tell of a target whose sums saturate."""
+    parts = trail.best.artifact.manifest.components.values()
+    if not request.target.int8.saturates or all(part.precision != "int8" for part in parts):
+        return []
+    target, notes = request.target.name, []
+    quantized = [entry.scored.artifact for entry in trail.entries if entry.kept and entry.stage == "quantize"]
+    for artifact in quantized:
+        weights = read_details(artifact).get("weights")
+        notes += [f"weights: {weights['reason']}"] if isinstance(weights, dict) else []
+    if saturated.layers:
+        worst, count = saturated.layers[0], len(saturated.layers)
+        layers = "1 layer saturate" if count == 1 else f"{count} layers saturate"
+        notes.append(f"sums of {layers} on {target}, most in {worst.layer} ({worst.share:.1%})")
+    if saturated.unknown:
+        notes.append(f"may saturate on {target}, and was judged as if not: {', '.join(saturated.unknown)}")
+    if request.stands_in and request.data is not None:
+        devices = ", ".join(place.device.label for place in request.confirming)
+        setup = f"`edgekit targets setup {target}` makes an emulator to confirm it"
+        how = f"also run on {devices}" if devices else setup
+        notes.append(f"answers are those of a processor without VNNI, simulated; {how}")
+    if request.stands_in:
+        notes.append(f"timed on a processor with VNNI, which multiplies INT8 faster than {target} has to")
+    return notes
 
 
 def _options(request: Request) -> dict[str, JsonValue]:

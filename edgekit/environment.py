@@ -46,6 +46,8 @@ FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
 # Builds of a package that bring the same modules under another name.
 OTHER_BUILDS = {"onnxruntime": "onnxruntime-gpu"}
 
+# The forms of 8-bit dot products that onnxruntime has kernels for on x86-64 (onnxruntime/core/mlas/lib/platform.cpp).
+VNNI = "avx512_vnni|avx_vnni"
 SPIN_COUNT = "30000"
 # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of the CUDA driver's interface (cuda.h).
 CAPABILITY_ATTRIBUTES = (75, 76)
@@ -100,6 +102,11 @@ class Host(BaseModel):
     def has(self, feature: str) -> bool:
         """Whether one extension, or one of several joined by ``|``, is there."""
         return any(name in self.features for name in feature.split("|"))
+
+    @property
+    def saturates(self) -> bool:
+        """Whether onnxruntime's INT8 kernels add products in a saturating int16 here: x86-64 without VNNI."""
+        return self.architecture == "x86_64" and not self.has(VNNI)
 
 
 @cache

@@ -163,6 +163,24 @@ class Quality(Record):
     largest_difference: float | None = None
 
 
+class Saturation(Record):
+    """How often the sums of one layer saturated, on a target that adds products in a saturating 16-bit integer.
+
+    Attributes:
+        layer: component and node, as ``model/node_MatMul_25``.
+        saturated: sums in which at least one pair of products did.
+        sums: all of them.
+    """
+
+    layer: str
+    saturated: int = 0
+    sums: int = 0
+
+    @property
+    def share(self) -> float:
+        return self.saturated / self.sums if self.sums else 0.0
+
+
 class LimitVerdict(Record):
     """One limit: ``met`` by the point estimate, ``proven`` by the one-sided 95 % bound; None where unknown."""
 
@@ -199,7 +217,8 @@ class Report(Record):
     """The result of ``compress``.
 
     ``counts_before`` and ``counts_after`` are instructions on emulated devices, of the original's export and of the
-    artifact; ``devices`` how it answers there, ``devices_unchecked`` why that cannot be told. ``options`` are what the
+    artifact; ``devices`` how it answers there, ``devices_unchecked`` why that cannot be told. ``saturation`` names the
+    artifact's layers whose sums saturated on the evaluation split, worst first. ``options`` are what the
     user said of the task and the run that neither recipe nor lock hold; ``graphs_before`` are those of the original's
     export, ``graphs_after`` the artifact's.
     """
@@ -231,6 +250,7 @@ class Report(Record):
     counts_after: tuple[Count, ...] = ()
     devices: tuple[DeviceCheck, ...] = ()
     devices_unchecked: dict[str, str] = {}
+    saturation: tuple[Saturation, ...] = ()
     graphs_before: tuple[Graph, ...] = ()
     graphs_after: tuple[Graph, ...] = ()
     quality: Quality | None = None

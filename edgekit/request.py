@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from edgekit.artifact import Format
 from edgekit.cache import cache_key
 from edgekit.description import Feeding
-from edgekit.devices import Reached, reach
+from edgekit.devices import Reached, reach, ready_emulators
+from edgekit.devices.local import LocalDevice
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
@@ -146,9 +147,20 @@ class Request:
     @property
     def places(self) -> tuple[Place, ...]:
         """Where artifacts are run and measured."""
-        own = self.target.runtime
-        provider = own.provider if self.runtime == own.name else "cpu"
+        provider = self.target.runtime.provider if self.runtime == self.target.runtime.name else "cpu"
         return tuple(Place(device, self.runtime, self.threads, provider) for device in self.reached.devices)
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether this machine, whose sums are wide, is timed in place of one whose sums saturate."""
+        local = any(device.label == LocalDevice.label for device in self.reached.devices)
+        return local and self.target.int8.saturates and self.format == "onnx" and not host().saturates
+
+    @property
+    def confirming(self) -> tuple[Place, ...]:
+        """Emulated processors that answer as the target does where this one does not, if they are set up."""
+        devices = ready_emulators(self.target) if self.stands_in else ()
+        return tuple(Place(device, self.runtime, self.threads) for device in devices)
 
     @property
     def clock(self) -> Place | None:
@@ -210,8 +222,13 @@ class Request:
             *self._installation(),
         )
 
-    def outputs_key(self, files: dict[str, JsonValue]) -> str:
-        """Key of the outputs of an artifact, named by its files' hashes, on the evaluation split."""
+    def outputs_key(self, files: dict[str, JsonValue], *, simulated: bool) -> str:
+        """Key of the outputs of an artifact, named by its files' hashes, on the evaluation split.
+
+        Args:
+            files: name and hash.
+            simulated: whether they are those of a target whose sums saturate.
+        """
         return cache_key(
             "outputs",
             files,
@@ -219,6 +236,7 @@ class Request:
             self.seed,
             self.workload.batch,
             self.facet("jobs"),
+            simulated,
             *self._installation(),
         )
 
@@ -257,6 +275,7 @@ class Request:
             self.keep_stages,
             host().fingerprint,
             [device.fingerprint for device in self.reached.devices],
+            [place.device.fingerprint for place in self.confirming],
             locked,
         ]
         return cache_key("run", everything, *self._installation())

@@ -39,6 +39,7 @@ class IntegerScheme(Frozen):
         activations: ``u8`` or ``s8``.
         weights: ``s8`` or ``u8``.
         reduce_range: 7-bit weights, where the kernel adds products in 16 bits and would saturate.
+        saturates: whether the kernel adds pairs of products in a saturating 16-bit integer.
         per_channel: one weight scale per output channel.
         biases: whether biases become 32-bit integers too; else they stay float.
     """
@@ -46,6 +47,7 @@ class IntegerScheme(Frozen):
     activations: Literal["u8", "s8"] = "u8"
     weights: Literal["s8", "u8"] = "s8"
     reduce_range: bool = False
+    saturates: bool = False
     per_channel: bool = True
     biases: bool = True
 

@@ -19,11 +19,12 @@ from edgekit.cache import Cache
 from edgekit.environment import spin_briefly, versions
 from edgekit.formats.foreign import graph_component, graph_files
 from edgekit.formats.torch import load_model, torch_components
-from edgekit.measure.elsewhere import Spread, compare_elsewhere
+from edgekit.measure.elsewhere import CONFIRMED, SAMPLES, Spread, compare_elsewhere
 from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
 from edgekit.progress import Progress
+from edgekit.quantization.saturating import Saturated, SaturatingRunner, open_as_on
 from edgekit.recipe import Step
 from edgekit.report import Count, DeviceCheck
 from edgekit.request import Request
@@ -40,6 +41,7 @@ from edgekit.tasks.data import Data
 log = logging.getLogger(__name__)
 
 DECISIONS, EVENTS, OUTPUTS, RECORD = "decisions.json", "events.jsonl", "outputs.safetensors", "record.json"
+SATURATION = "saturation.json"
 R = TypeVar("R", bound=Record)
 
 
@@ -125,22 +127,35 @@ class Workshop:
 
     def _outputs(self, artifact: Artifact) -> Outputs:
         """From the cache, or computed and kept there."""
-        import numpy as np
-        from safetensors.numpy import load_file, save_file
+        from safetensors.numpy import load_file
 
-        key = self.request.outputs_key(dict(artifact.manifest.files))
+        stored = load_file(str(self._answers(artifact) / OUTPUTS))
+        return Outputs(stored["logits"], stored.get("labels"))
+
+    def saturation(self, artifact: Artifact) -> Saturated:
+        """What saturated in an artifact on the evaluation split; nothing on a target whose sums do not."""
+        if self.data is None or not self.request.target.int8.saturates:
+            return Saturated()
+        return Saturated.model_validate_json((self._answers(artifact) / SATURATION).read_bytes())
+
+    def _answers(self, artifact: Artifact) -> Path:
+        """The folder of an artifact's outputs and of what saturated in them."""
+        import numpy as np
+        from safetensors.numpy import save_file
+
+        key = self.request.outputs_key(dict(artifact.manifest.files), simulated=self._simulated(artifact))
         found = self.cache.get(key)
         if found is None:
-            computed = self._compute_outputs(artifact)
+            computed, saturated = self._compute_outputs(artifact)
             tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
             with self.scratch() as scratch:
                 folder = scratch()
                 save_file(
                     {name: np.ascontiguousarray(values) for name, values in tensors.items()}, str(folder / OUTPUTS)
                 )
+                write_text(folder / SATURATION, saturated.model_dump_json(indent=1) + "\n")
                 found = self.cache.put(key, folder)
-        stored = load_file(str(found / OUTPUTS))
-        return Outputs(stored["logits"], stored.get("labels"))
+        return found
 
     def counts(self, artifact: Artifact) -> tuple[Count, ...]:
         """Instructions of one inference on each emulated device: from the cache, or counted and kept there."""
@@ -173,7 +188,7 @@ class Workshop:
 
     def _elsewhere(self) -> list[Place]:
         """Every device that is not this machine's processor; none without data: there is nothing to compare then."""
-        places = self.request.places if self.data is not None else ()
+        places = (*self.request.places, *self.request.confirming) if self.data is not None else ()
         return [place for place in places if place.elsewhere]
 
     def _count(self, artifact: Artifact, place: Place) -> Count:
@@ -184,9 +199,11 @@ class Workshop:
 
     def _check(self, artifact: Artifact, place: Place) -> DeviceCheck:
         assert self.data is not None  # the caller has seen to it
-        examples = Spread(self.data.evaluation)
+        examples = Spread(self.data.evaluation, SAMPLES if place in self.request.places else CONFIRMED)
         self.progress.start(f"run {len(examples)} samples: {place.label}", None)
-        found = compare_elsewhere(artifact, self.task, examples, self.request.workload.batch, place)
+        runner = open_as_on(artifact, self.request.target)
+        batch = self.request.workload.batch
+        found = compare_elsewhere(artifact, self.task, examples, batch, place, runner=runner)
         self.progress.finish(f"{found.agree} of {found.n} as here" if found.agree is not None else "")
         return found
 
@@ -272,22 +289,30 @@ class Workshop:
                 found = self.cache.put(key, write_artifact(folder, manifest).path)
         return Made(open_artifact(found), key)
 
-    def _compute_outputs(self, artifact: Artifact) -> Outputs:
+    def _compute_outputs(self, artifact: Artifact) -> tuple[Outputs, Saturated]:
         assert self.data is not None
         examples = self.data.evaluation
         name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
         self.progress.start(f"evaluate: {name}", len(examples))
         size = evaluation_batch(artifact.format, self.request.workload)
-        computed = collect_outputs(self._runner(artifact), self.task, examples, size, self.progress)
+        runner = self._runner(artifact)
+        computed = collect_outputs(runner, self.task, examples, size, self.progress)
         score, labels = computed.score(self.task), computed.labels
         self.progress.finish("" if score is None or labels is None else f"{self.task.metric_for(labels)} {score:.4f}")
-        return computed
+        return computed, runner.saturated if isinstance(runner, SaturatingRunner) else Saturated()
 
     def _runner(self, artifact: Artifact) -> Runner:
+        if self._simulated(artifact):
+            return open_as_on(artifact, self.request.target, self.request.jobs)
         if artifact.format != "torch":
             return open_runner(artifact, self.request.jobs)
         task = task_at(self.task, artifact, self.request.builds)
         return TorchRunner(task.components(load_model(task)[0]))
+
+    def _simulated(self, artifact: Artifact) -> bool:
+        """Whether answers are the target's and not this machine's; never the original's, which all is compared with."""
+        saturates = self.request.target.int8.saturates and artifact.format == "onnx"
+        return saturates and artifact.path != self.original.artifact.path
 
     def _log(self, stage: str, key: str, seconds: float) -> None:
         """Add a finished stage's events to the run's log, and forget its checkpoints."""

@@ -10,7 +10,15 @@ from edgekit.devices.emulation.profiles import PROFILES
 from edgekit.devices.emulation.setup import ARCHITECTURES
 from edgekit.environment import FEATURE_NAMES, CudaDevice, Host, host
 from edgekit.errors import UnknownNameError, UsageError
-from edgekit.target import EXECUTION_PROVIDERS, HOST, Target, load_target, parse_target, target_names
+from edgekit.target import (
+    EXECUTION_PROVIDERS,
+    HOST,
+    IntegerScheme,
+    Target,
+    load_target,
+    parse_target,
+    target_names,
+)
 
 FOLDER = Path(__file__).parents[1] / "targets"
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -33,7 +41,7 @@ def machine(architecture: str, *features: str, **more: str) -> Host:
 
 def read_features(cpuinfo: str) -> set[str]:
     """The extensions in the text of ``/proc/cpuinfo``, by the names that targets use."""
-    line = next(line for line in cpuinfo.splitlines() if line.startswith("Features"))
+    line = next(line for line in cpuinfo.splitlines() if line.startswith(("Features", "flags")))
     return {FEATURE_NAMES.get(flag, flag) for flag in line.partition(":")[2].split()}
 
 
@@ -77,6 +85,26 @@ def test_the_facts_of_the_shipped_targets(name: str, reduce_range: bool, multipl
     assert (target.int8.activations, target.int8.weights, target.int8.per_channel) == ("u8", "s8", True)
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_kernels_saturate_on_x86_without_vnni_only(name: str) -> None:
+    target = load_target(name)
+    plain = target.architecture == "x86_64" and not any("vnni" in feature for feature in target.features)
+    assert target.int8.saturates == plain
+    assert not plain or (target.int8.reduce_range and target.profiles)
+
+
+def test_a_machine_saturates_without_vnni_on_x86() -> None:
+    assert machine("x86_64", "avx2", "fma").saturates
+    assert not machine("x86_64", "avx2", "avx_vnni").saturates
+    assert not machine("x86_64", "avx2", "avx512_vnni").saturates
+    assert not machine("aarch64", "neon").saturates
+
+
+@pytest.mark.parametrize("field", sorted(IntegerScheme.model_fields))
+def test_the_readme_explains_every_field_of_int8(field: str) -> None:
+    assert f"| `{field}` |" in (FOLDER / "README.md").read_text()
+
+
 def test_32_bit_arm_takes_tflite_in_tflite_runtime_only() -> None:
     target = load_target("armv7")
     assert (target.architecture, target.formats, target.runtime.name) == ("armv7l", ("tflite",), "tflite-runtime")
@@ -86,7 +114,8 @@ def test_32_bit_arm_takes_tflite_in_tflite_runtime_only() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_target_is_emulated_on_processors_of_its_own_architecture_and_features(name: str) -> None:
     target = load_target(name)
-    assert (target.reach == "emulated") == bool(target.profiles)
+    assert target.profiles or target.reach != "emulated"
+    assert target.reach == "emulated" or target.int8.saturates or not target.profiles
     for profile in (PROFILES[profile] for profile in target.profiles):
         assert ARCHITECTURES.get(target.architecture, "armhf") == profile.kind
         here = machine(target.architecture, *read_features(profile.cpuinfo))

@@ -106,3 +106,9 @@ def reach(target: Target, runtime: str, device: str | None = None) -> Reached:
         )
     found = WAYS[name](target, runtime, address)
     return Reached(found.devices, found.because, asked=True)
+
+
+def ready_emulators(target: Target) -> tuple[Device, ...]:
+    """The emulated processors of a target's that are set up."""
+    devices = [EmulatedDevice(profile) for profile in target.profiles]
+    return tuple(device for device in devices if find_root(device.profile.kind, Cache()) is not None)

@@ -101,14 +101,14 @@ def resolve_method(method: str, runtime: str) -> Method:
     return cast("Method", method)
 
 
-def refuse_onnx_choices(engine: str, scheme: str) -> None:
-    """Refuse what can only be chosen for ONNX.
+def refuse_onnx_choices(**settings: str) -> None:
+    """Refuse what can only be chosen for ONNX: any setting that is not left to its default.
 
     Raises:
-        UsageError: an engine other than onnxruntime, which stands for the default, or a scheme.
+        UsageError: one is not.
     """
-    for name, value, allowed in (("engine", engine, "onnxruntime"), ("scheme", scheme, "auto")):
-        if value != allowed:
+    for name, value in settings.items():
+        if value not in ("auto", "onnxruntime"):
             raise UsageError(
                 f"quantize.{name}={value} cannot go with the format tflite",
                 id="usage.settings-conflict",

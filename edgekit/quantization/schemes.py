@@ -40,6 +40,7 @@ class Scheme(Frozen):
         activations, weights: integer types.
         per_channel: one weight scale per output channel.
         reduce_range: 7-bit weights.
+        full_range: layers whose weights are 8 bits wide all the same, as component/node.
         embeddings: whether embedding tables are quantized too.
         convolutions: whether convolutions are, and what lies between them.
         biases: whether the biases of a static scheme are.
@@ -53,6 +54,13 @@ class Scheme(Frozen):
     embeddings: bool
     convolutions: bool = False
     biases: bool = True
+    full_range: tuple[str, ...] = ()
+
+    def within(self, component: str) -> Scheme:
+        """The same for one component: its layers by the names of their nodes."""
+        start = f"{component}/"
+        names = tuple(name.removeprefix(start) for name in self.full_range if name.startswith(start))
+        return self.model_copy(update={"full_range": names})
 
 
 class WeightedNode(NamedTuple):
@@ -61,6 +69,11 @@ class WeightedNode(NamedTuple):
     name: str
     kind: str
     elements: int
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether its weights are multiplied, and not looked up."""
+        return self.kind != EMBEDDING_KIND
 
 
 def resolve_scheme(
@@ -220,7 +233,11 @@ def _dynamic(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[st
         per_channel=scheme.per_channel,
         reduce_range=scheme.reduce_range,
         weight_type=_kind(scheme.weights),
-        extra_options={"DefaultTensorType": FLOAT, "MatMulConstBOnly": True},
+        extra_options={
+            "DefaultTensorType": FLOAT,
+            "MatMulConstBOnly": True,
+            "TensorQuantOverrides": _full_ranges(source, scheme),
+        },
     )
 
 
@@ -244,8 +261,25 @@ def _static(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str
             "DefaultTensorType": FLOAT,
             "MatMulConstBOnly": True,
             "QuantizeBias": scheme.biases,
+            "TensorQuantOverrides": _full_ranges(source, scheme),
         },
     )
+
+
+def _full_ranges(source: Path, scheme: Scheme) -> dict[str, list[dict[str, object]]]:
+    """What onnxruntime's tool is told of the weights that stay 8 bits wide, by their names."""
+    if not scheme.full_range:
+        return {}
+    told: dict[str, list[dict[str, object]]] = {}
+    for node in load_graph(source).graph:
+        weight = node.inputs[1] if node.name in scheme.full_range and node.op_type != EMBEDDING_KIND else None
+        if weight is not None:
+            rows = node.op_type == CONVOLUTION_KIND or (
+                "transB" in node.attributes and node.attributes["transB"].as_int() == 1
+            )
+            axis = {"axis": 0 if rows else 1} if scheme.per_channel else {}
+            told[str(weight.name)] = [{**axis, "reduce_range": False}]
+    return told
 
 
 def _kind(name: str) -> object:

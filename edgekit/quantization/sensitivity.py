@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
+from edgekit.progress import Progress
+from edgekit.quantization.makers import Maker, Selection
+
 if TYPE_CHECKING:
     from edgekit.tasks.base import Array
 
@@ -30,3 +35,31 @@ def choose_fallbacks(ranked: Sequence[tuple[str, float]], acceptable: Callable[[
         if acceptable(kept) or count * 2 > max(1, len(names) // 2):
             return kept
         count *= 2
+
+
+def fall_back(
+    maker: Maker, selection: Selection, tolerance: float, progress: Progress
+) -> tuple[list[str], dict[str, JsonValue]]:
+    """The layers that stay float so that the selection split loses no more than the tolerance, and what was seen."""
+    first = selection.drop(maker)
+    seen: dict[str, JsonValue] = {
+        "samples": len(selection.examples),
+        "float": selection.before,
+        "drop": first,
+        "tolerance": tolerance,
+    }
+    if first <= tolerance:
+        return [], seen
+    names = maker.names()
+
+    def alone(nodes: Sequence[str]) -> Array:
+        progress.advance()
+        return maker.outputs([name for name in names if name not in nodes], selection.examples).logits
+
+    progress.start("quantize: which layers lose too much", len(names))
+    ranked = rank_sensitivity(names, selection.reference.logits, alone)
+    fallbacks = choose_fallbacks(ranked, lambda kept: selection.drop(maker, kept) <= tolerance)
+    progress.finish(f"{len(fallbacks)} fall back")
+    seen["sensitivity"] = [[name, error] for name, error in ranked]
+    seen["drop_with_fallback"] = selection.drop(maker, fallbacks)
+    return fallbacks, seen

@@ -72,6 +72,9 @@ def _quantize(details: Details) -> str:
     line = f"all {layers} layers in {method}"
     if isinstance(fallbacks, list) and fallbacks:
         line = f"{layers - len(fallbacks)} of {layers} layers in {method}; in float: {', '.join(map(str, fallbacks))}"
+    weights = details.get("weights")
+    if isinstance(weights, dict):
+        line += f"; weights of {weights.get('chosen')}"
     return "; ".join([line, *overflow_lines(details), *engine_lines(details)])
 
 

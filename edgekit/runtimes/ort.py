@@ -18,13 +18,16 @@ NAME = "onnxruntime"
 PROVIDER = "CPUExecutionProvider"
 
 
-def open_session(file: Path, threads: int, *, optimized: bool = True) -> onnxruntime.InferenceSession:
+def open_session(
+    file: Path, threads: int, *, optimized: bool = True, written: Path | None = None
+) -> onnxruntime.InferenceSession:
     """A session on the CPU.
 
     Args:
         file: the graph.
         threads: threads within one operator.
         optimized: False runs the graph as it stands, for calibration.
+        written: where the graph goes after the optimizations that no layout of this processor's is part of.
 
     Raises:
         ModelError: onnxruntime refuses the graph; the reason is its own.
@@ -38,6 +41,9 @@ def open_session(file: Path, threads: int, *, optimized: bool = True) -> onnxrun
     options.log_severity_level = 4  # what goes wrong is raised
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if written is not None:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(written)
     refusals = (
         state.Fail,
         state.InvalidGraph,
@@ -56,16 +62,29 @@ def open_session(file: Path, threads: int, *, optimized: bool = True) -> onnxrun
         ) from error
 
 
+def fuse(file: Path, destination: Path) -> None:
+    """Write a graph as onnxruntime runs it on any processor of an architecture: fused, not laid out anew for this one.
+
+    Raises:
+        ModelError: onnxruntime refuses the graph; the reason is its own.
+    """
+    open_session(file, 1, written=destination)
+
+
 class OnnxRunner:
     """The components of an ONNX artifact, each in a session of its own.
 
     Args:
         artifact: an artifact of format ``onnx``.
         threads: threads within one operator.
+        optimized: False runs the graphs as they stand.
     """
 
-    def __init__(self, artifact: Artifact, threads: int = 1) -> None:
-        self._sessions = {name: open_session(artifact.file(name), threads) for name in artifact.manifest.components}
+    def __init__(self, artifact: Artifact, threads: int = 1, *, optimized: bool = True) -> None:
+        self._sessions = {
+            name: open_session(artifact.file(name), threads, optimized=optimized)
+            for name in artifact.manifest.components
+        }
         self._outputs = {
             name: [output.name for output in session.get_outputs()] for name, session in self._sessions.items()
         }

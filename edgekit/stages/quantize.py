@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from pydantic import Field, JsonValue
 
-from edgekit.artifact import Artifact, Manifest
+from edgekit.artifact import Artifact
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import tidy
-from edgekit.formats.graphs import count_operators, describe_like
+from edgekit.formats.graphs import count_operators
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.formats.torch import load_model
 from edgekit.measure.latency import time_artifacts
@@ -31,6 +31,8 @@ from edgekit.quantization.litert import (
     true_ranges,
     weighted_layers,
 )
+from edgekit.quantization.makers import AnyScheme, Maker, Selection, Write, open_selection
+from edgekit.quantization.saturating import SaturatingRunner, count_saturated, open_as_on
 from edgekit.quantization.schemes import (
     EMBEDDING_KIND,
     Method,
@@ -44,12 +46,13 @@ from edgekit.quantization.schemes import (
     static_kinds,
     weighted_nodes,
 )
-from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
+from edgekit.quantization.sensitivity import fall_back
+from edgekit.quantization.widths import EIGHT, SEVEN, Range, Width, candidate_widths, choose_width, describe_saturation
 from edgekit.runtimes import open_runner, tflite_runtime
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.target import Precision, Target
-from edgekit.tasks.base import Array, Examples
+from edgekit.tasks.base import Examples
 
 ONNXRUNTIME, AI_EDGE_QUANTIZER, BOTH = "onnxruntime", "ai-edge-quantizer", "both"
 ENGINES: dict[EngineName, tuple[str, ...]] = {
@@ -58,6 +61,8 @@ ENGINES: dict[EngineName, tuple[str, ...]] = {
     "both": (ONNXRUNTIME, neural_compressor.NAME),
 }
 COMPARING = Timing(seconds=6.0, rounds=25)
+# How many training samples show which sums saturate: what a layer's activations are like, not which way they decide.
+PROBED = 64
 
 
 class QuantizeSettings(StageSettings):
@@ -70,6 +75,9 @@ class QuantizeSettings(StageSettings):
     )
     scheme: SchemeName = Field(
         "auto", description="types of activations and weights: u8s8, s8s8, u8u8, or the target's own"
+    )
+    reduce_range: Range = Field(
+        "auto", description="whether weights use 7 of their 8 bits: always, never, or auto, as the target needs"
     )
     embeddings: bool = Field(True, description="whether embedding tables are quantized too")
     samples: int = Field(
@@ -115,7 +123,7 @@ def check(settings: StageSettings, goal: Goal) -> None:
     settings = cast("QuantizeSettings", settings)
     target = goal.target
     if goal.format == "tflite":
-        refuse_onnx_choices(settings.engine, settings.scheme)
+        refuse_onnx_choices(engine=settings.engine, scheme=settings.scheme, reduce_range=settings.reduce_range)
         resolve_method(settings.method, goal.runtime)
         return
     _scheme(settings, target)
@@ -134,7 +142,15 @@ def check(settings: StageSettings, goal: Goal) -> None:
 
 
 def _scheme(settings: QuantizeSettings, target: Target, *, convolutional: bool = False) -> Scheme:
-    return resolve_scheme(settings.method, settings.scheme, settings.embeddings, target, convolutional=convolutional)
+    scheme = resolve_scheme(settings.method, settings.scheme, settings.embeddings, target, convolutional=convolutional)
+    return _ranged(scheme, settings)
+
+
+def _ranged(scheme: Scheme, settings: QuantizeSettings) -> Scheme:
+    """With weights of 7 or 8 bits where the user said so."""
+    if settings.reduce_range == "auto":
+        return scheme
+    return scheme.model_copy(update={"reduce_range": settings.reduce_range == "always"})
 
 
 def _neural_scheme(settings: QuantizeSettings, target: Target, *, convolutional: bool = False) -> Scheme:
@@ -147,7 +163,7 @@ def _neural_scheme(settings: QuantizeSettings, target: Target, *, convolutional:
             why="neural-compressor makes weights s8",
             hint="Use --set quantize.scheme=u8s8, or --set quantize.engine=onnxruntime.",
         )
-    return scheme
+    return _ranged(scheme, settings)
 
 
 def _needs_data(settings: StageSettings, goal: Goal) -> bool:
@@ -175,6 +191,7 @@ class _Candidate:
     layers: int
     fallbacks: list[str]
     check: dict[str, JsonValue] | None
+    width: dict[str, JsonValue] | None
     notes: dict[str, JsonValue]
 
     def details(self) -> dict[str, JsonValue]:
@@ -186,6 +203,7 @@ class _Candidate:
             "layers": self.layers,
             "fallback_layers": cast("JsonValue", self.fallbacks),
             "selection_check": self.check,
+            "weights": self.width,
             "operators": cast("JsonValue", operators),
             **self.notes,
         }
@@ -226,18 +244,83 @@ def _compare(made: Sequence[_Candidate], settings: QuantizeSettings, job: Job) -
 
 
 def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Candidate:
+    width = None
     if artifact.format == "tflite":
         engine, maker = AI_EDGE_QUANTIZER, _tflite(artifact, settings, job)
     else:
         maker = _ours(artifact, settings, job) if engine == ONNXRUNTIME else _theirs(artifact, settings, job)
-    fallbacks, seen = _fall_back(maker, settings, job)
+    selection = _open_selection(maker, settings, job)
+    if engine == ONNXRUNTIME:
+        maker, width = _fit(maker, settings, job, selection)
+    fallbacks: list[str] = []
+    seen: dict[str, JsonValue] | None = None
+    if selection is not None and settings.fallback:
+        fallbacks, seen = fall_back(maker, selection, settings.tolerance, job.progress)
     job.progress.start(f"quantize: {maker.scheme.method}, {engine}", None)
-    quantized = maker.make(job.scratch(), fallbacks)
+    quantized = maker.make(fallbacks)
     job.progress.finish(f"{len(fallbacks)} layers left in float" if fallbacks else "")
-    return _Candidate(engine, quantized, maker.scheme, len(maker.names()), fallbacks, seen, maker.notes)
+    return _Candidate(engine, quantized, maker.scheme, len(maker.names()), fallbacks, seen, width, maker.notes)
 
 
-def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
+def _maker(
+    artifact: Artifact,
+    scheme: AnyScheme,
+    nodes: dict[str, list[WeightedNode]],
+    write: Callable[[AnyScheme, str, Path, Sequence[str]], None],
+    job: Job,
+) -> Maker:
+    """A maker whose artifacts answer as they would on the target."""
+
+    def answer(made: Artifact, examples: Examples) -> Outputs:
+        runner = open_as_on(made, job.target, job.jobs)
+        return collect_outputs(runner, job.task, examples, job.workload.batch, Silent())
+
+    return Maker(artifact, scheme, nodes, cast("Write", write), job.scratch, answer)
+
+
+def _open_selection(maker: Maker, settings: QuantizeSettings, job: Job) -> Selection | None:
+    """The selection split, where something is decided on it."""
+    deciding = settings.fallback or job.target.int8.saturates
+    if job.data is None or maker.scheme.method == "fp16" or not deciding:
+        return None
+    examples = job.data.selection
+    runner = open_runner(maker.artifact, job.jobs)
+    reference = collect_outputs(runner, job.task, examples, job.workload.batch, Silent())
+    return open_selection(maker, examples, reference, job.task)
+
+
+def _fit(
+    maker: Maker, settings: QuantizeSettings, job: Job, selection: Selection | None
+) -> tuple[Maker, dict[str, JsonValue] | None]:
+    """Weights as wide as sums of the target's 16 bits can bear, and why; nothing where its sums are wider."""
+    scheme = maker.scheme
+    if not isinstance(scheme, Scheme) or scheme.method == "fp16" or scheme.weights != "s8":
+        return maker, None
+    if not job.target.int8.saturates:
+        return maker, None
+    wide = replace(maker, scheme=scheme.model_copy(update={"reduce_range": False}))
+    seen, samples = None, 0
+    if job.data is not None:
+        chosen = _calibration_samples(settings, job)[:PROBED]
+        samples = len(chosen)
+        job.progress.start("quantize: which sums saturate", samples)
+        runner = SaturatingRunner(wide.make([]), job.jobs)
+        seen = count_saturated(runner, job.task, [job.data.train.batch([index]) for index in chosen], job.progress)
+        job.progress.finish(f"in {len(seen)} of {len(maker.names())} layers")
+    clause = describe_saturation(seen, samples)
+    if settings.reduce_range != "auto":
+        name = SEVEN if scheme.reduce_range else EIGHT
+        width = Width(scheme, name, f"{name}, as was asked for; {clause}")
+    else:
+        saturated = {name for one in seen or () for name in (one.layer, f"{one.layer}_MatMul")}
+        layers = [f"{part}/{node.name}" for part, nodes in maker.nodes.items() for node in nodes if node.multiplies]
+        candidates = candidate_widths(scheme, layers, saturated)
+        drop = None if selection is None else lambda one: selection.drop(replace(maker, scheme=one))
+        width = choose_width(candidates, clause, drop, settings.tolerance)
+    return replace(maker, scheme=width.scheme), width.details(seen, samples)
+
+
+def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     """onnxruntime's tools on the graph as it is."""
     prepared = name_nodes(artifact, job.scratch())
     graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
@@ -252,13 +335,13 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
     }
     ranges = _calibrate(prepared, scheme, settings, job) if scheme.method == "static" else {}
 
-    def write(component: str, file: Path, chosen: Sequence[str]) -> None:
-        quantize_graph(prepared.file(component), file, scheme, chosen, ranges.get(component))
+    def write(asked: Scheme, component: str, file: Path, chosen: Sequence[str]) -> None:
+        quantize_graph(prepared.file(component), file, asked.within(component), chosen, ranges.get(component))
 
-    return _Maker(prepared, scheme, nodes, write, job)
+    return _maker(prepared, scheme, nodes, write, job)
 
 
-def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) -> _Maker:
+def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) -> Maker:
     """onnxruntime's converter to FP16; nodes that would overflow stay FP32."""
     parts = artifact.manifest.components
     job.progress.start("quantize: what overflows in FP16", None)
@@ -267,16 +350,17 @@ def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) 
     found = find_overflows(artifact, fed, job.scratch, job.jobs)
     job.progress.finish(f"{sum(map(len, found.values()))} nodes stay FP32")
 
-    def write(component: str, file: Path, chosen: Sequence[str]) -> None:
-        del chosen  # every layer that can be
+    def write(asked: Scheme, component: str, file: Path, chosen: Sequence[str]) -> None:
+        del asked, chosen  # every layer that can be
         halve_graph(artifact.file(component), file, list(found[component]))
 
     nodes = {name: weighted_nodes(load_graph(artifact.file(name)), embeddings=True) for name in parts}
     overflow: JsonValue = {f"{name}/{node}": size for name, nodes in found.items() for node, size in nodes.items()}
-    return _Maker(artifact, scheme, nodes, write, job, {"overflow": overflow, "overflow_samples": len(samples)})
+    notes = {"overflow": overflow, "overflow_samples": len(samples)}
+    return replace(_maker(artifact, scheme, nodes, write, job), notes=notes)
 
 
-def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
+def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     """ai-edge-quantizer on a TFLite file as it is."""
     parts = artifact.manifest.components
     method, hybrid = resolve_method(settings.method, job.runtime), job.runtime != tflite_runtime.NAME
@@ -287,17 +371,16 @@ def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
         chosen, train = _calibration_samples(settings, job), job.need_data().train
         ranges = true_ranges(artifact, job.task, [train.batch([index]) for index in chosen], job.jobs)
 
-    def write(component: str, file: Path, chosen: Sequence[str]) -> None:
+    def write(asked: LiteRTScheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         keep = tuple(node.name for node in nodes[component] if node.name not in chosen)
-        asked = scheme.model_copy(update={"keep": keep})
-        quantize_model(artifact.file(component), file, asked, ranges.get(component))
+        quantize_model(artifact.file(component), file, asked.model_copy(update={"keep": keep}), ranges.get(component))
         if not hybrid:
             tflite_runtime.check_file(file)
 
-    return _Maker(artifact, scheme, nodes, write, job)
+    return _maker(artifact, scheme, nodes, write, job)
 
 
-def _theirs(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
+def _theirs(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     """neural-compressor on the torch model that the graph was exported from, with every rewrite of the graph."""
     assert job.trained is not None  # the pipeline knows what it has exported
     task, folder = job.task_for(job.trained), job.scratch()
@@ -313,13 +396,13 @@ def _theirs(artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Maker:
     scheme = _neural_scheme(settings, job.target, convolutional=is_convolutional(whole))
     tables = scheme.model_copy(update={"method": "dynamic", "convolutions": False})
 
-    def write(component: str, file: Path, chosen: Sequence[str]) -> None:
+    def write(asked: Scheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         folded = job.scratch() / file.name
-        neural_compressor.fold(files[component], folded, scheme, chosen)
+        neural_compressor.fold(files[component], folded, asked, chosen)
         looked_up = [node.name for node in nodes[component] if node.kind == EMBEDDING_KIND and node.name in chosen]
         quantize_graph(folded, file, tables, looked_up, None)
 
-    return _Maker(artifact, scheme, nodes, write, job)
+    return _maker(artifact, scheme, nodes, write, job)
 
 
 def _rewrite(file: Path, settings: QuantizeSettings) -> list[WeightedNode]:
@@ -332,50 +415,6 @@ def _rewrite(file: Path, settings: QuantizeSettings) -> list[WeightedNode]:
     marked = {str(node.name) for node in neural_compressor.marked_nodes(model)}
     save_graph(model, file)
     return [node for node in nodes if node.name in marked or node.kind == EMBEDDING_KIND]
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """Makes the artifact with some of its layers quantized.
-
-    Attributes:
-        artifact: in float; what the result is compared with.
-        scheme: how.
-        nodes: of each component, those that can be quantized.
-        write: writes a component's graph to a file with these of its nodes quantized.
-        job: the stage's.
-        notes: what the report says beside the rest.
-    """
-
-    artifact: Artifact
-    scheme: Scheme | LiteRTScheme
-    nodes: dict[str, list[WeightedNode]]
-    write: Callable[[str, Path, Sequence[str]], None]
-    job: Job
-    notes: dict[str, JsonValue] = field(default_factory=dict)
-
-    def names(self) -> list[str]:
-        """Every layer that can be quantized, as component/node."""
-        return [f"{component}/{node.name}" for component, nodes in self.nodes.items() for node in nodes]
-
-    def make(self, folder: Path, fallbacks: Sequence[str]) -> Artifact:
-        """Quantize everything but the fall-backs into a folder."""
-        components = {}
-        for component, nodes in self.nodes.items():
-            file = folder / self.artifact.file(component).name
-            chosen = [node.name for node in nodes if f"{component}/{node.name}" not in fallbacks]
-            self.write(component, file, chosen)
-            described = describe_like(file, self.artifact.manifest.components[component])
-            components[component] = described.model_dump()
-        changed = self.artifact.manifest.model_dump(by_alias=True) | {"components": components}
-        return Artifact(folder, Manifest.model_validate(changed))
-
-    def outputs(self, fallbacks: Sequence[str], examples: Examples) -> Outputs:
-        """The logits of the artifact with everything but the fall-backs quantized."""
-        made = self.make(self.job.scratch(), fallbacks)
-        return collect_outputs(
-            open_runner(made, self.job.jobs), self.job.task, examples, self.job.workload.batch, Silent()
-        )
 
 
 def _calibrate(artifact: Artifact, scheme: Scheme, settings: QuantizeSettings, job: Job) -> dict[str, Path]:
@@ -394,46 +433,6 @@ def _calibrate(artifact: Artifact, scheme: Scheme, settings: QuantizeSettings, j
 
 def _calibration_samples(settings: QuantizeSettings, job: Job) -> list[int]:
     return draw_samples(len(job.need_data().train), settings.samples, job.seed)
-
-
-def _fall_back(maker: _Maker, settings: QuantizeSettings, job: Job) -> tuple[list[str], dict[str, JsonValue] | None]:
-    """The layers that stay float so that the selection split loses no more than the tolerance, and what was seen."""
-    if job.data is None or maker.scheme.method == "fp16" or not settings.fallback:
-        return [], None
-    examples = job.data.selection
-    reference = collect_outputs(open_runner(maker.artifact, job.jobs), job.task, examples, job.workload.batch, Silent())
-    unlabelled = reference.labels is None and job.task.compares
-    if unlabelled:
-        reference = reference.beside(reference)
-    before = reference.score(job.task)
-    if before is None:
-        return [], None
-
-    def drop(fallbacks: Sequence[str]) -> float:
-        found = maker.outputs(fallbacks, examples)
-        return before - cast("float", (found.beside(reference) if unlabelled else found).score(job.task))
-
-    first = drop([])
-    seen: dict[str, JsonValue] = {
-        "samples": len(examples),
-        "float": before,
-        "drop": first,
-        "tolerance": settings.tolerance,
-    }
-    if first <= settings.tolerance:
-        return [], seen
-    job.progress.start("quantize: which layers lose too much", len(maker.names()))
-    ranked = rank_sensitivity(maker.names(), reference.logits, lambda nodes: _alone(maker, nodes, examples, job))
-    fallbacks = choose_fallbacks(ranked, lambda kept: drop(kept) <= settings.tolerance)
-    job.progress.finish(f"{len(fallbacks)} fall back")
-    seen["sensitivity"] = [[name, error] for name, error in ranked]
-    seen["drop_with_fallback"] = drop(fallbacks)
-    return fallbacks, seen
-
-
-def _alone(maker: _Maker, nodes: Sequence[str], examples: Examples, job: Job) -> Array:
-    job.progress.advance()
-    return maker.outputs([name for name in maker.names() if name not in nodes], examples).logits
 
 
 QUANTIZE = Stage(

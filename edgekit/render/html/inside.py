@@ -143,7 +143,9 @@ def _quantize(stage: StageReport) -> Iterator[Child]:
         return
     layers = number(details.get("layers"))
     left = [str(name) for name in fallbacks] if isinstance(fallbacks, list) else []
-    pairs: list[tuple[Child, Child]] = [(name.replace("_", " "), _plain(value)) for name, value in scheme.items()]
+    pairs: list[tuple[Child, Child]] = [
+        (name.replace("_", " "), _plain(value)) for name, value in scheme.items() if value != []
+    ]
     pairs.append(("layers quantized", f"{layers - len(left):g} of {layers:g}"))
     if isinstance(check, dict):
         drop = number(check.get("drop"))
@@ -151,6 +153,9 @@ def _quantize(stage: StageReport) -> Iterator[Child]:
         pairs.append((f"alone, on {number(check.get('samples')):g} selection samples", said))
     yield element("h3", "Quantization")
     yield facts(pairs)
+    weights = details.get("weights")
+    if isinstance(weights, dict):
+        yield element("p", f"Weights: {weights.get('reason')}")
     for line in engine_lines(details):
         yield element("p", line)
     if left:
