@@ -86,9 +86,10 @@ def test_the_facts_of_the_shipped_targets(name: str, reduce_range: bool, multipl
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_kernels_saturate_on_x86_without_vnni_only(name: str) -> None:
+def test_kernels_saturate_on_x86_processors_without_vnni_only(name: str) -> None:
     target = load_target(name)
     plain = target.architecture == "x86_64" and not any("vnni" in feature for feature in target.features)
+    plain = plain and target.runtime.provider == "cpu"
     assert target.int8.saturates == plain
     assert not plain or (target.int8.reduce_range and target.profiles)
 
