@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from edgekit.devices.base import RUNNER, SPEC, Device, failure
+from edgekit.environment import OTHER_BUILDS
 from edgekit.errors import HostError, ModelError, UsageError
 from edgekit.progress import Progress
 
@@ -32,7 +33,7 @@ FACTS = """
 import json, platform, sys
 import {package}
 import numpy
-from importlib.metadata import version
+from importlib.metadata import distributions
 name = ""
 try:
     lines = open("/proc/cpuinfo", encoding="utf-8", errors="replace").read().splitlines()
@@ -41,7 +42,8 @@ try:
             name = line.split(":", 1)[1].strip()
 except OSError:
     pass
-print(json.dumps({{"machine": platform.machine(), "processor": name, "version": version("{distribution}")}}))
+version = next((d.version for d in distributions() if d.metadata["Name"] in {distributions}), "unknown")
+print(json.dumps({{"machine": platform.machine(), "processor": name, "version": version}}))
 """
 
 
@@ -110,7 +112,8 @@ class SshDevice(Device):
 
     def prepare(self, progress: Progress) -> None:
         progress.start("connect over ssh", None)
-        facts = FACTS.format(package=self._package, distribution=self._distribution)
+        names = {self._distribution, OTHER_BUILDS.get(self._distribution, self._distribution)}
+        facts = FACTS.format(package=self._package, distributions=sorted(names))
         code, out, err = self._ssh(f"{shlex.quote(self._address.python)} -", facts.encode(), CHECK_SECONDS)
         if code:
             raise self._failure(code, err)
