@@ -1,97 +1,31 @@
-"""A real sshd on the loopback, with keys of its own; what is faulty is made so."""
+"""Over ssh to a real sshd on the loopback; what is faulty is made so."""
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sshd import Server, needs_sshd, sshd, wait_for
 
 from edgekit.devices.base import RUNNER, SPEC
 from edgekit.devices.ssh import Address, SshDevice, read_address
 from edgekit.errors import HostError, UsageError
 from edgekit.progress import Silent
 
-SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-needs_sshd = pytest.mark.skipif(
-    SSHD is None or shutil.which("ssh") is None, reason="no sshd and ssh here (Debian: apt-get install openssh-server)"
-)
 RUNNER_TEXT = "import json, os, sys; print(json.dumps([sorted(os.listdir('.')), open('0/a.bin').read(), sys.argv[1]]))"
-
-
-@dataclass
-class Server:
-    """An sshd of our own.
-
-    Attributes:
-        folder: keys, configuration of server and client, known hosts.
-        port: where it listens.
-        process: the daemon.
-    """
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def device(self, **changes: object) -> SshDevice:
-        known = {"host": "loopback", "python": sys.executable, "config": str(self.folder / "client")} | changes
-        return SshDevice(Address(**known), "onnxruntime", "onnxruntime")  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "ssh"
-    folder.mkdir(mode=0o700)
-    for name in ("host", "user", "other"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    (folder / "authorized").write_text((folder / "user.pub").read_text())
-    port = _free_port()
-    (folder / "server").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
-        f"PidFile {folder}/pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
-    )
-    key = " ".join((folder / "host.pub").read_text().split()[:2])
-    (folder / "known").write_text(f"[127.0.0.1]:{port} {key}\n")
-    (folder / "client").write_text(
-        f"Host loopback\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n IdentityFile {folder}/user\n"
-        f" IdentitiesOnly yes\n UserKnownHostsFile {folder}/known\n GlobalKnownHostsFile /dev/null\n"
-        " StrictHostKeyChecking yes\n"
-    )
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
-    assert SSHD is not None
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "server")], stderr=subprocess.DEVNULL)
-    _wait_for(port, process)
-    yield Server(folder, port, process)
-    process.terminate()
-    process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(100):
-        if process.poll() is not None:
-            pytest.skip(f"sshd does not start here: it ended with code {process.returncode}")
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail("sshd does not listen")
+    with sshd(tmp_path / "ssh") as running:
+        yield running
 
 
 @pytest.fixture
@@ -113,7 +47,7 @@ def test_a_folder_goes_there_is_run_and_is_removed_again(server: Server, folder:
         stream.write(f"SetEnv TMPDIR={there}\n")
     server.process.send_signal(1)  # reads its configuration again
     time.sleep(0.5)
-    _wait_for(server.port, server.process)
+    wait_for(server.port, server.process)
     device = server.device()
     device.prepare(Silent())
     assert device.label.endswith(", over ssh")
@@ -205,7 +139,7 @@ def test_a_full_disk(server: Server, folder: Path, tmp_path: Path) -> None:
             stream.write(f"SetEnv TMPDIR={small}\n")
         server.process.send_signal(1)
         time.sleep(0.5)
-        _wait_for(server.port, server.process)
+        wait_for(server.port, server.process)
         with pytest.raises(HostError, match="there is not enough room on loopback") as raised:
             device.execute(folder, 60)
         assert raised.value.id == "environment.device-full"
