@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgekit.formats.layers import (
 )
 from edgekit.formats.onnx import load_graph
 from edgekit.formats.shapes import infer_shapes
+from edgekit.quantization.half import halve_graph
 from edgekit.quantization.schemes import Scheme, quantize_graph, weighted_nodes
 
 
@@ -26,18 +28,26 @@ def parameters(model: ir.Model, **sizes: int) -> int:
     return sum(parameters_of(value, shapes) for value in constants(model.graph))
 
 
-@pytest.mark.parametrize("family", ["bert", "vit"])
-@pytest.mark.parametrize("method", ["dynamic", "fp16"])
-def test_a_quantized_graph_has_the_parameters_of_the_float_one(
-    exported: Exported, family: str, method: str, tmp_path: Path
-) -> None:
+def quantized(source: Path, destination: Path) -> None:
     scheme = Scheme.model_validate(
-        {"method": method, "activations": "u8", "weights": "s8", "per_channel": True, "reduce_range": False}
+        {"method": "dynamic", "activations": "u8", "weights": "s8", "per_channel": True, "reduce_range": False}
         | {"embeddings": True}
     )
+    names = [node.name for node in weighted_nodes(load_graph(source), embeddings=True)]
+    quantize_graph(source, destination, scheme, names, None)
+
+
+def halved(source: Path, destination: Path) -> None:
+    halve_graph(source, destination, [])
+
+
+@pytest.mark.parametrize("family", ["bert", "vit"])
+@pytest.mark.parametrize("make", [quantized, halved])
+def test_a_quantized_graph_has_the_parameters_of_the_float_one(
+    exported: Exported, family: str, make: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
     file = exported[family][1].file()
-    names = [node.name for node in weighted_nodes(load_graph(file), embeddings=True)]
-    quantize_graph(file, tmp_path / "model.onnx", scheme, names, None)
+    make(file, tmp_path / "model.onnx")
     before = parameters(load_graph(file))
     assert before > 26_000
     assert parameters(load_graph(tmp_path / "model.onnx")) == before
