@@ -40,6 +40,8 @@ SLOW = {
     "edgekit doctor": "imports every package in processes of its own",
     "edgekit doctor --json": "as above",
     "edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%": "a whole run, for another device",
+    "edgekit compress ./my-model --data ./my-data --target raspberry-pi-4": "as above",
+    "edgekit compress ./my-model --data ./my-data --format tflite --target arm64": "as above",
     "edgekit compress ./my-model --data sents.csv --columns text=body,label=y": "a whole run, on data of another name",
     "edgekit compress ./my-model --data ./my-data --student config.json --target x86-64-vnni": "as docs/student.md",
     "edgekit compress net.py:make --weights net.safetensors --data ./my-images --mean 0.5 --std 0.25"
