@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,7 @@ from edgekit.quantization.saturating import Saturated
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
-from edgekit.report import LimitVerdict, Measurement, Quality, Report, StageReport
+from edgekit.report import DeviceCheck, LimitVerdict, Measurement, Quality, Report, StageReport
 from edgekit.request import Request
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
@@ -32,6 +33,8 @@ from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)
 INTERIM = Timing(seconds=2.0, rounds=10)
+# The least share of predictions that a device has to have in common with this machine.
+SAME_ANSWERS = 0.99
 # What the user says by a file of his own, of which the name alone is told.
 FILES = ("weights", "preprocess")
 # What a metric says where the data has no labels, by its name.
@@ -123,6 +126,7 @@ def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
 def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, began: float) -> Report:
     request = workshop.request
     quality = _quality(trail)
+    checks = workshop.checks(trail.best.artifact) if complete else ()
     _, notes = leave_out(request)
     saturated = workshop.saturation(trail.best.artifact)
     notes += saturation_notes(request, trail, saturated)
@@ -156,7 +160,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         after=_measurements(workshop, trail, measured, before=False),
         counts_before=workshop.counts(trail.entries[0].timed.artifact),
         counts_after=workshop.counts(trail.best.artifact),
-        devices=workshop.checks(trail.best.artifact) if complete else (),
+        devices=checks,
         devices_unchecked=workshop.unchecked(),
         saturation=saturated.layers,
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
@@ -166,7 +170,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         strict=request.strict,
         stages=_stage_reports(trail),
         notes=tuple(notes),
-        warnings=measured.timings.warnings if measured.timings else (),
+        warnings=(*(measured.timings.warnings if measured.timings else ()), *_differing(checks)),
         seconds=round(time.monotonic() - began, 1),
     )
 
@@ -202,6 +206,15 @@ def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> li
     if request.stands_in:
         notes.append(f"timed on a processor with VNNI, which multiplies INT8 faster than {target} has to")
     return notes
+
+
+def _differing(checks: Sequence[DeviceCheck]) -> tuple[str, ...]:
+    """The devices that answer otherwise than this machine, for what is on top of the report."""
+    return tuple(
+        f"{check.device} answers otherwise than this machine: {check.agree} of {check.n} predictions are the same"
+        for check in checks
+        if check.agree is not None and check.agree < SAME_ANSWERS * check.n
+    )
 
 
 def _options(request: Request) -> dict[str, JsonValue]:

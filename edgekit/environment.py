@@ -235,7 +235,12 @@ def spin_briefly() -> None:
 
 
 def numeric_level() -> str:
-    """What decides which kernels compute, and so the last bits of a trained weight: architecture and widest vectors."""
+    """What decides which kernels compute: architecture, widest vectors, and whether sums of 8-bit products saturate.
+
+    The last bits of a trained weight hang on the vectors; all of an INT8 graph's answers on the sums, which saturate on
+    x86-64 without VNNI.
+    """
     here = host()
     widest = next((f for f in ("amx_tile", "avx512f", "avx2", "sve", "neon") if here.has(f)), "baseline")
-    return f"{here.architecture}-{widest}-py{sys.version_info.major}.{sys.version_info.minor}"
+    sums = "-saturating" if here.saturates else ""
+    return f"{here.architecture}-{widest}{sums}-py{sys.version_info.major}.{sys.version_info.minor}"

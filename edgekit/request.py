@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 from pydantic import JsonValue
 
@@ -16,10 +16,10 @@ from edgekit.devices import Reached, reach, ready_emulators
 from edgekit.devices.local import LocalDevice
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
+from edgekit.feasibility import check_graph, check_request, choose_format, runtime_for
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
 from edgekit.modules import Build
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
-from edgekit.runtimes import FORMATS_OF, LITERT
 from edgekit.runtimes.measuring import Place
 from edgekit.source import Source, names_graph, names_tflite
 from edgekit.stages.base import Facet, Goal
@@ -299,11 +299,11 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
     chosen = load_recipe(
         given.get("recipe") or ("distill" if student is not None else "default"), given.get("settings")
     )
-    if names_graph(source):
-        _check_graph(source, chosen, student)
     lock = chosen.lock
     device = load_target(given.get("target", "host"))
     format_ = choose_format(device, given.get("format"))
+    if names_graph(source):
+        check_graph(source, chosen, student, device, format_)
     location, max_drop, seed = given.get("data"), given.get("max_drop"), given.get("seed")
     if seed is None:
         seed = lock.seed if lock else 0
@@ -341,110 +341,5 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         keep_stages=given.get("keep_stages", False),
         feeding=feeding_of(given),
     )
-    _check_lock(request)
-    _check_target(request)
-    _check_student(request)
+    check_request(request)
     return request
-
-
-def _check_target(request: Request) -> None:
-    """The whole chain against the target, before any work."""
-    target = request.target
-    for step in request.recipe.steps:
-        step.stage.check(step.settings, request.goal)
-        precision = step.stage.precision(step.settings, request.goal)
-        if precision is not None and precision not in target.precisions:
-            raise UsageError(
-                f"the target {target.name!r} does not take {precision}, which {step.stage.name} would make",
-                id="usage.target-mismatch",
-                why=f"its precisions: {', '.join(target.precisions)}",
-                hint="Choose another target or recipe, or change the method: --set quantize.method=...",
-            )
-
-
-def choose_format(target: Target, asked: str | None) -> Format:
-    """The format of the artifact: what was asked for, else the target's first.
-
-    Raises:
-        UsageError: the target does not take it.
-    """
-    if asked is None:
-        return target.formats[0]
-    if asked not in target.formats:
-        raise UsageError(
-            f"the target {target.name!r} does not take the format {asked!r}",
-            id="usage.target-mismatch",
-            why=f"its formats: {', '.join(target.formats)}",
-            hint="`edgekit targets list` names targets; `edgekit targets show NAME` says what one takes.",
-        )
-    return cast("Format", asked)
-
-
-def runtime_for(target: Target, format_: Format) -> str:
-    """What runs a format on a target: the target's own runtime where it takes it, else the format's."""
-    if format_ in FORMATS_OF[target.runtime.name]:
-        return target.runtime.name
-    return LITERT
-
-
-def _check_graph(source: Any, recipe: Recipe, student: Any) -> None:
-    """What cannot be meant of an ``.onnx`` file, whose weights nothing here can train."""
-    if student is not None:
-        raise UsageError(
-            f"--student was given for {str(source)!r}, which is an .onnx file",
-            id="usage.options-conflict",
-            why="a teacher is a torch model: a transformers folder, a hub id, or code",
-            hint="Leave out --student, or give the model that the graph was exported from.",
-        )
-    names = [step.stage.name for step in recipe.steps]
-    if "optimize" not in names and "quantize" not in names:
-        raise UsageError(
-            f"the recipe {recipe.name!r} has nothing to do for an .onnx file",
-            id="usage.options-conflict",
-            why=f"its stages: {', '.join(names)}; pruning and distillation need the model in torch",
-            hint="Use a recipe that optimizes or quantizes: --recipe quantize.",
-        )
-    engines = {str(step.settings.model_dump().get("engine")) for step in recipe.steps if step.stage.name == "quantize"}
-    if engines - {"onnxruntime"}:
-        raise UsageError(
-            f"quantize.engine={engines.pop()} cannot go with an .onnx file",
-            id="usage.settings-conflict",
-            why="neural-compressor quantizes the model in torch",
-            hint="Leave the engine to onnxruntime.",
-        )
-
-
-def _check_student(request: Request) -> None:
-    if request.student is None:
-        return
-    if not any(step.stage.name == "distill" for step in request.recipe.steps):
-        raise UsageError(
-            f"the recipe {request.recipe.name!r} does not distill, and a student has to be taught",
-            id="usage.student-untaught",
-            hint="Use --recipe distill, or one of your own with a distill stage.",
-        )
-    if request.data is None:
-        raise UsageError(
-            "a student is taught on data, and none was given", id="usage.student-untaught", hint="Give it with --data."
-        )
-
-
-def _check_lock(request: Request) -> None:
-    """A lock repeats one run: another model, other data or another target cannot be what was meant."""
-    lock = request.recipe.lock
-    if lock is None:
-        return
-    digest = request.data.digest if request.data else ""
-    for what, mine, theirs in (
-        ("model", request.source.digest, lock.source),
-        ("data", digest, lock.data),
-        ("target", request.target.name, lock.target),
-        ("numeric level of the processor", numeric_level(), lock.numeric_level),
-    ):
-        if mine != theirs:
-            raise UsageError(
-                f"the lock is for another {what}",
-                id="usage.lock-mismatch",
-                why=f"locked: {theirs[:16] or 'none'}; given: {mine[:16] or 'none'}",
-                hint="Give what the lock was made with, or a recipe without a lock.",
-            )

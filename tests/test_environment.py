@@ -148,6 +148,17 @@ def test_versions_are_of_the_packages_that_compute() -> None:
     assert version_of("no-such-package-at-all") is None
 
 
+def test_the_numeric_level_tells_sums_that_saturate_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    haswell = host().model_copy(update={"architecture": "x86_64", "features": ("avx2", "fma")})
+    alder_lake = haswell.model_copy(update={"features": ("avx2", "avx_vnni", "fma")})
+    levels = []
+    for machine in (haswell, alder_lake):
+        monkeypatch.setattr("edgekit.environment.host", lambda machine=machine: machine)
+        levels.append(numeric_level())
+    assert levels[0].startswith("x86_64-avx2-saturating-py")
+    assert levels[1].startswith("x86_64-avx2-py")
+
+
 def test_the_numeric_level_names_architecture_and_python() -> None:
     assert numeric_level().startswith(f"{host().architecture}-")
     assert numeric_level().endswith(f"-py{sys.version_info.major}.{sys.version_info.minor}")

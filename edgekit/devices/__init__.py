@@ -16,11 +16,14 @@ from edgekit.devices.local import LocalDevice
 from edgekit.devices.ssh import SshDevice, read_address
 from edgekit.devices.tools import TOOLS
 from edgekit.environment import host
-from edgekit.errors import UnknownNameError
+from edgekit.errors import UnknownNameError, UsageError
 from edgekit.target import PACKAGES, Target
 
 # Which module each runtime is on a device.
 MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
+
+# The kind of machine that is emulated for an architecture.
+KINDS_OF = {"aarch64": "arm64", "armv7l": "armhf", "x86_64": "x86-64"}
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,21 @@ def _emulated(target: Target, runtime: str, address: str) -> Reached:
     if not profiles:
         return Reached(because=f"the target {target.name!r} names no processor to emulate")
     devices = tuple(EmulatedDevice(profile) for profile in profiles)
+    for device in devices:
+        if device.profile.kind != KINDS_OF.get(target.architecture):
+            raise UsageError(
+                f"{device.profile.name} is no processor of the target {target.name!r}",
+                id="usage.target-mismatch",
+                why=f"the target is {target.architecture}, and the processor is of the kind {device.profile.kind}",
+                hint=f"Give --device emulated:{','.join(target.profiles) or 'NAME'}, or another target.",
+            )
     absent = {device.profile.kind for device in devices if find_root(device.profile.kind, Cache()) is None}
     reasons = [why for kind in sorted(absent) if (why := why_not(kind)) is not None]
     return Reached(because=reasons[0]) if reasons else Reached(devices)
 
 
 def _ssh(target: Target, runtime: str, address: str) -> Reached:
-    del target
-    return Reached((SshDevice(read_address(address), MODULES[runtime], PACKAGES[runtime]),))
+    return Reached((SshDevice(read_address(address), MODULES[runtime], PACKAGES[runtime], target.architecture),))
 
 
 def _adb(target: Target, runtime: str, address: str) -> Reached:

@@ -16,6 +16,8 @@ from edgekit.errors import HostError, ModelError
 from edgekit.progress import Progress
 
 RUNNER, SPEC = "runner.py", "spec.json"
+# How the last line of a runner begins whose TFLite runtime does not take the model: its exception's name.
+REFUSED = "Refused: "
 
 
 class Device(ABC):
@@ -93,4 +95,7 @@ def failure(code: int, stderr: str, label: str) -> ModelError | HostError:
     last = (stderr.strip().splitlines() or [f"it ended with code {code}"])[-1]
     if last.startswith("onnxruntime."):
         return ModelError(f"onnxruntime on {label} does not run the model", id="model.does-not-load", why=last)
+    if last.startswith(REFUSED):
+        why = last.removeprefix(REFUSED)
+        return ModelError(f"the runtime on {label} does not run the model", id="model.does-not-load", why=why)
     return HostError(f"the measuring process on {label} failed", id="environment.measuring", why=last)

@@ -49,19 +49,34 @@ def wall_ms(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def load_tflite(subject: dict[str, Any], threads: int) -> Call:
-    """A TFLite file as a function of its inputs, in whichever of its runtimes is installed here."""
+class Refused(Exception):
+    """The runtime does not take the model, or not these inputs."""
+
+
+def load_tflite(subject: dict[str, Any], threads: int, runtime: str) -> Call:
+    """A TFLite file as a function of its inputs, in one of its runtimes."""
     from tflite_graph import Graph, open_interpreter  # type: ignore[import-not-found, unused-ignore]
 
-    interpreter, _ = open_interpreter(subject["graph"], threads)
-    call: Call = Graph(interpreter, subject["component"]).run
+    try:
+        interpreter, _ = open_interpreter(subject["graph"], threads, runtime)
+        run = Graph(interpreter, subject["component"]).run
+    except (ValueError, RuntimeError) as error:
+        raise Refused(" ".join(str(error).split())) from error
+
+    def call(feeds: Feeds) -> dict[str, Any]:
+        try:
+            outputs: dict[str, Any] = run(feeds)
+        except (ValueError, RuntimeError) as error:
+            raise Refused(" ".join(str(error).split())) from error
+        return outputs
+
     return call
 
 
 LOADERS: dict[str, Callable[[dict[str, Any], int], Call]] = {
     "onnxruntime": load_onnx,
-    "litert": load_tflite,
-    "tflite-runtime": load_tflite,
+    "litert": functools.partial(load_tflite, runtime="litert"),
+    "tflite-runtime": functools.partial(load_tflite, runtime="tflite-runtime"),
 }
 
 

@@ -94,10 +94,12 @@ class SshDevice(Device):
         address: where, and which Python.
         package: the module of the runtime that must be importable there.
         distribution: the name under which it is installed.
+        architecture: what the machine there must be; None for any.
     """
 
-    def __init__(self, address: Address, package: str, distribution: str) -> None:
+    def __init__(self, address: Address, package: str, distribution: str, architecture: str | None = None) -> None:
         self._address = address
+        self._architecture = architecture
         self._package, self._distribution = package, distribution
         self._facts: dict[str, str] = {}
 
@@ -108,7 +110,10 @@ class SshDevice(Device):
 
     @property
     def fingerprint(self) -> str:
-        return f"ssh {self._address.host} {self._address.port} {self._address.python}"
+        """The address, and once the device has answered what it is: another runtime there is another device."""
+        facts = " ".join(f"{name} {value}" for name, value in sorted(self._facts.items()))
+        address = self._address
+        return f"ssh {address.host} {address.port} {address.python} {address.config} {facts}"
 
     def prepare(self, progress: Progress) -> None:
         progress.start("connect over ssh", None)
@@ -117,8 +122,29 @@ class SshDevice(Device):
         code, out, err = self._ssh(f"{shlex.quote(self._address.python)} -", facts.encode(), CHECK_SECONDS)
         if code:
             raise self._failure(code, err)
-        self._facts = json.loads(out)
+        self._facts = self._read_facts(out)
+        machine = self._facts["machine"]
+        if self._architecture not in (None, machine):
+            raise HostError(
+                f"{self._address.host} is no device of the target",
+                id="environment.cannot-measure",
+                why=f"the target is {self._architecture} and the machine there is {machine}",
+                hint="Give the target that it is, or another --device.",
+            )
         progress.finish(f"{self._facts['machine']}, {self._distribution} {self._facts['version']}")
+
+    def _read_facts(self, out: str) -> dict[str, str]:
+        """The last line that was printed; what a shell prints at its start is before it."""
+        try:
+            facts: dict[str, str] = json.loads((out.strip().splitlines() or [""])[-1])
+        except ValueError as error:
+            raise HostError(
+                f"{self._address.host} gave no answer that can be read",
+                id="environment.device-unreachable",
+                why=f"it printed {out.strip()[-200:]!r}",
+                hint=f"Let the shell there print nothing by itself: ssh {self._address.host} true",
+            ) from error
+        return facts
 
     def execute(self, folder: Path, seconds: float) -> str:
         stream = _tar(folder)

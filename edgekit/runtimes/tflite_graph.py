@@ -175,14 +175,18 @@ def _dequantized(value: Any, detail: dict[str, Any]) -> Any:
     return (value.astype(np.float32) - zero) * np.float32(scale) if scale and value.dtype.kind in "iu" else value
 
 
-def open_interpreter(graph: str, threads: int) -> tuple[Any, str]:
-    """An interpreter of the runtime that is installed here, and the runtime's name and version."""
-    try:
+def open_interpreter(graph: str, threads: int, runtime: str) -> tuple[Any, str]:
+    """An interpreter of one runtime, ``litert`` or ``tflite-runtime``, and the name and version of its package.
+
+    Raises:
+        ImportError: it is not installed; another one that is would answer otherwise.
+    """
+    if runtime == "tflite-runtime":
         import tflite_runtime
         from tflite_runtime.interpreter import Interpreter
 
         name = f"tflite-runtime {tflite_runtime.__version__}"
-    except ImportError:
+    else:
         import ai_edge_litert
         from ai_edge_litert.interpreter import Interpreter
 
@@ -197,7 +201,7 @@ def main(path: str) -> None:
     with open(path, encoding="utf-8") as stream:
         spec = json.load(stream)
     try:
-        interpreter, runtime = open_interpreter(spec["graph"], spec["threads"])
+        interpreter, runtime = open_interpreter(spec["graph"], spec["threads"], spec["runtime"])
         graph = Graph(interpreter, spec["component"])
         calls: dict[str, dict[str, Any]] = {}
         with np.load(spec["feeds"], allow_pickle=False) as stored:

@@ -95,6 +95,7 @@ def run_graph(
             "graph": str(file),
             "component": component.model_dump(),
             "threads": threads,
+            "runtime": "tflite-runtime",
             "feeds": str(folder / "feeds.npz"),
             "outputs": str(folder / "outputs.npz"),
         }

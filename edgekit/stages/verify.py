@@ -86,11 +86,11 @@ def _golden_batches(settings: VerifySettings, job: Job) -> list[Batch]:
 
 VERIFY = Stage(
     "verify",
-    version=1,
+    version=2,
     accepts="graph",
     produces="graph",
     settings=VerifySettings,
-    uses=("target", "data", "original", "workload"),
+    uses=("target", "data", "original", "workload", "seed", "jobs"),
     needs_data=lambda settings, goal: False,
     run=run,
 )

@@ -4,7 +4,7 @@ import pytest
 
 from edgekit.devices import WAYS, reach
 from edgekit.devices.local import LocalDevice
-from edgekit.errors import UnknownNameError
+from edgekit.errors import UnknownNameError, UsageError
 from edgekit.target import load_target
 
 
@@ -22,6 +22,12 @@ def test_a_target_that_cannot_be_measured_says_why() -> None:
     assert found.devices == ()
     assert found.because.startswith("the target is ")
     assert found.asked
+
+
+def test_a_processor_of_another_architecture_is_refused() -> None:
+    with pytest.raises(UsageError, match="haswell is no processor of the target 'arm64'") as raised:
+        reach(load_target("arm64"), "onnxruntime", "emulated:haswell")
+    assert "emulated:cortex-a53,cortex-a76" in raised.value.hint
 
 
 def test_an_unknown_way_names_those_that_there_are() -> None:

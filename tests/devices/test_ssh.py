@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,29 @@ def test_a_folder_goes_there_is_run_and_is_removed_again(server: Server, folder:
     found = json.loads(device.execute(folder, 60))
     assert found == [["0", RUNNER, SPEC], "content", SPEC]
     assert list(there.glob("edgekit-*")) == []
+
+
+@needs_sshd
+def test_a_machine_of_another_architecture_is_no_device_of_the_target(server: Server) -> None:
+    device = SshDevice(server.device()._address, "onnxruntime", "onnxruntime", "riscv64")
+    with pytest.raises(HostError, match="loopback is no device of the target") as raised:
+        device.prepare(Silent())
+    assert raised.value.why == f"the target is riscv64 and the machine there is {platform.machine()}"
+
+
+@needs_sshd
+def test_what_a_shell_prints_at_its_start_is_not_the_answer(server: Server) -> None:
+    python = server.folder / "python"
+    python.write_text(f'#!/bin/sh\necho welcome\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    device = server.device(python=str(python))
+    before = device.fingerprint
+    device.prepare(Silent())
+    assert device.fingerprint != before
+    python.write_text("#!/bin/sh\necho welcome\n")
+    with pytest.raises(HostError, match="loopback gave no answer that can be read") as raised:
+        server.device(python=str(python)).prepare(Silent())
+    assert raised.value.why == "it printed 'welcome'"
 
 
 @needs_sshd

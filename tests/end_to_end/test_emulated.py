@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from end_to_end.made import SHORT, WORKLOAD, image_parquet, model_folder, row
 from fake_devices import Emulator
@@ -91,6 +94,40 @@ def test_the_page_the_card_and_the_terminal_tell_of_the_devices(
     assert "M instr." in written["terminal"]
     assert "Instructions, millions, toy-a76" in written["page"]
     assert "they are no latency" in written["card"]
+
+
+class Astray(Emulator):
+    """Answers with the outputs in the opposite order."""
+
+    def execute(self, folder: Path, seconds: float) -> str:
+        answer = json.loads(super().execute(folder, seconds))
+        for calls in answer.get("outputs", {}).values():
+            for call in calls:
+                for output in call.values():
+                    values = np.frombuffer(base64.b64decode(output["data"]), output["dtype"])
+                    output["data"] = base64.b64encode(values[::-1].tobytes()).decode()
+        return json.dumps(answer)
+
+
+def test_a_device_that_answers_otherwise_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = run(tmp_path, monkeypatch, Astray("astray, emulated"), Emulator(SMALL), recipe="quantize")
+    astray, sound = report.devices
+    assert astray.agree is not None
+    assert astray.agree < sound.n == sound.agree
+    said = [warning for warning in report.warnings if "answers otherwise" in warning]
+    assert said == [
+        f"astray, emulated answers otherwise than this machine: {astray.agree} of {astray.n} predictions are the same"
+    ]
+
+
+def test_a_way_that_cannot_measure_the_target_is_an_error_where_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch = monkeypatch
+    patch.setitem(WAYS, "local", lambda target, runtime, address: Reached(because="this machine is none"))
+    with pytest.raises(HostError, match="cannot be measured in the way that --device names") as raised:
+        edgekit.plan(model_folder("vit", tmp_path / "model"), target="arm64", device="local")
+    assert (raised.value.id, raised.value.why) == ("environment.cannot-measure", "this machine is none")
 
 
 class Absent(Emulator):

@@ -199,13 +199,15 @@ def test_a_plan_says_what_will_run(tmp_path: Path) -> None:
         ({"student": "x.json"}, "--student was given for "),
         ({"recipe": "export", "revision": "main"}, "--revision was given for "),
         ({"weights": "w.safetensors"}, "--weights was given for "),
+        ({"target": "armv7"}, "PATH is an .onnx file, and the artifact would be tflite"),
+        ({"target": "arm64", "format": "tflite"}, "PATH is an .onnx file, and the artifact would be tflite"),
         ({"settings": {"quantize.engine": "neural-compressor"}}, "quantize.engine=neural-compressor cannot go with"),
     ],
 )
 def test_what_a_graph_cannot_have_is_refused_beforehand(options: dict[str, Any], says: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         edgekit.plan(foreign.conv_net(tmp_path / "net.onnx"), **options)
-    assert caught.value.what.startswith(says)
+    assert caught.value.what.startswith(says.replace("PATH", repr(str(tmp_path / "net.onnx"))))
 
 
 def test_unlabelled_data_cannot_be_scored(tmp_path: Path) -> None:

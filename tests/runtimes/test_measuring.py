@@ -8,6 +8,7 @@ import onnx
 import pytest
 from fake_devices import Emulator
 from graphs import proto
+from tflites import INSTALLED, REASON
 
 from edgekit.devices.base import SPEC, Device
 from edgekit.devices.local import LocalDevice
@@ -77,6 +78,14 @@ def test_a_graph_that_the_runtime_refuses_is_the_models_fault(tmp_path: Path) ->
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelError, match="onnxruntime on this machine does not run the model"):
         time_subjects({"bad": Subject(tmp_path / "bad.onnx", FEEDS)}, here(1), SHORT)
+
+
+@pytest.mark.skipif(not INSTALLED, reason=REASON)
+def test_a_file_that_litert_refuses_is_the_models_fault(tmp_path: Path) -> None:
+    (tmp_path / "bad.tflite").write_bytes(b"\x1c\0\0\0TFL3 no graph")
+    with pytest.raises(ModelError, match="the runtime on this machine does not run the model") as caught:
+        time_subjects({"bad": Subject(tmp_path / "bad.tflite", FEEDS)}, here(1, "litert"), SHORT)
+    assert caught.value.id == "model.does-not-load"
 
 
 class Tampering(LocalDevice):

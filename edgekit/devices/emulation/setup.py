@@ -13,11 +13,10 @@ from edgekit.devices.emulation.root import build_root, find_root, remove_root, v
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.progress import Progress, Silent
 from edgekit.settings import Frozen
-from edgekit.target import load_target, target_names
+from edgekit.target import HOST, load_target, target_names
 
 # How else a kind may be called: as targets are.
 ALIASES = {"armv7": "armhf"}
-ARCHITECTURES = {"aarch64": "arm64", "x86_64": "x86-64"}
 
 State = Literal["made", "sound", "made again"]
 
@@ -58,7 +57,12 @@ class Removal(Frozen):
 
 def setup_names() -> tuple[str, ...]:
     """Everything that can be set up by name."""
-    return tuple(dict.fromkeys([*KINDS, *ALIASES, *PROFILES, *target_names()]))
+    return tuple(dict.fromkeys([*KINDS, *ALIASES, *PROFILES, *_emulated_targets()]))
+
+
+def _emulated_targets() -> list[str]:
+    """The targets that name processors to emulate."""
+    return [name for name in target_names() if name != HOST and load_target(name).profiles]
 
 
 def kinds_for(name: str) -> tuple[str, ...]:
@@ -77,8 +81,6 @@ def kinds_for(name: str) -> tuple[str, ...]:
         raise UnknownNameError("target or processor to set up", name, setup_names(), id="unknown-name.emulation")
     target = load_target(plain)
     kinds = tuple(dict.fromkeys(PROFILES[profile].kind for profile in target.profiles if profile in PROFILES))
-    if not kinds and target.architecture in ARCHITECTURES:
-        kinds = (ARCHITECTURES[target.architecture],)
     if not kinds:
         raise UsageError(
             f"the target {name!r} cannot be emulated",

@@ -33,7 +33,6 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
         ("cortex-a7", ("armhf",)),
         ("haswell", ("x86-64",)),
         ("arm64-dotprod", ("arm64",)),
-        ("x86-64-vnni", ("x86-64",)),
     ],
 )
 def test_a_name_is_a_kind_a_processor_or_a_target(name: str, kinds: tuple[str, ...]) -> None:
