@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache
 from edgekit.environment import spin_briefly, versions
+from edgekit.errors import HostError
 from edgekit.formats.foreign import graph_component, graph_files
 from edgekit.formats.torch import load_model, torch_components
 from edgekit.measure.elsewhere import CONFIRMED, SAMPLES, Spread, compare_elsewhere
@@ -102,6 +103,7 @@ class Workshop:
         self.data = Data(request.data, self.task, request.seed) if request.data else None
         self.original = self._import(request.original, self.task)
         self.student = self._import_student()
+        self._unchecked: dict[str, str] = {}
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
 
     def stage(self, step: Step, parent: Made) -> Made:
@@ -171,20 +173,25 @@ class Workshop:
 
     def checks(self, artifact: Artifact) -> tuple[DeviceCheck, ...]:
         """How an artifact answers on each device that is not this machine's processor, beside that."""
-        elsewhere = [place for place in self._elsewhere() if not place.device.no_answers_because]
-        return tuple(
-            self._remember(
-                self.request.elsewhere_key("check", dict(artifact.manifest.files), place),
-                DeviceCheck,
-                lambda place=place: self._check(artifact, place),  # type: ignore[misc]  # as above
-            )
-            for place in elsewhere
-        )
+        found = []
+        for place in self._elsewhere():
+            if place.device.no_answers_because:
+                self._unchecked[place.device.label] = place.device.no_answers_because
+                continue
+            key = self.request.elsewhere_key("check", dict(artifact.manifest.files), place)
+            try:
+                found.append(
+                    self._remember(key, DeviceCheck, lambda place=place: self._check(artifact, place))  # type: ignore[misc]  # as above
+                )
+            except HostError as error:
+                if self.request.reached.asked and place in self.request.places:
+                    raise
+                self._unchecked[place.device.label] = f"{error.what}: {error.why}" if error.why else error.what
+        return tuple(found)
 
     def unchecked(self) -> dict[str, str]:
-        """Devices whose answers cannot be compared with this machine's, each with the reason."""
-        devices = [place.device for place in self._elsewhere()]
-        return {device.label: device.no_answers_because for device in devices if device.no_answers_because}
+        """Devices whose answers could not be compared with this machine's by ``checks``, each with the reason."""
+        return dict(self._unchecked)
 
     def _elsewhere(self) -> list[Place]:
         """Every device that is not this machine's processor; none without data: there is nothing to compare then."""

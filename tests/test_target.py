@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.devices import KINDS_OF
 from edgekit.devices.emulation.profiles import PROFILES
-from edgekit.devices.emulation.setup import ARCHITECTURES
 from edgekit.environment import FEATURE_NAMES, CudaDevice, Host, host
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.target import (
@@ -64,7 +64,7 @@ def test_a_shipped_target_has_a_source_for_its_numbers(name: str) -> None:
     values = tomllib.loads((FOLDER / f"{name}.toml").read_text())
     sources = values["sources"]
     assert all(len(text) > 20 for text in sources.values())
-    assert {"width_multiple", *({"features"} & set(values))} <= set(sources)
+    assert {"width_multiple", "runtime", *({"features", "opset", "profiles"} & set(values))} <= set(sources)
     assert {"int8", "reduce_range", "precisions"} & set(sources)
     known = set(Target.model_fields) | set(values.get("int8", {}))
     assert set(sources) <= known
@@ -118,7 +118,7 @@ def test_a_target_is_emulated_on_processors_of_its_own_architecture_and_features
     assert target.profiles or target.reach != "emulated"
     assert target.reach == "emulated" or target.int8.saturates or not target.profiles
     for profile in (PROFILES[profile] for profile in target.profiles):
-        assert ARCHITECTURES.get(target.architecture, "armhf") == profile.kind
+        assert KINDS_OF[target.architecture] == profile.kind
         here = machine(target.architecture, *read_features(profile.cpuinfo))
         assert all(here.has(feature) for feature in target.features)
 
