@@ -7,6 +7,7 @@ Here are folders of transformers and hub ids; a model given as code is resolved 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,10 @@ from edgekit.settings import Frozen
 # Files of a model folder that decide what the model answers; anything else in it (cards, other formats) is left alone.
 MODEL_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "pytorch_model*.bin")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
+# Where a model folder says under which licence it is: the model card, and files of these names.
+CARD = "README.md"
+LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md", "COPYING")
+MAX_LICENCE_BYTES = 256 * 1024
 # How a path ends that cannot be a hub's id.
 FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".onnx", ".pt", ".pth", ".py", ".tflite")
 MODULE = "module.json"
@@ -53,6 +58,7 @@ class Source(Frozen):
         problem_type: ``config.json``'s ``problem_type``, if any.
         digest: sha256 over the names and contents of the model's files.
         size_bytes: size of the weight files.
+        licence: what the model's card or file of the licence calls it; empty where neither is there.
     """
 
     location: str
@@ -64,6 +70,7 @@ class Source(Frozen):
     problem_type: str | None = None
     digest: str
     size_bytes: int
+    licence: str = ""
 
     @property
     def record(self) -> dict[str, str | None]:
@@ -75,6 +82,7 @@ class Source(Frozen):
             "commit": self.commit,
             "architecture": self.architecture,
             "digest": self.digest,
+            **({"licence": self.licence} if self.licence else {}),
         }
 
 
@@ -139,7 +147,28 @@ def resolve_source(location: str | Path, *, revision: str | None = None) -> Sour
         problem_type=config.problem_type,
         digest=digest_files(folder, model_files(folder)),
         size_bytes=sum(path.stat().st_size for path in weights),
+        licence=read_licence(folder),
     )
+
+
+def read_licence(folder: Path) -> str:
+    """``license`` of the model card, an identifier as the hub has them; else the first line of the licence's file."""
+    card = _read_start(folder / CARD)
+    if card.startswith("---\n"):
+        front = card[4:].partition("\n---")[0]
+        found = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)[\"']?[ \t]*$", front, re.MULTILINE)
+        if found:
+            return found[1]
+    lines = (line.strip() for name in LICENCES for line in _read_start(folder / name).splitlines())
+    return next((line for line in lines if line), "")[:200]
+
+
+def _read_start(file: Path) -> str:
+    """The beginning of a text; empty where there is no file."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as stream:
+        return stream.read(MAX_LICENCE_BYTES).decode("utf-8", errors="replace").replace("\r\n", "\n")
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -176,7 +205,7 @@ def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        path = Path(snapshot_download(name, revision=revision, allow_patterns=list(MODEL_PATTERNS)))
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=[*MODEL_PATTERNS, CARD, *LICENCES]))
     except HFValidationError as error:
         raise ModelError(f"{name!r} is neither a folder nor a hub id", id="model.missing", why=str(error)) from error
     except LocalEntryNotFoundError as error:

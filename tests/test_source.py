@@ -28,6 +28,25 @@ def fails(folder: Path | str, **options: str) -> ModelError:
     return caught.value
 
 
+@pytest.mark.parametrize(
+    ("files", "licence"),
+    [
+        ({}, ""),
+        ({"README.md": "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n"}, "apache-2.0"),
+        ({"README.md": "---\r\nlicense: 'mit'\r\n---\r\n"}, "mit"),
+        ({"README.md": "# A model\nlicense: mit\n", "LICENSE": "\n  MIT License\n\nCopyright\n"}, "MIT License"),
+        ({"README.md": "---\ntags: [a]\n---\nlicense: mit\n"}, ""),
+        ({"LICENCE.txt": b"\xff" * 300}, "\ufffd" * 200),
+    ],
+)
+def test_the_licence_is_what_the_folder_calls_it(folder: Path, files: dict[str, str | bytes], licence: str) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    source = resolve_source(folder)
+    assert source.licence == licence
+    assert source.record.get("licence", "") == licence
+
+
 def test_a_local_folder_is_read(folder: Path) -> None:
     source = resolve_source(folder)
     assert (source.architecture, source.model_type, source.commit) == ("BertForSequenceClassification", "bert", None)

@@ -61,6 +61,7 @@ def _metadata(report: Report, manifest: Manifest) -> str:
     data = str(report.data.get("name") or "")
     results = _results(report)
     card = ModelCardData(
+        license=_licence(report),
         base_model=name if commit else None,
         base_model_relation=_relation(report, manifest) if commit else None,
         library_name=LIBRARIES[manifest.format][0],
@@ -72,6 +73,12 @@ def _metadata(report: Report, manifest: Manifest) -> str:
         eval_results=results or None,
     )
     return str(card.to_yaml())
+
+
+def _licence(report: Report) -> str | None:
+    """The source's, where its name is an identifier as the hub has them."""
+    name = str(report.source.get("licence") or "")
+    return name if re.fullmatch(r"[a-z0-9.+-]+", name) else None
 
 
 def _results(report: Report) -> list[EvalResult]:
@@ -198,7 +205,8 @@ def _open_questions(report: Report) -> Iterator[str]:
             " within it."
         )
     yield "Latency on any other device, with any other input, and under other load; energy."
-    yield "The licence: it is that of the source, which edgekit does not read."
+    if not report.source.get("licence"):
+        yield "The licence: it is that of the source, which does not say it in its folder."
 
 
 def _origin(report: Report) -> Iterator[str]:

@@ -57,6 +57,7 @@ def _describe(artifact: Artifact, folder: Path, job: Job) -> None:
             mean=mean,
             std=std,
             preprocessing=job.task.preprocessing,
+            licence=str(artifact.manifest.source.get("licence") or ""),
         )
         add_metadata(folder / part.files[0], metadata)
 

@@ -16,7 +16,7 @@ from tflites import INSTALLED, REASON
 
 import edgekit
 from edgekit.errors import DataError, UsageError
-from edgekit.formats.tflite_metadata import LABELS
+from edgekit.formats.tflite_metadata import LABELS, LICENCE
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason=REASON)
 SCALE, ZERO = np.float32(0.58470291), 83  # of the keyword model's input
@@ -24,8 +24,10 @@ SCALE, ZERO = np.float32(0.58470291), 83  # of the keyword model's input
 
 def compress(family: str, folder: Path, recipe: str, **settings: str) -> edgekit.Report:
     texts = {"export.lengths": "[16,32]"} if family == "bert" else {}
+    model = model_folder(family, folder / "model")
+    Path(model, "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     return edgekit.compress(
-        model_folder(family, folder / "model"),
+        model,
         output=folder / "out",
         data=data_for(family, folder),
         target="host",
@@ -56,6 +58,7 @@ def test_artifact_in_tflite(family: str, recipe: str, settings: dict[str, Any], 
     assert report.quality is not None
     with zipfile.ZipFile(artifact.file()) as archive:
         assert archive.read(LABELS).decode().splitlines() == list(artifact.manifest.labels)
+        assert archive.read(LICENCE) == b"apache-2.0\n"
     scored = edgekit.evaluate(out, data_for(family, tmp_path / "again"), metric="accuracy")
     assert scored.metrics[0].value == report.quality.after
     assert scored.metrics[0].n == report.quality.n
@@ -71,6 +74,7 @@ def test_artifact_in_tflite(family: str, recipe: str, settings: dict[str, Any], 
         }
     card = (out / "README.md").read_text()
     assert "library_name: tflite" in card
+    assert "license: apache-2.0" in card
     assert "TFLite in" in card
     assert "--format tflite" in card
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[-1]
@@ -143,3 +147,12 @@ def test_file_of_others_is_measured_in_litert(
     values = {one.name: one.value for one in record.metrics}
     assert values["size"] == assets[key].stat().st_size
     assert values["latency.p50"] > 0
+
+
+def test_lengths_below_an_inference_are_refused_beforehand(tmp_path: Path) -> None:
+    options = {"format": "tflite", "settings": {"export.lengths": "[16,32]"}, "target": "x86-64"}
+    model = model_folder("bert", tmp_path / "model")
+    with pytest.raises(UsageError, match="an inference is 64 tokens, and the longest of --lengths is 32") as caught:
+        edgekit.plan(model, **options, workload=edgekit.Workload(tokens=64))
+    assert caught.value.id == "usage.settings-conflict"
+    assert edgekit.plan(model, **options, workload=edgekit.Workload(tokens=32)).steps

@@ -69,6 +69,15 @@ def test_metadata_says_what_the_hub_asks(folder: Path) -> None:
     assert (result.metric_value, result.task_type) == (0.9106, "text-classification")
 
 
+@pytest.mark.parametrize(
+    ("licence", "tagged"), [("mit", "mit"), ("apache-2.0", "apache-2.0"), ("MIT License", None), (None, None)]
+)
+def test_the_licence_is_the_sources(folder: Path, licence: str | None, tagged: str | None) -> None:
+    made = card(full_report(folder, source=SOURCE | ({"licence": licence} if licence else {})))
+    assert made.data.to_dict().get("license") == tagged
+    assert ("The licence: it is that of the source" in made.text) == (licence is None)
+
+
 def test_a_local_source_is_no_model_of_the_hub(folder: Path) -> None:
     data = card(full_report(folder)).data.to_dict()
     assert {"base_model", "base_model_relation", "datasets"} & data.keys() == set()
