@@ -12,7 +12,6 @@ code is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -21,10 +20,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from run import find_asset
+from run import complete, find_asset, origin
 
 import edgekit
-from edgekit.environment import code_digest
 
 RESULTS = Path(__file__).parent / "results" / "others.jsonl"
 TRAIN, VALIDATION = 64, 64
@@ -76,6 +74,12 @@ def write_data(samples: dict[str, Any], folder: Path) -> Path:
     return folder
 
 
+def run_case(name: str) -> dict[str, Any]:
+    """One case in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run(name, Path(folder))
+
+
 def run(name: str, folder: Path) -> dict[str, Any]:
     """One case, and what of its report a table needs."""
     key, data, make, target, tokens = CASES[name]
@@ -93,11 +97,7 @@ def run(name: str, folder: Path) -> dict[str, Any]:
     quality = report.quality
     assert quality is not None
     return {
-        "case": name,
-        "code": code_digest(),
-        "created": report.created,
-        "host": report.host.processor,
-        "versions": report.versions,
+        **origin(name, report),
         "metric": quality.metric,
         "n": quality.n,
         "after": quality.after,
@@ -118,22 +118,15 @@ def main() -> None:
     wanted = parser.parse_args().case or [
         name for name, (key, data, *_) in CASES.items() if find_asset(key) and find_asset(data)
     ]
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    done = {row["case"]: row for row in map(json.loads, lines) if row["code"] == code_digest()}
-    for name in wanted:
-        if name not in done:
-            with tempfile.TemporaryDirectory() as folder:
-                done[name] = run(name, Path(folder))
-            with RESULTS.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(done[name]) + "\n")
-        row = done[name]
+    for row in complete(wanted, RESULTS, run_case):
         faster = f"{row['speedup']:.2f}x as fast" if row["speedup"] else ""
         cheaper = ", ".join(
             f"{row['instructions_before'][device] / count:.2f}x fewer instructions on {device}"
             for device, count in row["instructions"].items()
         )
         smaller = row["before_bytes"] / row["after_bytes"]
-        print(f"{name}: {row['metric']} {row['after']:.4f} (n = {row['n']}), {smaller:.2f}x smaller, {faster}{cheaper}")
+        what = f"{row['metric']} {row['after']:.4f} (n = {row['n']})"
+        print(f"{row['case']}: {what}, {smaller:.2f}x smaller, {faster}{cheaper}")
         for entry in row["ledger"][1:]:
             print(f"    {entry['stage']}: {'kept' if entry['kept'] else 'undone'}: {entry['reason']}")
 

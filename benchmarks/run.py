@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def missing(name: str) -> str:
     return " and ".join(key for key in (CASES[name].model, CASES[name].data) if find_asset(key) is None)
 
 
-def run_case(name: str) -> dict[str, object]:
+def run_case(name: str) -> dict[str, Any]:
     """Compress one case, and what of its report a table needs."""
     case = CASES[name]
     source, samples = find_asset(case.model), find_asset(case.data)
@@ -106,11 +106,7 @@ def run_case(name: str) -> dict[str, object]:
     quality = report.quality
     assert quality is not None
     return {
-        "case": name,
-        "code": code_digest(),
-        "created": report.created,
-        "host": report.host.processor,
-        "versions": report.versions,
+        **origin(name, report),
         "n": quality.n,
         "before": quality.before,
         "after": quality.after,
@@ -128,6 +124,29 @@ def run_case(name: str) -> dict[str, object]:
         "seconds": report.seconds,
         "ledger": [row.model_dump() for row in report.ledger],
     }
+
+
+def origin(name: str, report: edgekit.Report) -> dict[str, Any]:
+    """What a line begins with: the case, and what made it."""
+    return {
+        "case": name,
+        "code": code_digest(),
+        "created": report.created,
+        "host": report.host.processor,
+        "versions": report.versions,
+    }
+
+
+def complete(wanted: Sequence[str], results: Path, run: Callable[[str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The line of each case: the one that the same code has left, else a new one, which is appended."""
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    done = {row["case"]: row for row in map(json.loads, lines) if row["code"] == code_digest()}
+    for name in wanted:
+        if name not in done:
+            done[name] = run(name)
+            with results.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(done[name]) + "\n")
+        yield done[name]
 
 
 def _counts(before: Sequence[Count], after: Sequence[Count]) -> dict[str, tuple[int, int]]:
@@ -151,17 +170,9 @@ def main() -> None:
     wanted = asked or [name for name in CASES if not missing(name)]
     for name in CASES.keys() - wanted if not asked else ():
         print(f"{name}: left out, since {missing(name)} is not here", file=sys.stderr)
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    known = [json.loads(line) for line in lines]
-    done = {row["case"]: row for row in known if row["code"] == code_digest()}
-    for name in wanted:
-        if name not in done:
-            done[name] = run_case(name)
-            with RESULTS.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(done[name]) + "\n")
+    rows = list(complete(wanted, RESULTS, run_case))
     print("case          before   after   x faster   x smaller   n     undone")
-    for name in wanted:
-        row = done[name]
+    for name, row in zip(wanted, rows, strict=True):
         faster = f"{row['speedup']:.2f}" if row["speedup"] else "not measured"
         undone = ", ".join(entry["stage"] for entry in row["ledger"] if not entry["kept"])
         smaller = float(str(row["before_bytes"])) / float(str(row["after_bytes"]))

@@ -126,7 +126,7 @@ def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
 def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, began: float) -> Report:
     request = workshop.request
     quality = _quality(trail)
-    checks = workshop.checks(trail.best.artifact) if complete else ()
+    checks, unchecked = workshop.checks(trail.best.artifact) if complete else ((), {})
     _, notes = leave_out(request)
     saturated = workshop.saturation(trail.best.artifact)
     notes += saturation_notes(request, trail, saturated)
@@ -161,7 +161,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         counts_before=workshop.counts(trail.entries[0].timed.artifact),
         counts_after=workshop.counts(trail.best.artifact),
         devices=checks,
-        devices_unchecked=workshop.unchecked(),
+        devices_unchecked=unchecked,
         saturation=saturated.layers,
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Format
@@ -11,7 +10,6 @@ from edgekit.errors import HostError, UsageError
 from edgekit.recipe import Recipe
 from edgekit.runtimes import FORMATS_OF, LITERT
 from edgekit.target import Target
-from edgekit.tasks import TASKS
 
 if TYPE_CHECKING:
     from edgekit.request import Request
@@ -46,9 +44,6 @@ def _check_target(request: Request) -> None:
     target = request.target
     for step in request.recipe.steps:
         step.stage.check(step.settings, request.goal)
-        lengths = getattr(step.settings, "lengths", ())
-        if request.format == "tflite" and "text" in TASKS[request.task].columns and lengths:
-            _check_lengths(lengths, request.workload.tokens)
         precision = step.stage.precision(step.settings, request.goal)
         if precision is not None and precision not in target.precisions:
             raise UsageError(
@@ -57,16 +52,6 @@ def _check_target(request: Request) -> None:
                 why=f"its precisions: {', '.join(target.precisions)}",
                 hint="Choose another target or recipe, or change the method: --set quantize.method=...",
             )
-
-
-def _check_lengths(lengths: Sequence[int], tokens: int) -> None:
-    if max(lengths) < tokens:
-        raise UsageError(
-            f"an inference is {tokens} tokens, and the longest of --lengths is {max(lengths)}",
-            id="usage.settings-conflict",
-            why="each length is a signature of the file, and a longer text fits none",
-            hint=f"Add a length of at least {tokens}, or measure shorter ones: --tokens {max(lengths)}.",
-        )
 
 
 def choose_format(target: Target, asked: str | None) -> Format:

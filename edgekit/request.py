@@ -25,6 +25,7 @@ from edgekit.source import Source, names_graph, names_tflite
 from edgekit.stages.base import Facet, Goal
 from edgekit.students import resolve_student
 from edgekit.target import Target, load_target
+from edgekit.tasks import TASKS
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import DataSource, resolve_data
 
@@ -142,7 +143,8 @@ class Request:
     @property
     def goal(self) -> Goal:
         """What the chain is to end in."""
-        return Goal(self.target, self.format, self.runtime)
+        tokens = self.workload.tokens if "text" in TASKS[self.task].columns else None
+        return Goal(self.target, self.format, self.runtime, tokens)
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -103,7 +103,6 @@ class Workshop:
         self.data = Data(request.data, self.task, request.seed) if request.data else None
         self.original = self._import(request.original, self.task)
         self.student = self._import_student()
-        self._unchecked: dict[str, str] = {}
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
 
     def stage(self, step: Step, parent: Made) -> Made:
@@ -171,12 +170,15 @@ class Workshop:
             for place in emulated
         )
 
-    def checks(self, artifact: Artifact) -> tuple[DeviceCheck, ...]:
-        """How an artifact answers on each device that is not this machine's processor, beside that."""
-        found = []
+    def checks(self, artifact: Artifact) -> tuple[tuple[DeviceCheck, ...], dict[str, str]]:
+        """How an artifact answers on each device that is not this machine's processor, beside that.
+
+        Second, the devices whose answers cannot be compared with this machine's, each with the reason.
+        """
+        found, unchecked = [], {}
         for place in self._elsewhere():
             if place.device.no_answers_because:
-                self._unchecked[place.device.label] = place.device.no_answers_because
+                unchecked[place.device.label] = place.device.no_answers_because
                 continue
             key = self.request.elsewhere_key("check", dict(artifact.manifest.files), place)
             try:
@@ -186,12 +188,8 @@ class Workshop:
             except HostError as error:
                 if self.request.reached.asked and place in self.request.places:
                     raise
-                self._unchecked[place.device.label] = f"{error.what}: {error.why}" if error.why else error.what
-        return tuple(found)
-
-    def unchecked(self) -> dict[str, str]:
-        """Devices whose answers could not be compared with this machine's by ``checks``, each with the reason."""
-        return dict(self._unchecked)
+                unchecked[place.device.label] = f"{error.what}: {error.why}" if error.why else error.what
+        return tuple(found), unchecked
 
     def _elsewhere(self) -> list[Place]:
         """Every device that is not this machine's processor; none without data: there is nothing to compare then."""

@@ -19,7 +19,7 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 Feeds = dict[str, Any]
@@ -53,21 +53,26 @@ class Refused(Exception):
     """The runtime does not take the model, or not these inputs."""
 
 
+@contextlib.contextmanager
+def told_refusals() -> Iterator[None]:
+    """What a TFLite runtime raises, as a refusal on one line."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise Refused(" ".join(str(error).split())) from error
+
+
 def load_tflite(subject: dict[str, Any], threads: int, runtime: str) -> Call:
     """A TFLite file as a function of its inputs, in one of its runtimes."""
     from tflite_graph import Graph, open_interpreter  # type: ignore[import-not-found, unused-ignore]
 
-    try:
+    with told_refusals():
         interpreter, _ = open_interpreter(subject["graph"], threads, runtime)
         run = Graph(interpreter, subject["component"]).run
-    except (ValueError, RuntimeError) as error:
-        raise Refused(" ".join(str(error).split())) from error
 
     def call(feeds: Feeds) -> dict[str, Any]:
-        try:
+        with told_refusals():
             outputs: dict[str, Any] = run(feeds)
-        except (ValueError, RuntimeError) as error:
-            raise Refused(" ".join(str(error).split())) from error
         return outputs
 
     return call

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact
-from edgekit.errors import ModelError
 from edgekit.formats.graph import tidy
 from edgekit.formats.onnx import load_graph, save_graph
-from edgekit.quantization.schemes import quiet
+from edgekit.quantization.schemes import quiet, told_refusals
 from edgekit.runtimes.ort import open_session
 from edgekit.tasks.base import Batch
 
@@ -121,15 +120,8 @@ def halve_graph(source: Path, destination: Path, keep: Sequence[str]) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    try:
-        with quiet():
-            made = convert_float_to_float16(onnx.load(source), keep_io_types=True, node_block_list=list(keep))
-    except (AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
-        raise ModelError(
-            "onnxruntime's converter to FP16 does not take the graph",
-            id="model.quantize-fails",
-            why=(str(error).strip() or type(error).__name__).splitlines()[0],
-        ) from error
+    with told_refusals("onnxruntime's converter to FP16"), quiet():
+        made = convert_float_to_float16(onnx.load(source), keep_io_types=True, node_block_list=list(keep))
     onnx.save(made, destination)
     model = load_graph(destination)
     join_casts(model)

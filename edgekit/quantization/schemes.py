@@ -209,17 +209,11 @@ def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]
     Raises:
         ModelError: they do not take the graph; the reason is theirs.
     """
-    try:
+    with told_refusals("onnxruntime's quantizer"):
         if scheme.method == "dynamic":
             _dynamic(source, destination, scheme, nodes)
         else:
             _static(source, destination, scheme, nodes, ranges)
-    except (AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
-        raise ModelError(
-            "onnxruntime's quantizer does not take the graph",
-            id="model.quantize-fails",
-            why=(str(error).strip() or type(error).__name__).splitlines()[0],
-        ) from error
 
 
 def _dynamic(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]) -> None:
@@ -286,6 +280,23 @@ def _kind(name: str) -> object:
     from onnxruntime.quantization import QuantType
 
     return QuantType.QUInt8 if name == "u8" else QuantType.QInt8
+
+
+@contextlib.contextmanager
+def told_refusals(tool: str) -> Iterator[None]:
+    """What one of onnxruntime's tools raises about a graph, as an error that names the tool.
+
+    Raises:
+        ModelError: it does not take the graph; the reason is its own.
+    """
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{tool} does not take the graph",
+            id="model.quantize-fails",
+            why=(str(error).strip() or type(error).__name__).splitlines()[0],
+        ) from error
 
 
 @contextlib.contextmanager

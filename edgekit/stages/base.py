@@ -109,7 +109,8 @@ class Job:
     @property
     def goal(self) -> Goal:
         """What the chain is to end in."""
-        return Goal(self.target, self.format, self.runtime)
+        tokens = self.workload.tokens if "text" in self.task.columns else None
+        return Goal(self.target, self.format, self.runtime, tokens)
 
     def task_for(self, artifact: Artifact) -> Task:
         """The same task on another artifact's files."""
@@ -141,11 +142,13 @@ class Goal(NamedTuple):
         target: the device.
         format: of the graphs.
         runtime: that runs them there.
+        tokens: of an inference; None where it is of no text.
     """
 
     target: Target
     format: Format
     runtime: str
+    tokens: int | None = None
 
 
 def _any_precision(settings: StageSettings, goal: Goal) -> Precision | None:

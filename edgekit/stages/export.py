@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from pydantic import Field, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, UsageError
 from edgekit.formats import onnx, tflite, tflite_export
 from edgekit.formats.foreign import adopt_graph, opset_of
 from edgekit.formats.graphs import count_operators
@@ -18,7 +18,7 @@ from edgekit.formats.torch import load_model
 from edgekit.measure.golden import relative_difference
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.torch import TorchRunner
-from edgekit.stages.base import Job, Stage, StageSettings, finish
+from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.tasks.base import Array, Batch, ComponentSpec, Runner, Task
 
 if TYPE_CHECKING:
@@ -217,6 +217,18 @@ def _difference(name: str, mine: Array, reference: Array, tolerance: float, othe
     return difference
 
 
+def check(settings: StageSettings, goal: Goal) -> None:
+    """Refuse lengths that an inference does not fit."""
+    lengths = cast("ExportSettings", settings).lengths
+    if goal.format == "tflite" and goal.tokens is not None and lengths and max(lengths) < goal.tokens:
+        raise UsageError(
+            f"an inference is {goal.tokens} tokens, and the longest of --lengths is {max(lengths)}",
+            id="usage.settings-conflict",
+            why="each length is a signature of the file, and a longer text fits none",
+            hint=f"Add a length of at least {goal.tokens}, or measure shorter ones: --tokens {max(lengths)}.",
+        )
+
+
 EXPORT = Stage(
     "export",
     version=1,
@@ -226,4 +238,5 @@ EXPORT = Stage(
     uses=("opset", "format", "data", "workload"),
     needs_data=lambda settings, goal: False,
     run=run,
+    check=check,
 )
