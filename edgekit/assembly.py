@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
+from edgekit.formats.tflite import batch_notes
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts
@@ -131,6 +132,8 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     saturated = workshop.saturation(trail.best.artifact)
     notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
+    if request.format == "tflite":
+        notes += batch_notes(trail.best.artifact.manifest.components, request.workload.batch)
     if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
         notes.append(f"latency is by {measured.timings.clock}, with inputs and outputs in the GPU's memory")
     if request.target.stand_in and any(not place.device.timed for place in request.places):

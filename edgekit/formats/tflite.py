@@ -97,6 +97,25 @@ def axes_of(component: Component) -> dict[str, dict[int, str]]:
     }
 
 
+def batch_notes(parts: Mapping[str, Component], batch: int) -> list[str]:
+    """For each component whose signatures fix the batch a sentence that says so.
+
+    Args:
+        parts: of an artifact of format ``tflite``.
+        batch: samples of one inference, as the workload has them.
+    """
+    notes = []
+    for part in parts.values():
+        sizes = sorted({fixed[BATCH] for fixed in part.signatures.values() if BATCH in fixed})
+        if sizes:
+            calls = f": an inference of {batch} is {-(-batch // sizes[-1])} calls" if batch > sizes[-1] else ""
+            fixed = " or ".join(map(str, sizes))
+            notes.append(
+                f"{part.files[0]}: the batch is fixed at {fixed}, more samples run one call after another{calls}"
+            )
+    return notes
+
+
 def count_operators(file: Path | Model) -> dict[str, int]:
     """Operators by kind of one inference, the first signature's; most frequent first."""
     model = file if isinstance(file, Model) else load_model(file)

@@ -56,6 +56,7 @@ def test_artifact_in_tflite(family: str, recipe: str, settings: dict[str, Any], 
     assert report.runtime.startswith("litert ")
     assert row(report, "export").kept
     assert report.quality is not None
+    assert "model.tflite: the batch is fixed at 1, more samples run one call after another" in report.notes
     with zipfile.ZipFile(artifact.file()) as archive:
         assert archive.read(LABELS).decode().splitlines() == list(artifact.manifest.labels)
         assert archive.read(LICENCE) == b"apache-2.0\n"
@@ -83,6 +84,12 @@ def test_artifact_in_tflite(family: str, recipe: str, settings: dict[str, Any], 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[[")
+
+
+@pytest.mark.parametrize(("family", "where"), [("bert", ""), ("vit", " where litert-torch has no free one")])
+def test_a_plan_says_what_is_known_of_the_batch(family: str, where: str, tmp_path: Path) -> None:
+    plan = edgekit.plan(model_folder(family, tmp_path / "model"), target="host", format="tflite", recipe="export")
+    assert any(note.startswith(f"model.tflite: the batch will be fixed at 1{where}") for note in plan.notes)
 
 
 @pytest.mark.asset("kws-tflite")
