@@ -22,7 +22,7 @@ from edgekit.predictor import Predictor, artifact_subject, model_subject
 from edgekit.progress import Progress, Silent
 from edgekit.report import BenchRecord, EvalRecord, Measurement, Report, load_report
 from edgekit.request import Request, RunOptions, resolve_request
-from edgekit.runtimes import LITERT
+from edgekit.runtimes import LITERT, tflite_runtime
 from edgekit.runtimes.litert import PACKAGE as LITERT_PACKAGE
 from edgekit.runtimes.measuring import try_provider
 from edgekit.settings import Frozen
@@ -117,11 +117,16 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
 
 
 def prepared(request: Request, progress: Progress) -> Request:
-    """The same request with its devices ready; without them, and why, where the target's own way cannot be had.
+    """The same request with its devices and its runtime ready; without them, and why, where these cannot be had.
 
     Raises:
         HostError: the user named the way, and the device cannot be had.
     """
+    if request.runtime == tflite_runtime.NAME:
+        try:
+            tflite_runtime.environment()
+        except HostError as error:
+            request = replace(request, replaced_because=f"{error.what}: {error.why}" if error.why else error.what)
     try:
         for place in request.places:
             place.device.prepare(progress)

@@ -27,6 +27,7 @@ from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
 from edgekit.report import DeviceCheck, LimitVerdict, Measurement, Quality, Report, StageReport
 from edgekit.request import Request
+from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.target import PACKAGES
@@ -132,6 +133,8 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     saturated = workshop.saturation(trail.best.artifact)
     notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
+    if request.replaced_because:
+        notes.append(f"answers are LiteRT's in place of {request.runtime}'s: {request.replaced_because}")
     if request.format == "tflite":
         notes += batch_notes(trail.best.artifact.manifest.components, request.workload.batch)
     if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
@@ -180,7 +183,8 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
 
 def _runtime(request: Request) -> str:
     """Name and version of what runs the artifact, and what computes in it where that is no processor."""
-    version = version_of(PACKAGES[request.runtime]) or ""
+    own = request.runtime == tflite_runtime.NAME  # in an environment of its own
+    version = tflite_runtime.VERSION if own else version_of(PACKAGES[request.runtime]) or ""
     providers = {place.provider for place in request.places} - {"cpu"}
     return ", ".join([f"{request.runtime} {version}".strip(), *providers])
 

@@ -99,11 +99,11 @@ def count_saturated(
     return runner.saturated.layers
 
 
-def open_as_on(artifact: Artifact, target: Target, threads: int = 1) -> Runner:
-    """A runner that answers as the target's processor does, whatever this one is."""
+def open_as_on(artifact: Artifact, target: Target, threads: int = 1, runtime: str | None = None) -> Runner:
+    """A runner that answers as the target's processor does, whatever this one is; ``runtime`` as in ``open_runner``."""
     if target.int8.saturates and artifact.format == "onnx":
         return SaturatingRunner(artifact, threads)
-    return open_runner(artifact, threads)
+    return open_runner(artifact, threads, runtime)
 
 
 def _layer(component: str, node: str) -> str:

@@ -274,7 +274,7 @@ def _maker(
     """A maker whose artifacts answer as they would on the target."""
 
     def answer(made: Artifact, examples: Examples) -> Outputs:
-        runner = open_as_on(made, job.target, job.jobs)
+        runner = open_as_on(made, job.target, job.jobs, job.answers_in)
         return collect_outputs(runner, job.task, examples, job.workload.batch, Silent())
 
     return Maker(artifact, scheme, nodes, cast("Write", write), job.scratch, answer)
@@ -286,7 +286,7 @@ def _open_selection(maker: Maker, settings: QuantizeSettings, job: Job) -> Selec
     if job.data is None or maker.scheme.method == "fp16" or not deciding:
         return None
     examples = job.data.selection
-    runner = open_runner(maker.artifact, job.jobs)
+    runner = open_runner(maker.artifact, job.jobs, job.answers_in)
     reference = collect_outputs(runner, job.task, examples, job.workload.batch, Silent())
     return open_selection(maker, examples, reference, job.task)
 

@@ -33,7 +33,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         _describe(artifact, folder, job)
     copied = Artifact(folder, artifact.manifest)
     job.progress.start("verify", None)
-    write_golden(copied, job.task, _golden_batches(settings, job))
+    write_golden(copied, job.task, _golden_batches(settings, job), job.answers_in)
     (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in job.task.labels), encoding="utf-8")
     details: dict[str, JsonValue] = {"quality": None}
     if job.data is not None:
@@ -43,6 +43,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     changes: dict[str, object] = {
         "golden_tolerance": max(TOLERANCES[precision] for precision in precisions),
         "target": job.target.name,
+        "runtime": job.answers_in,
     }
     return finish(folder, artifact, VERIFY, settings, changes=changes, details=details)
 
