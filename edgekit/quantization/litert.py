@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast
 
 from edgekit.artifact import Artifact, Component, write_bytes
 from edgekit.environment import version_of
@@ -33,11 +33,13 @@ from edgekit.formats.tflite import (
     output_of,
     weight_of,
 )
+from edgekit.quantization.methods import TFLITE_METHODS, advise, methods_for
 from edgekit.quantization.schemes import WeightedNode, quiet
 from edgekit.runtimes import LITERT, open_runner, tflite_runtime
 from edgekit.runtimes.ort import RecordingRunner
 from edgekit.runtimes.tflite_graph import Graph
 from edgekit.settings import Frozen
+from edgekit.target import Target
 from edgekit.tasks.base import Batch, Task
 
 PACKAGE = "ai-edge-quantizer"
@@ -85,7 +87,7 @@ class Quantized(NamedTuple):
     float_operators: dict[str, int]
 
 
-def resolve_method(method: str, runtime: str) -> Method:
+def resolve_method(method: str, target: Target, runtime: str) -> Method:
     """What ``auto`` stands for, and whether the runtime computes the method rightly.
 
     LiteRT gains most from ``dynamic``; tflite-runtime 2.14 multiplies INT8 weights with float activations wrongly
@@ -93,18 +95,23 @@ def resolve_method(method: str, runtime: str) -> Method:
     a quarter of the size. ``static`` is right there too. On a Cortex-A7 it takes 0.75 to 0.91 of the instructions for
     plain and residual convolutions, but 1.6 and more for depthwise and grouped ones: it has to be asked for.
 
+    Args:
+        method: the setting.
+        target: the device.
+        runtime: that runs the file there.
+
     Raises:
         UsageError: the runtime does not compute it rightly, or TFLite has no such method.
     """
-    allowed = get_args(Method) if runtime == LITERT else tflite_runtime.METHODS
+    known = TFLITE_METHODS if runtime == LITERT else tflite_runtime.METHODS
     if method == "auto":
         return "dynamic" if runtime == LITERT else "weight-only"
-    if method not in allowed:
+    if method not in known:
         raise UsageError(
             f"quantize.method={method} cannot go with the runtime {runtime}",
             id="usage.settings-conflict",
-            why=f"its methods: {', '.join(allowed)}",
-            hint="Leave the method to auto, or choose one of these.",
+            why=f"its methods: {', '.join(known)}",
+            hint=f"Leave the method to auto. {advise(methods_for(target, 'tflite', runtime), '')}".strip(),
         )
     return cast("Method", method)
 
@@ -235,11 +242,12 @@ def quantize_model(source: Path, destination: Path, scheme: LiteRTScheme, ranges
             found = _statistics(model, ranges or {}) if scheme.method == "static" else None
             done = quantizer.quantize(found, enable_progress_bar=False, enable_progress_report=False)
         except REFUSALS as error:
+            known = TFLITE_METHODS if scheme.hybrid else tflite_runtime.METHODS
             raise ModelError(
                 f"{PACKAGE} {version_of(PACKAGE)} cannot quantize this model",
                 id="model.export-fails",
                 why=(str(error).strip() or type(error).__name__).splitlines()[0],
-                hint="Use another method: --set quantize.method=dynamic or fp16.",
+                hint=advise([one for one in known if one != scheme.method], ""),
             ) from error
         content = pack(unpack(bytes(done.quantized_model)))
     write_bytes(destination, content)

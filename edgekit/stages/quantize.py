@@ -123,7 +123,7 @@ def check(settings: StageSettings, goal: Goal) -> None:
     settings = cast("QuantizeSettings", settings)
     if goal.format == "tflite":
         refuse_onnx_choices(engine=settings.engine, scheme=settings.scheme, reduce_range=settings.reduce_range)
-        resolve_method(settings.method, goal.runtime)
+        resolve_method(settings.method, goal.target, goal.runtime)
         return
     _scheme(settings, goal.target)
     if settings.engine == ONNXRUNTIME:
@@ -168,7 +168,7 @@ def _neural_scheme(settings: QuantizeSettings, target: Target, *, convolutional:
 def _needs_data(settings: StageSettings, goal: Goal) -> bool:
     settings, target = cast("QuantizeSettings", settings), goal.target
     if goal.format == "tflite":
-        return resolve_method(settings.method, goal.runtime) == "static"
+        return resolve_method(settings.method, goal.target, goal.runtime) == "static"
     return settings.engine != ONNXRUNTIME or _scheme(settings, target).method == "static"
 
 
@@ -365,7 +365,7 @@ def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) 
 def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     """ai-edge-quantizer on a TFLite file as it is."""
     parts = artifact.manifest.components
-    method = resolve_method(settings.method, job.runtime)
+    method = resolve_method(settings.method, job.target, job.runtime)
     scheme = LiteRTScheme(method=method, embeddings=settings.embeddings, hybrid=job.runtime == LITERT)
     nodes = {name: weighted_layers(artifact.file(name)) for name in parts}
     ranges = {}

@@ -137,7 +137,7 @@ def test_litert_answers_where_the_runtime_cannot_be_had_and_the_report_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tflite_runtime, "NEWEST_PYTHON", (3, 10))
-    report = compress("bert", tmp_path, "export", "armv7")
+    report = compress("bert", tmp_path, "fp16", "armv7")
     assert report.artifact.manifest.runtime == "litert"
     assert [note for note in report.notes if "in place of" in note] == [
         "answers are LiteRT's in place of tflite-runtime's: tflite-runtime 2.14.0 cannot run here:"

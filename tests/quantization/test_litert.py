@@ -26,8 +26,10 @@ from edgekit.quantization.litert import (
 from edgekit.quantization.makers import Maker
 from edgekit.quantization.schemes import WeightedNode
 from edgekit.runtimes.litert import open_graph
+from edgekit.target import load_target
 from edgekit.tasks.base import ComponentSpec
 
+ARMV7 = load_target("armv7")
 METHODS = ("fp16", "dynamic", "weight-only", "static")
 QUERY = "classifier.bert.encoder.0.attention.self.query"
 
@@ -101,14 +103,19 @@ def test_a_runtime_that_computes_no_hybrid_layers_gets_none(tflites: Any, tmp_pa
     ],
 )
 def test_each_runtime_gets_a_method_that_it_computes_rightly(method: str, litert: str, other: str) -> None:
-    assert (resolve_method(method, "litert"), resolve_method(method, "tflite-runtime")) == (litert, other)
+    assert tuple(resolve_method(method, ARMV7, runtime) for runtime in ("litert", "tflite-runtime")) == (litert, other)
 
 
 def test_dynamic_is_refused_for_tflite_runtime() -> None:
-    assert resolve_method("dynamic", "litert") == "dynamic"
+    assert resolve_method("dynamic", ARMV7, "litert") == "dynamic"
     with pytest.raises(UsageError, match=r"method=dynamic cannot go with the runtime tflite-runtime") as caught:
-        resolve_method("dynamic", "tflite-runtime")
+        resolve_method("dynamic", ARMV7, "tflite-runtime")
     assert caught.value.why == "its methods: fp16, weight-only, static"
+    assert caught.value.hint == "Leave the method to auto. Use --set quantize.method=fp16 or weight-only or static."
+    eight = ARMV7.model_copy(update={"precisions": ("fp32", "int8")})
+    with pytest.raises(UsageError) as caught:
+        resolve_method("dynamic", eight, "tflite-runtime")
+    assert caught.value.hint == "Leave the method to auto. Use --set quantize.method=weight-only or static."
 
 
 def test_kept_layers_stay_float_in_every_signature_and_are_named(tflites: Any, tmp_path: Path) -> None:
@@ -239,6 +246,11 @@ def test_what_the_quantizer_cannot_take_is_an_error(tflites: Any, tmp_path: Path
     with pytest.raises(ModelError) as caught:
         quantize_model(tflites["Residual"].file, tmp_path / "q.tflite", LiteRTScheme(method="static"), short)
     assert caught.value.what.startswith("ai-edge-quantizer 0.")
+    assert caught.value.hint == "Use --set quantize.method=dynamic or weight-only or fp16."
+    scheme = LiteRTScheme(method="static", hybrid=False)
+    with pytest.raises(ModelError) as caught:
+        quantize_model(tflites["Residual"].file, tmp_path / "q.tflite", scheme, short)
+    assert caught.value.hint == "Use --set quantize.method=fp16 or weight-only."
     assert not (tmp_path / "q.tflite").exists()
 
 
