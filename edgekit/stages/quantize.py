@@ -210,14 +210,12 @@ def _compare(made: Sequence[Candidate], settings: QuantizeSettings, job: Job) ->
 
 
 def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job: Job) -> Candidate:
-    width = None
     if artifact.format == "tflite":
         engine, maker = AI_EDGE_QUANTIZER, _tflite(artifact, settings, job)
     else:
         maker = _ours(artifact, settings, job) if engine == ONNXRUNTIME else _theirs(artifact, settings, job)
     selection = _open_selection(maker, settings, job)
-    if engine == ONNXRUNTIME:
-        maker, width = _fit(maker, settings, job, selection)
+    maker, width = _fit(engine, maker, settings, job, selection)
     fallbacks: list[str] = []
     seen: dict[str, JsonValue] | None = None
     if selection is not None and settings.fallback:
@@ -256,7 +254,7 @@ def _open_selection(maker: Maker, settings: QuantizeSettings, job: Job) -> Selec
 
 
 def _fit(
-    maker: Maker, settings: QuantizeSettings, job: Job, selection: Selection | None
+    engine: str, maker: Maker, settings: QuantizeSettings, job: Job, selection: Selection | None
 ) -> tuple[Maker, dict[str, JsonValue] | None]:
     """Weights as wide as sums of the target's 16 bits can bear, and why; nothing where its sums are wider."""
     scheme = maker.scheme
@@ -281,6 +279,8 @@ def _fit(
         saturated = {name for one in seen or () for name in (one.layer, f"{one.layer}_MatMul")}
         layers = [f"{part}/{node.name}" for part, nodes in maker.nodes.items() for node in nodes if node.multiplies]
         candidates = candidate_widths(scheme, layers, saturated)
+        if engine == neural_compressor.NAME:  # its weights are s8, and of one width
+            candidates = {SEVEN: candidates[SEVEN]}
         drop = None if selection is None else lambda one: selection.drop(replace(maker, scheme=one))
         width = choose_width(candidates, clause, drop, settings.tolerance)
     return replace(maker, scheme=width.scheme), width.details(seen, samples)

@@ -22,6 +22,7 @@ from edgekit.quantization.makers import Maker, Selection
 from edgekit.quantization.saturating import ExactRunner
 from edgekit.quantization.schemes import Scheme
 from edgekit.quantization.widths import MIXED, SEVEN, UNSIGNED
+from edgekit.stages import quantize
 
 MODEL = Path(__file__).parents[2] / "benchmarks" / "models" / "saturating.py"
 FORCED = {"quantize.scheme": "u8s8", "quantize.reduce_range": "never"}
@@ -200,3 +201,21 @@ def test_a_machine_whose_own_sums_saturate_judges_other_targets_with_exact_ones(
     assert (
         "answers are exact, as on x86-64-vnni; this machine's own INT8 sums saturate and were not used" in report.notes
     )
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(("width", "chosen"), [("auto", "7 bits"), ("never", "8 bits")])
+def test_what_saturates_is_told_of_neural_compressor_too(
+    width: str, chosen: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its part is played by the other engine, whose graphs are of the same kind."""
+    monkeypatch.setattr(quantize, "_theirs", quantize._ours)
+    monkeypatch.setattr("edgekit.quantization.neural_compressor.require", lambda: None)
+    measured = Selection.drop
+    monkeypatch.setattr(Selection, "drop", lambda *given: measured(*given) + 0.2)
+    settings = ALONE | {"quantize.engine": "neural-compressor", "quantize.reduce_range": width}
+    found = weights(run(tmp_path / "out", "x86-64", settings, data))
+    assert found["chosen"] == chosen
+    assert [one["layer"] for one in found["saturated_at_8_bits"]] == ["model/node_linear"]
+    assert [name for name, _ in found["losses"]] == (["7 bits"] if width == "auto" else [])  # no other width is tried
+    assert "with 8 bits, sums of 1 layer saturate on 64 samples" in found["reason"]
