@@ -28,6 +28,8 @@ EXECUTION_PROVIDERS: dict[Provider, tuple[str, ...]] = {
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
+# What people call each runtime.
+RUNTIME_NAMES = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "tflite-runtime": "tflite-runtime"}
 # Under which name pip installs each runtime.
 PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
 

@@ -140,7 +140,9 @@ def _gains(report: Report) -> Iterator[str]:
         yield _text(f"{wording.agreement(quality)}.".capitalize())
     if report.measured:
         machine = f"{report.host.processor} ({report.host.architecture})"
-        yield _text(f"Latency is of {wording.inference(report)}, in {report.runtime}, on {machine}.")
+        yield _text(
+            f"Latency is of {wording.inference(report)}, in {wording.runtime_text(report.runtime)}, on {machine}."
+        )
 
 
 def _comparison(report: Report) -> Iterator[tuple[str, str, str, str]]:
@@ -168,8 +170,8 @@ def _device(report: Report, manifest: Manifest) -> Iterator[str]:
     machine = f", the machine it was made on ({report.host.processor})" if report.target == HOST else ""
     differs = " INT8 is chosen after the instructions of a target." if "int8" in _precisions(manifest) else ""
     yield _text(
-        f"Made for the target {report.target}{machine}, to run in {report.runtime.partition(' ')[0]}. On another device"
-        f" its answers may differ in the last digits, and its speed will.{differs}"
+        f"Made for the target {report.target}{machine}, to run in {wording.runtime_name(report.runtime)}. On another"
+        f" device its answers may differ in the last digits, and its speed will.{differs}"
     )
     several = len(manifest.components) > 1
     for name, part in manifest.components.items():

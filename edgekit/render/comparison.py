@@ -193,7 +193,8 @@ def _group(axis: AxisName, runs: Sequence[ComparedRun]) -> Group:
     one = runs[0]
     what = f"{one.metric} on {one.data}, {one.n} samples"
     if axis == LATENCY_AXIS:
-        what = f"{what}; {one.machine}, {one.runtime}, {one.work}, {wording.threads_text(one.threads)}"
+        work = f"{wording.runtime_text(one.runtime)}, {one.work}, {wording.threads_text(one.threads)}"
+        what = f"{what}; {one.machine}, {work}"
     front = _front(runs, axis)
     return Group(axis=axis, metric=str(one.metric), what=what, runs=tuple(run.name for run in runs), front=tuple(front))
 

@@ -26,6 +26,7 @@ from edgekit.render.parts import (
     title,
     workload_of,
 )
+from edgekit.render.wording import runtime_text
 from edgekit.report import BenchRecord, EvalRecord, Measurement
 
 # What of a host is worth a line; all of it is in the JSON document.
@@ -118,7 +119,7 @@ def bench_view(record: BenchRecord) -> RenderableType:
     """What ``bench`` prints."""
     parts: list[RenderableType] = [_facts({"subject": record.subject}), metrics_table(record.metrics)]
     host = {key: record.host[key] for key in HOST_KEYS if key in record.host}
-    parts += [Text(), _facts({"host": host, "runtime": record.runtime, "protocol": record.protocol})]
+    parts += [Text(), _facts({"host": host, "runtime": _named(record.runtime), "protocol": record.protocol})]
     if record.warnings:
         parts += [title("Warnings"), items(record.warnings, DOUBT)]
     return Group(*parts)
@@ -130,7 +131,7 @@ def eval_view(record: EvalRecord) -> RenderableType:
         _facts({"subject": record.subject}),
         metrics_table(record.metrics),
         Text(),
-        _facts({"data": record.data, "runtime": record.runtime}),
+        _facts({"data": record.data, "runtime": _named(record.runtime)}),
     )
 
 
@@ -205,6 +206,11 @@ def table_view(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def _facts(groups: Mapping[str, Mapping[str, object]]) -> Table:
     return make_grid([(Text(name, style=STRONG), pairs(values)) for name, values in groups.items() if values])
+
+
+def _named(runtime: Mapping[str, object]) -> dict[str, object]:
+    """A runtime's facts with the name that people call it."""
+    return {**runtime, "name": runtime_text(str(runtime.get("name")))}
 
 
 def _step_time(step: StepFacts) -> str:

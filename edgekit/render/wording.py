@@ -9,6 +9,7 @@ from edgekit.ledger import LedgerRow
 from edgekit.render import figures
 from edgekit.render.parts import workload_of
 from edgekit.report import LimitVerdict, Measurement, Quality, Report
+from edgekit.target import RUNTIME_NAMES
 
 LATENCY = "latency."
 SIZE = "size"
@@ -97,6 +98,17 @@ def counted(report: Report) -> list[str]:
     return lines
 
 
+def runtime_text(text: str) -> str:
+    """A runtime as records have it, with its version behind it or not, by the name that people call it."""
+    name, space, version = text.partition(" ")
+    return f"{RUNTIME_NAMES.get(name, name)}{space}{version}"
+
+
+def runtime_name(text: str) -> str:
+    """The same without a version."""
+    return runtime_text(text.partition(" ")[0])
+
+
 def checked(report: Report) -> list[str]:
     """One line for each device that is not this machine: how the artifact answers there."""
     lines = []
@@ -105,7 +117,7 @@ def checked(report: Report) -> list[str]:
         scores = [figures.quality(check.metric, value) for value in (check.there, check.here)]
         metric = "" if check.there is None else f"{check.metric} {scores[0]} there, {scores[1]} here; "
         apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
-        lines.append(f"{check.device}, {check.runtime}: {same}{metric}{apart}")
+        lines.append(f"{check.device}, {runtime_text(check.runtime)}: {same}{metric}{apart}")
     unchecked = report.devices_unchecked.items()
     return [*lines, *(f"{device}: answers not compared there, because {reason}" for device, reason in unchecked)]
 

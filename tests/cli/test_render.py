@@ -14,10 +14,12 @@ from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.render import figures
 from edgekit.render.ledger import ledger_view
 from edgekit.render.parts import pairs
-from edgekit.render.records import plan_view, verify_view
+from edgekit.render.records import bench_view, eval_view, plan_view, verify_view
 from edgekit.render.stages import stage_lines
 from edgekit.render.terminal import comparison_view, headline, report_view, verdict_view
-from edgekit.report import LimitVerdict, Measurement, StageReport
+from edgekit.render.wording import runtime_name, runtime_text
+from edgekit.report import BenchRecord, EvalRecord, LimitVerdict, Measurement, StageReport
+from edgekit.target import PACKAGES, RUNTIME_NAMES
 
 
 def drawn(view: RenderableType, width: int = 80) -> list[str]:
@@ -187,7 +189,7 @@ def test_comparison_has_ratios_and_the_interval(folder):
     ]
     rest = " ".join(lines[7:])
     assert rest.startswith("12 of 872 predictions changed; cosine of the logits 0.9987; on validation, all of it")
-    assert rest.endswith("latency of batch 1, tokens 128, on 1 thread, in onnxruntime 1.23")
+    assert rest.endswith("latency of batch 1, tokens 128, on 1 thread, in ONNX Runtime 1.23")
 
 
 def test_comparison_names_components_and_what_lacks_a_value(folder):
@@ -255,6 +257,21 @@ def test_layers_that_a_quantizer_left_are_counted_and_named_by_reason(folder):
         " model/volume1, model/volume2, model/volume3, model/volume4 and 2 more;"
         " 1 in float, since embeddings were not asked for: model/table"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("litert 2.3.0", "LiteRT 2.3.0"),
+        ("onnxruntime 1.23, cuda", "ONNX Runtime 1.23, cuda"),
+        ("tflite-runtime", "tflite-runtime"),
+        ("torch 2.13.0", "torch 2.13.0"),
+    ],
+)
+def test_runtimes_are_called_as_people_call_them(text, shown):
+    assert runtime_text(text) == shown
+    assert shown.startswith(runtime_name(text))
+    assert set(RUNTIME_NAMES) == set(PACKAGES)
 
 
 def test_correlation_is_no_percentage(folder):
@@ -347,3 +364,11 @@ def test_ratio_is_told_in_words(before, after, text):
 def test_size_has_three_figures(size, text):
     assert re.fullmatch(r"\d+\.\d+", figures.megabytes(size))
     assert figures.megabytes(size) == text
+
+
+def test_bench_and_eval_name_the_runtime_as_people_do():
+    parts = {"subject": {"name": "model"}, "metrics": ()}
+    bench = BenchRecord(host={}, runtime={"name": "litert", "version": "2.3.0"}, protocol={}, **parts)
+    assert any("LiteRT" in line for line in drawn(bench_view(bench)))
+    scored = EvalRecord(data={}, runtime={"name": "onnxruntime 1.32.0"}, **parts)
+    assert any("ONNX Runtime 1.32.0" in line for line in drawn(eval_view(scored)))

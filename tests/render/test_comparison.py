@@ -55,7 +55,7 @@ def test_runs_of_one_machine_stand_on_one_axis_with_those_that_none_beats(tmp_pa
     ]
     assert found.runs[0].speedup == pytest.approx(41.2 / 20)
     assert found.groups[0].what == (
-        "accuracy on sst2, validation, all of it, 872 samples; a processor (x86_64), 2 cores, onnxruntime 1.23,"
+        "accuracy on sst2, validation, all of it, 872 samples; a processor (x86_64), 2 cores, ONNX Runtime 1.23,"
         " batch 1, tokens 128, 1 thread"
     )
 

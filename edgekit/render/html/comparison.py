@@ -181,7 +181,7 @@ def _details(comparison: Comparison) -> Iterator[Child]:
                 ("quality on", run.data or "not measured"),
                 ("latency on", latency),
                 ("one inference", f"{run.work}, {wording.threads_text(run.threads)}"),
-                ("runtime", run.runtime),
+                ("runtime", wording.runtime_text(run.runtime)),
                 ("made", when(run.created)),
             )
         )

@@ -69,7 +69,7 @@ def repeat(report: Report) -> Html:
         ("memory", f"{host.memory_bytes / 1e9:.1f} GB"),
         ("system", f"{host.system}, Python {host.python}"),
         ("target", report.target),
-        ("runtime", report.runtime),
+        ("runtime", wording.runtime_text(report.runtime)),
         ("threads", f"{report.threads} measured, {report.jobs} training"),
         ("seed", str(report.seed)),
         ("took", figures.duration(report.seconds)),

@@ -25,6 +25,7 @@ def cost(report: Report) -> Html:
         why = "The metric was not measured, since there was no labelled data. What was lost is not known."
         return section("cost", "What it cost", element("p", why))
     names = report.artifact.manifest.labels
+    runtime = wording.runtime_name(report.artifact.manifest.runtime or report.runtime)
     return section(
         "cost",
         "What it cost",
@@ -32,7 +33,7 @@ def cost(report: Report) -> Html:
         _facts(quality),
         *_classes(quality, names),
         lead=(
-            f"{_original(report)} and the result in {report.runtime.partition(' ')[0]}, on the same {quality.n}"
+            f"{_original(report)} and the result in {runtime}, on the same {quality.n}"
             f" samples: {quality.split}.{_AGAINST if quality.against == 'original' else ''}"
         ),
     )
