@@ -18,8 +18,9 @@ from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
-from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts
+from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
 from edgekit.pipeline import Trail, leave_out
+from edgekit.places import FASTER_HERE
 from edgekit.quantization.saturating import Saturated
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
@@ -170,7 +171,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         strict=request.strict,
         stages=_stage_reports(trail),
         notes=tuple(notes),
-        warnings=(*(measured.timings.warnings if measured.timings else ()), *_differing(checks)),
+        warnings=(*(measured.timings.warnings if measured.timings else ()), *differing(checks)),
         seconds=round(time.monotonic() - began, 1),
     )
 
@@ -204,11 +205,11 @@ def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> li
         how = f"also run on {devices}" if devices else setup
         notes.append(f"answers are those of a processor without VNNI, simulated; {how}")
     if request.stands_in:
-        notes.append(f"timed on a processor with VNNI, which multiplies INT8 faster than {target} has to")
+        notes.append(FASTER_HERE.format(target))
     return notes
 
 
-def _differing(checks: Sequence[DeviceCheck]) -> tuple[str, ...]:
+def differing(checks: Sequence[DeviceCheck]) -> tuple[str, ...]:
     """The devices that answer otherwise than this machine, for what is on top of the report."""
     return tuple(
         f"{check.device} answers otherwise than this machine: {check.agree} of {check.n} predictions are the same"
@@ -264,16 +265,12 @@ def _measurements(workshop: Workshop, trail: Trail, measured: Measured, *, befor
     size = workshop.original.artifact.size_bytes if before else trail.finished.artifact.size_bytes
     found = [Measurement(name="size", unit="bytes", value=float(size), n=1)]
     if measured.timings is None:
-        reason = workshop.request.not_measured_because
-        return (*found, *(Measurement(name=name, unit=unit, value=None, reason=reason) for name, unit in _UNTIMED))
+        return (*found, *untimed(workshop.request.not_measured_because))
     for subject, component in zip(
         _subject_names(made.key, made.artifact), made.artifact.manifest.components, strict=True
     ):
         found += measured.timings.measurements(subject, component)
     return (*found, *measured.memory[made.key])
-
-
-_UNTIMED = (("latency.p50", "ms"), ("latency.p90", "ms"), ("memory.peak", "bytes"))
 
 
 def _quality(trail: Trail) -> Quality | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Format
+from edgekit.devices import Reached
 from edgekit.environment import numeric_level
 from edgekit.errors import HostError, UsageError
 from edgekit.recipe import Recipe
@@ -24,18 +25,22 @@ def check_request(request: Request) -> None:
     """
     _check_lock(request)
     _check_target(request)
-    _check_device(request)
+    check_reached(request.target, request.reached)
     _check_student(request)
 
 
-def _check_device(request: Request) -> None:
-    reached = request.reached
+def check_reached(target: Target, reached: Reached) -> None:
+    """The way to the target that the user named.
+
+    Raises:
+        HostError: there is no device at its end.
+    """
     if reached.asked and not reached.devices:
         raise HostError(
-            f"the target {request.target.name!r} cannot be measured in the way that --device names",
+            f"the target {target.name!r} cannot be measured in the way that --device names",
             id="environment.cannot-measure",
             why=reached.because,
-            hint="Leave out --device: the artifact is then built, and the report says what was not measured.",
+            hint="Leave out --device: what can be done without it is done, and what could not be measured is said.",
         )
 
 

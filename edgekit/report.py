@@ -374,7 +374,11 @@ class _Schema(BaseModel):
 
 
 class BenchRecord(Record):
-    """What ``edgekit bench`` measured of one subject."""
+    """What ``edgekit bench`` measured of one subject.
+
+    ``host`` is the machine whose clock measured; of a device that is emulated, the machine that emulates it. ``counts``
+    are instructions on emulated devices.
+    """
 
     schema_: Literal["edgekit.bench/1"] = Field("edgekit.bench/1", alias="schema")
     host: dict[str, JsonValue]
@@ -382,17 +386,21 @@ class BenchRecord(Record):
     runtime: dict[str, JsonValue]
     protocol: dict[str, JsonValue]
     metrics: tuple[Measurement, ...]
+    counts: tuple[Count, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 class EvalRecord(Record):
-    """What ``edgekit eval`` found."""
+    """What ``edgekit eval`` found: answers of ``runtime`` on ``host``, and beside them those of each of ``devices``."""
 
     schema_: Literal["edgekit.eval/1"] = Field("edgekit.eval/1", alias="schema")
     subject: dict[str, JsonValue]
     runtime: dict[str, JsonValue]
     data: dict[str, JsonValue]
     metrics: tuple[Measurement, ...]
+    host: dict[str, JsonValue] = {}
+    devices: tuple[DeviceCheck, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _latency(measurements: tuple[Measurement, ...]) -> Latency:

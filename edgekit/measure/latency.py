@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.artifact import Artifact, Component
@@ -13,6 +13,7 @@ from edgekit.report import Measurement
 from edgekit.runtimes.measuring import WALL_CLOCK, Place, Subject, Timing, peak_memory, time_subjects
 from edgekit.tasks.base import Batch, Task, Workload
 
+UNTIMED = (("latency.p50", "ms"), ("latency.p90", "ms"), ("memory.peak", "bytes"))
 LEVEL = 0.99
 # Two sessions of one model differ by about half a percent: a smaller change is none.
 MARGIN = 0.01
@@ -26,11 +27,15 @@ class Timings:
         blocks_ms: for each subject, rounds of blocks of single inferences.
         warnings: what disturbed the machine meanwhile.
         clock: what measured.
+        runtime_version: of the runtime there.
+        host: what the machine there says of itself: ``machine``, ``system``, ``python``.
     """
 
     blocks_ms: dict[str, list[list[float]]]
     warnings: tuple[str, ...]
     clock: str = WALL_CLOCK
+    runtime_version: str = ""
+    host: Mapping[str, str] = field(default_factory=dict)
 
     def samples(self, name: str) -> list[float]:
         """Every inference of a subject, in the order taken."""
@@ -96,7 +101,8 @@ def time_all(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> T
     """Measure subjects interleaved in one fresh process."""
     before = read_cpu_times()
     answer = time_subjects(subjects, place, timing)
-    return Timings(answer.blocks_ms, tuple(disturbances(before, read_cpu_times())), answer.clock)
+    seen = disturbances(before, read_cpu_times()) if place.local else []  # this machine's load slows no other
+    return Timings(answer.blocks_ms, tuple(seen), answer.clock, answer.runtime_version, answer.host)
 
 
 def time_artifacts(
@@ -104,6 +110,11 @@ def time_artifacts(
 ) -> Timings:
     """Measure artifacts, interleaved in one fresh process."""
     return time_all(named_subjects(artifacts, task, workload), place, timing)
+
+
+def untimed(reason: str) -> list[Measurement]:
+    """What a clock would have measured, and why there was none."""
+    return [Measurement(name=name, unit=unit, value=None, reason=reason) for name, unit in UNTIMED]
 
 
 def measure_memory(subject: Subject, place: Place, component: str) -> Measurement:
