@@ -212,12 +212,8 @@ def evaluate(
     ]
     devices = [_compared(subject, Spread(whole, limit or SAMPLES), size, place, told) for place in places]
     return EvalRecord(
-        subject={
-            "format": subject.format,
-            "name": name,
-            "task": subject.task.name,
-            "target": exported.name if exported else None,
-        },
+        subject={"format": subject.format, "name": name, "task": subject.task.name}
+        | (exported.record if exported else {}),
         runtime={"name": subject.runtime},
         host=host().record,
         data={**found.source.record, "split": rule, "samples": len(examples), "of": len(whole)},

@@ -74,7 +74,7 @@ def bench(
     computing = {"provider": EXECUTION_PROVIDERS[place.provider][0]} if place.runtime == ONNXRUNTIME else {}
     return BenchRecord(
         host=_machine(place, timings),
-        subject={**describe(path), "target": model.name},
+        subject=describe(path) | model.record,
         runtime={"name": place.runtime, "version": version or None, **computing, "threads": threads},
         protocol={"workload": work.model_dump(), **(_protocol(timings) if timings else {"inferences": INFERENCES})},
         metrics=metrics,

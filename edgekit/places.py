@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from edgekit.artifact import Component, Format
 from edgekit.devices import reach
 from edgekit.devices.base import Device
@@ -147,6 +149,7 @@ class Exported:
         return host().saturates != self.target.int8.saturates
 
     @property
-    def name(self) -> str | None:
-        """Of the target."""
-        return self.target.name if self.target else self.made_for
+    def record(self) -> dict[str, JsonValue]:
+        """The target's name, as a record's subject holds it; nothing where there is none."""
+        name = self.target.name if self.target else self.made_for
+        return {"target": name} if name else {}

@@ -70,4 +70,4 @@ def test_another_provider_than_the_targets_is_said(monkeypatch: pytest.MonkeyPat
 
 def test_a_file_of_others_raises_no_doubts_unless_a_target_is_named() -> None:
     alone = Exported("onnx", (INT8,), None, None)
-    assert (alone.doubts_of_times("cpu"), alone.doubts_of_answers(), alone.name) == ((), (), None)
+    assert (alone.doubts_of_times("cpu"), alone.doubts_of_answers(), alone.record) == ((), (), {})
