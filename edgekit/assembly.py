@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
+from edgekit.feasibility import provider_for
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
@@ -145,6 +146,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         task=request.task,
         target=request.target.name,
         runtime=_runtime(request),
+        provider=provider_for(request.target, request.format),
         measured=request.timed,
         not_measured_because=request.not_measured_because,
         workload=request.workload.model_dump(),

@@ -10,7 +10,7 @@ from edgekit.environment import numeric_level
 from edgekit.errors import HostError, UsageError
 from edgekit.recipe import Recipe
 from edgekit.runtimes import FORMATS_OF, LITERT
-from edgekit.target import Target
+from edgekit.target import Provider, Target
 
 if TYPE_CHECKING:
     from edgekit.request import Request
@@ -82,6 +82,11 @@ def runtime_for(target: Target, format_: Format) -> str:
     if format_ in FORMATS_OF[target.runtime.name]:
         return target.runtime.name
     return LITERT
+
+
+def provider_for(target: Target, format_: Format) -> Provider:
+    """What computes in that runtime: the target's provider in its own runtime, else the processor."""
+    return target.runtime.provider if runtime_for(target, format_) == target.runtime.name else "cpu"
 
 
 def check_graph(source: Any, recipe: Recipe, student: Any, target: Target, format_: Format) -> None:

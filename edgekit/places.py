@@ -13,7 +13,7 @@ from edgekit.devices import reach
 from edgekit.devices.base import Device
 from edgekit.environment import host
 from edgekit.errors import HostError, UnknownNameError
-from edgekit.feasibility import check_reached, runtime_for
+from edgekit.feasibility import check_reached, provider_for, runtime_for
 from edgekit.progress import Progress
 from edgekit.runtimes.measuring import Place, try_provider
 from edgekit.target import EXECUTION_PROVIDERS, HOST, Provider, Target, load_target, target_names
@@ -26,9 +26,8 @@ def places_of(
     target: Target, format_: Format, devices: Sequence[Device], threads: int, provider: Provider | None = None
 ) -> tuple[Place, ...]:
     """Devices with the runtime and what computes in it: the target's own, unless another provider is asked for."""
-    runtime = runtime_for(target, format_)
-    own = target.runtime.provider if runtime == target.runtime.name else "cpu"
-    return tuple(Place(device, runtime, threads, provider or own) for device in devices)
+    computes = provider or provider_for(target, format_)
+    return tuple(Place(device, runtime_for(target, format_), threads, computes) for device in devices)
 
 
 def make_ready(places: Sequence[Place], progress: Progress) -> None:

@@ -15,6 +15,7 @@ from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
 from edgekit.settings import Record
+from edgekit.target import Provider
 
 FILE = "report.json"
 SCHEMA = "edgekit.report/1"
@@ -216,6 +217,7 @@ class Graph(Record):
 class Report(Record):
     """The result of ``compress``.
 
+    ``provider`` is what computes in the target's runtime, whether it was measured or not.
     ``counts_before`` and ``counts_after`` are instructions on emulated devices, of the original's export and of the
     artifact; ``devices`` how it answers there, ``devices_unchecked`` why that cannot be told. ``saturation`` names the
     artifact's layers whose sums saturated on the evaluation split, worst first. ``options`` are what the
@@ -232,6 +234,7 @@ class Report(Record):
     task: str
     target: str
     runtime: str
+    provider: Provider = "cpu"
     measured: bool
     not_measured_because: str = ""
     workload: dict[str, int | None]

@@ -173,6 +173,8 @@ def test_without_data_the_watched_inputs_are_made_up(tmp_path: Path) -> None:
     )
     assert (details(report)["overflow"], details(report)["overflow_samples"]) == ({}, 0)
     assert any("nothing overflows on made-up inputs" in text for _, text in stage_lines(report))
+    assert report.provider == "cuda"
+    assert 'providers=["CUDAExecutionProvider", "CPUExecutionProvider"]' in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_int8_is_refused_where_the_provider_has_no_kernels_for_it(tmp_path: Path) -> None:
