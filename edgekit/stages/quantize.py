@@ -327,8 +327,8 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
-    convolutional = is_convolutional(found)
-    scheme = _scheme(settings, job.target, convolutional=convolutional and job.data is not None)
+    uncalibrated = is_convolutional(found) and job.data is None
+    scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and not uncalibrated)
     if scheme.method == "fp16":
         return _half(prepared, scheme, job, _calibration_samples(settings, job) if job.data else [])
     nodes = {
@@ -340,8 +340,8 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     def write(asked: Scheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         quantize_graph(prepared.file(component), file, asked.within(component), chosen, ranges.get(component))
 
-    notes: dict[str, JsonValue] = {"left_float": UNCALIBRATED} if convolutional and job.data is None else {}
-    return replace(_maker(prepared, scheme, nodes, write, job), notes=notes)
+    maker = _maker(prepared, scheme, nodes, write, job)
+    return replace(maker, notes={"left_float": UNCALIBRATED}) if uncalibrated else maker
 
 
 def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) -> Maker:
