@@ -97,23 +97,33 @@ def read_calls(file: str) -> list[Feeds]:
     return [calls[index] for index in sorted(calls)]
 
 
+def wants_round(done: int, spent: float, spec: dict[str, Any]) -> bool:
+    """Whether another round is made after so many, and so many seconds.
+
+    Rounds go on until ``rounds`` were made and ``seconds`` have passed, and never beyond ``most_rounds`` for the time's
+    sake. A model that is slow on its device is done with ``fewest_rounds`` once ``enough_seconds`` have passed.
+    """
+    if spent >= max(spec["seconds"], spec["enough_seconds"]):
+        return bool(done < min(spec["rounds"], spec["fewest_rounds"]))
+    return bool(done < spec["rounds"] or (spent < spec["seconds"] and done < spec["most_rounds"]))
+
+
 def measure_latency(
     subjects: dict[str, Callable[[], Any]], spec: dict[str, Any], clock: Callable[[Callable[[], Any]], float] = wall_ms
 ) -> dict[str, list[list[float]]]:
     """Milliseconds of single inferences: for each subject a list of blocks, one a round.
 
     In each round every subject has one block of ``block`` inferences; the order of the blocks is drawn anew each
-    round, so that a machine that slows down slows all subjects. Rounds go on until ``seconds`` have passed and
-    ``rounds`` were made. ``clock`` gives the milliseconds of a call.
+    round, so that a machine that slows down slows all subjects; ``wants_round`` has the rule of how many there are.
+    ``clock`` gives the milliseconds of a call.
     """
     order = random.Random(spec["seed"])
     for call in subjects.values():
         for _ in range(spec["warmup"]):
             call()
     blocks: dict[str, list[list[float]]] = {name: [] for name in subjects}
-    end = time.perf_counter() + spec["seconds"]
-    done = 0
-    while done < spec["rounds"] or (time.perf_counter() < end and done < spec["most_rounds"]):
+    began, done = time.perf_counter(), 0
+    while wants_round(done, time.perf_counter() - began, spec):
         names = list(subjects)
         order.shuffle(names)
         for name in names:

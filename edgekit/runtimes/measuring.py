@@ -31,6 +31,8 @@ WALL_CLOCK = "wall clock"
 SMALLEST = '<ir_version: 8, opset_import: ["" : 17]> smallest (float[1] x) => (float[1] y) { y = Add(x, x) }'
 # A device that says nothing for this long beyond its own time budget hangs.
 GRACE_SECONDS = 300.0
+# How many times what is enough for a slow model a device may take for the rounds that it has to make.
+PATIENCE = 10
 # Emulation costs up to 400 times the time of an inference, and twice that while instructions are counted.
 EMULATION_SECONDS = 3600.0
 
@@ -86,11 +88,16 @@ def here(threads: int, runtime: str = "onnxruntime", provider: Provider = "cpu")
 
 @dataclass(frozen=True)
 class Timing:
-    """How latency is sampled: see ``measure_latency`` of the runner."""
+    """How latency is sampled: see ``measure_latency`` and ``wants_round`` of the runner.
+
+    Nine is google/benchmark's least number of interleaved repetitions.
+    """
 
     seconds: float = 8.0
     rounds: int = 25
     most_rounds: int = 200
+    fewest_rounds: int = 9
+    enough_seconds: float = 120.0
     block: int = 3
     warmup: int = 5
     seed: int = 0
@@ -139,7 +146,8 @@ class Answer(BaseModel):
 
 def time_subjects(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Answer:
     """Latency of several subjects, interleaved in one fresh process."""
-    return _run(subjects, place, {"what": "latency", **vars(timing)}, timing.seconds * 20 + GRACE_SECONDS)
+    longest = max(timing.seconds, timing.enough_seconds) * PATIENCE
+    return _run(subjects, place, {"what": "latency", **vars(timing)}, longest + GRACE_SECONDS)
 
 
 def peak_memory(subject: Subject, place: Place) -> Answer:
