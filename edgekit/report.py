@@ -20,6 +20,8 @@ FILE = "report.json"
 SCHEMA = "edgekit.report/1"
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 MEGABYTE = 1e6
+# Name of the limit on a device's answers: a least, where all others are a most.
+DEVICE_AGREEMENT = "agreement_on_the_device"
 
 
 class Measurement(Record):
@@ -85,6 +87,11 @@ class DeviceCheck(Record):
     metric: str
     here: float | None
     there: float | None
+
+    @property
+    def share(self) -> float | None:
+        """Of the samples, how many have the same prediction; None for regression."""
+        return None if self.agree is None else self.agree / self.n
 
 
 class Latency(Record):
@@ -182,7 +189,10 @@ class Saturation(Record):
 
 
 class LimitVerdict(Record):
-    """One limit: ``met`` by the point estimate, ``proven`` by the one-sided 95 % bound; None where unknown."""
+    """One limit: ``met`` by the point estimate, ``proven`` by the one-sided 95 % bound; None where unknown.
+
+    ``bound`` is the most that ``value`` may be; for ``agreement_on_the_device`` it is the least.
+    """
 
     limit: str
     bound: float

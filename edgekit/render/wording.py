@@ -8,7 +8,7 @@ from edgekit.artifact import WHOLE
 from edgekit.ledger import LedgerRow
 from edgekit.render import figures
 from edgekit.render.parts import workload_of
-from edgekit.report import LimitVerdict, Measurement, Quality, Report
+from edgekit.report import DEVICE_AGREEMENT, LimitVerdict, Measurement, Quality, Report
 
 LATENCY = "latency."
 SIZE = "size"
@@ -40,6 +40,10 @@ def limit_text(limit: LimitVerdict, report: Report) -> str:
     if limit.value is None:
         reason = unmeasured(report.not_measured_because) if limit.limit == MAX_MS else "it could not be told"
         return f"{in_unit(limit.limit, limit.bound, report)} allowed; {reason}"
+    if limit.limit == DEVICE_AGREEMENT:
+        least = [check for check in report.devices if check.share == limit.value][:1]
+        found = "".join(f"{check.agree} of {check.n} predictions as here on {check.device}, " for check in least)
+        return f"{found}{limit.bound:.0%} needed"
     if limit.limit != MAX_DROP:
         found, allowed = (in_unit(limit.limit, value, report) for value in (limit.value, limit.bound))
         return f"{found} of {allowed} allowed"
