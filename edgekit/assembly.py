@@ -144,7 +144,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         source_size_bytes=request.source.size_bytes,
         task=request.task,
         target=request.target.name,
-        runtime=_runtime(request),
+        runtime=_runtime(request, measured.timings),
         measured=request.timed,
         not_measured_because=request.not_measured_because,
         workload=request.workload.model_dump(),
@@ -152,6 +152,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         jobs=request.jobs,
         seed=request.seed,
         host=host(),
+        timed_on=None if measured.timings is None else measured.timings.timed_on,
         versions=versions(),
         recipe=request.recipe.as_dict(),
         options=_options(request),
@@ -176,9 +177,13 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     )
 
 
-def _runtime(request: Request) -> str:
-    """Name and version of what runs the artifact, and what computes in it where that is no processor."""
-    version = version_of(PACKAGES[request.runtime]) or ""
+def _runtime(request: Request, timings: Timings | None) -> str:
+    """Name and version of what was measured, or ran the artifact, and what computes in it where that is no processor.
+
+    Where another machine was measured it is the version there, and none where that is not known.
+    """
+    here = version_of(PACKAGES[request.runtime]) or ""
+    version = here if timings is None or timings.timed_on is None else timings.runtime_version
     providers = {place.provider for place in request.places} - {"cpu"}
     return ", ".join([f"{request.runtime} {version}".strip(), *providers])
 

@@ -204,6 +204,29 @@ def runtime_version(name: str) -> str:
     return "unknown"
 
 
+def cpu_times() -> dict[str, float] | None:
+    """Jiffies since boot over all processors, and this process' own; None where ``/proc/stat`` cannot be read."""
+    try:
+        with open("/proc/stat", encoding="ascii") as stream:
+            values = [float(value) for value in stream.readline().split()[1:9]]
+    except OSError:
+        return None
+    used = os.times()
+    own = (used.user + used.system + used.children_user + used.children_system) * os.sysconf("SC_CLK_TCK")
+    return {"total": sum(values), "idle": values[3] + values[4], "stolen": values[7], "own": own}
+
+
+def processor_name() -> str:
+    """What the processor, or its board, calls itself; empty where nothing tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() in ("model name", "Model")]
+    return named[-1] if named else platform.processor()
+
+
 def load_models(spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Every subject as a function of its inputs, and the GPU that computes; None where it is the processor."""
     # What the loaders import lies beside this file where it runs, and not in the package; `python -P` looks nowhere.
@@ -226,7 +249,13 @@ def main() -> None:
     began = time.perf_counter()
     models, gpu = load_models(spec)
     answer: dict[str, Any] = {"load_ms": (time.perf_counter() - began) * 1e3}
-    answer["host"] = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
+    answer["host"] = {
+        "processor": processor_name(),
+        "machine": platform.machine(),
+        "cores": str(os.cpu_count() or 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
     answer["runtime_version"] = runtime_version(spec["package"])
     calls = {name: read_calls(subject["feeds"]) for name, subject in spec["subjects"].items()}
     if spec["what"] == "outputs":
@@ -240,7 +269,9 @@ def main() -> None:
             for name, model in models.items()
         }
         if spec["what"] == "latency":
+            before = cpu_times()
             answer["blocks_ms"] = measure_latency(subjects, spec, gpu.clock if gpu else wall_ms)
+            answer["cpu_times"] = [times for times in (before, cpu_times()) if times]
             answer["clock"] = gpu.clock.name if gpu else "wall clock"
         elif spec["what"] == "instructions":
             answer["regions"] = run_marked(subjects, spec)

@@ -185,6 +185,21 @@ def inference(report: Report) -> str:
     return f"{workload_of(report.task, report.workload)}, on {threads_text(report.threads)}"
 
 
+def timing(report: Report) -> str:
+    """What the latency is of: an inference, the runtime, and the device where it is not this machine."""
+    on = f", on {timed_on(report)}" if report.timed_on else ""
+    return f"{inference(report)}, in {report.runtime}{on}"
+
+
+def timed_on(report: Report) -> str:
+    """The machine that latency was measured on, as far as it told what it is."""
+    if report.timed_on is None:
+        return f"{report.host.processor} ({report.host.architecture})"
+    named, facts = report.timed_on.device, report.timed_on.facts
+    told = [facts[key] for key in ("processor", "machine") if facts.get(key) and facts[key] not in named]
+    return f"{named} ({', '.join(told)})" if told else named
+
+
 def threads_text(threads: int) -> str:
     """``1 thread``, ``2 threads``."""
     return f"{threads} thread" + ("s" if threads > 1 else "")

@@ -118,6 +118,15 @@ class Packed(BaseModel):
         return values
 
 
+class CpuTimes(BaseModel):
+    """Jiffies since boot, over all processors, and the runner's own (children included)."""
+
+    total: float
+    idle: float
+    stolen: float
+    own: float
+
+
 class Answer(BaseModel):
     """What the runner prints.
 
@@ -126,17 +135,19 @@ class Answer(BaseModel):
         peak_memory_bytes: of the runner's process.
         blocks_ms: for each subject, rounds of blocks of single inferences.
         clock: what measured them.
+        cpu_times: of the machine there, before and after; empty where its system does not tell.
         instructions: for each subject, of each counted inference.
         kernels: for each subject, instructions of one inference by kernel class.
         outputs: for each subject, of each call.
         runtime_version: of the runtime there.
-        host: the machine, its system and its Python.
+        host: the machine there, its system and its Python, as far as it told.
     """
 
     load_ms: float
     peak_memory_bytes: int
     blocks_ms: dict[str, list[list[float]]] = {}
     clock: str = WALL_CLOCK
+    cpu_times: tuple[CpuTimes, ...] = ()
     instructions: dict[str, list[int]] = {}
     kernels: dict[str, dict[str, int]] = {}
     outputs: dict[str, list[dict[str, Packed]]] = {}
