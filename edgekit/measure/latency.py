@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.artifact import Artifact, Component
-from edgekit.measure.machine import disturbances, read_cpu_times
+from edgekit.devices.local import LocalDevice
+from edgekit.measure.machine import disturbances
 from edgekit.measure.statistics import Interval, percentile, ratio_of_medians
-from edgekit.report import Measurement
+from edgekit.report import Measurement, TimedOn
 from edgekit.runtimes.measuring import WALL_CLOCK, Place, Subject, Timing, peak_memory, time_subjects
 from edgekit.tasks.base import Batch, Task, Workload
 
@@ -24,13 +25,17 @@ class Timings:
 
     Attributes:
         blocks_ms: for each subject, rounds of blocks of single inferences.
-        warnings: what disturbed the machine meanwhile.
+        warnings: what disturbed the machine that was measured on meanwhile.
         clock: what measured.
+        runtime_version: of the runtime that was measured; empty where it was not told.
+        timed_on: the machine that was measured on, where it is not this one.
     """
 
     blocks_ms: dict[str, list[list[float]]]
     warnings: tuple[str, ...]
     clock: str = WALL_CLOCK
+    runtime_version: str = ""
+    timed_on: TimedOn | None = None
 
     def samples(self, name: str) -> list[float]:
         """Every inference of a subject, in the order taken."""
@@ -94,9 +99,11 @@ def subject_name(name: str, artifact: Artifact, component: str) -> str:
 
 def time_all(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Timings:
     """Measure subjects interleaved in one fresh process."""
-    before = read_cpu_times()
     answer = time_subjects(subjects, place, timing)
-    return Timings(answer.blocks_ms, tuple(disturbances(before, read_cpu_times())), answer.clock)
+    warnings = disturbances(*answer.cpu_times) if len(answer.cpu_times) == 2 else []
+    elsewhere = place.device.label != LocalDevice.label
+    timed_on = TimedOn(device=place.device.label, facts=answer.host) if elsewhere else None
+    return Timings(answer.blocks_ms, tuple(warnings), answer.clock, answer.runtime_version, timed_on)
 
 
 def time_artifacts(
