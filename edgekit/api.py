@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
-from edgekit.assembly import assemble, differing, hand_over, load_finished
+from edgekit.assembly import SAME_ANSWERS, assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.description import Feeding
 from edgekit.devices import Reached
@@ -219,7 +219,7 @@ def evaluate(
         data={**found.source.record, "split": rule, "samples": len(examples), "of": len(whole)},
         metrics=tuple(metrics),
         devices=tuple(devices),
-        warnings=(*(exported.doubts_of_answers() if exported else ()), *differing(devices)),
+        warnings=(*(exported.doubts_of_answers() if exported else ()), *_differing(devices)),
     )
 
 
@@ -232,6 +232,14 @@ def _compared(subject: Subject, examples: Examples, batch: int, place: Place, pr
     found = compare_elsewhere(subject.exported, subject.task, examples, batch, place, runner=subject.runner)
     progress.finish()
     return found
+
+
+def _differing(checks: Sequence[DeviceCheck]) -> Iterator[str]:
+    """The devices that answer otherwise than this machine, by the share that ``compress`` asks for, too."""
+    for check in checks:
+        if check.share is not None and check.share < SAME_ANSWERS:
+            same = f"{check.agree} of {check.n} predictions are the same, and {SAME_ANSWERS:.0%} have to be"
+            yield f"{check.device} answers otherwise than this machine: {same}"
 
 
 def _exported(subject: Subject, target: str | Path | Target | None, device: str | None) -> Exported | None:

@@ -22,11 +22,11 @@ from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
 from edgekit.pipeline import Trail, leave_out
 from edgekit.places import FASTER_HERE
-from edgekit.quantization.saturating import Saturated
+from edgekit.quantization.saturating import Saturated, arithmetic_on
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
-from edgekit.report import DeviceCheck, LimitVerdict, Measurement, Quality, Report, StageReport
+from edgekit.report import DEVICE_AGREEMENT, DeviceCheck, LimitVerdict, Measurement, Quality, Report, StageReport
 from edgekit.request import Request
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
@@ -35,7 +35,8 @@ from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)
 INTERIM = Timing(seconds=2.0, rounds=10)
-# The least share of predictions that a device has to have in common with this machine.
+# The least share of predictions that a device has to have in common with this machine. INT8 differs between processors
+# by less than its own rounding, which now and then tips a sample whose best classes are as good as equal.
 SAME_ANSWERS = 0.99
 # What the user says by a file of his own, of which the name alone is told.
 FILES = ("weights", "preprocess")
@@ -145,7 +146,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         source_size_bytes=request.source.size_bytes,
         task=request.task,
         target=request.target.name,
-        runtime=_runtime(request),
+        runtime=_runtime(request, measured.timings),
         provider=provider_for(request.target, request.format),
         measured=request.timed,
         not_measured_because=request.not_measured_because,
@@ -154,6 +155,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         jobs=request.jobs,
         seed=request.seed,
         host=host(),
+        timed_on=None if measured.timings is None else measured.timings.timed_on,
         versions=versions(),
         recipe=request.recipe.as_dict(),
         options=_options(request),
@@ -169,28 +171,39 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),
         quality=quality,
-        limits=_limits(workshop, quality),
+        limits=(*_limits(workshop, quality), *device_limits(checks)),
         strict=request.strict,
         stages=_stage_reports(trail),
         notes=tuple(notes),
-        warnings=(*(measured.timings.warnings if measured.timings else ()), *differing(checks)),
+        warnings=measured.timings.warnings if measured.timings else (),
         seconds=round(time.monotonic() - began, 1),
     )
 
 
-def _runtime(request: Request) -> str:
-    """Name and version of what runs the artifact, and what computes in it where that is no processor."""
-    version = version_of(PACKAGES[request.runtime]) or ""
+def _runtime(request: Request, timings: Timings | None) -> str:
+    """Name and version of what was measured, or ran the artifact, and what computes in it where that is no processor.
+
+    Where another machine was measured it is the version there, and none where that is not known.
+    """
+    here = version_of(PACKAGES[request.runtime]) or ""
+    version = here if timings is None or timings.timed_on is None else timings.runtime_version
     providers = {place.provider for place in request.places} - {"cpu"}
     return ", ".join([f"{request.runtime} {version}".strip(), *providers])
 
 
 def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> list[str]:
-    """Why weights are as wide as they are, and what this machine cannot tell of a target whose sums saturate."""
+    """Why weights are as wide as they are, and what this machine cannot tell of a target that sums otherwise."""
     parts = trail.best.artifact.manifest.components.values()
-    if not request.target.int8.saturates or all(part.precision != "int8" for part in parts):
+    arithmetic = arithmetic_on(request.target, request.format)
+    if arithmetic == "here" or all(part.precision != "int8" for part in parts):
         return []
-    target, notes = request.target.name, []
+    target, notes = request.target.name, list[str]()
+    if arithmetic == "exact":
+        if request.data is not None:
+            notes.append(f"answers are exact, as on {target}; this machine's own INT8 sums saturate and were not used")
+        if saturated.unknown:
+            notes.append(f"may saturate here, and not on {target}: {', '.join(saturated.unknown)}")
+        return notes
     quantized = [entry.scored.artifact for entry in trail.entries if entry.kept and entry.stage == "quantize"]
     for artifact in quantized:
         weights = read_details(artifact).get("weights")
@@ -211,13 +224,17 @@ def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> li
     return notes
 
 
-def differing(checks: Sequence[DeviceCheck]) -> tuple[str, ...]:
-    """The devices that answer otherwise than this machine, for what is on top of the report."""
-    return tuple(
-        f"{check.device} answers otherwise than this machine: {check.agree} of {check.n} predictions are the same"
-        for check in checks
-        if check.agree is not None and check.agree < SAME_ANSWERS * check.n
-    )
+def device_limits(checks: Sequence[DeviceCheck]) -> tuple[LimitVerdict, ...]:
+    """That the artifact answers on every device as here: the verdict on the one that answers least alike.
+
+    It holds whatever limits were set, since the quality that a report tells was measured here. Nobody can prove it with
+    as few samples as a device is given. Numbers (regression) have no predictions to compare.
+    """
+    shares = [check.share for check in checks if check.share is not None]
+    if not shares:
+        return ()
+    met = min(shares) >= SAME_ANSWERS
+    return (LimitVerdict(limit=DEVICE_AGREEMENT, bound=SAME_ANSWERS, value=min(shares), met=met, proven=None),)
 
 
 def _options(request: Request) -> dict[str, JsonValue]:

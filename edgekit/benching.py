@@ -73,7 +73,8 @@ def bench(
     version = timings.runtime_version if timings else counts[0].runtime.partition(" ")[2]
     computing = {"provider": EXECUTION_PROVIDERS[place.provider][0]} if place.runtime == ONNXRUNTIME else {}
     return BenchRecord(
-        host=_machine(place, timings),
+        host=host().record,
+        timed_on=timings.timed_on if timings else None,
         subject=describe(path) | model.record,
         runtime={"name": place.runtime, "version": version or None, **computing, "threads": threads},
         protocol={"workload": work.model_dump(), **(_protocol(timings) if timings else {"inferences": INFERENCES})},
@@ -96,13 +97,6 @@ def _timed(subjects: Mapping[str, Subject], place: Place, timings: Timings) -> l
 
 def _protocol(timings: Timings) -> dict[str, JsonValue]:
     return {**vars(TIMING), "clock": timings.clock}
-
-
-def _machine(place: Place, timings: Timings | None) -> dict[str, JsonValue]:
-    """This machine, also where it emulates another; else what the device says of itself."""
-    if timings is None or place.local:
-        return host().record
-    return {"device": place.device.label, **timings.host}
 
 
 def _provider(name: str | None, format_: Format, device: str | None) -> Provider | None:

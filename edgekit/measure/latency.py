@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.artifact import Artifact, Component
-from edgekit.measure.machine import disturbances, read_cpu_times
+from edgekit.measure.machine import disturbances
 from edgekit.measure.statistics import Interval, percentile, ratio_of_medians
-from edgekit.report import Measurement
+from edgekit.report import Measurement, TimedOn
 from edgekit.runtimes.measuring import WALL_CLOCK, Place, Subject, Timing, peak_memory, time_subjects
 from edgekit.tasks.base import Batch, Task, Workload
 
@@ -25,17 +25,17 @@ class Timings:
 
     Attributes:
         blocks_ms: for each subject, rounds of blocks of single inferences.
-        warnings: what disturbed the machine meanwhile.
+        warnings: what disturbed the machine that was measured on meanwhile.
         clock: what measured.
-        runtime_version: of the runtime there.
-        host: what the machine there says of itself: ``machine``, ``system``, ``python``.
+        runtime_version: of the runtime that was measured; empty where it was not told.
+        timed_on: the machine that was measured on, where it is not this one.
     """
 
     blocks_ms: dict[str, list[list[float]]]
     warnings: tuple[str, ...]
     clock: str = WALL_CLOCK
     runtime_version: str = ""
-    host: Mapping[str, str] = field(default_factory=dict)
+    timed_on: TimedOn | None = None
 
     def samples(self, name: str) -> list[float]:
         """Every inference of a subject, in the order taken."""
@@ -99,10 +99,10 @@ def subject_name(name: str, artifact: Artifact, component: str) -> str:
 
 def time_all(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Timings:
     """Measure subjects interleaved in one fresh process."""
-    before = read_cpu_times()
     answer = time_subjects(subjects, place, timing)
-    seen = disturbances(before, read_cpu_times()) if place.local else []  # this machine's load slows no other
-    return Timings(answer.blocks_ms, tuple(seen), answer.clock, answer.runtime_version, answer.host)
+    warnings = disturbances(*answer.cpu_times) if len(answer.cpu_times) == 2 else []
+    timed_on = None if place.local else TimedOn(device=place.device.label, facts=answer.host)
+    return Timings(answer.blocks_ms, tuple(warnings), answer.clock, answer.runtime_version, timed_on)
 
 
 def time_artifacts(

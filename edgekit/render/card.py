@@ -139,8 +139,7 @@ def _gains(report: Report) -> Iterator[str]:
     if quality is not None:
         yield _text(f"{wording.agreement(quality)}.".capitalize())
     if report.measured:
-        machine = f"{report.host.processor} ({report.host.architecture})"
-        yield _text(f"Latency is of {wording.inference(report)}, in {report.runtime}, on {machine}.")
+        yield _text(f"Latency is of {wording.inference(report)}, in {report.runtime}, on {wording.timed_on(report)}.")
 
 
 def _comparison(report: Report) -> Iterator[tuple[str, str, str, str]]:

@@ -29,7 +29,7 @@ from edgekit.render.parts import (
 from edgekit.report import BenchRecord, EvalRecord, Measurement
 
 # What of a host is worth a line; all of it is in the JSON document.
-HOST_KEYS = ("device", "processor", "architecture", "machine", "cores")
+HOST_KEYS = ("processor", "architecture", "cores")
 
 
 class StepFacts(Protocol):
@@ -116,7 +116,13 @@ def plan_view(plan: PlanFacts) -> RenderableType:
 
 def bench_view(record: BenchRecord) -> RenderableType:
     """What ``bench`` prints."""
-    told = {"host": _machine(record.host), "runtime": record.runtime, "protocol": record.protocol}
+    there: dict[str, object] = {"device": record.timed_on.device, **record.timed_on.facts} if record.timed_on else {}
+    told: dict[str, Mapping[str, object]] = {
+        "host": _machine(record.host),
+        "timed on": there,
+        "runtime": record.runtime,
+        "protocol": record.protocol,
+    }
     counts = [wording.counted_once(count) for count in record.counts]
     return Group(
         _facts({"subject": record.subject}),

@@ -8,7 +8,7 @@ from edgekit.artifact import WHOLE
 from edgekit.ledger import LedgerRow
 from edgekit.render import figures
 from edgekit.render.parts import workload_of
-from edgekit.report import Count, DeviceCheck, LimitVerdict, Measurement, Quality, Report
+from edgekit.report import DEVICE_AGREEMENT, Count, DeviceCheck, LimitVerdict, Measurement, Quality, Report
 
 LATENCY = "latency."
 SIZE = "size"
@@ -41,6 +41,10 @@ def limit_text(limit: LimitVerdict, report: Report) -> str:
     if limit.value is None:
         reason = unmeasured(report.not_measured_because) if limit.limit == MAX_MS else "it could not be told"
         return f"{in_unit(limit.limit, limit.bound, report)} allowed; {reason}"
+    if limit.limit == DEVICE_AGREEMENT:
+        least = [check for check in report.devices if check.share == limit.value][:1]
+        found = "".join(f"{check.agree} of {check.n} predictions as here on {check.device}, " for check in least)
+        return f"{found}{limit.bound:.0%} needed"
     if limit.limit != MAX_DROP:
         found, allowed = (in_unit(limit.limit, value, report) for value in (limit.value, limit.bound))
         return f"{found} of {allowed} allowed"
@@ -192,6 +196,21 @@ def agreement(quality: Quality) -> str:
 def inference(report: Report) -> str:
     """What one measured inference is: ``batch 1, tokens 128, on 1 thread``."""
     return f"{workload_of(report.task, report.workload)}, on {threads_text(report.threads)}"
+
+
+def timing(report: Report) -> str:
+    """What the latency is of: an inference, the runtime, and the device where it is not this machine."""
+    on = f", on {timed_on(report)}" if report.timed_on else ""
+    return f"{inference(report)}, in {report.runtime}{on}"
+
+
+def timed_on(report: Report) -> str:
+    """The machine that latency was measured on, as far as it told what it is."""
+    if report.timed_on is None:
+        return f"{report.host.processor} ({report.host.architecture})"
+    named, facts = report.timed_on.device, report.timed_on.facts
+    told = [facts[key] for key in ("processor", "machine") if facts.get(key) and facts[key] not in named]
+    return f"{named} ({', '.join(told)})" if told else named
 
 
 def threads_text(threads: int) -> str:

@@ -6,7 +6,7 @@ import pytest
 from cli.samples import make_report
 
 from edgekit.errors import VerificationError
-from edgekit.report import BenchRecord, Count, DeviceCheck, EvalRecord, Measurement
+from edgekit.report import BenchRecord, Count, DeviceCheck, EvalRecord, Measurement, TimedOn
 from edgekit.tasks.base import Workload
 
 BENCH = BenchRecord(
@@ -88,10 +88,12 @@ def test_bench_leaves_the_workload_to_the_api_unless_told(run, pretend, recorder
 
 
 def test_bench_tells_what_was_counted_and_on_which_device(run, pretend, recorder):
-    pretend(bench=recorder(BENCH.model_copy(update={"counts": (COUNT,), "host": {"device": "a board, over ssh"}})))
+    pretend(
+        bench=recorder(BENCH.model_copy(update={"counts": (COUNT,), "timed_on": TimedOn(device="a board, over ssh")}))
+    )
     told = " ".join(run("bench", "out", "--device", "emulated").stdout.split())
     assert "toy-a76, emulated, onnxruntime 1.30: 12.3 million instructions an inference; kernels: sdot" in told
-    assert "host device a board, over ssh" in told
+    assert "timed on device a board, over ssh" in told
 
 
 def test_eval_tells_who_answered_and_how_a_device_does(run, pretend, recorder):
@@ -110,7 +112,17 @@ def test_eval_tells_who_answered_and_how_a_device_does(run, pretend, recorder):
 def test_bench_gives_the_documented_keys(run, pretend, recorder):
     pretend(bench=recorder(BENCH))
     document = run("bench", "out", "--json").document
-    assert set(document) == {"schema", "host", "subject", "runtime", "protocol", "metrics", "counts", "warnings"}
+    assert set(document) == {
+        "schema",
+        "host",
+        "timed_on",
+        "subject",
+        "runtime",
+        "protocol",
+        "metrics",
+        "counts",
+        "warnings",
+    }
     assert document["metrics"][1]["value"] is None
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from end_to_end.made import QUICK, WORKLOAD, image_parquet, model_folder
 from fake_devices import Emulator
@@ -57,6 +60,27 @@ def test_answers_of_a_device_stand_beside_those_here(made: tuple[Path, Path], mo
     assert edgekit.evaluate(out, data, device="emulated").devices[0].n == 20
 
 
+class Astray(Emulator):
+    """Answers with every output turned round."""
+
+    def execute(self, folder: Path, seconds: float) -> str:
+        answer = json.loads(super().execute(folder, seconds))
+        for call in (call for calls in answer.get("outputs", {}).values() for call in calls):
+            for output in call.values():
+                values = np.frombuffer(base64.b64decode(output["data"]), output["dtype"])
+                output["data"] = base64.b64encode((-values).tobytes()).decode()
+        return json.dumps(answer)
+
+
+def test_a_device_that_answers_otherwise_is_warned_of(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WAYS, "emulated", lambda target, runtime, address: Reached((Astray("astray, emulated"),)))
+    record = edgekit.evaluate(*made, device="emulated", limit=10)
+    assert record.devices[0].agree == 0
+    assert record.warnings[-1] == (
+        "astray, emulated answers otherwise than this machine: 0 of 10 predictions are the same, and 99% have to be"
+    )
+
+
 def test_without_a_device_the_result_says_who_answered_and_that_it_is_not_the_target(
     made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,5 +109,6 @@ def test_an_artifact_is_measured_where_its_target_is_reached(
     monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
     record = edgekit.bench(made[0], device=COMMAND, workload=WORKLOAD)
     assert record.subject["target"] == "arm64"
-    assert record.host["device"] == "a device behind a command"
+    assert record.timed_on is not None
+    assert record.timed_on.device == "a device behind a command"
     assert {metric.name for metric in record.metrics} == {"size", "latency.p50", "latency.p90", "memory.peak"}
