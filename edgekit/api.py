@@ -23,6 +23,7 @@ from edgekit.predictor import Predictor, Subject, artifact_subject, model_subjec
 from edgekit.progress import Progress, Silent
 from edgekit.report import DeviceCheck, EvalRecord, Measurement, Report, load_report
 from edgekit.request import Request, RunOptions, resolve_request
+from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import Place
 from edgekit.settings import Frozen
 from edgekit.target import Target
@@ -116,11 +117,16 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
 
 
 def prepared(request: Request, progress: Progress) -> Request:
-    """The same request with its devices ready; without them, and why, where the target's own way cannot be had.
+    """The same request with its devices and its runtime ready; without them, and why, where these cannot be had.
 
     Raises:
         HostError: the user named the way, and the device cannot be had.
     """
+    if request.runtime == tflite_runtime.NAME:
+        try:
+            tflite_runtime.environment()
+        except HostError as error:
+            request = replace(request, replaced_because=f"{error.what}: {error.why}" if error.why else error.what)
     try:
         make_ready(request.places, progress)
     except HostError as error:

@@ -17,6 +17,7 @@ from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, pu
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.feasibility import provider_for
+from edgekit.formats.tflite import batch_notes
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
@@ -28,6 +29,7 @@ from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
 from edgekit.report import DEVICE_AGREEMENT, DeviceCheck, LimitVerdict, Measurement, Quality, Report, StageReport
 from edgekit.request import Request
+from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.target import PACKAGES
@@ -134,6 +136,10 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     saturated = workshop.saturation(trail.best.artifact)
     notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
+    if request.replaced_because:
+        notes.append(f"answers are LiteRT's in place of {request.runtime}'s: {request.replaced_because}")
+    if request.format == "tflite":
+        notes += batch_notes(trail.best.artifact.manifest.components, request.workload.batch)
     if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
         notes.append(f"latency is by {measured.timings.clock}, with inputs and outputs in the GPU's memory")
     if request.target.stand_in and any(not place.device.timed for place in request.places):
@@ -185,7 +191,8 @@ def _runtime(request: Request, timings: Timings | None) -> str:
 
     Where another machine was measured it is the version there, and none where that is not known.
     """
-    here = version_of(PACKAGES[request.runtime]) or ""
+    own = request.runtime == tflite_runtime.NAME  # in an environment of its own
+    here = tflite_runtime.VERSION if own else version_of(PACKAGES[request.runtime]) or ""
     version = here if timings is None or timings.timed_on is None else timings.runtime_version
     providers = {place.provider for place in request.places} - {"cpu"}
     return ", ".join([f"{request.runtime} {version}".strip(), *providers])

@@ -8,6 +8,7 @@ from edgekit.artifact import Format
 from edgekit.devices import Reached
 from edgekit.environment import numeric_level
 from edgekit.errors import HostError, UsageError
+from edgekit.quantization.methods import advise, methods_for
 from edgekit.recipe import Recipe
 from edgekit.runtimes import FORMATS_OF, LITERT
 from edgekit.target import Provider, Target
@@ -55,7 +56,7 @@ def _check_target(request: Request) -> None:
                 f"the target {target.name!r} does not take {precision}, which {step.stage.name} would make",
                 id="usage.target-mismatch",
                 why=f"its precisions: {', '.join(target.precisions)}",
-                hint="Choose another target or recipe, or change the method: --set quantize.method=...",
+                hint=advise(methods_for(target, request.format, request.runtime), "Choose another target or recipe."),
             )
 
 

@@ -38,7 +38,9 @@ def artifact_subject(path: str | Path, options: TaskOptions, task: str | None, t
         options = options.model_copy(update={"max_length": recorded})
     bound = bind_task(task or artifact.manifest.task, artifact.path, options)
     if artifact.format != "torch":
-        return Subject(bound, open_runner(artifact, threads), runtime_here(artifact.format), artifact.format, artifact)
+        runtime = artifact.manifest.runtime
+        runner = open_runner(artifact, threads, runtime)
+        return Subject(bound, runner, runtime_here(artifact.format, runtime), artifact.format, artifact)
     return _in_torch(bound, threads)
 
 

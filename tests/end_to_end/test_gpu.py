@@ -178,8 +178,9 @@ def test_without_data_the_watched_inputs_are_made_up(tmp_path: Path) -> None:
 
 
 def test_int8_is_refused_where_the_provider_has_no_kernels_for_it(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the target 'cuda' does not take int8, which quantize would make"):
+    with pytest.raises(UsageError, match="the target 'cuda' does not take int8, which quantize would make") as caught:
         compress("bert", tmp_path, "cuda", "static")
+    assert caught.value.hint == "Use --set quantize.method=fp16."
 
 
 def pretend_card(patch: pytest.MonkeyPatch) -> None:
