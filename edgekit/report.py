@@ -5,6 +5,7 @@ Metric names are dotted: ``latency.p50``, ``latency.p90``, ``memory.peak``, ``si
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +16,14 @@ from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
 from edgekit.settings import Record
+from edgekit.target import Provider
 
 FILE = "report.json"
 SCHEMA = "edgekit.report/1"
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 MEGABYTE = 1e6
+# Name of the limit on a device's answers: a least, where all others are a most.
+DEVICE_AGREEMENT = "agreement_on_the_device"
 
 
 class Measurement(Record):
@@ -85,6 +89,28 @@ class DeviceCheck(Record):
     metric: str
     here: float | None
     there: float | None
+
+    @property
+    def share(self) -> float | None:
+        """Of the samples, how many have the same prediction; None for regression."""
+        return None if self.agree is None else self.agree / self.n
+
+
+class TimedOn(Record):
+    """A machine other than ``host`` on which latency and memory were measured.
+
+    Attributes:
+        device: as reports name it.
+        facts: what it told of itself: ``processor``, ``machine``, ``cores``, ``system``, ``python``.
+    """
+
+    device: str
+    facts: dict[str, str] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all of it: latencies of two machines with different fingerprints are never compared."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class Latency(Record):
@@ -182,7 +208,10 @@ class Saturation(Record):
 
 
 class LimitVerdict(Record):
-    """One limit: ``met`` by the point estimate, ``proven`` by the one-sided 95 % bound; None where unknown."""
+    """One limit: ``met`` by the point estimate, ``proven`` by the one-sided 95 % bound; None where unknown.
+
+    ``bound`` is the most that ``value`` may be; for ``agreement_on_the_device`` it is the least.
+    """
 
     limit: str
     bound: float
@@ -216,6 +245,9 @@ class Graph(Record):
 class Report(Record):
     """The result of ``compress``.
 
+    ``host`` made the artifact and judged its quality. It also measured, unless ``timed_on`` names another machine; the
+    version in ``runtime`` is the one there then. ``provider`` is what computes in it on the target, measured or not.
+
     ``counts_before`` and ``counts_after`` are instructions on emulated devices, of the original's export and of the
     artifact; ``devices`` how it answers there, ``devices_unchecked`` why that cannot be told. ``saturation`` names the
     artifact's layers whose sums saturated on the evaluation split, worst first. ``options`` are what the
@@ -232,6 +264,7 @@ class Report(Record):
     task: str
     target: str
     runtime: str
+    provider: Provider = "cpu"
     measured: bool
     not_measured_because: str = ""
     workload: dict[str, int | None]
@@ -239,6 +272,7 @@ class Report(Record):
     jobs: int
     seed: int
     host: Host
+    timed_on: TimedOn | None = None
     versions: dict[str, str]
     recipe: dict[str, JsonValue]
     options: dict[str, JsonValue] = {}
@@ -374,25 +408,34 @@ class _Schema(BaseModel):
 
 
 class BenchRecord(Record):
-    """What ``edgekit bench`` measured of one subject."""
+    """What ``edgekit bench`` measured of one subject.
+
+    ``host`` ran the command, and measured unless ``timed_on`` names another machine; ``counts`` are instructions on
+    emulated devices.
+    """
 
     schema_: Literal["edgekit.bench/1"] = Field("edgekit.bench/1", alias="schema")
     host: dict[str, JsonValue]
+    timed_on: TimedOn | None = None
     subject: dict[str, JsonValue]
     runtime: dict[str, JsonValue]
     protocol: dict[str, JsonValue]
     metrics: tuple[Measurement, ...]
+    counts: tuple[Count, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 class EvalRecord(Record):
-    """What ``edgekit eval`` found."""
+    """What ``edgekit eval`` found: answers of ``runtime`` on ``host``, and beside them those of each of ``devices``."""
 
     schema_: Literal["edgekit.eval/1"] = Field("edgekit.eval/1", alias="schema")
     subject: dict[str, JsonValue]
     runtime: dict[str, JsonValue]
     data: dict[str, JsonValue]
     metrics: tuple[Measurement, ...]
+    host: dict[str, JsonValue] = {}
+    devices: tuple[DeviceCheck, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _latency(measurements: tuple[Measurement, ...]) -> Latency:

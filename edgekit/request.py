@@ -19,6 +19,7 @@ from edgekit.errors import UsageError
 from edgekit.feasibility import check_graph, check_request, choose_format, runtime_for
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
 from edgekit.modules import Build
+from edgekit.places import NO_CLOCK, places_of
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
 from edgekit.runtimes import LITERT
 from edgekit.runtimes.measuring import Place
@@ -157,8 +158,7 @@ class Request:
     @property
     def places(self) -> tuple[Place, ...]:
         """Where artifacts are run and measured."""
-        provider = self.target.runtime.provider if self.runtime == self.target.runtime.name else "cpu"
-        return tuple(Place(device, self.runtime, self.threads, provider) for device in self.reached.devices)
+        return places_of(self.target, self.format, self.reached.devices, self.threads)
 
     @property
     def stands_in(self) -> bool:
@@ -182,7 +182,7 @@ class Request:
         """Why latency is not measured; empty when it is."""
         if self.clock is not None:
             return ""
-        return self.reached.because or "an emulator's clock says nothing about the device"
+        return self.reached.because or NO_CLOCK
 
     @property
     def timed(self) -> bool:

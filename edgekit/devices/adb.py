@@ -26,6 +26,7 @@ from urllib.parse import parse_qs
 
 from edgekit.devices.adb_client import Client, Room, find_device
 from edgekit.devices.base import SPEC, Device
+from edgekit.devices.runner import wants_round
 from edgekit.devices.tools import Call, Measured, Tool, UnreadableError
 from edgekit.errors import EdgekitError, HostError, ModelError, UsageError
 from edgekit.progress import Progress
@@ -34,9 +35,6 @@ from edgekit.source import sha256_file
 EXAMPLE = "adb:SERIAL?tool=./onnxruntime_perf_test&lib=./libonnxruntime.so"
 ON_DEVICE = "device:"
 CHECK_SECONDS = 60.0
-# After so much of the time that there is, no further round is begun once this many are done (google/benchmark's least
-# number of interleaved repetitions).
-SHARE, FEWEST_ROUNDS = 0.8, 9
 # Inferences of the call that peak memory is taken of, as the runner makes.
 MEMORY_INFERENCES = 10
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # a shell's own codes
@@ -283,7 +281,6 @@ class _Runs:
 
     def __init__(self, device: AdbDevice, room: Room, deadline: float) -> None:
         self._device, self._room, self._deadline = device, room, deadline
-        self._began = time.monotonic()
 
     def latency(self, subjects: Mapping[str, Subject], spec: Mapping[str, Any]) -> dict[str, Any]:
         """Rounds with one block of each subject, in an order that is drawn anew each round; see the runner.
@@ -292,13 +289,11 @@ class _Runs:
         """
         most = self._device.tool.most
         block = min(spec["block"], most) if most else spec["block"]
-        rounds = -(-spec["rounds"] * spec["block"] // block)
+        rule = {**spec, "rounds": -(-spec["rounds"] * spec["block"] // block)}
         order, names = random.Random(spec["seed"]), list(subjects)
         found: dict[str, list[Measured]] = {name: [] for name in names}
-        done, end = 0, self._began + spec["seconds"]
-        while done < rounds or (time.monotonic() < end and done < spec["most_rounds"]):
-            if done >= FEWEST_ROUNDS and self._spent() > SHARE:
-                break
+        began, done = time.monotonic(), 0
+        while wants_round(done, time.monotonic() - began, rule):
             order.shuffle(names)
             for name in names:
                 graph, inputs = subjects[name]
@@ -315,10 +310,6 @@ class _Runs:
         ((graph, inputs),) = subjects.values()
         run = self._call(Call(graph, inputs, MEMORY_INFERENCES - 1, 1, spec["threads"], memory=True))
         return {"load_ms": run.load_ms, "peak_memory_bytes": run.peak_memory_bytes}
-
-    def _spent(self) -> float:
-        """The share of the time that has passed."""
-        return (time.monotonic() - self._began) / (self._deadline - self._began)
 
     def _call(self, call: Call) -> Measured:
         return self._device.call(self._room, call, self._deadline - time.monotonic())

@@ -97,23 +97,33 @@ def read_calls(file: str) -> list[Feeds]:
     return [calls[index] for index in sorted(calls)]
 
 
+def wants_round(done: int, spent: float, spec: dict[str, Any]) -> bool:
+    """Whether another round is made after so many, and so many seconds.
+
+    Rounds go on until ``rounds`` were made and ``seconds`` have passed, and never beyond ``most_rounds`` for the time's
+    sake. A model that is slow on its device is done with ``fewest_rounds`` once ``enough_seconds`` have passed.
+    """
+    if spent >= max(spec["seconds"], spec["enough_seconds"]):
+        return bool(done < min(spec["rounds"], spec["fewest_rounds"]))
+    return bool(done < spec["rounds"] or (spent < spec["seconds"] and done < spec["most_rounds"]))
+
+
 def measure_latency(
     subjects: dict[str, Callable[[], Any]], spec: dict[str, Any], clock: Callable[[Callable[[], Any]], float] = wall_ms
 ) -> dict[str, list[list[float]]]:
     """Milliseconds of single inferences: for each subject a list of blocks, one a round.
 
     In each round every subject has one block of ``block`` inferences; the order of the blocks is drawn anew each
-    round, so that a machine that slows down slows all subjects. Rounds go on until ``seconds`` have passed and
-    ``rounds`` were made. ``clock`` gives the milliseconds of a call.
+    round, so that a machine that slows down slows all subjects; ``wants_round`` has the rule of how many there are.
+    ``clock`` gives the milliseconds of a call.
     """
     order = random.Random(spec["seed"])
     for call in subjects.values():
         for _ in range(spec["warmup"]):
             call()
     blocks: dict[str, list[list[float]]] = {name: [] for name in subjects}
-    end = time.perf_counter() + spec["seconds"]
-    done = 0
-    while done < spec["rounds"] or (time.perf_counter() < end and done < spec["most_rounds"]):
+    began, done = time.perf_counter(), 0
+    while wants_round(done, time.perf_counter() - began, spec):
         names = list(subjects)
         order.shuffle(names)
         for name in names:
@@ -194,6 +204,29 @@ def runtime_version(name: str) -> str:
     return "unknown"
 
 
+def cpu_times() -> dict[str, float] | None:
+    """Jiffies since boot over all processors, and this process' own; None where ``/proc/stat`` cannot be read."""
+    try:
+        with open("/proc/stat", encoding="ascii") as stream:
+            values = [float(value) for value in stream.readline().split()[1:9]]
+    except OSError:
+        return None
+    used = os.times()
+    own = (used.user + used.system + used.children_user + used.children_system) * os.sysconf("SC_CLK_TCK")
+    return {"total": sum(values), "idle": values[3] + values[4], "stolen": values[7], "own": own}
+
+
+def processor_name() -> str:
+    """What the processor, or its board, calls itself; empty where nothing tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() in ("model name", "Model")]
+    return named[-1] if named else platform.processor()
+
+
 def load_models(spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Every subject as a function of its inputs, and the GPU that computes; None where it is the processor."""
     # What the loaders import lies beside this file where it runs, and not in the package; `python -P` looks nowhere.
@@ -216,7 +249,13 @@ def main() -> None:
     began = time.perf_counter()
     models, gpu = load_models(spec)
     answer: dict[str, Any] = {"load_ms": (time.perf_counter() - began) * 1e3}
-    answer["host"] = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
+    answer["host"] = {
+        "processor": processor_name(),
+        "machine": platform.machine(),
+        "cores": str(os.cpu_count() or 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
     answer["runtime_version"] = runtime_version(spec["package"])
     calls = {name: read_calls(subject["feeds"]) for name, subject in spec["subjects"].items()}
     if spec["what"] == "outputs":
@@ -230,7 +269,9 @@ def main() -> None:
             for name, model in models.items()
         }
         if spec["what"] == "latency":
+            before = cpu_times()
             answer["blocks_ms"] = measure_latency(subjects, spec, gpu.clock if gpu else wall_ms)
+            answer["cpu_times"] = [times for times in (before, cpu_times()) if times]
             answer["clock"] = gpu.clock.name if gpu else "wall clock"
         elif spec["what"] == "instructions":
             answer["regions"] = run_marked(subjects, spec)

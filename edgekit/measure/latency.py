@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.artifact import Artifact, Component
-from edgekit.measure.machine import disturbances, read_cpu_times
+from edgekit.measure.machine import disturbances
 from edgekit.measure.statistics import Interval, percentile, ratio_of_medians
-from edgekit.report import Measurement
+from edgekit.report import Measurement, TimedOn
 from edgekit.runtimes.measuring import WALL_CLOCK, Place, Subject, Timing, peak_memory, time_subjects
 from edgekit.tasks.base import Batch, Task, Workload
 
+UNTIMED = (("latency.p50", "ms"), ("latency.p90", "ms"), ("memory.peak", "bytes"))
 LEVEL = 0.99
 # Two sessions of one model differ by about half a percent: a smaller change is none.
 MARGIN = 0.01
@@ -24,13 +25,17 @@ class Timings:
 
     Attributes:
         blocks_ms: for each subject, rounds of blocks of single inferences.
-        warnings: what disturbed the machine meanwhile.
+        warnings: what disturbed the machine that was measured on meanwhile.
         clock: what measured.
+        runtime_version: of the runtime that was measured; empty where it was not told.
+        timed_on: the machine that was measured on, where it is not this one.
     """
 
     blocks_ms: dict[str, list[list[float]]]
     warnings: tuple[str, ...]
     clock: str = WALL_CLOCK
+    runtime_version: str = ""
+    timed_on: TimedOn | None = None
 
     def samples(self, name: str) -> list[float]:
         """Every inference of a subject, in the order taken."""
@@ -94,9 +99,10 @@ def subject_name(name: str, artifact: Artifact, component: str) -> str:
 
 def time_all(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Timings:
     """Measure subjects interleaved in one fresh process."""
-    before = read_cpu_times()
     answer = time_subjects(subjects, place, timing)
-    return Timings(answer.blocks_ms, tuple(disturbances(before, read_cpu_times())), answer.clock)
+    warnings = disturbances(*answer.cpu_times) if len(answer.cpu_times) == 2 else []
+    timed_on = None if place.local else TimedOn(device=place.device.label, facts=answer.host)
+    return Timings(answer.blocks_ms, tuple(warnings), answer.clock, answer.runtime_version, timed_on)
 
 
 def time_artifacts(
@@ -104,6 +110,11 @@ def time_artifacts(
 ) -> Timings:
     """Measure artifacts, interleaved in one fresh process."""
     return time_all(named_subjects(artifacts, task, workload), place, timing)
+
+
+def untimed(reason: str) -> list[Measurement]:
+    """What a clock would have measured, and why there was none."""
+    return [Measurement(name=name, unit=unit, value=None, reason=reason) for name, unit in UNTIMED]
 
 
 def measure_memory(subject: Subject, place: Place, component: str) -> Measurement:

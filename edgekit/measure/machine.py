@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from edgekit.devices.runner import cpu_times
+from edgekit.runtimes.measuring import CpuTimes
 
 # A percent of stolen time already shifts medians by more than the decisions' margin.
 MOST_STOLEN = 0.01
 MOST_OTHER_LOAD = 0.15
 
 
-@dataclass(frozen=True)
-class CpuTimes:
-    """Jiffies since boot, over all processors, and this process' own (children included)."""
-
-    total: float
-    idle: float
-    stolen: float
-    own: float
-
-
 def read_cpu_times() -> CpuTimes | None:
-    """The counters of ``/proc/stat``; None on a system without it."""
-    try:
-        first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
-    except OSError:
-        return None
-    values = [float(value) for value in first[:8]]
-    times = os.times()
-    own = times.user + times.system + times.children_user + times.children_system
-    return CpuTimes(total=sum(values), idle=values[3] + values[4], stolen=values[7], own=own * os.sysconf("SC_CLK_TCK"))
+    """This machine's counters now; None on a system without them."""
+    found = cpu_times()
+    return None if found is None else CpuTimes(**found)
 
 
 def disturbances(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:

@@ -124,6 +124,7 @@ def compare_reports(reports: Sequence[Report]) -> Comparison:
 def _run(name: str, report: Report) -> ComparedRun:
     first, last, quality = report.ledger[0], wording.last_kept(report), report.quality
     timed = first.latency_ms is not None and last.latency_ms is not None
+    cores = report.timed_on.facts.get("cores") if report.timed_on else report.host.cores
     return ComparedRun(
         name=name,
         passed=report.passed,
@@ -145,8 +146,8 @@ def _run(name: str, report: Report) -> ComparedRun:
         speedup=(first.latency_ms or 0) / last.latency_ms if timed and last.latency_ms else None,
         size_bytes=last.size_bytes,
         original_size_bytes=first.size_bytes,
-        machine=f"{report.host.processor} ({report.host.architecture}), {report.host.cores} cores",
-        fingerprint=report.host.fingerprint,
+        machine=f"{wording.timed_on(report)}, {cores} cores" if cores else wording.timed_on(report),
+        fingerprint=(report.timed_on or report.host).fingerprint,
         work=workload_of(report.task, report.workload),
         threads=report.threads,
         runtime=report.runtime,

@@ -80,7 +80,8 @@ def _quantize(details: Details) -> str:
     weights = details.get("weights")
     if isinstance(weights, dict):
         line += f"; weights of {weights.get('chosen')}"
-    return "; ".join([line, *overflow_lines(details), *engine_lines(details)])
+    left = [str(details["left_float"])] if "left_float" in details else []
+    return "; ".join([line, *left, *overflow_lines(details), *engine_lines(details)])
 
 
 def float_layers(details: Details) -> dict[str, list[str]]:

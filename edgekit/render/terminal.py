@@ -84,9 +84,7 @@ def comparison_view(report: Report) -> RenderableType:
         lines.append(Text(wording.agreement(report.quality), style=FAINT))
     lines += [Text(line) for line in (*wording.counted(report), *wording.checked(report))]
     if report.latency_ms.p50 is not None:
-        lines.append(
-            Text(f"latency of {wording.inference(report)}, in {wording.runtime_text(report.runtime)}", style=FAINT)
-        )
+        lines.append(Text(f"latency of {wording.timing(report)}", style=FAINT))
     return Group(table, *lines)
 
 

@@ -8,7 +8,7 @@ from edgekit.artifact import WHOLE
 from edgekit.ledger import LedgerRow
 from edgekit.render import figures
 from edgekit.render.parts import workload_of
-from edgekit.report import LimitVerdict, Measurement, Quality, Report
+from edgekit.report import DEVICE_AGREEMENT, Count, DeviceCheck, LimitVerdict, Measurement, Quality, Report
 from edgekit.target import RUNTIME_NAMES
 
 LATENCY = "latency."
@@ -16,6 +16,7 @@ SIZE = "size"
 MEMORY = "memory."
 MAX_DROP, MAX_MS, MAX_MB, TIME = "max_drop", "max_ms", "max_mb", "time"
 EMULATED = ", emulated"
+INSTRUCTIONS = "million instructions an inference"
 
 Verdict = Literal["proven", "met", "not proven", "missed", "unknown"]
 
@@ -41,6 +42,10 @@ def limit_text(limit: LimitVerdict, report: Report) -> str:
     if limit.value is None:
         reason = unmeasured(report.not_measured_because) if limit.limit == MAX_MS else "it could not be told"
         return f"{in_unit(limit.limit, limit.bound, report)} allowed; {reason}"
+    if limit.limit == DEVICE_AGREEMENT:
+        least = [check for check in report.devices if check.share == limit.value][:1]
+        found = "".join(f"{check.agree} of {check.n} predictions as here on {check.device}, " for check in least)
+        return f"{found}{limit.bound:.0%} needed"
     if limit.limit != MAX_DROP:
         found, allowed = (in_unit(limit.limit, value, report) for value in (limit.value, limit.bound))
         return f"{found} of {allowed} allowed"
@@ -93,8 +98,7 @@ def counted(report: Report) -> list[str]:
     for before, after in zip(report.counts_before, report.counts_after, strict=True):
         ratio = figures.ratio(before.instructions, after.instructions, "fewer", "more", "as many")
         numbers = " -> ".join(figures.millions(count.instructions) for count in (before, after))
-        kernels = f"; kernels: {', '.join(sorted(after.kernels))}" if after.kernels else ""
-        lines.append(f"{after.device}: {numbers} million instructions an inference, {ratio}{kernels}")
+        lines.append(f"{after.device}: {numbers} {INSTRUCTIONS}, {ratio}{kernels_of(after)}")
     return lines
 
 
@@ -109,17 +113,31 @@ def runtime_name(text: str) -> str:
     return runtime_text(text.partition(" ")[0])
 
 
+def kernels_of(count: Count) -> str:
+    """The telling instructions that were seen."""
+    return f"; kernels: {', '.join(sorted(count.kernels))}" if count.kernels else ""
+
+
+def counted_once(count: Count) -> str:
+    """Instructions of an inference on an emulated device."""
+    where = f"{count.device}, {runtime_text(count.runtime)}"
+    return f"{where}: {figures.millions(count.instructions)} {INSTRUCTIONS}{kernels_of(count)}"
+
+
 def checked(report: Report) -> list[str]:
     """One line for each device that is not this machine: how the artifact answers there."""
-    lines = []
-    for check in report.devices:
-        same = "" if check.agree is None else f"{check.agree} of {check.n} predictions as here; "
-        scores = [figures.quality(check.metric, value) for value in (check.there, check.here)]
-        metric = "" if check.there is None else f"{check.metric} {scores[0]} there, {scores[1]} here; "
-        apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
-        lines.append(f"{check.device}, {runtime_text(check.runtime)}: {same}{metric}{apart}")
     unchecked = report.devices_unchecked.items()
-    return [*lines, *(f"{device}: answers not compared there, because {reason}" for device, reason in unchecked)]
+    because = [f"{device}: answers not compared there, because {reason}" for device, reason in unchecked]
+    return [*map(check_text, report.devices), *because]
+
+
+def check_text(check: DeviceCheck) -> str:
+    """How an artifact answers on a device, beside its answers here."""
+    same = "" if check.agree is None else f"{check.agree} of {check.n} predictions as here; "
+    scores = [figures.quality(check.metric, value) for value in (check.there, check.here)]
+    metric = "" if check.there is None else f"{check.metric} {scores[0]} there, {scores[1]} here; "
+    apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
+    return f"{check.device}, {runtime_text(check.runtime)}: {same}{metric}{apart}"
 
 
 def order(one: Measurement) -> int:
@@ -191,6 +209,21 @@ def agreement(quality: Quality) -> str:
 def inference(report: Report) -> str:
     """What one measured inference is: ``batch 1, tokens 128, on 1 thread``."""
     return f"{workload_of(report.task, report.workload)}, on {threads_text(report.threads)}"
+
+
+def timing(report: Report) -> str:
+    """What the latency is of: an inference, the runtime, and the device where it is not this machine."""
+    on = f", on {timed_on(report)}" if report.timed_on else ""
+    return f"{inference(report)}, in {runtime_text(report.runtime)}{on}"
+
+
+def timed_on(report: Report) -> str:
+    """The machine that latency was measured on, as far as it told what it is."""
+    if report.timed_on is None:
+        return f"{report.host.processor} ({report.host.architecture})"
+    named, facts = report.timed_on.device, report.timed_on.facts
+    told = [facts[key] for key in ("processor", "machine") if facts.get(key) and facts[key] not in named]
+    return f"{named} ({', '.join(told)})" if told else named
 
 
 def threads_text(threads: int) -> str:

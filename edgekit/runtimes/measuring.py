@@ -31,6 +31,8 @@ WALL_CLOCK = "wall clock"
 SMALLEST = '<ir_version: 8, opset_import: ["" : 17]> smallest (float[1] x) => (float[1] y) { y = Add(x, x) }'
 # A device that says nothing for this long beyond its own time budget hangs.
 GRACE_SECONDS = 300.0
+# How many times what is enough for a slow model a device may take for the rounds that it has to make.
+PATIENCE = 10
 # Emulation costs up to 400 times the time of an inference, and twice that while instructions are counted.
 EMULATION_SECONDS = 3600.0
 
@@ -76,7 +78,12 @@ class Place:
     @property
     def elsewhere(self) -> bool:
         """Whether something else computes there than what answers are computed with here: another machine, a GPU."""
-        return self.provider != "cpu" or self.device.label != LocalDevice.label
+        return self.provider != "cpu" or not self.local
+
+    @property
+    def local(self) -> bool:
+        """Whether it is this machine."""
+        return self.device.label == LocalDevice.label
 
 
 def here(threads: int, runtime: str = "onnxruntime", provider: Provider = "cpu") -> Place:
@@ -86,11 +93,16 @@ def here(threads: int, runtime: str = "onnxruntime", provider: Provider = "cpu")
 
 @dataclass(frozen=True)
 class Timing:
-    """How latency is sampled: see ``measure_latency`` of the runner."""
+    """How latency is sampled: see ``measure_latency`` and ``wants_round`` of the runner.
+
+    Nine is google/benchmark's least number of interleaved repetitions.
+    """
 
     seconds: float = 8.0
     rounds: int = 25
     most_rounds: int = 200
+    fewest_rounds: int = 9
+    enough_seconds: float = 120.0
     block: int = 3
     warmup: int = 5
     seed: int = 0
@@ -111,6 +123,15 @@ class Packed(BaseModel):
         return values
 
 
+class CpuTimes(BaseModel):
+    """Jiffies since boot, over all processors, and the runner's own (children included)."""
+
+    total: float
+    idle: float
+    stolen: float
+    own: float
+
+
 class Answer(BaseModel):
     """What the runner prints.
 
@@ -119,17 +140,19 @@ class Answer(BaseModel):
         peak_memory_bytes: of the runner's process.
         blocks_ms: for each subject, rounds of blocks of single inferences.
         clock: what measured them.
+        cpu_times: of the machine there, before and after; empty where its system does not tell.
         instructions: for each subject, of each counted inference.
         kernels: for each subject, instructions of one inference by kernel class.
         outputs: for each subject, of each call.
         runtime_version: of the runtime there.
-        host: the machine, its system and its Python.
+        host: the machine there, its system and its Python, as far as it told.
     """
 
     load_ms: float
     peak_memory_bytes: int
     blocks_ms: dict[str, list[list[float]]] = {}
     clock: str = WALL_CLOCK
+    cpu_times: tuple[CpuTimes, ...] = ()
     instructions: dict[str, list[int]] = {}
     kernels: dict[str, dict[str, int]] = {}
     outputs: dict[str, list[dict[str, Packed]]] = {}
@@ -139,7 +162,8 @@ class Answer(BaseModel):
 
 def time_subjects(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Answer:
     """Latency of several subjects, interleaved in one fresh process."""
-    return _run(subjects, place, {"what": "latency", **vars(timing)}, timing.seconds * 20 + GRACE_SECONDS)
+    longest = max(timing.seconds, timing.enough_seconds) * PATIENCE
+    return _run(subjects, place, {"what": "latency", **vars(timing)}, longest + GRACE_SECONDS)
 
 
 def peak_memory(subject: Subject, place: Place) -> Answer:

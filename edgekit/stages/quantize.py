@@ -62,6 +62,7 @@ ENGINES: dict[EngineName, tuple[str, ...]] = {
 COMPARING = Timing(seconds=6.0, rounds=25)
 # How many training samples show which sums saturate: what a layer's activations are like, not which way they decide.
 PROBED = 64
+UNCALIBRATED = "convolutions, most of the weights, stay float: their static INT8 is calibrated on data (--data)"
 
 
 class QuantizeSettings(StageSettings):
@@ -294,7 +295,8 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
-    scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and job.data is not None)
+    uncalibrated = is_convolutional(found) and job.data is None
+    scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and not uncalibrated)
     if scheme.method == "fp16":
         return _half(prepared, scheme, job, _calibration_samples(settings, job) if job.data else [])
     nodes = {
@@ -306,7 +308,8 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     def write(asked: Scheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         quantize_graph(prepared.file(component), file, asked.within(component), chosen, ranges.get(component))
 
-    return _maker(prepared, scheme, nodes, write, job)
+    maker = _maker(prepared, scheme, nodes, write, job)
+    return replace(maker, notes={"left_float": UNCALIBRATED}) if uncalibrated else maker
 
 
 def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) -> Maker:

@@ -18,7 +18,7 @@ from edgekit.render.records import bench_view, eval_view, plan_view, verify_view
 from edgekit.render.stages import stage_lines
 from edgekit.render.terminal import comparison_view, headline, report_view, verdict_view
 from edgekit.render.wording import runtime_name, runtime_text
-from edgekit.report import BenchRecord, EvalRecord, LimitVerdict, Measurement, StageReport
+from edgekit.report import BenchRecord, DeviceCheck, EvalRecord, LimitVerdict, Measurement, StageReport, TimedOn
 from edgekit.target import PACKAGES, RUNTIME_NAMES
 
 
@@ -176,6 +176,41 @@ def test_verdict_is_one_line_a_limit(changes, strict, expected, folder):
 def test_verdict_of_each_limit_has_its_unit(limit, expected, folder):
     report = make_report(folder, measured=limit.value is not None, limits=(limit,))
     assert drawn(verdict_view(report), 120) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"processor": "Toy A1", "machine": "aarch64"}, "on a toy, over there (Toy A1, aarch64)"),
+        ({}, "on a toy, over there"),
+    ],
+)
+def test_latency_of_another_machine_says_which(facts, expected, folder):
+    timed_on = TimedOn(device="a toy, over there", facts=facts)
+    report = make_report(folder, timed_on=timed_on, runtime="onnxruntime 1.20")
+    lines = drawn(comparison_view(report), 120)
+    assert f"latency of batch 1, tokens 128, on 1 thread, in ONNX Runtime 1.20, {expected}" in lines
+
+
+def test_verdict_on_a_devices_answers_names_the_one_that_agrees_least(folder):
+    limit = LimitVerdict(limit="agreement_on_the_device", bound=0.99, value=0.96, met=False, proven=None)
+    near, far = (
+        DeviceCheck(
+            device=f"toy-{agree}, emulated",
+            runtime="onnxruntime 1.23",
+            n=100,
+            agree=agree,
+            largest_difference=0.1,
+            metric="accuracy",
+            here=0.9,
+            there=0.9,
+        )
+        for agree in (99, 96)
+    )
+    report = make_report(folder, limits=(DROP, limit), devices=(near, far))
+    assert not report.passed
+    expected = "missed  agreement on the device  96 of 100 predictions as here on toy-96, emulated, 99% needed"
+    assert drawn(verdict_view(report), 120)[1] == expected
 
 
 def test_comparison_has_ratios_and_the_interval(folder):

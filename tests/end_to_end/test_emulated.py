@@ -59,6 +59,10 @@ def test_instructions_are_counted_and_answers_compared_on_each_device(
         assert (check.n, check.agree, check.largest_difference) == (20, 20, 0.0)
         assert check.here == check.there
     assert report.metric is not None
+    assert [(limit.limit, limit.value, limit.met, limit.proven) for limit in report.limits[1:]] == [
+        ("agreement_on_the_device", 1.0, True, None)
+    ]
+    assert report.passed
 
 
 def test_a_stage_that_is_dearer_on_one_of_the_processors_is_undone(
@@ -109,15 +113,21 @@ class Astray(Emulator):
         return json.dumps(answer)
 
 
-def test_a_device_that_answers_otherwise_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_answers_otherwise_misses_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = run(tmp_path, monkeypatch, Astray("astray, emulated"), Emulator(SMALL), recipe="quantize")
     astray, sound = report.devices
     assert astray.agree is not None
     assert astray.agree < sound.n == sound.agree
-    said = [warning for warning in report.warnings if "answers otherwise" in warning]
-    assert said == [
-        f"astray, emulated answers otherwise than this machine: {astray.agree} of {astray.n} predictions are the same"
-    ]
+    drop, agreement = report.limits
+    assert (drop.limit, drop.met) == ("max_drop", True)
+    assert (agreement.limit, agreement.bound, agreement.met) == ("agreement_on_the_device", 0.99, False)
+    assert agreement.value == astray.agree / astray.n
+    assert not report.passed
+    assert edgekit.load_report(tmp_path / "out").limits == report.limits
+    assert edgekit.verify(tmp_path / "out").files > 0  # the artifact is kept all the same
+    text = " ".join((tmp_path / "out" / "report.html").read_text(encoding="utf-8").split())
+    assert "the result does not keep agreement on the device" in text
+    assert f"{astray.agree} of {astray.n} predictions as here on astray, emulated, 99% needed" in text
 
 
 def test_a_way_that_cannot_measure_the_target_is_an_error_where_it_was_asked_for(

@@ -32,6 +32,12 @@ def test_a_run_over_ssh_measures_there_and_answers_alike(tmp_path: Path) -> None
     assert check.device.endswith(", over ssh")
     assert (check.n, check.agree, check.here) == (20, 20, check.there)
     assert here.devices == ()
+    assert here.timed_on is None
+    assert there.timed_on is not None
+    assert there.timed_on.device == check.device
+    assert there.timed_on.facts["machine"] == here.host.architecture
+    assert there.runtime == check.runtime == here.runtime
+    assert check.device in (tmp_path / "there" / "README.md").read_text()
     text = (tmp_path / "there" / "report.json").read_text() + (tmp_path / "there" / "report.html").read_text()
     assert "loopback" not in text
     with pytest.raises(edgekit.EdgekitError, match="loopback cannot be used over ssh"):

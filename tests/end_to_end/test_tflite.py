@@ -207,7 +207,7 @@ def test_numbers_that_the_input_cannot_hold_are_an_error(asset: Path, tmp_path: 
 def test_file_of_others_is_measured_in_litert(
     key: str, assets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekit.runtimes.measuring.Timing", lambda: QUICK)
+    monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
     record = edgekit.bench(assets[key])
     assert record.runtime["name"] == "litert"
     assert record.subject["format"] == "tflite"

@@ -11,7 +11,7 @@ from render.reading import read, rows
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.render.comparison import LATENCY_AXIS, SIZE_AXIS, Comparison, compare_reports
 from edgekit.render.html.comparison import comparison_page
-from edgekit.report import Report
+from edgekit.report import Report, TimedOn
 
 
 def run(
@@ -64,6 +64,7 @@ def test_runs_of_one_machine_stand_on_one_axis_with_those_that_none_beats(tmp_pa
     ("changes", "what"),
     [
         ({"host": HOST.model_copy(update={"processor": "another"})}, "machine"),
+        ({"timed_on": TimedOn(device="a toy, over ssh")}, "machine"),
         ({"runtime": "onnxruntime 1.24"}, "runtime"),
         ({"workload": {"batch": 8, "tokens": 128, "image": None}}, "workload"),
         ({"threads": 2}, "threads"),

@@ -12,6 +12,7 @@ from tflites import INSTALLED, REASON
 
 from edgekit.devices.base import SPEC, Device
 from edgekit.devices.local import LocalDevice
+from edgekit.devices.runner import wants_round
 from edgekit.errors import HostError, ModelError
 from edgekit.runtimes.measuring import (
     Place,
@@ -40,6 +41,30 @@ def test_every_subject_is_timed_in_blocks_interleaved(subject: Subject) -> None:
     assert {name: np.shape(blocks) for name, blocks in answer.blocks_ms.items()} == {"one": (4, 2), "two": (4, 2)}
     assert min(np.ravel(answer.blocks_ms["one"])) > 0
     assert answer.runtime_version.count(".") == 2
+
+
+@pytest.mark.parametrize(
+    ("done", "spent", "more"),
+    [
+        (24, 7.0, True),  # too few rounds yet
+        (25, 7.9, True),  # too little time yet
+        (200, 7.9, False),  # never more than these
+        (25, 8.0, False),
+        (24, 119.9, True),
+        (24, 120.0, False),  # slow: fewer will do
+        (9, 500.0, False),
+        (8, 500.0, True),  # but not fewer than these
+    ],
+)
+def test_rounds_are_made_until_they_are_enough_and_fewer_of_a_slow_model(done: int, spent: float, more: bool) -> None:
+    assert wants_round(done, spent, vars(Timing())) is more
+
+
+@pytest.mark.parametrize(("rounds", "made"), [(1000, 9), (4, 4)])
+def test_the_runner_ends_a_slow_model_with_the_fewest_rounds(subject: Subject, rounds: int, made: int) -> None:
+    slow = Timing(seconds=0.0, rounds=rounds, block=1, warmup=1, enough_seconds=0.0)
+    answer = time_subjects({"one": subject, "two": subject}, here(1), slow)
+    assert {name: np.shape(blocks) for name, blocks in answer.blocks_ms.items()} == {"one": (made, 1), "two": (made, 1)}
 
 
 def test_memory_is_that_of_a_process_with_the_runtime_in_it(subject: Subject) -> None:

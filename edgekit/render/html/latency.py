@@ -43,8 +43,8 @@ def latency(report: Report) -> Html:
         lead = "Latency was not measured, and is not guessed."
     else:
         lead = (
-            f"One inference is {wording.inference(report)}, in {wording.runtime_text(report.runtime)}. Both were timed"
-            " in turns, in one run, so that what slows the machine slows both."
+            f"One inference is {wording.timing(report)}. Both were timed in turns, in one run,"
+            " so that what slows the machine slows both."
         )
     return section("latency", "Latency and memory", *parts, lead=lead)
 

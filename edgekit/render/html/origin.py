@@ -69,6 +69,7 @@ def repeat(report: Report) -> Html:
         ("memory", f"{host.memory_bytes / 1e9:.1f} GB"),
         ("system", f"{host.system}, Python {host.python}"),
         ("target", report.target),
+        *([("timed on", wording.timed_on(report))] if report.timed_on else []),
         ("runtime", wording.runtime_text(report.runtime)),
         ("threads", f"{report.threads} measured, {report.jobs} training"),
         ("seed", str(report.seed)),
