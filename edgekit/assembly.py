@@ -20,7 +20,7 @@ from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts
 from edgekit.pipeline import Trail, leave_out
-from edgekit.quantization.saturating import Saturated
+from edgekit.quantization.saturating import Saturated, arithmetic_on
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
@@ -189,11 +189,18 @@ def _runtime(request: Request, timings: Timings | None) -> str:
 
 
 def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> list[str]:
-    """Why weights are as wide as they are, and what this machine cannot tell of a target whose sums saturate."""
+    """Why weights are as wide as they are, and what this machine cannot tell of a target that sums otherwise."""
     parts = trail.best.artifact.manifest.components.values()
-    if not request.target.int8.saturates or all(part.precision != "int8" for part in parts):
+    arithmetic = arithmetic_on(request.target, request.format)
+    if arithmetic == "here" or all(part.precision != "int8" for part in parts):
         return []
-    target, notes = request.target.name, []
+    target, notes = request.target.name, list[str]()
+    if arithmetic == "exact":
+        if request.data is not None:
+            notes.append(f"answers are exact, as on {target}; this machine's own INT8 sums saturate and were not used")
+        if saturated.unknown:
+            notes.append(f"may saturate here, and not on {target}: {', '.join(saturated.unknown)}")
+        return notes
     quantized = [entry.scored.artifact for entry in trail.entries if entry.kept and entry.stage == "quantize"]
     for artifact in quantized:
         weights = read_details(artifact).get("weights")

@@ -224,12 +224,12 @@ class Request:
             *self._installation(),
         )
 
-    def outputs_key(self, files: dict[str, JsonValue], *, simulated: bool) -> str:
+    def outputs_key(self, files: dict[str, JsonValue], arithmetic: str) -> str:
         """Key of the outputs of an artifact, named by its files' hashes, on the evaluation split.
 
         Args:
             files: name and hash.
-            simulated: whether they are those of a target whose sums saturate.
+            arithmetic: whose sums they come of.
         """
         return cache_key(
             "outputs",
@@ -238,7 +238,7 @@ class Request:
             self.seed,
             self.workload.batch,
             self.facet("jobs"),
-            simulated,
+            arithmetic,
             *self._installation(),
         )
 

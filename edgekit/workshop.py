@@ -25,11 +25,18 @@ from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
 from edgekit.progress import Progress
-from edgekit.quantization.saturating import Saturated, SaturatingRunner, open_as_on
+from edgekit.quantization.saturating import (
+    Arithmetic,
+    ExactRunner,
+    Saturated,
+    SaturatingRunner,
+    arithmetic_on,
+    open_as_on,
+    open_with,
+)
 from edgekit.recipe import Step
 from edgekit.report import Count, DeviceCheck
 from edgekit.request import Request
-from edgekit.runtimes import open_runner
 from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.settings import Record
@@ -134,8 +141,8 @@ class Workshop:
         return Outputs(stored["logits"], stored.get("labels"))
 
     def saturation(self, artifact: Artifact) -> Saturated:
-        """What saturated in an artifact on the evaluation split; nothing on a target whose sums do not."""
-        if self.data is None or not self.request.target.int8.saturates:
+        """What saturated in an artifact on the evaluation split; nothing where sums are this machine's own."""
+        if self.data is None or self._arithmetic(artifact) == "here":
             return Saturated()
         return Saturated.model_validate_json((self._answers(artifact) / SATURATION).read_bytes())
 
@@ -144,7 +151,7 @@ class Workshop:
         import numpy as np
         from safetensors.numpy import save_file
 
-        key = self.request.outputs_key(dict(artifact.manifest.files), simulated=self._simulated(artifact))
+        key = self.request.outputs_key(dict(artifact.manifest.files), self._arithmetic(artifact))
         found = self.cache.get(key)
         if found is None:
             computed, saturated = self._compute_outputs(artifact)
@@ -304,20 +311,18 @@ class Workshop:
         computed = collect_outputs(runner, self.task, examples, size, self.progress)
         score, labels = computed.score(self.task), computed.labels
         self.progress.finish("" if score is None or labels is None else f"{self.task.metric_for(labels)} {score:.4f}")
-        return computed, runner.saturated if isinstance(runner, SaturatingRunner) else Saturated()
+        return computed, runner.saturated if isinstance(runner, SaturatingRunner | ExactRunner) else Saturated()
 
     def _runner(self, artifact: Artifact) -> Runner:
-        if self._simulated(artifact):
-            return open_as_on(artifact, self.request.target, self.request.jobs)
         if artifact.format != "torch":
-            return open_runner(artifact, self.request.jobs)
+            return open_with(self._arithmetic(artifact), artifact, self.request.jobs)
         task = task_at(self.task, artifact, self.request.builds)
         return TorchRunner(task.components(load_model(task)[0]))
 
-    def _simulated(self, artifact: Artifact) -> bool:
-        """Whether answers are the target's and not this machine's; never the original's, which all is compared with."""
-        saturates = self.request.target.int8.saturates and artifact.format == "onnx"
-        return saturates and artifact.path != self.original.artifact.path
+    def _arithmetic(self, artifact: Artifact) -> Arithmetic:
+        """Whose sums an artifact's answers come of."""
+        original = artifact.path == self.original.artifact.path
+        return arithmetic_on(self.request.target, artifact.format, original=original)
 
     def _log(self, stage: str, key: str, seconds: float) -> None:
         """Add a finished stage's events to the run's log, and forget its checkpoints."""

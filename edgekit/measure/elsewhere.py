@@ -32,16 +32,17 @@ class Spread:
     def __len__(self) -> int:
         return min(self.count, len(self.examples))
 
-    def _at(self, index: int) -> int:
+    def at(self, index: int) -> int:
+        """Which of the split's samples is the one of an index."""
         return index * len(self.examples) // len(self)
 
     def length(self, index: int) -> int:
         """What a sample costs."""
-        return self.examples.length(self._at(index))
+        return self.examples.length(self.at(index))
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The samples as named arrays."""
-        return self.examples.batch([self._at(index) for index in indices])
+        return self.examples.batch([self.at(index) for index in indices])
 
 
 @dataclass

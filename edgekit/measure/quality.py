@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -85,11 +86,7 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
     if original.labels is None or artifact.labels is None:
         return None
     labels = original.labels
-
-    def drop(chosen: npt.NDArray[np.int64]) -> float:
-        return task.score(original.logits[chosen], labels[chosen]) - task.score(artifact.logits[chosen], labels[chosen])
-
-    interval = paired_bootstrap(drop, len(labels), level=LEVEL)
+    interval = paired_bootstrap(_drop_of_some(original, artifact, labels, task), len(labels), level=LEVEL)
     before, after = task.score(original.logits, labels), task.score(artifact.logits, labels)
     scores = [task.class_scores(outputs.logits) for outputs in (original, artifact)]
     alone = original.against == "original"
@@ -111,6 +108,19 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
         no_classes_because=missing,
         against=original.against,
         largest_difference=relative_difference(artifact.logits, original.logits),
+    )
+
+
+def _drop_of_some(
+    original: Outputs, artifact: Outputs, labels: Array, task: Task
+) -> Callable[[npt.NDArray[np.int64]], float]:
+    """The drop of the metric on the samples of given indices."""
+    scores = [task.sample_scores(outputs.logits, labels) for outputs in (original, artifact)]
+    if scores[0] is not None and scores[1] is not None:
+        drops = scores[0] - scores[1]
+        return lambda chosen: float(drops[chosen].mean())
+    return lambda chosen: (
+        task.score(original.logits[chosen], labels[chosen]) - task.score(artifact.logits[chosen], labels[chosen])
     )
 
 

@@ -10,6 +10,7 @@ to be unsigned. u8 weights go through ``vpmaddwd`` and are exact, and so are dep
 
 A graph is rewritten so that any machine computes what such a processor would: each product that can saturate at all is
 computed exactly, in float64, and what the cut takes off is added to it. Everything else stays as onnxruntime fuses it.
+Without the last step it is what any other processor computes, also where this one is such a processor.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Saturating:
     """What a rewritten graph counts.
 
     Attributes:
-        layers: names of the nodes whose sums can saturate; the graph's last outputs count them, in this order.
+        layers: names of the nodes whose sums can saturate; where they do, the graph's last outputs count them, in
+            this order.
         unknown: names of the nodes that may saturate and were left as they are.
     """
 
@@ -99,6 +101,23 @@ def saturate(model: ir.Model) -> Saturating:
     Args:
         model: as onnxruntime's extended optimizations leave it, so that its nodes are the kernels that run.
     """
+    found = _rewrite(model, cuts=True)
+    made = {value.name: value for node in model.graph for value in node.outputs}
+    model.graph.outputs.extend(made[f"saturated_{index}"] for index in range(len(found.layers)))
+    return found
+
+
+def widen(model: ir.Model) -> Saturating:
+    """Rewrite the products of a graph that can saturate, in place, so that no processor's sums do.
+
+    Args:
+        model: as for ``saturate``.
+    """
+    return _rewrite(model, cuts=False)
+
+
+def _rewrite(model: ir.Model, *, cuts: bool) -> Saturating:
+    """Compute the products that can saturate in wider numbers, with what the cut takes off or without."""
     layers: list[str] = []
     unknown: list[str] = []
     for node in list(model.graph):
@@ -107,14 +126,12 @@ def saturate(model: ir.Model) -> Saturating:
         if kind is None or not signed:
             unknown += [_called(node)] if signed and node.op_type in UNKNOWN_KINDS else []
             continue
-        site = _Site(model.graph, node, f"saturated_{len(layers)}")
+        site = _Site(model.graph, node, f"saturated_{len(layers)}", cuts=cuts)
         weight = site.array(kind.weight)
         if weight is None or any(site.array(index) is None for index in kind.constants) or site.attribute("transA", 0):
             unknown.append(_called(node))
         elif weight.dtype == "int8" and kind.rewrite(site, weight):
             layers.append(_called(node))
-    made = {value.name: value for node in model.graph for value in node.outputs}
-    model.graph.outputs.extend(made[f"saturated_{index}"] for index in range(len(layers)))
     return Saturating(tuple(layers), tuple(unknown))
 
 
@@ -136,10 +153,11 @@ class _Site:
         graph: the graph.
         node: the node.
         counted: name of the output that counts it.
+        cuts: whether its sums are cut, and counted.
     """
 
-    def __init__(self, graph: ir.Graph, node: ir.Node, counted: str) -> None:
-        self.graph, self.node, self.counted = graph, node, counted
+    def __init__(self, graph: ir.Graph, node: ir.Node, counted: str, *, cuts: bool) -> None:
+        self.graph, self.node, self.counted, self.cuts = graph, node, counted, cuts
         self._made = 0
 
     def input(self, index: int) -> ir.Value | None:
@@ -185,7 +203,9 @@ class _Site:
 
 
 def _sum(site: _Site, bytes_: ir.Value, zero: ir.Value | None, rows: Array, pairs: Pairs) -> ir.Value:
-    """The saturating sum of a product, zero point taken off, as float64 [..., columns], where it is exact.
+    """The sum of a product, cut where the site says so, zero point taken off, as float64 [..., columns].
+
+    float64 holds every such sum without rounding.
 
     Args:
         site: where.
@@ -199,6 +219,8 @@ def _sum(site: _Site, bytes_: ir.Value, zero: ir.Value | None, rows: Array, pair
 
     left = bytes_ if zero is None else site.add("Sub", bytes_, zero)
     exact = site.add("MatMul", site.cast(left, "DOUBLE"), site.hold(rows.astype(np.float64)))
+    if not site.cuts:
+        return exact
     halves = [
         site.add("Mul", site.add("Gather", bytes_, site.hold(places), axis=-1), site.hold(weights))
         for places, weights in zip((pairs.first, pairs.second), pairs.weights, strict=True)

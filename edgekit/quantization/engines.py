@@ -1,12 +1,18 @@
-"""Which of two quantizers serves better: within the tolerance, then faster, then smaller, then closer."""
+"""What a quantizer made, and which of two serves better: within the tolerance, then faster, smaller, closer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
+from pydantic import JsonValue
+
+from edgekit.artifact import Artifact
+from edgekit.formats.graphs import count_operators
 from edgekit.measure.latency import MARGIN
 from edgekit.measure.statistics import Interval
+from edgekit.quantization.litert import LiteRTScheme
+from edgekit.quantization.schemes import Scheme
 from edgekit.report import MEGABYTE
 
 EngineName = Literal["onnxruntime", "neural-compressor", "both"]
@@ -25,6 +31,50 @@ class Standing:
     engine: str
     size_bytes: int
     drop: float | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one quantizer made.
+
+    Attributes:
+        engine: its name.
+        artifact: what it made.
+        scheme: how.
+        layers: how many could be quantized.
+        fallbacks: those that stayed in float.
+        check: what was seen on the selection split; None where there is none.
+        width: how wide weights are and why; None where nothing depends on it.
+        notes: what the report says beside the rest.
+    """
+
+    engine: str
+    artifact: Artifact
+    scheme: Scheme | LiteRTScheme
+    layers: int
+    fallbacks: list[str]
+    check: dict[str, JsonValue] | None
+    width: dict[str, JsonValue] | None
+    notes: dict[str, JsonValue]
+
+    def details(self) -> dict[str, JsonValue]:
+        """What the report says of it."""
+        operators = {name: count_operators(self.artifact.file(name)) for name in self.artifact.manifest.components}
+        return {
+            "engine": self.engine,
+            "scheme": self.scheme.model_dump(mode="json"),
+            "layers": self.layers,
+            "fallback_layers": cast("JsonValue", self.fallbacks),
+            "selection_check": self.check,
+            "weights": self.width,
+            "operators": cast("JsonValue", operators),
+            **self.notes,
+        }
+
+    def standing(self) -> Standing:
+        """What the choice between two goes by."""
+        found = (self.check or {}).get("drop_with_fallback" if self.fallbacks else "drop")
+        return Standing(self.engine, self.artifact.size_bytes, cast("float | None", found))
 
 
 class Choice(NamedTuple):

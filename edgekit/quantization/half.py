@@ -2,7 +2,8 @@
 
 The largest number of FP16 is 65504 (IEEE 754-2008, binary16); what lies above becomes infinite, and a softmax or a norm
 of infinities is no number. onnxruntime computes a graph in FP16 on a CPU by way of FP32, so that an overflow does not
-show there: it is looked for in FP32, in every tensor.
+show there: it is looked for in FP32, in every tensor. Tensors inside branches and loops are out of sight: such nodes
+stay FP32, with all that they hold.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact
-from edgekit.formats.graph import tidy
+from edgekit.formats.graph import insert_node, tidy
+from edgekit.formats.known import subgraphs
 from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.formats.shapes import infer_shapes
+from edgekit.formats.work import all_nodes
 from edgekit.quantization.schemes import quiet, told_refusals
 from edgekit.runtimes.ort import open_session
 from edgekit.tasks.base import Batch
@@ -38,7 +42,7 @@ def find_overflows(
 ) -> dict[str, dict[str, float]]:
     """Of each component, the nodes that read or write a tensor which leaves FP16's range, with its largest value.
 
-    Nodes inside branches and loops are not watched.
+    Nodes inside branches and loops are not watched; ``halve_graph`` leaves them FP32.
 
     Args:
         artifact: in float32; the nodes have names.
@@ -110,7 +114,7 @@ def halve_graph(source: Path, destination: Path, keep: Sequence[str]) -> None:
     """Write a graph in FP16, its inputs and outputs in FP32, by onnxruntime's converter.
 
     Args:
-        source: float32 graph.
+        source: float32 graph; nodes that hold graphs have names, and stay FP32 with them.
         destination: the new file.
         keep: names of nodes that stay FP32.
 
@@ -120,13 +124,43 @@ def halve_graph(source: Path, destination: Path, keep: Sequence[str]) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    held = load_graph(source)
+    keep = [*keep, *holders(held)]
     with told_refusals("onnxruntime's converter to FP16"), quiet():
         made = convert_float_to_float16(onnx.load(source), keep_io_types=True, node_block_list=list(keep))
     onnx.save(made, destination)
     model = load_graph(destination)
+    _read_widened(model, held)
     join_casts(model)
     tidy(model)
     save_graph(model, destination)
+
+
+def holders(model: ir.Model) -> list[str]:
+    """Names of the nodes that hold graphs: branches and loops."""
+    return [str(node.name) for node in model.graph if subgraphs(node)]
+
+
+def _read_widened(model: ir.Model, source: ir.Model) -> None:
+    """Let the graphs inside nodes read FP32, as they did, of the values around them."""
+    import onnx_ir as ir
+
+    kinds = infer_shapes(source, {}).known
+    floats = {value.name for value, found in kinds.items() if found.kind == ir.DataType.FLOAT}
+    graph = model.graph
+    made = [output for node in graph for output in node.outputs]
+    around = {value for value in (*graph.inputs, *graph.initializers.values(), *made) if value.name in floats}
+    for holder in list(graph):
+        casts: dict[ir.Value, ir.Value] = {}
+        inside = [node for held in subgraphs(holder).values() for node in all_nodes(held)]
+        reads = [(node, slot, value) for node in inside for slot, value in enumerate(node.inputs) if value in around]
+        for node, slot, value in reads:
+            if value not in casts:
+                name = f"{value.name}_in_{holder.name}{CAST_ENDS[1]}"
+                cast = insert_node(graph, holder, "Cast", [value], name, attributes={"to": int(ir.DataType.FLOAT)})
+                cast.outputs[0].shape = value.shape
+                casts[value] = cast.outputs[0]
+            node.replace_input_with(slot, casts[value])
 
 
 def join_casts(model: ir.Model) -> None:

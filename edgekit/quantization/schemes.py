@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -169,9 +169,24 @@ def static_kinds(scheme: Scheme) -> tuple[str, ...]:
     return (*LINEAR_KINDS, CONVOLUTION_KIND, *PASSING_KINDS) if scheme.convolutions else LINEAR_KINDS
 
 
-def passing_nodes(model: ir.Model) -> list[str]:
-    """Names of the nodes that lie between convolutions."""
-    return [str(node.name) for node in model.graph if not node.domain and node.op_type in PASSING_KINDS]
+def passing_nodes(model: ir.Model, chosen: Collection[str]) -> list[str]:
+    """Names of the nodes between convolutions that stand next to a chosen node, or next to another of these.
+
+    Where all around is float, integers would only be made and undone: they lose accuracy and save nothing.
+
+    Args:
+        model: the graph.
+        chosen: names of the nodes that are quantized for their weights.
+    """
+    found: set[ir.Node] = set()
+    open_ends = [node for node in model.graph if node.name in chosen]
+    while open_ends:
+        node = open_ends.pop()
+        for near in (*node.predecessors(), *node.successors()):
+            if near not in found and not near.domain and near.op_type in PASSING_KINDS:
+                found.add(near)
+                open_ends.append(near)
+    return [str(node.name) for node in model.graph if node in found]
 
 
 def is_convolutional(nodes: Sequence[WeightedNode]) -> bool:
@@ -192,7 +207,7 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
     """
     # onnxruntime's tool splits a Gemm first, and looks for the new product's name
     if scheme.convolutions and nodes:
-        nodes = [*nodes, *passing_nodes(load_graph(source))]
+        nodes = [*nodes, *passing_nodes(load_graph(source), nodes)]
     nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]
     with quiet():
         if nodes:

@@ -84,11 +84,13 @@ def overflow_lines(details: Details) -> list[str]:
     if not isinstance(overflow, dict):
         return []
     seen = f"{samples:g} training samples" if samples else "made-up inputs"
+    held = details.get("holders")
+    inside = [f"in FP32 with what is inside: {', '.join(map(str, held))}"] if isinstance(held, list) and held else []
     if not overflow:
-        return [f"nothing overflows on {seen}"]
+        return [f"nothing overflows on {seen}", *inside]
     named = [f"{node.rpartition('/')[2]} ({number(size):.2g})" for node, size in [*overflow.items()][:NAMED_NODES]]
     rest = f" and {len(overflow) - NAMED_NODES} more" if len(overflow) > NAMED_NODES else ""
-    return [f"in FP32, since on {seen} they exceed half of FP16's range: {', '.join(named)}{rest}"]
+    return [f"in FP32, since on {seen} they exceed half of FP16's range: {', '.join(named)}{rest}", *inside]
 
 
 def engine_lines(details: Details) -> list[str]:

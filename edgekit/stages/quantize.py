@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +12,6 @@ from pydantic import Field, JsonValue
 from edgekit.artifact import Artifact
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import tidy
-from edgekit.formats.graphs import count_operators
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.formats.torch import load_model
 from edgekit.measure.latency import time_artifacts
@@ -21,8 +20,8 @@ from edgekit.optimization import REWRITES
 from edgekit.progress import Silent
 from edgekit.quantization import neural_compressor
 from edgekit.quantization.calibration import calibrate, draw_samples, record_feeds
-from edgekit.quantization.engines import EngineName, Standing, choose_engine
-from edgekit.quantization.half import find_overflows, halve_graph
+from edgekit.quantization.engines import Candidate, EngineName, choose_engine
+from edgekit.quantization.half import find_overflows, halve_graph, holders
 from edgekit.quantization.litert import (
     LiteRTScheme,
     quantize_model,
@@ -89,7 +88,7 @@ class QuantizeSettings(StageSettings):
 
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("QuantizeSettings", settings)
-    made: list[_Candidate] = []
+    made: list[Candidate] = []
     failed: list[JsonValue] = []
     for engine in ENGINES[settings.engine]:
         try:
@@ -181,40 +180,7 @@ def _precision(settings: StageSettings, goal: Goal) -> Precision:
     return "fp16" if ours and _scheme(settings, goal.target).method == "fp16" else "int8"
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """What one quantizer made."""
-
-    engine: str
-    artifact: Artifact
-    scheme: Scheme | LiteRTScheme
-    layers: int
-    fallbacks: list[str]
-    check: dict[str, JsonValue] | None
-    width: dict[str, JsonValue] | None
-    notes: dict[str, JsonValue]
-
-    def details(self) -> dict[str, JsonValue]:
-        """What the report says of it."""
-        operators = {name: count_operators(self.artifact.file(name)) for name in self.artifact.manifest.components}
-        return {
-            "engine": self.engine,
-            "scheme": self.scheme.model_dump(mode="json"),
-            "layers": self.layers,
-            "fallback_layers": cast("JsonValue", self.fallbacks),
-            "selection_check": self.check,
-            "weights": self.width,
-            "operators": cast("JsonValue", operators),
-            **self.notes,
-        }
-
-    def standing(self) -> Standing:
-        """What the choice between two goes by."""
-        found = (self.check or {}).get("drop_with_fallback" if self.fallbacks else "drop")
-        return Standing(self.engine, self.artifact.size_bytes, cast("float | None", found))
-
-
-def _compare(made: Sequence[_Candidate], settings: QuantizeSettings, job: Job) -> JsonValue:
+def _compare(made: Sequence[Candidate], settings: QuantizeSettings, job: Job) -> JsonValue:
     """Which of the candidates stays, why, and the figures of each; timed interleaved where the target can be timed."""
     names = [candidate.engine for candidate in made]
     rows: list[dict[str, JsonValue]] = [
@@ -243,15 +209,13 @@ def _compare(made: Sequence[_Candidate], settings: QuantizeSettings, job: Job) -
     return {"engine": choice.engine, "reason": choice.reason, "engines": cast("JsonValue", rows)}
 
 
-def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job: Job) -> _Candidate:
-    width = None
+def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job: Job) -> Candidate:
     if artifact.format == "tflite":
         engine, maker = AI_EDGE_QUANTIZER, _tflite(artifact, settings, job)
     else:
         maker = _ours(artifact, settings, job) if engine == ONNXRUNTIME else _theirs(artifact, settings, job)
     selection = _open_selection(maker, settings, job)
-    if engine == ONNXRUNTIME:
-        maker, width = _fit(maker, settings, job, selection)
+    maker, width = _fit(engine, maker, settings, job, selection)
     fallbacks: list[str] = []
     seen: dict[str, JsonValue] | None = None
     if selection is not None and settings.fallback:
@@ -259,7 +223,7 @@ def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job:
     job.progress.start(f"quantize: {maker.scheme.method}, {engine}", None)
     quantized = maker.make(fallbacks)
     job.progress.finish(f"{len(fallbacks)} layers left in float" if fallbacks else "")
-    return _Candidate(engine, quantized, maker.scheme, len(maker.names()), fallbacks, seen, width, maker.notes)
+    return Candidate(engine, quantized, maker.scheme, len(maker.names()), fallbacks, seen, width, maker.notes)
 
 
 def _maker(
@@ -290,7 +254,7 @@ def _open_selection(maker: Maker, settings: QuantizeSettings, job: Job) -> Selec
 
 
 def _fit(
-    maker: Maker, settings: QuantizeSettings, job: Job, selection: Selection | None
+    engine: str, maker: Maker, settings: QuantizeSettings, job: Job, selection: Selection | None
 ) -> tuple[Maker, dict[str, JsonValue] | None]:
     """Weights as wide as sums of the target's 16 bits can bear, and why; nothing where its sums are wider."""
     scheme = maker.scheme
@@ -315,6 +279,8 @@ def _fit(
         saturated = {name for one in seen or () for name in (one.layer, f"{one.layer}_MatMul")}
         layers = [f"{part}/{node.name}" for part, nodes in maker.nodes.items() for node in nodes if node.multiplies]
         candidates = candidate_widths(scheme, layers, saturated)
+        if engine == neural_compressor.NAME:  # its weights are s8, and of one width
+            candidates = {SEVEN: candidates[SEVEN]}
         drop = None if selection is None else lambda one: selection.drop(replace(maker, scheme=one))
         width = choose_width(candidates, clause, drop, settings.tolerance)
     return replace(maker, scheme=width.scheme), width.details(seen, samples)
@@ -354,9 +320,11 @@ def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) 
         del asked, chosen  # every layer that can be
         halve_graph(artifact.file(component), file, list(found[component]))
 
-    nodes = {name: weighted_nodes(load_graph(artifact.file(name)), embeddings=True) for name in parts}
+    graphs = {name: load_graph(artifact.file(name)) for name in parts}
+    nodes = {name: weighted_nodes(graph, embeddings=True) for name, graph in graphs.items()}
+    unseen: list[JsonValue] = [f"{name}/{node}" for name, graph in graphs.items() for node in holders(graph)]
     overflow: JsonValue = {f"{name}/{node}": size for name, nodes in found.items() for node, size in nodes.items()}
-    notes = {"overflow": overflow, "overflow_samples": len(samples)}
+    notes = {"overflow": overflow, "overflow_samples": len(samples), "holders": unseen}
     return replace(_maker(artifact, scheme, nodes, write, job), notes=notes)
 
 
@@ -437,7 +405,7 @@ def _calibration_samples(settings: QuantizeSettings, job: Job) -> list[int]:
 
 QUANTIZE = Stage(
     "quantize",
-    version=2,
+    version=3,
     accepts="graph",
     produces="graph",
     settings=QuantizeSettings,

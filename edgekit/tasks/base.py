@@ -178,6 +178,14 @@ class Task(ABC):
         """The task's metric of one set of outputs."""
         return self.metrics_for(labels)[self.metric_for(labels)](outputs, labels)
 
+    def sample_scores(self, outputs: Array, labels: Array) -> Array | None:
+        """What each sample scores [samples], for a metric that is their mean and slow on thousands of resamples.
+
+        None for every other.
+        """
+        del outputs, labels
+        return None
+
     def class_scores(self, outputs: Array) -> Array:
         """What of the outputs [samples, ..., outputs] are the scores of classes: all of it, or one number a sample."""
         return outputs

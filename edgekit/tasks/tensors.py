@@ -107,6 +107,13 @@ class Tensors(Classification):
 
     def _closeness(self, outputs: Array, original: Array) -> float:
         """1 less the mean over samples and outputs of the relative error |mine - theirs| / |theirs|, at most 1."""
+        return float(self._likenesses(outputs, original).mean())
+
+    def sample_scores(self, outputs: Array, labels: Array) -> Array | None:
+        return self._likenesses(outputs, labels) if self.metric_for(labels) == CLOSENESS else None
+
+    def _likenesses(self, outputs: Array, original: Array) -> Array:
+        """The closeness of each sample [samples], in float64."""
         import numpy as np
 
         errors = []
@@ -114,7 +121,8 @@ class Tensors(Classification):
             mine, theirs = (values[:, begin:end].astype(np.float64) for values in (outputs, original))
             length = np.maximum(np.linalg.norm(theirs, axis=-1), 1e-12)
             errors.append(np.minimum(np.linalg.norm(mine - theirs, axis=-1) / length, 1.0))
-        return 1.0 - float(np.mean(errors))
+        likenesses: Array = 1.0 - np.mean(errors, axis=0)
+        return likenesses
 
     def _blocks(self, width: int) -> list[tuple[int, int]]:
         """Where each output lies in a row of all; one block where their sizes are not known beforehand."""

@@ -14,16 +14,20 @@ from end_to_end.made import row
 from fake_devices import Emulator
 
 import edgekit
+from edgekit.artifact import Artifact
 from edgekit.environment import host
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph
 from edgekit.quantization.makers import Maker, Selection
+from edgekit.quantization.saturating import ExactRunner
 from edgekit.quantization.schemes import Scheme
 from edgekit.quantization.widths import MIXED, SEVEN, UNSIGNED
+from edgekit.stages import quantize
 
 MODEL = Path(__file__).parents[2] / "benchmarks" / "models" / "saturating.py"
 FORCED = {"quantize.scheme": "u8s8", "quantize.reduce_range": "never"}
 ALONE = {"quantize.fallback": "false"}
+HASWELL = host().model_copy(update={"architecture": "x86_64", "features": ("avx2", "fma")})
 VNNI = host().model_copy(update={"architecture": "x86_64", "features": ("avx2", "avx512_vnni", "fma")})
 
 
@@ -78,9 +82,8 @@ def test_8_bits_lose_on_the_target_that_saturates_and_on_no_other(method: str, d
     assert wide.saturation == ()
     assert weights(wide) is None
     assert saturating.artifact.file().read_bytes() == wide.artifact.file().read_bytes()
-    if not host().saturates:
-        assert wide.quality is not None
-        assert wide.quality.drop <= 0.01
+    assert wide.quality is not None
+    assert wide.quality.drop <= 0.01
 
 
 @pytest.mark.usefixtures("device")
@@ -175,3 +178,44 @@ def test_a_machine_with_wider_sums_says_that_it_stands_in(
     assert emulator.asked == ["outputs"]
     assert beside.counts_after == ()
     assert "timed on a processor with VNNI, which multiplies INT8 faster than x86-64 has to" in notes
+
+
+@pytest.mark.usefixtures("device")
+def test_a_machine_whose_own_sums_saturate_judges_other_targets_with_exact_ones(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.quantization.saturating.host", lambda: HASWELL)
+    opened: list[str] = []
+    exact = ExactRunner.__init__
+
+    def init(self: ExactRunner, artifact: Artifact, threads: int = 1) -> None:
+        opened.append(artifact.manifest.components["model"].precision)
+        exact(self, artifact, threads)
+
+    monkeypatch.setattr(ExactRunner, "__init__", init)
+    report = run(tmp_path / "out", "x86-64-vnni", FORCED, data)
+    assert opened.count("int8") == 2  # on the selection split, and on the evaluation split
+    assert report.saturation == ()
+    assert report.quality is not None
+    assert report.quality.drop <= 0.01
+    assert (
+        "answers are exact, as on x86-64-vnni; this machine's own INT8 sums saturate and were not used" in report.notes
+    )
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(("width", "chosen"), [("auto", "7 bits"), ("never", "8 bits")])
+def test_what_saturates_is_told_of_neural_compressor_too(
+    width: str, chosen: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its part is played by the other engine, whose graphs are of the same kind."""
+    monkeypatch.setattr(quantize, "_theirs", quantize._ours)
+    monkeypatch.setattr("edgekit.quantization.neural_compressor.require", lambda: None)
+    measured = Selection.drop
+    monkeypatch.setattr(Selection, "drop", lambda *given: measured(*given) + 0.2)
+    settings = ALONE | {"quantize.engine": "neural-compressor", "quantize.reduce_range": width}
+    found = weights(run(tmp_path / "out", "x86-64", settings, data))
+    assert found["chosen"] == chosen
+    assert [one["layer"] for one in found["saturated_at_8_bits"]] == ["model/node_linear"]
+    assert [name for name, _ in found["losses"]] == (["7 bits"] if width == "auto" else [])  # no other width is tried
+    assert "with 8 bits, sums of 1 layer saturate on 64 samples" in found["reason"]

@@ -34,6 +34,9 @@ class Scored:
     def metric_for(self, labels: Any) -> str:
         return "accuracy"
 
+    def sample_scores(self, outputs: Any, labels: Any) -> Any:
+        return None
+
     def class_scores(self, outputs: Any) -> Any:
         return outputs
 

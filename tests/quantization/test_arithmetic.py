@@ -16,11 +16,12 @@ from edgekit.artifact import Artifact
 from edgekit.cache import Cache
 from edgekit.devices.emulated import EmulatedDevice
 from edgekit.devices.emulation.root import why_not
-from edgekit.formats.onnx import load_graph
+from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.progress import Silent
-from edgekit.quantization.arithmetic import risky_pairs, saturate, saturating_sum
-from edgekit.quantization.saturating import SaturatingRunner
+from edgekit.quantization.arithmetic import risky_pairs, saturate, saturating_sum, widen
+from edgekit.quantization.saturating import ExactRunner, SaturatingRunner
 from edgekit.runtimes.measuring import Place, Subject, run_calls
+from edgekit.runtimes.ort import fuse
 
 
 def test_a_pair_of_products_is_cut_at_16_bits() -> None:
@@ -169,6 +170,35 @@ def test_every_kind_of_layer_runs_and_saturates(name: str, tmp_path: Path) -> No
     assert 0 < seen.saturated <= seen.sums == len(case.calls) * given.size
 
 
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_an_exact_product_of_integers_is_exact(name: str, tmp_path: Path) -> None:
+    case = make_case(name, tmp_path)
+    weight = wide_weights(PRODUCTS[name][0]).astype(int)
+    runner = ExactRunner(case.artifact)
+    for call in case.calls:
+        given = runner.run("model", call)["y"]
+        assert given.dtype == np.int32
+        assert np.array_equal(given, (call["x"].astype(int) - 77) @ weight)
+    assert (runner.saturated.layers, runner.saturated.unknown) == ((), ())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_widened_graph_has_no_product_left_that_can_saturate(name: str, tmp_path: Path) -> None:
+    case = make_case(name, tmp_path)
+    fuse(case.artifact.file(), tmp_path / "fused.onnx")
+    model = load_graph(tmp_path / "fused.onnx")
+    ends = [value.name for value in model.graph.outputs]
+    assert widen(model).layers == ("layer",)
+    assert [value.name for value in model.graph.outputs] == ends  # nothing is counted
+    assert (saturate(model).layers, saturate(model).unknown) == ((), ())
+    exact, cut = ExactRunner(case.artifact), SaturatingRunner(case.artifact)
+    differences = []
+    for call in case.calls:
+        (wide,), (saturated,) = (runner.run("model", call).values() for runner in (exact, cut))
+        differences.append(np.abs(wide - saturated).max())
+    assert max(differences) > 0.1
+
+
 @pytest.fixture(scope="module")
 def haswell(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """An emulated processor without VNNI; skips where this machine cannot have it."""
@@ -186,6 +216,21 @@ def test_the_simulation_is_the_processors_own_arithmetic_to_the_bit(name: str, h
     case = make_case(name, tmp_path)
     runner = SaturatingRunner(case.artifact)
     there = run_calls(Subject(case.artifact.file(), case.calls[0]), case.calls, haswell).outputs["subject"]
+    for call, packed in zip(case.calls, there, strict=True):
+        for output, mine in runner.run("model", call).items():
+            assert np.array_equal(mine, packed[output].array()), output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_widened_graph_answers_on_that_processor_as_on_any_other(name: str, haswell: Place, tmp_path: Path) -> None:
+    case = make_case(name, tmp_path)
+    fuse(case.artifact.file(), tmp_path / "fused.onnx")
+    model = load_graph(tmp_path / "fused.onnx")
+    widen(model)
+    save_graph(model, tmp_path / "wide.onnx")
+    there = run_calls(Subject(tmp_path / "wide.onnx", case.calls[0]), case.calls, haswell).outputs["subject"]
+    runner = ExactRunner(case.artifact)
     for call, packed in zip(case.calls, there, strict=True):
         for output, mine in runner.run("model", call).items():
             assert np.array_equal(mine, packed[output].array()), output

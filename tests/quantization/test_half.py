@@ -16,7 +16,7 @@ from tiny import Exported, batches
 from edgekit.artifact import Artifact
 from edgekit.errors import ModelError
 from edgekit.formats.onnx import load_graph, precision_of
-from edgekit.quantization.half import HEADROOM, LARGEST, Watch, find_overflows, halve_graph
+from edgekit.quantization.half import HEADROOM, LARGEST, Watch, find_overflows, halve_graph, holders
 from edgekit.runtimes.ort import open_session
 
 # The first product is up to a million, which the division takes back; from there on all is small.
@@ -97,6 +97,48 @@ def test_what_overflows_stays_float32_and_the_answers_too(tmp_path: Path) -> Non
     got = open_session(tmp_path / "half.onnx", 1).run(None, FEEDS)[0]
     np.testing.assert_allclose(got, expected, atol=2e-3)
     assert got.dtype == np.float32
+
+
+# What the branch computes is up to a million, and nobody outside sees it; it reads an input, a value and two weights.
+BRANCH = """agraph (float[N, 4] x, bool which) => (float[N, 4] y) {
+    [before] near = Relu(x)
+    [choice] chosen = If (which) <
+        then_branch = one () => (float[N, 4] a) {
+            [big] p = MatMul(near, w)
+            [back] q = Div(p, k)
+            [down] r = MatMul(q, v)
+            [plus] a = Add(r, x)
+        },
+        else_branch = other () => (float[N, 4] b) { [same] b = Identity(near) }
+    >
+    [again] wide = MatMul(chosen, w)
+    [small] little = Div(wide, k)
+    [after] scores = MatMul(little, v)
+    [last] y = Softmax(scores)
+}"""
+
+
+def test_branches_stay_float32_with_all_that_they_hold(tmp_path: Path) -> None:
+    weights = WEIGHTS | {"k": np.array([3e4], np.float32)}
+    graph = wide(tmp_path, BRANCH, **weights)
+    feeds = [FEEDS | {"which": np.array(which)} for which in (True, False)]
+    found = watched(graph, tmp_path, *feeds)
+    assert list(found) == ["again", "small"]
+    assert holders(load_graph(graph)) == ["choice"]
+    halve_graph(graph, tmp_path / "half.onnx", list(found))
+    model = onnx.load(tmp_path / "half.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    types = {one.name: one.data_type for one in model.graph.initializer}
+    assert types == {"w": onnx.TensorProto.FLOAT, "k": onnx.TensorProto.FLOAT, "v": onnx.TensorProto.FLOAT16}
+    (choice,) = (node for node in model.graph.node if node.op_type == "If")
+    inner = [node.op_type for node in choice.attribute[0].g.node]
+    assert "Cast" not in inner
+    session = open_session(tmp_path / "half.onnx", 1)
+    for one in feeds:
+        expected = evaluate(graph, one)
+        np.testing.assert_allclose(evaluate(tmp_path / "half.onnx", one), expected, atol=5e-3)
+        got = session.run(None, one)[0]
+        np.testing.assert_allclose(got, expected, atol=5e-3)
 
 
 def test_large_inputs_and_outputs_pass_by_fp16(tmp_path: Path) -> None:

@@ -8,9 +8,14 @@ import pytest
 from integers import dynamic, make_case, wide_weights
 from tiny import Exported, batches
 
-from edgekit.quantization.saturating import SaturatingRunner, open_as_on
+from edgekit.environment import Host, host
+from edgekit.quantization.saturating import ExactRunner, SaturatingRunner, arithmetic_on, open_as_on
 from edgekit.runtimes.ort import OnnxRunner
 from edgekit.target import load_target
+
+HERE = host()
+HASWELL = HERE.model_copy(update={"architecture": "x86_64", "features": ("avx2", "fma")})
+VNNI = HERE.model_copy(update={"architecture": "x86_64", "features": ("avx2", "avx512_vnni", "fma")})
 
 
 def test_a_graph_in_float_answers_as_ever_and_counts_nothing(exported: Exported) -> None:
@@ -43,15 +48,48 @@ def test_components_are_counted_apart(tmp_path: Path) -> None:
     assert {one.layer for one in runner.saturated.layers} == {"encoder/product", "decoder/product"}
 
 
-@pytest.mark.parametrize(("target", "saturates"), [("x86-64", True), ("x86-64-vnni", False), ("arm64", False)])
-def test_a_runner_has_the_arithmetic_of_the_target(target: str, saturates: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("here", "target", "original", "expected"),
+    [
+        (VNNI, "x86-64", False, "saturating"),
+        (VNNI, "x86-64", True, "here"),
+        (VNNI, "x86-64-vnni", False, "here"),
+        (VNNI, "arm64", False, "here"),
+        (HASWELL, "x86-64", False, "saturating"),
+        (HASWELL, "x86-64", True, "exact"),
+        (HASWELL, "x86-64-vnni", False, "exact"),
+        (HASWELL, "arm64", False, "exact"),
+    ],
+)
+def test_sums_are_the_targets_whatever_this_machines_are(
+    here: Host, target: str, original: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.quantization.saturating.host", lambda: here)
+    assert arithmetic_on(load_target(target), "onnx", original=original) == expected
+    assert arithmetic_on(load_target(target), "tflite", original=original) == "here"
+
+
+@pytest.mark.parametrize(
+    ("here", "target", "kind"),
+    [
+        (VNNI, "x86-64", SaturatingRunner),
+        (VNNI, "arm64", OnnxRunner),
+        (HASWELL, "x86-64", SaturatingRunner),
+        (HASWELL, "x86-64-vnni", ExactRunner),
+        (HASWELL, "arm64", ExactRunner),
+    ],
+)
+def test_a_runner_has_the_arithmetic_of_the_target(
+    here: Host, target: str, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.quantization.saturating.host", lambda: here)
     case = make_case("blocks", tmp_path)
     runner = open_as_on(case.artifact, load_target(target))
-    assert isinstance(runner, SaturatingRunner) == saturates
+    assert type(runner) is kind
     given = runner.run("model", case.calls[0])["y"]
     weight = wide_weights((384, 96)).astype(int)
     exact = (case.calls[0]["x"].astype(int) - 77) @ weight
-    if saturates:
+    if kind is SaturatingRunner:
         assert np.abs(given - exact).max() > 1000
-    else:
-        assert given.shape == exact.shape
+    elif kind is ExactRunner or not HERE.saturates:
+        assert np.array_equal(given, exact)

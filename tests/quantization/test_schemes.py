@@ -6,12 +6,20 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphs import parse
 from tiny import LAYERS, Exported, batches
 
 from edgekit.errors import UsageError
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import count_operators, load_graph, precision_of
-from edgekit.quantization.schemes import FEWEST_ELEMENTS, Scheme, quantize_graph, resolve_scheme, weighted_nodes
+from edgekit.quantization.schemes import (
+    FEWEST_ELEMENTS,
+    Scheme,
+    passing_nodes,
+    quantize_graph,
+    resolve_scheme,
+    weighted_nodes,
+)
 from edgekit.runtimes.ort import open_session
 from edgekit.target import IntegerScheme, Target, load_target
 
@@ -192,3 +200,37 @@ def test_the_same_graph_gives_the_same_bytes(exported: Exported, tmp_path: Path)
     for name in ("a.onnx", "b.onnx"):
         quantized(exported, "bert", DYNAMIC, tmp_path / name)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (["c1", "c2", "c3"], ["r1", "add", "r2", "pool", "cat"]),
+        (["c1"], ["r1", "add", "r2", "pool"]),
+        (["c2"], ["r1", "add", "r2", "pool"]),
+        (["c3"], ["cat"]),
+        ([], []),
+    ],
+)
+def test_what_lies_between_convolutions_is_quantized_next_to_one_that_is(
+    chosen: list[str], expected: list[str]
+) -> None:
+    model = parse(
+        """g (float[1,3,8,8] x, float[3,3,1,1] w) => (float y) {
+            a = Conv(x, w)
+            b = Relu(a)
+            c = Conv(b, w)
+            d = Add(b, c)
+            e = Relu(d)
+            f = MaxPool<kernel_shape=[2,2]>(e)
+            g = Sigmoid(f)
+            h = Conv(g, w)
+            i = Concat<axis=1>(h, h)
+            j = Sigmoid(i)
+            y = Relu(j)
+        }"""
+    )
+    names = ("c1", "r1", "c2", "add", "r2", "pool", "s1", "c3", "cat", "s2", "alone")
+    for node, name in zip(model.graph, names, strict=True):
+        node.name = name
+    assert passing_nodes(model, chosen) == expected

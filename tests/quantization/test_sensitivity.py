@@ -1,12 +1,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from edgekit.quantization.sensitivity import choose_fallbacks, rank_sensitivity
+from edgekit.measure.quality import Outputs
+from edgekit.progress import Silent
+from edgekit.quantization.makers import Maker, Selection
+from edgekit.quantization.sensitivity import MOST_LOOKS, MOST_SAMPLES, choose_fallbacks, fall_back, rank_sensitivity
+from edgekit.tasks.base import Examples, Task
+
+
+class Numbered:
+    """Samples that are their numbers."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        return list(indices)
+
+
+class Score:
+    """The metric is what the answers say."""
+
+    def score(self, outputs: Any, labels: Any) -> float:
+        return 1.0 - float(outputs.max())
+
+
+class Layers:
+    """Of so many layers, one loses half of the metric, as long as it is quantized."""
+
+    scheme = "any"
+
+    def __init__(self, count: int) -> None:
+        self.count, self.asked = count, list[list[int]]()
+
+    def names(self) -> list[str]:
+        return [f"model/{index}" for index in range(self.count)]
+
+    def outputs(self, fallbacks: Sequence[str], examples: Any) -> Outputs:
+        samples = examples.batch(range(len(examples)))
+        self.asked.append(samples)
+        loss = 0.0 if "model/41" in fallbacks else 0.5
+        return Outputs(np.full((len(samples), 2), loss), np.zeros(len(samples), int))
+
+
+class Steps(Silent):
+    """Counts them."""
+
+    steps = 0
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.steps += steps
 
 
 def test_nodes_are_ranked_by_what_each_alone_does_to_the_outputs() -> None:
@@ -22,6 +73,37 @@ def test_nodes_are_ranked_by_what_each_alone_does_to_the_outputs() -> None:
     assert [name for name, _ in ranked] == ["b", "a", "c", "d"]  # equal ones by name
     assert [error for _, error in ranked] == pytest.approx([0.25, 0.01, 0.01, 0.0])
     assert asked == [["a"], ["b"], ["c"], ["d"]]
+
+
+@pytest.mark.parametrize(("count", "looks"), [(64, 64), (65, 22 + 30), (400, 31 + 26), (5000, 32)])
+def test_of_many_nodes_groups_are_ranked_and_the_nodes_of_the_worst(count: int, looks: int) -> None:
+    errors = {f"n{index:04}": 1e-3 for index in range(count)}
+    errors["n0041"], errors["n0003"] = 0.5, 0.25
+    asked: list[list[str]] = []
+
+    def outputs(nodes: Sequence[str]) -> Any:
+        asked.append(list(nodes))
+        return np.full((4, 2), np.sqrt(sum(errors[node] for node in nodes)))
+
+    ranked = rank_sensitivity(list(errors), np.zeros((4, 2)), outputs)
+    assert sorted(name for name, _ in ranked) == list(errors)
+    assert len(asked) == looks <= MOST_LOOKS
+    if count < 5000:  # else a group alone is larger than what is left
+        assert [name for name, _ in ranked[:2]] == ["n0041", "n0003"]
+        assert ranked[0][1] == pytest.approx(0.5)
+
+
+def test_a_search_is_bounded_in_looks_and_samples() -> None:
+    examples, made = Numbered(1000), Layers(100)
+    reference = Outputs(np.zeros((1000, 2)), np.zeros(1000, int))
+    selection = Selection(cast("Examples", examples), reference, cast("Task", Score()), 1.0)
+    progress = Steps()
+    fallbacks, seen = fall_back(cast("Maker", made), selection, 0.005, progress)
+    assert [len(asked) for asked in made.asked] == [1000, *[MOST_SAMPLES] * 57, 1000]
+    assert made.asked[1] == [index * 1000 // MOST_SAMPLES for index in range(MOST_SAMPLES)]
+    assert fallbacks == ["model/41"]
+    assert (seen["drop"], seen["drop_with_fallback"]) == (0.5, 0.0)
+    assert progress.steps == 57
 
 
 @pytest.mark.parametrize(("enough", "expected"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (8, 8)])

@@ -103,6 +103,33 @@ def test_closeness_weighs_every_output_alike(tmp_path: Path) -> None:
     assert task.score(-100 * original, original) == 0.0  # no error counts more than wholly
 
 
+def test_the_interval_of_closeness_is_of_what_each_sample_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = bound(foreign.two_and_two(tmp_path / "net.onnx"))
+    original = random_array(40, 96)
+    result = original + random_array(40, 96, seed=1) * np.linspace(0, 0.5, 40, dtype=np.float32)[:, None]
+    sides = Outputs(original, original, "original"), Outputs(result, original, "original")
+    found = task.sample_scores(result, original)
+    assert found is not None
+    assert found.shape == (40,)
+    assert found.mean() == pytest.approx(task.score(result, original))
+    quick = compare(*sides, task, split="x", looks=0)
+    scored: list[int] = []
+    monkeypatch.setattr(Tensors, "sample_scores", lambda *_: scored.append(0))
+    slow = compare(*sides, task, split="x", looks=0)
+    assert quick is not None
+    assert slow is not None
+    assert scored == [0, 0]
+    assert 0 < quick.drop_low < quick.drop < quick.drop_high
+    assert (quick.drop_low, quick.drop_high) == pytest.approx((slow.drop_low, slow.drop_high))
+
+
+def test_other_metrics_are_resampled_as_they_are(tmp_path: Path) -> None:
+    task, _ = bound(foreign.conv_net(tmp_path / "net.onnx"))
+    assert task.sample_scores(random_array(3, 4), random_array(3, 4)) is None
+
+
 def test_a_metric_that_these_data_cannot_have_is_refused(tmp_path: Path) -> None:
     task, _ = bound(foreign.conv_net(tmp_path / "net.onnx"), metric="accuracy")
     with pytest.raises(UsageError, match="there is no metric of these data 'accuracy'"):
