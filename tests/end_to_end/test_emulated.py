@@ -144,6 +144,22 @@ def test_a_run_that_is_in_the_cache_takes_no_emulation(tmp_path: Path, monkeypat
     assert (plan.emulation.devices, plan.emulation.seconds) == ((BIG,), 0.0)
 
 
+class Slow(Emulator):
+    """Takes all of its time for seven samples, by its own clock."""
+
+    def execute(self, folder: Path, seconds: float) -> str:
+        answer = json.loads(super().execute(folder, seconds))
+        return json.dumps(answer | {"run_ms": seconds * 1e3 * 0.8 / 7.5})
+
+
+def test_a_slow_device_is_given_as_many_samples_as_it_has_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = run(tmp_path, monkeypatch, Slow("slow, emulated"), Emulator(SMALL), recipe="quantize")
+    assert [(check.n, check.agree) for check in report.devices] == [(7, 7), (20, 20)]
+    assert "7 of 7 predictions as here" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 class Astray(Emulator):
     """Answers with the outputs in the opposite order."""
 
