@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgekit.api import bench, compress, evaluate, load, load_pruned, verify
+    from edgekit.api import compress, evaluate, load, load_pruned, verify
     from edgekit.artifact import Artifact
+    from edgekit.benching import bench
     from edgekit.description import Feeding
     from edgekit.errors import EdgekitError
     from edgekit.inspection import inspect
@@ -43,7 +44,7 @@ _HOMES = {
     "Target": "edgekit.target",
     "Task": "edgekit.tasks.base",
     "Workload": "edgekit.tasks.base",
-    "bench": "edgekit.api",
+    "bench": "edgekit.benching",
     "compare": "edgekit.reporting",
     "compress": "edgekit.api",
     "evaluate": "edgekit.api",

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
-from edgekit.assembly import assemble, hand_over, load_finished
+from edgekit.assembly import SAME_ANSWERS, assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.description import Feeding
 from edgekit.devices import Reached
-from edgekit.environment import available_cores, host, version_of
+from edgekit.environment import available_cores, host
 from edgekit.errors import ArtifactError, DataError, HostError, UsageError, VerificationError
 from edgekit.models import resolve_model
 from edgekit.modules import Build, code_entry
 from edgekit.pipeline import Trail, run
-from edgekit.predictor import Predictor, artifact_subject, model_subject
+from edgekit.places import Exported, check_answering, find_target, make_ready
+from edgekit.predictor import Predictor, Subject, artifact_subject, model_subject
 from edgekit.progress import Progress, Silent
-from edgekit.report import BenchRecord, EvalRecord, Measurement, Report, load_report
+from edgekit.report import DeviceCheck, EvalRecord, Measurement, Report, load_report
 from edgekit.request import Request, RunOptions, resolve_request
-from edgekit.runtimes import LITERT
-from edgekit.runtimes.litert import PACKAGE as LITERT_PACKAGE
-from edgekit.runtimes.measuring import try_provider
+from edgekit.runtimes import tflite_runtime
+from edgekit.runtimes.measuring import Place
 from edgekit.settings import Frozen
-from edgekit.target import EXECUTION_PROVIDERS, Provider, RuntimeSpec, missing_gpu
+from edgekit.target import Target
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
@@ -34,6 +34,8 @@ from edgekit.workshop import Workshop
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from edgekit.measure.elsewhere import Spread
 
 DEFAULT_OUTPUT = Path("artifacts")
 
@@ -117,16 +119,18 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
 
 
 def prepared(request: Request, progress: Progress) -> Request:
-    """The same request with its devices ready; without them, and why, where the target's own way cannot be had.
+    """The same request with its devices and its runtime ready; without them, and why, where these cannot be had.
 
     Raises:
         HostError: the user named the way, and the device cannot be had.
     """
+    if request.runtime == tflite_runtime.NAME:
+        try:
+            tflite_runtime.environment()
+        except HostError as error:
+            request = replace(request, replaced_because=f"{error.what}: {error.why}" if error.why else error.what)
     try:
-        for place in request.places:
-            place.device.prepare(progress)
-            if place.provider != "cpu":
-                try_provider(place)
+        make_ready(request.places, progress)
     except HostError as error:
         if request.reached.asked:
             raise
@@ -156,10 +160,13 @@ def evaluate(
     revision: str | None = None,
     seed: int = 0,
     batch: int = 1,
+    limit: int | None = None,
+    device: str | None = None,
+    target: str | Path | Target | None = None,
     progress: Progress | None = None,
     **feeding: Unpack[Feeding],
 ) -> EvalRecord:
-    """Score a model folder or an artifact on a split, in its own runtime.
+    """Score a model folder or an artifact on a split, in its own runtime on this machine; and see how a device answers.
 
     Args:
         path: an artifact, or a model as ``compress`` takes it.
@@ -173,22 +180,29 @@ def evaluate(
         seed: as for ``compress``: it decides which rows a split is cut from where the data has only one.
         threads: of the inference; every core by default.
         batch: samples at once in an artifact, as in the workload that it was made for.
+        limit: so many samples, evenly spread over the split; all of it by default, and 128 on a device.
+        device: as for ``compress``: where an exported model is run too, and its answers compared with those here.
+        target: what it is for, where the model does not say.
         progress: told how far it is.
         **feeding: for a model given as code or a graph's file, as for ``compress``.
     """
+    from edgekit.measure.elsewhere import SAMPLES, Spread
     from edgekit.measure.quality import collect_outputs, evaluation_batch
 
     options = TaskOptions(metric=metric, columns=dict(columns or {}), max_length=max_length)
-    rows = resolve_data(data)
+    rows, told = resolve_data(data), progress or Silent()
     if isinstance(path, (str, Path)) and is_artifact(path):
         subject, name = artifact_subject(path, options, task, threads or available_cores()), Path(path).name
     else:
         model = resolve_model(path, feeding, task=task, revision=revision, data=rows, columns=columns)
         subject = model_subject(model, options, threads or available_cores())
         name = Path(model.source.location).name
+    exported = _exported(subject, target, device)
+    places = () if exported is None or device is None else exported.reach(device, 1, told)
+    check_answering(places)
     found = Data(rows, subject.task, seed)
-    examples, rule = found.split(split)
-    told = progress or Silent()
+    whole, rule = found.split(split)
+    examples = whole if limit is None else Spread(whole, limit)
     told.start("evaluate", len(examples))
     size = evaluation_batch(subject.format, Workload(batch=batch))
     outputs = collect_outputs(subject.runner, subject.task, examples, size, told)
@@ -204,75 +218,56 @@ def evaluate(
         for name, function in subject.task.metrics_for(outputs.labels).items()
         if metric is None or name == metric
     ]
+    devices = [_compared(subject, Spread(whole, limit or SAMPLES), size, place, told) for place in places]
     return EvalRecord(
-        subject={"format": subject.format, "name": name, "task": subject.task.name},
+        subject={"format": subject.format, "name": name, "task": subject.task.name}
+        | (exported.record if exported else {}),
         runtime={"name": subject.runtime},
-        data={**found.source.record, "split": rule, "samples": len(examples)},
+        host=host().record,
+        data={**found.source.record, "split": rule, "samples": len(examples), "of": len(whole)},
         metrics=tuple(metrics),
+        devices=tuple(devices),
+        warnings=(*(exported.doubts_of_answers() if exported else ()), *_differing(devices)),
     )
 
 
-def bench(
-    path: str | Path, *, threads: int = 1, workload: Workload | None = None, provider: Provider = "cpu"
-) -> BenchRecord:
-    """Latency, size and memory of an artifact, an ``.onnx`` or a ``.tflite`` file on this machine.
+def _compared(subject: Subject, examples: Spread, batch: int, place: Place, progress: Progress) -> DeviceCheck:
+    """The answers of a device to some samples beside those here."""
+    from edgekit.measure.elsewhere import compare_elsewhere
 
-    Args:
-        path: an artifact, or an ONNX or TFLite graph of any origin, whose free dimensions follow the workload.
-        threads: of the inference.
-        workload: what one inference is.
-        provider: what computes in onnxruntime: ``cpu``, ``cuda`` or ``tensorrt``.
+    assert subject.exported is not None  # no other has devices
+    progress.start(f"run samples: {place.label}", None)
+    found = compare_elsewhere(subject.exported, subject.task, examples, batch, place, runner=subject.runner)
+    progress.finish()
+    return found
+
+
+def _differing(checks: Sequence[DeviceCheck]) -> Iterator[str]:
+    """The devices that answer otherwise than this machine, by the share that ``compress`` asks for, too."""
+    for check in checks:
+        if check.share is not None and check.share < SAME_ANSWERS:
+            same = f"{check.agree} of {check.n} predictions are the same, and {SAME_ANSWERS:.0%} have to be"
+            yield f"{check.device} answers otherwise than this machine: {same}"
+
+
+def _exported(subject: Subject, target: str | Path | Target | None, device: str | None) -> Exported | None:
+    """What is exported, and what it is for; None of a model in torch, which no device is asked for.
 
     Raises:
-        HostError: this machine has no GPU that the provider computes on, or no onnxruntime that is built for it.
+        UsageError: one is.
     """
-    from edgekit.measure.latency import measure_memory, time_all
-    from edgekit.measure.subjects import describe, format_at, size_at, subjects_at
-    from edgekit.runtimes.measuring import Timing, here
-
-    work, timing = workload or Workload(), Timing()
-    tflite = format_at(path) == "tflite"
-    if provider != "cpu":
-        _check_provider(provider, tflite=tflite)
-    subjects = subjects_at(path, work)
-    place = here(threads, LITERT if tflite else "onnxruntime", provider)
-    timings = time_all(subjects, place, timing)
-    metrics: list[Measurement] = [Measurement(name="size", unit="bytes", value=float(size_at(path)), n=1)]
-    for component, subject in subjects.items():
-        metrics += timings.measurements(component, component)
-        metrics.append(measure_memory(subject, place, component))
-    machine = host()
-    return BenchRecord(
-        host={"fingerprint": machine.fingerprint, **machine.model_dump(mode="json")},
-        subject=describe(path),
-        runtime={**_runtime(tflite=tflite, provider=provider), "threads": threads},
-        protocol={"workload": work.model_dump(), **vars(timing), "clock": timings.clock},
-        metrics=tuple(metrics),
-        warnings=timings.warnings,
+    if subject.exported is not None:
+        manifest = subject.exported.manifest
+        parts, meant = tuple(manifest.components.values()), find_target(manifest.target, target, device)
+        return Exported(manifest.format, parts, manifest.target, meant)
+    if device is None and target is None:
+        return None
+    raise UsageError(
+        "--device or --target was given for a model in torch",
+        id="usage.not-measurable",
+        why="only what is exported runs on a device",
+        hint="`edgekit compress` makes artifacts; an .onnx or a .tflite file is one, too.",
     )
-
-
-def _check_provider(provider: Provider, *, tflite: bool) -> None:
-    if tflite:
-        raise UsageError(
-            f"the provider {provider} was asked for, and the file is a .tflite file",
-            id="usage.options-conflict",
-            why="providers are onnxruntime's, which runs .onnx files",
-        )
-    lacking = missing_gpu(RuntimeSpec(version="", provider=provider), host())
-    if lacking is not None:
-        raise HostError(
-            f"this machine cannot compute with the provider {provider}",
-            id="environment.no-gpu",
-            why=lacking,
-        )
-
-
-def _runtime(*, tflite: bool, provider: Provider = "cpu") -> dict[str, str | None]:
-    if tflite:
-        return {"name": LITERT, "version": version_of(LITERT_PACKAGE)}
-    name = EXECUTION_PROVIDERS[provider][0]
-    return {"name": "onnxruntime", "version": version_of("onnxruntime"), "provider": name}
 
 
 def verify(path: str | Path) -> VerifyRecord:

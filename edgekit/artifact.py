@@ -87,6 +87,7 @@ class Manifest(Frozen):
     """What an artifact is: no time, no path, no measurement.
 
     ``source`` is the model it was made from; where that was a student of one's own, ``teacher`` is the original.
+    ``runtime`` gave the golden outputs.
     """
 
     schema_: Literal["edgekit.artifact/1"] = Field("edgekit.artifact/1", alias="schema")
@@ -96,6 +97,7 @@ class Manifest(Frozen):
     source: dict[str, str | None]
     teacher: dict[str, str | None] | None = None
     target: str | None = None
+    runtime: str | None = None
     components: dict[str, Component]
     stages: tuple[StageRecord, ...] = ()
     data: dict[str, str] = {}

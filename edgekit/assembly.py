@@ -16,16 +16,20 @@ from pydantic import JsonValue
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
+from edgekit.feasibility import provider_for
+from edgekit.formats.tflite import batch_notes
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
-from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts
+from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
 from edgekit.pipeline import Trail, leave_out
+from edgekit.places import FASTER_HERE
 from edgekit.quantization.saturating import Saturated, arithmetic_on
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
 from edgekit.report import DEVICE_AGREEMENT, DeviceCheck, LimitVerdict, Measurement, Quality, Report, StageReport
 from edgekit.request import Request
+from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.target import PACKAGES
@@ -132,6 +136,10 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     saturated = workshop.saturation(trail.best.artifact)
     notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
+    if request.replaced_because:
+        notes.append(f"answers are LiteRT's in place of {request.runtime}'s: {request.replaced_because}")
+    if request.format == "tflite":
+        notes += batch_notes(trail.best.artifact.manifest.components, request.workload.batch)
     if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
         notes.append(f"latency is by {measured.timings.clock}, with inputs and outputs in the GPU's memory")
     if request.target.stand_in and any(not place.device.timed for place in request.places):
@@ -145,6 +153,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         task=request.task,
         target=request.target.name,
         runtime=_runtime(request, measured.timings),
+        provider=provider_for(request.target, request.format),
         measured=request.timed,
         not_measured_because=request.not_measured_because,
         workload=request.workload.model_dump(),
@@ -182,7 +191,8 @@ def _runtime(request: Request, timings: Timings | None) -> str:
 
     Where another machine was measured it is the version there, and none where that is not known.
     """
-    here = version_of(PACKAGES[request.runtime]) or ""
+    own = request.runtime == tflite_runtime.NAME  # in an environment of its own
+    here = tflite_runtime.VERSION if own else version_of(PACKAGES[request.runtime]) or ""
     version = here if timings is None or timings.timed_on is None else timings.runtime_version
     providers = {place.provider for place in request.places} - {"cpu"}
     return ", ".join([f"{request.runtime} {version}".strip(), *providers])
@@ -217,7 +227,7 @@ def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> li
         how = f"also run on {devices}" if devices else setup
         notes.append(f"answers are those of a processor without VNNI, simulated; {how}")
     if request.stands_in:
-        notes.append(f"timed on a processor with VNNI, which multiplies INT8 faster than {target} has to")
+        notes.append(FASTER_HERE.format(target))
     return notes
 
 
@@ -281,16 +291,12 @@ def _measurements(workshop: Workshop, trail: Trail, measured: Measured, *, befor
     size = workshop.original.artifact.size_bytes if before else trail.finished.artifact.size_bytes
     found = [Measurement(name="size", unit="bytes", value=float(size), n=1)]
     if measured.timings is None:
-        reason = workshop.request.not_measured_because
-        return (*found, *(Measurement(name=name, unit=unit, value=None, reason=reason) for name, unit in _UNTIMED))
+        return (*found, *untimed(workshop.request.not_measured_because))
     for subject, component in zip(
         _subject_names(made.key, made.artifact), made.artifact.manifest.components, strict=True
     ):
         found += measured.timings.measurements(subject, component)
     return (*found, *measured.memory[made.key])
-
-
-_UNTIMED = (("latency.p50", "ms"), ("latency.p90", "ms"), ("memory.peak", "bytes"))
 
 
 def _quality(trail: Trail) -> Quality | None:

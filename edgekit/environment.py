@@ -11,7 +11,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 PACKAGE_ROOT = Path(__file__).parent
 # Devicetree Specification 0.4, 2.3.2 `model`; where Linux shows it: Documentation/ABI/testing/sysfs-firmware-ofw
@@ -98,6 +98,11 @@ class Host(BaseModel):
     def fingerprint(self) -> str:
         """sha256 of all of it: results of two machines with different fingerprints are never compared."""
         return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+
+    @property
+    def record(self) -> dict[str, JsonValue]:
+        """All of it with the fingerprint, as records of measurements hold it."""
+        return {"fingerprint": self.fingerprint, **self.model_dump(mode="json")}
 
     def has(self, feature: str) -> bool:
         """Whether one extension, or one of several joined by ``|``, is there."""

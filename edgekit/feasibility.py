@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Format
+from edgekit.devices import Reached
 from edgekit.environment import numeric_level
 from edgekit.errors import HostError, UsageError
+from edgekit.quantization.methods import advise, methods_for
 from edgekit.recipe import Recipe
 from edgekit.runtimes import FORMATS_OF, LITERT
-from edgekit.target import Target
+from edgekit.target import Provider, Target
 
 if TYPE_CHECKING:
     from edgekit.request import Request
@@ -24,18 +26,22 @@ def check_request(request: Request) -> None:
     """
     _check_lock(request)
     _check_target(request)
-    _check_device(request)
+    check_reached(request.target, request.reached)
     _check_student(request)
 
 
-def _check_device(request: Request) -> None:
-    reached = request.reached
+def check_reached(target: Target, reached: Reached) -> None:
+    """The way to the target that the user named.
+
+    Raises:
+        HostError: there is no device at its end.
+    """
     if reached.asked and not reached.devices:
         raise HostError(
-            f"the target {request.target.name!r} cannot be measured in the way that --device names",
+            f"the target {target.name!r} cannot be measured in the way that --device names",
             id="environment.cannot-measure",
             why=reached.because,
-            hint="Leave out --device: the artifact is then built, and the report says what was not measured.",
+            hint="Leave out --device: what can be done without it is done, and what could not be measured is said.",
         )
 
 
@@ -50,7 +56,7 @@ def _check_target(request: Request) -> None:
                 f"the target {target.name!r} does not take {precision}, which {step.stage.name} would make",
                 id="usage.target-mismatch",
                 why=f"its precisions: {', '.join(target.precisions)}",
-                hint="Choose another target or recipe, or change the method: --set quantize.method=...",
+                hint=advise(methods_for(target, request.format, request.runtime), "Choose another target or recipe."),
             )
 
 
@@ -77,6 +83,11 @@ def runtime_for(target: Target, format_: Format) -> str:
     if format_ in FORMATS_OF[target.runtime.name]:
         return target.runtime.name
     return LITERT
+
+
+def provider_for(target: Target, format_: Format) -> Provider:
+    """What computes in that runtime: the target's provider in its own runtime, else the processor."""
+    return target.runtime.provider if runtime_for(target, format_) == target.runtime.name else "cpu"
 
 
 def check_graph(source: Any, recipe: Recipe, student: Any, target: Target, format_: Format) -> None:

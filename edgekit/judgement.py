@@ -29,6 +29,7 @@ class Evidence:
         drop: loss of the metric against the original, as the limit counts it; None without data.
         max_drop: the limit, or None.
         not_timed_because: why latency was not measured.
+        unchanged_because: what the stage says of why it left the graph as it was, where it knows.
     """
 
     size_before: int
@@ -40,6 +41,7 @@ class Evidence:
     drop: float | None
     max_drop: float | None
     not_timed_because: str = ""
+    unchanged_because: str = ""
     dearer: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -56,7 +58,8 @@ def judge(evidence: Evidence) -> Judgement:
     if evidence.drop is not None and evidence.max_drop is not None and evidence.drop > evidence.max_drop + 1e-12:
         return Judgement(False, f"loses {evidence.drop * 100:.2f} points in all, allowed {evidence.max_drop * 100:.2f}")
     if evidence.same_graph:
-        return Judgement(False, "neither faster nor smaller: the same graph with other weights")
+        why = evidence.unchanged_because or "the same graph with other weights"
+        return Judgement(False, f"neither faster nor smaller: {why}")
     smaller = evidence.size_after < evidence.size_before * (1 - MARGIN)
     size = f"{evidence.size_before / MEGABYTE:.1f} -> {evidence.size_after / MEGABYTE:.1f} MB"
     if evidence.slowdown is None and evidence.dearer:

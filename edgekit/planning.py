@@ -10,6 +10,7 @@ from typing import Literal, Unpack, cast
 from pydantic import Field, JsonValue
 
 from edgekit.api import output_path
+from edgekit.artifact import WHOLE
 from edgekit.assembly import load_finished
 from edgekit.cache import Cache
 from edgekit.devices.emulated import EmulatedDevice
@@ -119,8 +120,16 @@ def plan(source: str | Path, *, output: str | Path | None = None, **options: Unp
         seconds=round(sum(known) + beside, 0) if len(known) == len(planned) else None,
         disk_bytes=_disk_bytes(request, len(steps)) + sum(kind_of(kind).size_bytes for kind in kinds),
         disk_free_bytes=shutil.disk_usage(_existing(cache.root)).free,
-        notes=tuple(notes),
+        notes=(*notes, *_batch_notes(request)),
     )
+
+
+def _batch_notes(request: Request) -> list[str]:
+    """What is known of a TFLite file's batch before its export."""
+    if request.format != "tflite":
+        return []
+    when = "" if request.goal.tokens is not None else " where litert-torch has no free one for the model"
+    return [f"{WHOLE}.tflite: the batch will be fixed at 1{when}, more samples run one call after another"]
 
 
 def _absent_kinds(request: Request, cache: Cache) -> list[str]:

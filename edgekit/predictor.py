@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from edgekit.artifact import Format, open_artifact
+from edgekit.artifact import Artifact, Format, open_artifact
 from edgekit.environment import version_of
 from edgekit.formats.foreign import graph_artifact
 from edgekit.formats.foreign_tflite import tflite_artifact
@@ -21,12 +21,13 @@ from edgekit.workshop import use_threads
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that can be fed: a task, a runner, and what it is."""
+    """Something that can be fed: a task, a runner, and what it is; the artifact, of what is exported."""
 
     task: Task
     runner: Runner
     runtime: str
     format: Format
+    exported: Artifact | None = None
 
 
 def artifact_subject(path: str | Path, options: TaskOptions, task: str | None, threads: int) -> Subject:
@@ -37,7 +38,9 @@ def artifact_subject(path: str | Path, options: TaskOptions, task: str | None, t
         options = options.model_copy(update={"max_length": recorded})
     bound = bind_task(task or artifact.manifest.task, artifact.path, options)
     if artifact.format != "torch":
-        return Subject(bound, open_runner(artifact, threads), runtime_here(artifact.format), artifact.format)
+        runtime = artifact.manifest.runtime
+        runner = open_runner(artifact, threads, runtime)
+        return Subject(bound, runner, runtime_here(artifact.format, runtime), artifact.format, artifact)
     return _in_torch(bound, threads)
 
 
@@ -48,7 +51,7 @@ def model_subject(model: ResolvedModel, options: TaskOptions, threads: int) -> S
         artifact = make(model.source, model.task)
         runner = open_runner(artifact, threads)
         bound = bind_task(model.task, Path(model.source.path), options)
-        return Subject(bound, runner, runtime_here(artifact.format), artifact.format)
+        return Subject(bound, runner, runtime_here(artifact.format), artifact.format, artifact)
     return _in_torch(bind_task(model.task, Path(model.source.path), options, model.build), threads)
 
 

@@ -16,6 +16,7 @@ from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
 from edgekit.settings import Record
+from edgekit.target import Provider
 
 FILE = "report.json"
 SCHEMA = "edgekit.report/1"
@@ -245,7 +246,7 @@ class Report(Record):
     """The result of ``compress``.
 
     ``host`` made the artifact and judged its quality. It also measured, unless ``timed_on`` names another machine; the
-    version in ``runtime`` is the one there then.
+    version in ``runtime`` is the one there then. ``provider`` is what computes in it on the target, measured or not.
 
     ``counts_before`` and ``counts_after`` are instructions on emulated devices, of the original's export and of the
     artifact; ``devices`` how it answers there, ``devices_unchecked`` why that cannot be told. ``saturation`` names the
@@ -263,6 +264,7 @@ class Report(Record):
     task: str
     target: str
     runtime: str
+    provider: Provider = "cpu"
     measured: bool
     not_measured_because: str = ""
     workload: dict[str, int | None]
@@ -406,25 +408,34 @@ class _Schema(BaseModel):
 
 
 class BenchRecord(Record):
-    """What ``edgekit bench`` measured of one subject."""
+    """What ``edgekit bench`` measured of one subject.
+
+    ``host`` ran the command, and measured unless ``timed_on`` names another machine; ``counts`` are instructions on
+    emulated devices.
+    """
 
     schema_: Literal["edgekit.bench/1"] = Field("edgekit.bench/1", alias="schema")
     host: dict[str, JsonValue]
+    timed_on: TimedOn | None = None
     subject: dict[str, JsonValue]
     runtime: dict[str, JsonValue]
     protocol: dict[str, JsonValue]
     metrics: tuple[Measurement, ...]
+    counts: tuple[Count, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 class EvalRecord(Record):
-    """What ``edgekit eval`` found."""
+    """What ``edgekit eval`` found: answers of ``runtime`` on ``host``, and beside them those of each of ``devices``."""
 
     schema_: Literal["edgekit.eval/1"] = Field("edgekit.eval/1", alias="schema")
     subject: dict[str, JsonValue]
     runtime: dict[str, JsonValue]
     data: dict[str, JsonValue]
     metrics: tuple[Measurement, ...]
+    host: dict[str, JsonValue] = {}
+    devices: tuple[DeviceCheck, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _latency(measurements: tuple[Measurement, ...]) -> Latency:

@@ -19,7 +19,9 @@ from edgekit.errors import UsageError
 from edgekit.feasibility import check_graph, check_request, choose_format, runtime_for
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
 from edgekit.modules import Build
+from edgekit.places import NO_CLOCK, places_of
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
+from edgekit.runtimes import LITERT
 from edgekit.runtimes.measuring import Place
 from edgekit.source import Source, names_graph, names_tflite
 from edgekit.stages.base import Facet, Goal
@@ -102,6 +104,7 @@ class Request:
         keep_stages: whether the artifact of each stage is left in the output.
         build: builds a fresh module where the model was given as code.
         student: a model that the original teaches, or None.
+        replaced_because: why LiteRT answers here in place of tflite-runtime; empty where it does not.
         feeding: what the user said of a model given as code or as an ``.onnx`` file, by the name of the option.
     """
 
@@ -122,6 +125,7 @@ class Request:
     keep_stages: bool = False
     build: Build | None = None
     student: ResolvedModel | None = None
+    replaced_because: str = ""
     feeding: Feeding = field(default_factory=Feeding)
 
     @property
@@ -141,6 +145,11 @@ class Request:
         return runtime_for(self.target, self.format)
 
     @property
+    def answers_in(self) -> str:
+        """What runs the artifact here for its answers: the target's runtime, else what takes its place."""
+        return LITERT if self.replaced_because else self.runtime
+
+    @property
     def goal(self) -> Goal:
         """What the chain is to end in."""
         tokens = self.workload.tokens if "text" in TASKS[self.task].columns else None
@@ -149,8 +158,7 @@ class Request:
     @property
     def places(self) -> tuple[Place, ...]:
         """Where artifacts are run and measured."""
-        provider = self.target.runtime.provider if self.runtime == self.target.runtime.name else "cpu"
-        return tuple(Place(device, self.runtime, self.threads, provider) for device in self.reached.devices)
+        return places_of(self.target, self.format, self.reached.devices, self.threads)
 
     @property
     def stands_in(self) -> bool:
@@ -174,7 +182,7 @@ class Request:
         """Why latency is not measured; empty when it is."""
         if self.clock is not None:
             return ""
-        return self.reached.because or "an emulator's clock says nothing about the device"
+        return self.reached.because or NO_CLOCK
 
     @property
     def timed(self) -> bool:
@@ -187,7 +195,7 @@ class Request:
             "data": [self.data.digest if self.data else None, self.task, self.options.model_dump(mode="json")],
             "widths": self.target.width_multiple,
             "opset": self.target.opset,
-            "format": [self.format, self.runtime],
+            "format": [self.format, self.runtime, self.answers_in],
             "int8": [self.target.int8.model_dump(mode="json"), list(self.target.precisions)],
             "target": self.target.model_dump(mode="json", by_alias=True),
             "workload": self.workload.model_dump(mode="json"),
@@ -224,16 +232,18 @@ class Request:
             *self._installation(),
         )
 
-    def outputs_key(self, files: dict[str, JsonValue], arithmetic: str) -> str:
+    def outputs_key(self, files: dict[str, JsonValue], runtime: str, arithmetic: str) -> str:
         """Key of the outputs of an artifact, named by its files' hashes, on the evaluation split.
 
         Args:
             files: name and hash.
+            runtime: that gives them.
             arithmetic: whose sums they come of.
         """
         return cache_key(
             "outputs",
             files,
+            runtime,
             self.facet("data"),
             self.seed,
             self.workload.batch,
@@ -251,6 +261,7 @@ class Request:
             place.runtime,
             place.threads,
             place.provider,
+            self.answers_in,
             self.facet("data"),
             self.seed,
             self.facet("workload"),

@@ -151,7 +151,8 @@ class Workshop:
         import numpy as np
         from safetensors.numpy import save_file
 
-        key = self.request.outputs_key(dict(artifact.manifest.files), self._arithmetic(artifact))
+        runtime = "torch" if artifact.format == "torch" else self.request.answers_in
+        key = self.request.outputs_key(dict(artifact.manifest.files), runtime, self._arithmetic(artifact))
         found = self.cache.get(key)
         if found is None:
             computed, saturated = self._compute_outputs(artifact)
@@ -213,7 +214,7 @@ class Workshop:
         assert self.data is not None  # the caller has seen to it
         examples = Spread(self.data.evaluation, SAMPLES if place in self.request.places else CONFIRMED)
         self.progress.start(f"run samples: {place.label}", None)
-        runner = open_as_on(artifact, self.request.target)
+        runner = open_as_on(artifact, self.request.target, runtime=self.request.answers_in)
         batch = self.request.workload.batch
         found = compare_elsewhere(artifact, self.task, examples, batch, place, runner=runner)
         self.progress.finish(f"{found.n}" if found.agree is None else f"{found.agree} of {found.n} as here")
@@ -260,6 +261,7 @@ class Workshop:
             seed=request.seed,
             jobs=request.jobs,
             runtime=request.runtime,
+            answers_in=request.answers_in,
             format=request.format,
             clock=request.clock,
             decisions=self.decisions,
@@ -315,7 +317,7 @@ class Workshop:
 
     def _runner(self, artifact: Artifact) -> Runner:
         if artifact.format != "torch":
-            return open_with(self._arithmetic(artifact), artifact, self.request.jobs)
+            return open_with(self._arithmetic(artifact), artifact, self.request.jobs, self.request.answers_in)
         task = task_at(self.task, artifact, self.request.builds)
         return TorchRunner(task.components(load_model(task)[0]))
 

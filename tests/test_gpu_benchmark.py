@@ -109,7 +109,7 @@ def test_an_undone_precision_is_measured_all_the_same(
     monkeypatch.setattr(gpu, "ARTIFACTS", tmp_path)
     monkeypatch.setattr("edgekit.devices.host", lambda: card)
     monkeypatch.setattr("edgekit.target.execution_providers", lambda: ("CUDAExecutionProvider",))
-    monkeypatch.setattr("edgekit.api.try_provider", lambda place: None)
+    monkeypatch.setattr("edgekit.places.try_provider", lambda place: None)
     monkeypatch.setattr(
         "edgekit.measure.elsewhere.run_calls", lambda subject, calls, place: run_calls(subject, calls, here(1))
     )

@@ -96,4 +96,7 @@ def test_the_same_graph_is_not_faster_whatever_was_measured() -> None:
     expected = Judgement(False, "neither faster nor smaller: the same graph with other weights")
     assert verdict(0.9, same_graph=True) == expected
     assert verdict(same_graph=True, not_timed_because="no device") == expected
+    because = Judgement(False, "neither faster nor smaller: it needs data")
+    assert verdict(0.9, same_graph=True, unchanged_because="it needs data") == because
+    assert verdict(0.9, unchanged_because="it needs data").kept
     assert verdict(0.9, same_graph=True, drop=0.02).reason == "loses 2.00 points in all, allowed 1.00"

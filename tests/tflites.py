@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
 from edgekit.environment import version_of
@@ -101,3 +104,13 @@ class Files:
         torch.manual_seed(0)
         example = {"images": torch.randn(2, 3, 16, 16)}
         return ComponentSpec(getattr(zoo, name)().eval(), example, {"images": {0: "batch"}}, ("logits",)), None
+
+
+def pretend_runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Have edgekit find tflite-runtime in a folder, whose interpreter is LiteRT's: nothing is fetched for it."""
+    package = folder / "tflite_runtime"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f'import sys\n\n__version__ = "2.14.0"\nsys.path += {sys.path!r}\n')
+    (package / "interpreter.py").write_text("from ai_edge_litert.interpreter import Interpreter\n")
+    monkeypatch.setattr("edgekit.runtimes.tflite_runtime.environment", lambda cache=None: folder)
+    return folder

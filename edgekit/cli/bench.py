@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
@@ -13,7 +14,28 @@ EXAMPLES = """
 edgekit bench ./out
 edgekit bench ./out --tokens 64 --threads 2
 edgekit bench model.onnx --image 224 --json
+edgekit bench ./out --device ssh://pi@raspberrypi.local
+edgekit bench model.onnx --target raspberry-pi-5 --device emulated
 """
+
+
+def complete_provider(incomplete: str) -> Iterator[str]:
+    """Names of what computes in onnxruntime, for the shell."""
+    from edgekit.target import EXECUTION_PROVIDERS
+
+    return (name for name in EXECUTION_PROVIDERS if name.startswith(incomplete))
+
+
+Provider = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="What computes in onnxruntime: cpu (here), cuda, tensorrt.",
+        autocompletion=complete_provider,
+        rich_help_panel=options.WORKLOAD,
+    ),
+]
 
 
 def bench(
@@ -27,15 +49,27 @@ def bench(
     tokens: options.Tokens = None,
     image: options.Image = None,
     threads: options.Threads = None,
-    provider: Annotated[
-        Literal["cpu", "cuda", "tensorrt"],
-        typer.Option("--provider", help="What computes in onnxruntime.", rich_help_panel=options.WORKLOAD),
-    ] = "cpu",
+    device: options.Device = None,
+    target: options.MadeFor = None,
+    provider: Provider = None,
 ) -> None:
-    """Measure an artifact, an .onnx or a .tflite file on this machine: latency, size, memory."""
+    """Measure an artifact, an .onnx or a .tflite file: latency, size, memory.
+
+    On this machine, unless --device says where; where this machine is not
+    the target, a warning says so. An emulated device has no latency: the
+    instructions of one inference are counted.
+    """
     workload = options.read_workload(batch, tokens, image)
-    with output.work(quiet=quiet):
-        record = edgekit.bench(path, threads=threads or 1, workload=workload, provider=provider)
+    with output.work(quiet=quiet) as progress:
+        record = edgekit.bench(
+            path,
+            threads=threads or 1,
+            workload=workload,
+            provider=provider,
+            device=device,
+            target=target,
+            progress=progress,
+        )
     if json_:
         output.print_document(record)
     else:

@@ -14,6 +14,7 @@ from edgekit.cli.options import DATA
 EXAMPLES = """
 edgekit eval ./out --data ./my-data
 edgekit eval org/name --data data.csv --split test --json
+edgekit eval ./out --data ./my-data --device ssh://pi@raspberrypi.local
 """
 
 
@@ -38,6 +39,25 @@ Split = Annotated[
     ),
 ]
 Batch = Annotated[int | None, typer.Option("--batch", metavar="N", min=1, help="Samples at once (1).")]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        help="Samples, evenly spread over the part (all; 128 on a device).",
+        rich_help_panel=DATA,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Compare the answers there, too: as for compress, but for adb.",
+        rich_help_panel=options.WORKLOAD,
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", min=0, help="As for compress, where the split is drawn (0).")
 ]
@@ -67,8 +87,15 @@ def evaluate(
     threads: Threads = None,
     batch: Batch = None,
     seed: Seed = None,
+    limit: Limit = None,
+    device: Device = None,
+    target: options.MadeFor = None,
 ) -> None:
-    """Score a model folder or an artifact on labelled data, in its own runtime."""
+    """Score a model folder or an artifact on labelled data, in its own runtime on this machine.
+
+    With --device, samples also run there, and the answers are compared.
+    Where this machine is not the target, a warning says so.
+    """
     pairs = options.read_pairs(columns, "--columns", COLUMNS_EXAMPLE, several=True)
     with output.work(quiet=quiet) as progress:
         record = edgekit.evaluate(
@@ -83,6 +110,9 @@ def evaluate(
             revision=revision,
             seed=seed or 0,
             batch=batch or 1,
+            limit=limit,
+            device=device,
+            target=target,
             progress=progress,
             **options.read_feeding(weights, input_, mean, std, preprocess, layout, labels, state),
         )

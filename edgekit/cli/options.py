@@ -66,6 +66,16 @@ Device = Annotated[
         rich_help_panel=WORKLOAD,
     ),
 ]
+MadeFor = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="TARGET",
+        help="What it is for: a name or a TOML file (what it was made for).",
+        autocompletion=complete_target,
+        rich_help_panel=WORKLOAD,
+    ),
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", metavar="N", min=1, help="Threads of training (all).", rich_help_panel=RUN)
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from edgekit.artifact import Component, Shape, State, TensorSpec
 from edgekit.formats.flatbuffer import Graph, Model, Operator, Signature, Tensor, load_model
@@ -19,7 +20,23 @@ WEIGHTED_KINDS = {
     "BATCH_MATMUL": 1,
     "EMBEDDING_LOOKUP": 1,
 }
-SMALL_TYPES = ("int8", "float16", "int4")
+# Operators whose constants of two axes or more are weights: those, and such as no quantizer here takes.
+LAYER_KINDS = frozenset(
+    (
+        *WEIGHTED_KINDS,
+        "GATHER",
+        "GATHER_ND",
+        "CONV_3D",
+        "CONV_3D_TRANSPOSE",
+        "SVDF",
+        "RNN",
+        "LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_RNN",
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+    )
+)
 # Types whose elements are weights, and the bits of one; int32 and int64 are shapes and axes.
 PRECISIONS = {
     "float32": ("fp32", 32),
@@ -30,6 +47,13 @@ PRECISIONS = {
 }
 
 Axes = Mapping[str, Mapping[int, str]]
+
+
+class FloatLayer(NamedTuple):
+    """A layer whose weights are float32: the kind of its operator, and the buffers that hold them."""
+
+    kind: str
+    buffers: frozenset[int]
 
 
 def describe_component(file: Path, axes: Axes | None = None, states: tuple[State, ...] = ()) -> Component:
@@ -71,6 +95,25 @@ def axes_of(component: Component) -> dict[str, dict[int, str]]:
         spec.name: {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
         for spec in (*component.inputs, *component.outputs)
     }
+
+
+def batch_notes(parts: Mapping[str, Component], batch: int) -> list[str]:
+    """For each component whose signatures fix the batch a sentence that says so.
+
+    Args:
+        parts: of an artifact of format ``tflite``.
+        batch: samples of one inference, as the workload has them.
+    """
+    notes = []
+    for part in parts.values():
+        sizes = sorted({fixed[BATCH] for fixed in part.signatures.values() if BATCH in fixed})
+        if sizes:
+            calls = f": an inference of {batch} is {-(-batch // sizes[-1])} calls" if batch > sizes[-1] else ""
+            fixed = " or ".join(map(str, sizes))
+            notes.append(
+                f"{part.files[0]}: the batch is fixed at {fixed}, more samples run one call after another{calls}"
+            )
+    return notes
 
 
 def count_operators(file: Path | Model) -> dict[str, int]:
@@ -126,6 +169,22 @@ def hybrid_layers(model: Model) -> list[str]:
         and graph.tensors[weight].dtype in ("int8", "uint8", "int4")
         and graph.tensors[operator.writes[0]].dtype == "float32"
     ]
+
+
+def float_layers(model: Model) -> dict[str, FloatLayer]:
+    """The layers whose weights are float32, by name, in the order in which they run, each once for all signatures.
+
+    Weights that an operator unpacks first (FP16, weight-only INT8) are no constants of the layer, and not float here.
+    """
+    found: dict[str, FloatLayer] = {}
+    for graph in model.graphs:
+        for operator in graph.operators:
+            read = [graph.tensors[index] for index in operator.reads if index >= 0]
+            weights = [one for one in read if one.buffer_bytes and one.dtype == "float32" and len(one.shape) > 1]
+            if operator.kind in LAYER_KINDS and weights:
+                buffers = frozenset(one.buffer for one in weights)
+                found.setdefault(layer_of(output_of(graph, operator)), FloatLayer(operator.kind, buffers))
+    return found
 
 
 def layer_of(tensor: str) -> str:

@@ -23,11 +23,11 @@ MOST_CALLS = 8
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "int8": 5e-2}
 
 
-def write_golden(artifact: Artifact, task: Task, batches: Sequence[Batch]) -> None:
-    """Run samples through an artifact and keep what went in and came out."""
+def write_golden(artifact: Artifact, task: Task, batches: Sequence[Batch], runtime: str | None = None) -> None:
+    """Run samples through an artifact, in a runtime as ``open_runner`` takes it, and keep what went in and came out."""
     from safetensors.numpy import save_file
 
-    recorder = RecordingRunner(open_runner(artifact))
+    recorder = RecordingRunner(open_runner(artifact, runtime=runtime))
     whole: Batch = {}
     for index, batch in enumerate(batches):
         inputs = {name: values for name, values in batch.items() if name != LABELS}
@@ -49,12 +49,12 @@ def write_golden(artifact: Artifact, task: Task, batches: Sequence[Batch]) -> No
 
 
 def check_golden(artifact: Artifact, task: Task) -> dict[str, float]:
-    """Run the golden inputs again; for each component and the whole the largest difference.
+    """Run the golden inputs again in the runtime that answered then; for each component and the whole the worst change.
 
     Raises:
         VerificationError: an output differs by more than the manifest allows.
     """
-    runner = open_runner(artifact)
+    runner = open_runner(artifact, runtime=artifact.manifest.runtime)
     worst: dict[str, float] = {}
     for component in (*artifact.manifest.components, TASK_FILE):
         stored = _read(artifact.path / FOLDER / f"{component}.safetensors")

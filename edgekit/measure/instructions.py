@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgekit.artifact import Artifact
 from edgekit.measure.latency import named_subjects
 from edgekit.report import Count
-from edgekit.runtimes.measuring import Place, count_instructions
+from edgekit.runtimes.measuring import Place, Subject, count_instructions
 from edgekit.tasks.base import Task, Workload
 
 # Counts of one inference repeat to a few thousandths of a percent: the middle of three is enough.
@@ -14,7 +16,12 @@ INFERENCES = 3
 
 def count_artifact(artifact: Artifact, task: Task, workload: Workload, place: Place) -> Count:
     """Count the instructions of one inference of an artifact on an emulated device; of several components, the sum."""
-    answer = count_instructions(named_subjects({"model": artifact}, task, workload), place, INFERENCES)
+    return count_subjects(named_subjects({"model": artifact}, task, workload), place)
+
+
+def count_subjects(subjects: Mapping[str, Subject], place: Place) -> Count:
+    """Count the instructions of one inference of each subject on an emulated device; their sum."""
+    answer = count_instructions(subjects, place, INFERENCES)
     kernels: dict[str, int] = {}
     for classes in answer.kernels.values():
         for name, number in classes.items():

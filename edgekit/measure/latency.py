@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.artifact import Artifact, Component
-from edgekit.devices.local import LocalDevice
 from edgekit.measure.machine import disturbances
 from edgekit.measure.statistics import Interval, percentile, ratio_of_medians
 from edgekit.report import Measurement, TimedOn
 from edgekit.runtimes.measuring import WALL_CLOCK, Place, Subject, Timing, peak_memory, time_subjects
 from edgekit.tasks.base import Batch, Task, Workload
 
+UNTIMED = (("latency.p50", "ms"), ("latency.p90", "ms"), ("memory.peak", "bytes"))
 LEVEL = 0.99
 # Two sessions of one model differ by about half a percent: a smaller change is none.
 MARGIN = 0.01
@@ -101,8 +101,7 @@ def time_all(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> T
     """Measure subjects interleaved in one fresh process."""
     answer = time_subjects(subjects, place, timing)
     warnings = disturbances(*answer.cpu_times) if len(answer.cpu_times) == 2 else []
-    elsewhere = place.device.label != LocalDevice.label
-    timed_on = TimedOn(device=place.device.label, facts=answer.host) if elsewhere else None
+    timed_on = None if place.local else TimedOn(device=place.device.label, facts=answer.host)
     return Timings(answer.blocks_ms, tuple(warnings), answer.clock, answer.runtime_version, timed_on)
 
 
@@ -111,6 +110,11 @@ def time_artifacts(
 ) -> Timings:
     """Measure artifacts, interleaved in one fresh process."""
     return time_all(named_subjects(artifacts, task, workload), place, timing)
+
+
+def untimed(reason: str) -> list[Measurement]:
+    """What a clock would have measured, and why there was none."""
+    return [Measurement(name=name, unit=unit, value=None, reason=reason) for name, unit in UNTIMED]
 
 
 def measure_memory(subject: Subject, place: Place, component: str) -> Measurement:

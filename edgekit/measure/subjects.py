@@ -56,6 +56,15 @@ def format_at(path: str | Path) -> Format:
     return "tflite" if names_tflite(root) else "onnx"
 
 
+def parts_at(path: str | Path) -> tuple[str | None, tuple[Component, ...]]:
+    """The target that an artifact names, None for a file of others; and the components of either."""
+    root = Path(path).expanduser()
+    if is_artifact(root):
+        manifest = open_artifact(root).manifest
+        return manifest.target, tuple(manifest.components.values())
+    return None, (_component(root),)
+
+
 def _component(file: Path) -> Component:
     return tflite.describe_component(file) if names_tflite(file) else onnx.describe_component(file)
 

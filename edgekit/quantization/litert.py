@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast
 
 from edgekit.artifact import Artifact, Component, write_bytes
 from edgekit.environment import version_of
@@ -24,13 +24,22 @@ from edgekit.errors import ModelError, UnknownNameError, UsageError
 from edgekit.formats.flatbuffer import Graph as Structure
 from edgekit.formats.flatbuffer import Model, Operator, load_model, pack, require, unpack
 from edgekit.formats.silence import silenced
-from edgekit.formats.tflite import SMALL_TYPES, elements_of, layer_of, output_of, weight_of
+from edgekit.formats.tflite import (
+    WEIGHTED_KINDS,
+    FloatLayer,
+    elements_of,
+    float_layers,
+    layer_of,
+    output_of,
+    weight_of,
+)
+from edgekit.quantization.methods import TFLITE_METHODS, advise, methods_for
 from edgekit.quantization.schemes import WeightedNode, quiet
-from edgekit.runtimes import LITERT, open_runner
+from edgekit.runtimes import LITERT, open_runner, tflite_runtime
 from edgekit.runtimes.ort import RecordingRunner
 from edgekit.runtimes.tflite_graph import Graph
-from edgekit.runtimes.tflite_runtime import METHODS as TFLITE_RUNTIME_METHODS
 from edgekit.settings import Frozen
+from edgekit.target import Target
 from edgekit.tasks.base import Batch, Task
 
 PACKAGE = "ai-edge-quantizer"
@@ -41,6 +50,7 @@ EMBEDDING_KIND = "EMBEDDING_LOOKUP"
 CONVOLUTION_KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 # What the quantizer calls an operator where that is not the schema's name.
 NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+KEPT = "kept float as asked"
 PASSING_KINDS = ("QUANTIZE", "DEQUANTIZE")
 # What the quantizer raises for a graph that it cannot take.
 REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError)
@@ -77,7 +87,7 @@ class Quantized(NamedTuple):
     float_operators: dict[str, int]
 
 
-def resolve_method(method: str, runtime: str) -> Method:
+def resolve_method(method: str, target: Target, runtime: str) -> Method:
     """What ``auto`` stands for, and whether the runtime computes the method rightly.
 
     LiteRT gains most from ``dynamic``; tflite-runtime 2.14 multiplies INT8 weights with float activations wrongly
@@ -85,18 +95,23 @@ def resolve_method(method: str, runtime: str) -> Method:
     a quarter of the size. ``static`` is right there too. On a Cortex-A7 it takes 0.75 to 0.91 of the instructions for
     plain and residual convolutions, but 1.6 and more for depthwise and grouped ones: it has to be asked for.
 
+    Args:
+        method: the setting.
+        target: the device.
+        runtime: that runs the file there.
+
     Raises:
         UsageError: the runtime does not compute it rightly, or TFLite has no such method.
     """
-    allowed = get_args(Method) if runtime == LITERT else TFLITE_RUNTIME_METHODS
+    known = TFLITE_METHODS if runtime == LITERT else tflite_runtime.METHODS
     if method == "auto":
         return "dynamic" if runtime == LITERT else "weight-only"
-    if method not in allowed:
+    if method not in known:
         raise UsageError(
             f"quantize.method={method} cannot go with the runtime {runtime}",
             id="usage.settings-conflict",
-            why=f"its methods: {', '.join(allowed)}",
-            hint="Leave the method to auto, or choose one of these.",
+            why=f"its methods: {', '.join(known)}",
+            hint=f"Leave the method to auto. {advise(methods_for(target, 'tflite', runtime), '')}".strip(),
         )
     return cast("Method", method)
 
@@ -200,7 +215,8 @@ def quantize_model(source: Path, destination: Path, scheme: LiteRTScheme, ranges
         ranges: for ``static``, what ``Calibrator`` found.
 
     Raises:
-        ModelError: ai-edge-quantizer cannot take the graph; the reason is its own.
+        ModelError: ai-edge-quantizer cannot take the graph, the reason is its own; or the scheme allows no hybrid
+            layers, and there are some.
         UnknownNameError: a layer to keep that the graph does not have.
         UsageError: a static scheme without ranges.
         HostError: a package of the extra is missing.
@@ -226,14 +242,17 @@ def quantize_model(source: Path, destination: Path, scheme: LiteRTScheme, ranges
             found = _statistics(model, ranges or {}) if scheme.method == "static" else None
             done = quantizer.quantize(found, enable_progress_bar=False, enable_progress_report=False)
         except REFUSALS as error:
+            known = TFLITE_METHODS if scheme.hybrid else tflite_runtime.METHODS
             raise ModelError(
                 f"{PACKAGE} {version_of(PACKAGE)} cannot quantize this model",
                 id="model.export-fails",
                 why=(str(error).strip() or type(error).__name__).splitlines()[0],
-                hint="Use another method: --set quantize.method=dynamic or fp16.",
+                hint=advise([one for one in known if one != scheme.method], ""),
             ) from error
         content = pack(unpack(bytes(done.quantized_model)))
     write_bytes(destination, content)
+    if not scheme.hybrid:
+        tflite_runtime.check_file(destination)
     return _outcome(model, load_model(destination), scheme)
 
 
@@ -296,31 +315,37 @@ def _statistics(model: Model, ranges: Ranges) -> dict[str, dict[str, Any]]:
     }
 
 
+def left_in_float(before: Model, after: Model, scheme: LiteRTScheme) -> dict[str, str]:
+    """The layers whose weights are float32 in the new file, by name, each with the reason as far as it is known."""
+    layers = float_layers(before)
+    return {name: _reason(name, layer, layers, scheme) for name, layer in float_layers(after).items()}
+
+
+def _reason(name: str, layer: FloatLayer, layers: dict[str, FloatLayer], scheme: LiteRTScheme) -> str:
+    if name in scheme.keep:
+        return KEPT
+    if layer.kind == EMBEDDING_KIND and not scheme.embeddings:
+        return "embeddings were not asked for"
+    mine = layers[name].buffers if name in layers else frozenset()
+    sharing = [other for other, one in layers.items() if other != name and one.buffers & mine]
+    if sharing:
+        return f"their weights are those of {sharing[0]} too"
+    quantizer = f"{PACKAGE} {version_of(PACKAGE)}"
+    if layer.kind not in WEIGHTED_KINDS:
+        return f"{quantizer} has no {scheme.method} {layer.kind}"
+    return f"{quantizer} left this {layer.kind} as it was, and does not say why"
+
+
 def _outcome(before: Model, after: Model, scheme: LiteRTScheme) -> Quantized:
     """What became of each layer, read from the new file."""
-    graph = before.graphs[next(iter(before.entries.values())).graph]
+    left = left_in_float(before, after, scheme)
     changed = after.graphs[next(iter(after.entries.values())).graph]
-    types = {tensor.name: tensor.dtype for tensor in changed.tensors}
-    done, left = [], {}
-    for operator in graph.operators:
-        weight = weight_of(graph, operator)
-        if weight is None:
-            continue
-        name = layer_of(output_of(graph, operator))
-        if types.get(graph.tensors[weight].name) in SMALL_TYPES:
-            done.append(name)
-        elif name in scheme.keep:
-            left[name] = "kept float as asked"
-        elif operator.kind == EMBEDDING_KIND and not scheme.embeddings:
-            left[name] = "embeddings were not asked for"
-        else:
-            left[name] = f"{PACKAGE} has no {scheme.method} {operator.kind}"
     counts: dict[str, int] = {}
     for operator in changed.operators:
         if _computes_in_float(changed, operator):
             counts[operator.kind] = counts.get(operator.kind, 0) + 1
     ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    return Quantized(tuple(done), left, ordered)
+    return Quantized(tuple(name for name in float_layers(before) if name not in left), left, ordered)
 
 
 def _computes_in_float(graph: Structure, operator: Operator) -> bool:

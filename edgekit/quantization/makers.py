@@ -10,9 +10,11 @@ from typing import TypeVar, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import Artifact, Manifest
+from edgekit.formats.flatbuffer import load_model
 from edgekit.formats.graphs import describe_like
+from edgekit.formats.tflite import float_layers
 from edgekit.measure.quality import Outputs
-from edgekit.quantization.litert import LiteRTScheme
+from edgekit.quantization.litert import LiteRTScheme, left_in_float
 from edgekit.quantization.schemes import Scheme, WeightedNode
 from edgekit.tasks.base import Examples, Task
 
@@ -58,6 +60,25 @@ class Maker:
             components[component] = described.model_dump() | {"integers": integers_of(self.scheme)}
         changed = self.artifact.manifest.model_dump(by_alias=True) | {"components": components}
         return Artifact(folder, Manifest.model_validate(changed))
+
+    def census(self, made: Artifact, fallbacks: Sequence[str]) -> tuple[int, dict[str, str]]:
+        """How many layers there are, and those in float that did not fall back, by component/layer with the reason.
+
+        Args:
+            made: what ``make`` gave; of TFLite its files are counted, since ai-edge-quantizer leaves what it has no
+                kernel for without a word.
+            fallbacks: that it was made with.
+        """
+        if not isinstance(self.scheme, LiteRTScheme):
+            return len(self.names()), {}
+        layers, left = 0, {}
+        for component in self.artifact.manifest.components:
+            before, after = (load_model(artifact.file(component)) for artifact in (self.artifact, made))
+            layers += len(float_layers(before))
+            for name, reason in left_in_float(before, after, self.scheme).items():
+                if f"{component}/{name}" not in fallbacks:
+                    left[f"{component}/{name}"] = reason
+        return layers, left
 
     def outputs(self, fallbacks: Sequence[str], examples: Examples) -> Outputs:
         """The answers of the artifact with everything but the fall-backs quantized."""

@@ -136,16 +136,16 @@ def arithmetic_on(target: Target, format_: str, *, original: bool = False) -> Ar
     return "exact" if host().saturates else "here"
 
 
-def open_with(arithmetic: Arithmetic, artifact: Artifact, threads: int = 1) -> Runner:
-    """A runner that sums so."""
+def open_with(arithmetic: Arithmetic, artifact: Artifact, threads: int = 1, runtime: str | None = None) -> Runner:
+    """A runner that sums so; ``runtime`` as in ``open_runner``."""
     if arithmetic == "here":
-        return open_runner(artifact, threads)
+        return open_runner(artifact, threads, runtime)
     return (SaturatingRunner if arithmetic == "saturating" else ExactRunner)(artifact, threads)
 
 
-def open_as_on(artifact: Artifact, target: Target, threads: int = 1) -> Runner:
-    """A runner that answers as the target's processor does, whatever this one is."""
-    return open_with(arithmetic_on(target, artifact.format), artifact, threads)
+def open_as_on(artifact: Artifact, target: Target, threads: int = 1, runtime: str | None = None) -> Runner:
+    """A runner that answers as the target's processor does, whatever this one is; ``runtime`` as in ``open_runner``."""
+    return open_with(arithmetic_on(target, artifact.format), artifact, threads, runtime)
 
 
 def _open_changed(artifact: Artifact, threads: int, change: Callable[[str, ir.Model], None]) -> OnnxRunner:

@@ -12,6 +12,8 @@ from edgekit.artifact import Artifact
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.quantization.methods import HALF, advise, methods_for
+from edgekit.runtimes import ort
 from edgekit.settings import Frozen
 from edgekit.target import Target
 
@@ -94,19 +96,22 @@ def resolve_scheme(
     Raises:
         UsageError: the two cannot go together, or nothing runs the result.
     """
+    methods = methods_for(target, "onnx", ort.NAME)
     if method == "bf16":
         raise UsageError(
             "quantize.method=bf16 would give a graph that no CPU runs",
             id="usage.settings-conflict",
             why="neural-compressor mixes bf16 and float32 in torch, but onnxruntime multiplies no bf16 on a CPU",
-            hint="Leave the method to auto, or use --set quantize.method=fp16 for weights of half the size.",
+            hint="Leave the method to auto"
+            + (", or use --set quantize.method=fp16 for weights of half the size." if HALF in methods else "."),
         )
     if method == "weight-only":
         raise UsageError(
             "quantize.method=weight-only is a method of TFLite",
             id="usage.settings-conflict",
             why="onnxruntime would unpack the weights before each product",
-            hint="Use --set quantize.method=dynamic, or --format tflite.",
+            hint=advise(methods, "Leave the method to auto.")
+            + (" Or make TFLite: --format tflite." if "tflite" in target.formats else ""),
         )
     wish = target.int8
     activations, weights = (wish.activations, wish.weights) if scheme == "auto" else (scheme[:2], scheme[2:])
@@ -115,7 +120,7 @@ def resolve_scheme(
             f"quantize.method=dynamic cannot go with quantize.scheme={scheme}",
             id="usage.settings-conflict",
             why="onnxruntime's dynamic quantization scales activations as u8",
-            hint="Use --set quantize.method=static, or leave the method to auto.",
+            hint=f"Leave the method to auto. {advise([one for one in methods if one != method], '')}".strip(),
         )
     resolved = method
     if method == "auto":

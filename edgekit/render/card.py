@@ -12,7 +12,7 @@ from edgekit.render.repeat import compress_command, from_hub, repeat_notes, shel
 from edgekit.render.snippets import usage
 from edgekit.render.stages import stage_lines
 from edgekit.report import FILE, Report
-from edgekit.target import HOST
+from edgekit.target import EXECUTION_PROVIDERS, HOST
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -44,7 +44,7 @@ def model_card(report: Report) -> str:
         "## For which device",
         *_device(report, manifest),
         "## How to run it",
-        *usage(report.source.get("kind") or "", manifest),
+        *usage(report.source.get("kind") or "", manifest, EXECUTION_PROVIDERS[report.provider]),
         "## What was not measured",
         _items(_open_questions(report)),
         "## How it was made",

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgekit.artifact import WHOLE
-from edgekit.render import figures
+from edgekit.render import figures, wording
 from edgekit.render.comparison import LATENCY_AXIS, Comparison
 from edgekit.render.parts import (
     BAD,
@@ -138,12 +138,22 @@ def _emulation(planned: EmulationFacts) -> str:
 
 def bench_view(record: BenchRecord) -> RenderableType:
     """What ``bench`` prints."""
-    parts: list[RenderableType] = [_facts({"subject": record.subject}), metrics_table(record.metrics)]
-    host = {key: record.host[key] for key in HOST_KEYS if key in record.host}
-    parts += [Text(), _facts({"host": host, "runtime": record.runtime, "protocol": record.protocol})]
-    if record.warnings:
-        parts += [title("Warnings"), items(record.warnings, DOUBT)]
-    return Group(*parts)
+    there: dict[str, object] = {"device": record.timed_on.device, **record.timed_on.facts} if record.timed_on else {}
+    told: dict[str, Mapping[str, object]] = {
+        "host": _machine(record.host),
+        "timed on": there,
+        "runtime": record.runtime,
+        "protocol": record.protocol,
+    }
+    counts = [wording.counted_once(count) for count in record.counts]
+    return Group(
+        _facts({"subject": record.subject}),
+        metrics_table(record.metrics),
+        Text(),
+        _facts(told),
+        *_titled("Emulated", counts),
+        *_titled("Warnings", record.warnings, DOUBT),
+    )
 
 
 def eval_view(record: EvalRecord) -> RenderableType:
@@ -152,8 +162,19 @@ def eval_view(record: EvalRecord) -> RenderableType:
         _facts({"subject": record.subject}),
         metrics_table(record.metrics),
         Text(),
-        _facts({"data": record.data, "runtime": record.runtime}),
+        _facts({"data": record.data, "runtime": record.runtime, "host": _machine(record.host)}),
+        *_titled("On other devices", [wording.check_text(check) for check in record.devices]),
+        *_titled("Warnings", record.warnings, DOUBT),
     )
+
+
+def _titled(heading: str, lines: Sequence[str], style: str = "") -> list[RenderableType]:
+    """A list under its heading; nothing where it is empty."""
+    return [title(heading), items(lines, style)] if lines else []
+
+
+def _machine(host: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {key: host[key] for key in HOST_KEYS if key in host}
 
 
 def metrics_table(metrics: Sequence[Measurement]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edgekit.artifact import WHOLE, Manifest
 
@@ -22,10 +22,10 @@ print(edgekit.load(".").predict("{example}"))
 _OPTIMUM = """
 from optimum.onnxruntime import {name}
 
-model = {name}.from_pretrained(".", file_name="{file}")
+model = {name}.from_pretrained(".", file_name="{file}"{provider})
 """
 _SESSION = """
-session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession("{file}", providers={providers})
 {feeds}
 logits = session.run(["{output}"], feeds)[0]  # {shape}
 """
@@ -78,12 +78,13 @@ _ENCODED = "feeds = {value.name: encoded[value.name] for value in session.get_in
 _STORED = 'feeds = {value.name: golden[f"0/in/{value.name}"] for value in session.get_inputs()}'
 
 
-def usage(kind: str, manifest: Manifest) -> Iterator[str]:
+def usage(kind: str, manifest: Manifest, providers: Sequence[str]) -> Iterator[str]:
     """Markdown for each way that runs this artifact; the code runs where the artifact lies.
 
     Args:
         kind: of the source, ``transformers`` or another.
         manifest: of the artifact.
+        providers: what computes in onnxruntime on the target, by its names, the first one first.
     """
     example = {"tokenizer": TEXT, "image-processor": PHOTO, "pixels": PHOTO}.get(_preprocessing(manifest))
     yield "In the folder of this file, with edgekit:"
@@ -98,13 +99,14 @@ def usage(kind: str, manifest: Manifest) -> Iterator[str]:
         yield _python(_litert(manifest, file))
         return
     if name is not None and kind == "transformers":
+        provider = "" if len(providers) == 1 else f', provider="{providers[0]}"'
         yield "With optimum's classes for onnxruntime:"
-        yield _python(_OPTIMUM.format(name=name, file=_quoted(file)))
+        yield _python(_OPTIMUM.format(name=name, file=_quoted(file), provider=provider))
     yield "With onnxruntime alone:"
-    yield _python(_plain(manifest, file))
+    yield _python(_plain(manifest, file, providers))
 
 
-def _plain(manifest: Manifest, file: str) -> str:
+def _plain(manifest: Manifest, file: str, providers: Sequence[str]) -> str:
     part = manifest.components[WHOLE]
     output = part.outputs[0] if part.outputs else None
     kind = _preprocessing(manifest)
@@ -117,6 +119,7 @@ def _plain(manifest: Manifest, file: str) -> str:
     else:
         first = _GOLDEN.format(component=WHOLE)
     session = _SESSION.format(
+        providers=json.dumps(list(providers)),
         file=_quoted(file),
         feeds=_STORED if stored else _ENCODED,
         output=_quoted(output.name) if output else "logits",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -69,13 +69,34 @@ def _quantize(details: Details) -> str:
     if not isinstance(scheme, dict) or not isinstance(layers, int):
         return ""
     method = "FP16" if scheme.get("method") == "fp16" else f"INT8, {scheme.get('method')}"
-    line = f"all {layers} layers in {method}"
-    if isinstance(fallbacks, list) and fallbacks:
-        line = f"{layers - len(fallbacks)} of {layers} layers in {method}; in float: {', '.join(map(str, fallbacks))}"
+    fallen = [str(name) for name in fallbacks] if isinstance(fallbacks, list) else []
+    unasked = float_layers(details)
+    small = layers - len(fallen) - sum(map(len, unasked.values()))
+    line = f"{small} of {layers} layers in {method}" if small < layers else f"all {layers} layers in {method}"
+    if fallen:
+        line += f"; in float: {', '.join(fallen)}"
+    for reason, names in unasked.items():
+        line += f"; {len(names)} in float, since {reason}: {shortened(names)}"
     weights = details.get("weights")
     if isinstance(weights, dict):
         line += f"; weights of {weights.get('chosen')}"
-    return "; ".join([line, *overflow_lines(details), *engine_lines(details)])
+    left = [str(details["left_float"])] if "left_float" in details else []
+    return "; ".join([line, *left, *overflow_lines(details), *engine_lines(details)])
+
+
+def float_layers(details: Details) -> dict[str, list[str]]:
+    """The layers that a quantizer left in float unasked, by the reason."""
+    found: dict[str, list[str]] = {}
+    left = details.get("float_layers")
+    for name, reason in left.items() if isinstance(left, dict) else ():
+        found.setdefault(str(reason), []).append(name)
+    return found
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - NAMED_NODES
+    return ", ".join(names[:NAMED_NODES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def overflow_lines(details: Details) -> list[str]:
@@ -88,9 +109,8 @@ def overflow_lines(details: Details) -> list[str]:
     inside = [f"in FP32 with what is inside: {', '.join(map(str, held))}"] if isinstance(held, list) and held else []
     if not overflow:
         return [f"nothing overflows on {seen}", *inside]
-    named = [f"{node.rpartition('/')[2]} ({number(size):.2g})" for node, size in [*overflow.items()][:NAMED_NODES]]
-    rest = f" and {len(overflow) - NAMED_NODES} more" if len(overflow) > NAMED_NODES else ""
-    return [f"in FP32, since on {seen} they exceed half of FP16's range: {', '.join(named)}{rest}", *inside]
+    named = [f"{node.rpartition('/')[2]} ({number(size):.2g})" for node, size in overflow.items()]
+    return [f"in FP32, since on {seen} they exceed half of FP16's range: {shortened(named)}", *inside]
 
 
 def engine_lines(details: Details) -> list[str]:

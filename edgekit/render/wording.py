@@ -8,13 +8,14 @@ from edgekit.artifact import WHOLE
 from edgekit.ledger import LedgerRow
 from edgekit.render import figures
 from edgekit.render.parts import workload_of
-from edgekit.report import DEVICE_AGREEMENT, LimitVerdict, Measurement, Quality, Report
+from edgekit.report import DEVICE_AGREEMENT, Count, DeviceCheck, LimitVerdict, Measurement, Quality, Report
 
 LATENCY = "latency."
 SIZE = "size"
 MEMORY = "memory."
 MAX_DROP, MAX_MS, MAX_MB, TIME = "max_drop", "max_ms", "max_mb", "time"
 EMULATED = ", emulated"
+INSTRUCTIONS = "million instructions an inference"
 
 Verdict = Literal["proven", "met", "not proven", "missed", "unknown"]
 
@@ -96,22 +97,34 @@ def counted(report: Report) -> list[str]:
     for before, after in zip(report.counts_before, report.counts_after, strict=True):
         ratio = figures.ratio(before.instructions, after.instructions, "fewer", "more", "as many")
         numbers = " -> ".join(figures.millions(count.instructions) for count in (before, after))
-        kernels = f"; kernels: {', '.join(sorted(after.kernels))}" if after.kernels else ""
-        lines.append(f"{after.device}: {numbers} million instructions an inference, {ratio}{kernels}")
+        lines.append(f"{after.device}: {numbers} {INSTRUCTIONS}, {ratio}{kernels_of(after)}")
     return lines
+
+
+def kernels_of(count: Count) -> str:
+    """The telling instructions that were seen."""
+    return f"; kernels: {', '.join(sorted(count.kernels))}" if count.kernels else ""
+
+
+def counted_once(count: Count) -> str:
+    """Instructions of an inference on an emulated device."""
+    return f"{count.device}, {count.runtime}: {figures.millions(count.instructions)} {INSTRUCTIONS}{kernels_of(count)}"
 
 
 def checked(report: Report) -> list[str]:
     """One line for each device that is not this machine: how the artifact answers there."""
-    lines = []
-    for check in report.devices:
-        same = "" if check.agree is None else f"{check.agree} of {check.n} predictions as here; "
-        scores = [figures.quality(check.metric, value) for value in (check.there, check.here)]
-        metric = "" if check.there is None else f"{check.metric} {scores[0]} there, {scores[1]} here; "
-        apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
-        lines.append(f"{check.device}, {check.runtime}: {same}{metric}{apart}")
     unchecked = report.devices_unchecked.items()
-    return [*lines, *(f"{device}: answers not compared there, because {reason}" for device, reason in unchecked)]
+    because = [f"{device}: answers not compared there, because {reason}" for device, reason in unchecked]
+    return [*map(check_text, report.devices), *because]
+
+
+def check_text(check: DeviceCheck) -> str:
+    """How an artifact answers on a device, beside its answers here."""
+    same = "" if check.agree is None else f"{check.agree} of {check.n} predictions as here; "
+    scores = [figures.quality(check.metric, value) for value in (check.there, check.here)]
+    metric = "" if check.there is None else f"{check.metric} {scores[0]} there, {scores[1]} here; "
+    apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
+    return f"{check.device}, {check.runtime}: {same}{metric}{apart}"
 
 
 def order(one: Measurement) -> int:

@@ -9,6 +9,7 @@ from edgekit.environment import version_of
 from edgekit.runtimes import litert, ort, tflite_runtime
 from edgekit.runtimes.litert import LiteRTRunner
 from edgekit.runtimes.ort import OnnxRunner
+from edgekit.runtimes.tflite_runtime import TFLiteRuntimeRunner
 from edgekit.tasks.base import Runner
 
 LITERT = litert.NAME
@@ -22,12 +23,26 @@ FORMATS_OF: dict[str, tuple[Format, ...]] = {
 RUNNERS: dict[Format, Callable[[Artifact, int], Runner]] = {"onnx": OnnxRunner, "tflite": LiteRTRunner}
 
 
-def open_runner(artifact: Artifact, threads: int = 1) -> Runner:
-    """The runtime that takes an artifact's format here, with the artifact loaded."""
+def open_runner(artifact: Artifact, threads: int = 1, runtime: str | None = None) -> Runner:
+    """An artifact in a runtime here.
+
+    Args:
+        artifact: an exported one.
+        threads: within one operator.
+        runtime: its name; None, or one that does not take the format, is the one that does.
+
+    Raises:
+        ModelError: the runtime does not load it.
+        HostError: there is no such runtime here.
+    """
+    if artifact.format == "tflite" and runtime == tflite_runtime.NAME:
+        return TFLiteRuntimeRunner(artifact, threads)
     return RUNNERS[artifact.format](artifact, threads)
 
 
-def runtime_here(format_: Format) -> str:
-    """Name and version of what runs a format on this machine."""
+def runtime_here(format_: Format, runtime: str | None = None) -> str:
+    """Name and version of what ``open_runner`` runs a format in on this machine."""
+    if format_ == "tflite" and runtime == tflite_runtime.NAME:
+        return f"{tflite_runtime.NAME} {tflite_runtime.VERSION}"
     name, package = {"onnx": (ort.NAME, ort.NAME), "tflite": ("LiteRT", litert.PACKAGE)}[format_]
     return f"{name} {version_of(package)}"

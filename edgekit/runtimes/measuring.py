@@ -80,7 +80,12 @@ class Place:
     @property
     def elsewhere(self) -> bool:
         """Whether something else computes there than what answers are computed with here: another machine, a GPU."""
-        return self.provider != "cpu" or self.device.label != LocalDevice.label
+        return self.provider != "cpu" or not self.local
+
+    @property
+    def local(self) -> bool:
+        """Whether it is this machine."""
+        return self.device.label == LocalDevice.label
 
 
 def here(threads: int, runtime: str = "onnxruntime", provider: Provider = "cpu") -> Place:

@@ -1,21 +1,24 @@
 """A TFLite graph that is run by whichever interpreter: one file, needing only Python, numpy and a TFLite runtime.
 
-    python tflite_graph.py SPEC.json
-
-It is used here with LiteRT, and copied to where an older runtime lives in an environment of its own. SPEC names the
-graph, its component as the manifest describes it, the threads, a .npz of feeds and the .npz to write. Each array of
-feeds is named CALL/INPUT, and each output CALL/OUTPUT. The answer is one JSON document on standard output.
+It is used here with LiteRT, and as a child process where an older runtime lives in an environment of its own. The child
+reads frames on standard input and answers each on standard output. A frame is a length, 8 bytes, and so many bytes. The
+first one is JSON: the graph, its component as the manifest describes it, the threads, the runtime. Every other is a
+``.npz`` of named arrays, one call. An answer begins with one byte, ``DONE``, ``REFUSED`` or ``TOO_LARGE``, and then has
+what came out, as JSON and ``.npz`` likewise, or the reason.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
-from typing import Any
+from typing import IO, Any
 
 BATCH = "batch"
-# Exit codes: the runtime refuses the graph, and a sample is larger than every signature.
-REFUSED, TOO_LARGE = 3, 4
+# What an answer begins with: done, the runtime refuses, and a sample is larger than every signature.
+DONE, REFUSED, TOO_LARGE = b"+", b"-", b">"
+LENGTH_BYTES = 8
 
 
 class DoesNotFit(ValueError):
@@ -194,27 +197,62 @@ def open_interpreter(graph: str, threads: int, runtime: str) -> tuple[Any, str]:
     return Interpreter(model_path=graph, num_threads=threads), name
 
 
-def main(path: str) -> None:
-    """Do what the specification says and print the answer."""
+def read_frame(stream: IO[bytes]) -> bytes | None:
+    """The next frame of a stream; None where it has ended."""
+    head = stream.read(LENGTH_BYTES)
+    if len(head) < LENGTH_BYTES:
+        return None
+    size = int.from_bytes(head, "big")
+    content = stream.read(size)
+    return content if len(content) == size else None
+
+
+def write_frame(stream: IO[bytes], content: bytes) -> None:
+    """Write a frame."""
+    stream.write(len(content).to_bytes(LENGTH_BYTES, "big") + content)
+    stream.flush()
+
+
+def pack_arrays(arrays: Any) -> bytes:
+    """Named arrays as a ``.npz``."""
     import numpy as np
 
-    with open(path, encoding="utf-8") as stream:
-        spec = json.load(stream)
-    try:
-        interpreter, runtime = open_interpreter(spec["graph"], spec["threads"], spec["runtime"])
-        graph = Graph(interpreter, spec["component"])
-        calls: dict[str, dict[str, Any]] = {}
-        with np.load(spec["feeds"], allow_pickle=False) as stored:
-            for key in stored.files:
-                call, _, name = key.partition("/")
-                calls.setdefault(call, {})[name] = stored[key]
-        outputs = {f"{call}/{name}": value for call, feeds in calls.items() for name, value in graph.run(feeds).items()}
-    except (ValueError, RuntimeError) as error:
-        sys.stdout.write(json.dumps({"refused": str(error)}))
-        sys.exit(TOO_LARGE if isinstance(error, DoesNotFit) else REFUSED)
-    np.savez(spec["outputs"], **outputs)
-    sys.stdout.write(json.dumps({"runtime": runtime, "numpy": np.__version__, "calls": len(calls)}))
+    stream = io.BytesIO()
+    np.savez(stream, **{f"array/{name}": value for name, value in arrays.items()})
+    return stream.getvalue()
+
+
+def unpack_arrays(content: bytes) -> dict[str, Any]:
+    """What ``pack_arrays`` packed."""
+    import numpy as np
+
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return {key.partition("/")[2]: stored[key] for key in stored.files}
+
+
+def serve(source: IO[bytes], sink: IO[bytes]) -> None:
+    """Open the graph of the first frame, and run it on every other until there are no more."""
+    graph = None
+    while True:
+        content = read_frame(source)
+        if content is None:
+            return
+        try:
+            if graph is None:
+                spec = json.loads(content)
+                interpreter, runtime = open_interpreter(spec["graph"], spec["threads"], spec["runtime"])
+                interpreter.allocate_tensors()  # where an operator that the runtime lacks shows
+                graph = Graph(interpreter, spec["component"])
+                answer = json.dumps({"runtime": runtime}).encode()
+            else:
+                answer = pack_arrays(graph.run(unpack_arrays(content)))
+        except (ValueError, RuntimeError) as error:
+            write_frame(sink, (TOO_LARGE if isinstance(error, DoesNotFit) else REFUSED) + str(error).encode())
+        else:
+            write_frame(sink, DONE + answer)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a runtime prints is no answer
+    serve(sys.stdin.buffer, answers)

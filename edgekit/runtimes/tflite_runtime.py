@@ -19,8 +19,11 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from edgekit.artifact import Artifact, Component
 from edgekit.cache import Cache, cache_key
@@ -66,51 +69,96 @@ def environment(cache: Cache | None = None) -> Path:
     return found
 
 
-def run_graph(
-    file: Path, component: Component, calls: Sequence[Mapping[str, Array]], threads: int = 1, cache: Cache | None = None
-) -> list[dict[str, Array]]:
-    """Run a file on several feeds in one child process; see ``tflite_graph.Graph.run`` for what fits.
+class Child:
+    """A file in tflite-runtime, in a process of its own that ends with this object.
 
     Args:
         file: the graph.
         component: what is said of it: ``describe_component``.
-        calls: named arrays, for each call.
         threads: threads within one operator.
         cache: where the runtime lies.
 
     Raises:
         ModelError: the runtime refuses the file, or would compute it wrongly.
-        UsageError: a sample is larger than every signature.
-        HostError: there is no runtime here, or the child failed.
+        HostError: there is no runtime here, or the process failed.
     """
-    import numpy as np
 
-    check_file(file)
-    packages = environment(cache)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-        folder = Path(name)
-        feeds = {f"{number}/{key}": value for number, call in enumerate(calls) for key, value in call.items()}
-        np.savez(folder / "feeds.npz", **feeds)  # type: ignore[arg-type]  # names are inputs, not flags
-        spec = {
-            "graph": str(file),
-            "component": component.model_dump(),
-            "threads": threads,
-            "runtime": "tflite-runtime",
-            "feeds": str(folder / "feeds.npz"),
-            "outputs": str(folder / "outputs.npz"),
-        }
-        (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-        _answer(_run_child(packages, folder / "spec.json"), file)
-        with np.load(folder / "outputs.npz", allow_pickle=False) as stored:
-            outputs: list[dict[str, Array]] = [{} for _ in calls]
-            for key in stored.files:
-                number, _, output = key.partition("/")
-                outputs[int(number)][output] = stored[key]
-    return outputs
+    def __init__(self, file: Path, component: Component, threads: int = 1, cache: Cache | None = None) -> None:
+        check_file(file)
+        packages = environment(cache)
+        # no site-packages but the folder's, and nothing written into the folder
+        surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        surroundings["PYTHONPATH"] = str(packages)
+        errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-B", "-P", str(SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=surroundings,
+        )
+        self._file, self._process, self._errors = file, process, errors
+        weakref.finalize(self, _end, process, errors)
+        spec = {"graph": str(file), "component": component.model_dump(), "threads": threads, "runtime": NAME}
+        self._ask(json.dumps(spec).encode())
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph on named arrays; see ``tflite_graph.Graph.run`` for what fits.
+
+        Raises:
+            UsageError: a sample is larger than every signature.
+            ModelError: the inputs are not the component's, or the runtime fails on them.
+            HostError: the process failed.
+        """
+        return tflite_graph.unpack_arrays(self._ask(tflite_graph.pack_arrays(feeds)))
+
+    def _ask(self, content: bytes) -> bytes:
+        given = self._exchange(content)
+        kind, answer = given[:1], given[1:]
+        if kind == tflite_graph.DONE:
+            return answer
+        reason = answer.decode().strip()
+        if kind == tflite_graph.TOO_LARGE:
+            raise too_large(ValueError(reason))
+        raise ModelError(
+            f"{NAME} {VERSION} does not run {self._file.name!r}",
+            id="model.does-not-load",
+            why=reason.splitlines()[0] if reason else "",
+        )
+
+    def _exchange(self, content: bytes) -> bytes:
+        """Send a frame and wait for the answer."""
+        assert self._process.stdin is not None  # both are pipes
+        assert self._process.stdout is not None
+        hung = threading.Event()
+
+        def stop() -> None:
+            hung.set()
+            self._process.kill()
+
+        timer = threading.Timer(RUN_SECONDS, stop)
+        timer.start()
+        try:
+            tflite_graph.write_frame(self._process.stdin, content)
+            answer = tflite_graph.read_frame(self._process.stdout)
+        except OSError:  # it is gone
+            answer = None
+        finally:
+            timer.cancel()
+        if answer is not None:
+            return answer
+        if hung.is_set():
+            raise HostError(
+                f"{NAME} hung and was stopped", id="environment.measuring", why=f"no answer in {RUN_SECONDS} s"
+            )
+        code = self._process.wait()
+        self._errors.seek(0)
+        last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:] or [f"it ended with code {code}"]
+        raise HostError(f"{NAME} failed", id="environment.measuring", why=last[0])
 
 
 class TFLiteRuntimeRunner:
-    """The components of a TFLite artifact in tflite-runtime; each call is a process of its own, so large batches pay.
+    """The components of a TFLite artifact in tflite-runtime, each in a process of its own.
 
     Args:
         artifact: an artifact of format ``tflite``.
@@ -118,15 +166,13 @@ class TFLiteRuntimeRunner:
     """
 
     def __init__(self, artifact: Artifact, threads: int = 1) -> None:
-        self._artifact = artifact
-        self._threads = threads
-        for name in artifact.manifest.components:
-            check_file(artifact.file(name))
+        self._children = {
+            name: Child(artifact.file(name), part, threads) for name, part in artifact.manifest.components.items()
+        }
 
     def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one component on named arrays."""
-        part = self._artifact.manifest.components[component]
-        return run_graph(self._artifact.file(component), part, [feeds], self._threads)[0]
+        """Run one component on named arrays; see ``Child.run``."""
+        return self._children[component].run(feeds)
 
 
 def check_file(file: Path) -> None:
@@ -170,39 +216,15 @@ def _execute(command: Sequence[str], purpose: str) -> None:
             f"edgekit could not {purpose}",
             id="environment.no-runtime",
             why=(lines or done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1],
+            hint=f"{NAME} is fetched once and kept in edgekit's cache: run this once where pip reaches an index.",
         )
 
 
-def _run_child(packages: Path, spec: Path) -> subprocess.CompletedProcess[str]:
-    """The child: no site-packages but the folder's, and nothing written into the folder."""
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    surroundings["PYTHONPATH"] = str(packages)
-    command = [sys.executable, "-S", "-B", "-P", str(SCRIPT), str(spec)]
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False, env=surroundings
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HostError(
-            f"{NAME} hung and was stopped", id="environment.measuring", why=f"no answer in {RUN_SECONDS} s"
-        ) from error
-
-
-def _answer(done: subprocess.CompletedProcess[str], file: Path) -> dict[str, str]:
-    if done.returncode == 0:
-        answer: dict[str, str] = json.loads(done.stdout)
-        return answer
-    if done.returncode in (tflite_graph.REFUSED, tflite_graph.TOO_LARGE):
-        refused = str(json.loads(done.stdout)["refused"]).strip()
-        if done.returncode == tflite_graph.TOO_LARGE:
-            raise too_large(ValueError(refused))
-        raise ModelError(
-            f"{NAME} {VERSION} does not run {file.name!r}",
-            id="model.does-not-load",
-            why=refused.splitlines()[0] if refused else "",
-        )
-    last = done.stderr.strip().splitlines()[-1:] or [f"it ended with code {done.returncode}"]
-    raise HostError(f"{NAME} failed", id="environment.measuring", why=last[0])
+def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    """Stop a child and close what it was spoken to through."""
+    process.kill()
+    process.communicate()
+    errors.close()
 
 
 def _dotted(version: tuple[int, ...]) -> str:

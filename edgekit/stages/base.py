@@ -75,6 +75,7 @@ class Job:
         seed: of every random choice.
         jobs: threads that train and calibrate.
         runtime: that runs exported graphs on the target.
+        answers_in: the runtime that runs them here for their answers; None is what takes the format.
         format: of exported graphs.
         clock: where latency is measured; None where the target cannot be timed.
         decisions: what was decided by measurement.
@@ -94,6 +95,7 @@ class Job:
     seed: int = 0
     jobs: int = 1
     runtime: str = "onnxruntime"
+    answers_in: str | None = None
     format: Format = "onnx"
     clock: Place | None = None
     decisions: Decisions = field(default_factory=Remembered)

@@ -179,7 +179,7 @@ def _check(
             artifact.manifest.model_dump(by_alias=True) | {"format": job.format, "components": described}
         ),
     )
-    ours, theirs = open_runner(exported, job.jobs), TorchRunner(specs)
+    ours, theirs = open_runner(exported, job.jobs, job.answers_in), TorchRunner(specs)
     worst = 0.0
     for name, spec in specs.items():
         feeds = {key: value.numpy() for key, value in spec.example.items()}

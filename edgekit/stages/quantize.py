@@ -47,7 +47,7 @@ from edgekit.quantization.schemes import (
 )
 from edgekit.quantization.sensitivity import fall_back
 from edgekit.quantization.widths import EIGHT, SEVEN, Range, Width, candidate_widths, choose_width, describe_saturation
-from edgekit.runtimes import open_runner, tflite_runtime
+from edgekit.runtimes import LITERT, open_runner
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.target import Precision, Target
@@ -62,6 +62,7 @@ ENGINES: dict[EngineName, tuple[str, ...]] = {
 COMPARING = Timing(seconds=6.0, rounds=25)
 # How many training samples show which sums saturate: what a layer's activations are like, not which way they decide.
 PROBED = 64
+UNCALIBRATED = "convolutions, most of the weights, stay float: their static INT8 is calibrated on data (--data)"
 
 
 class QuantizeSettings(StageSettings):
@@ -120,12 +121,11 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
 
 def check(settings: StageSettings, goal: Goal) -> None:
     settings = cast("QuantizeSettings", settings)
-    target = goal.target
     if goal.format == "tflite":
         refuse_onnx_choices(engine=settings.engine, scheme=settings.scheme, reduce_range=settings.reduce_range)
-        resolve_method(settings.method, goal.runtime)
+        resolve_method(settings.method, goal.target, goal.runtime)
         return
-    _scheme(settings, target)
+    _scheme(settings, goal.target)
     if settings.engine == ONNXRUNTIME:
         return
     method = settings.method
@@ -136,7 +136,7 @@ def check(settings: StageSettings, goal: Goal) -> None:
             why="neural-compressor's dynamic INT8 does not export to ONNX, and its FP16 is for graphics cards",
             hint="Use --set quantize.method=static, or leave the method to auto.",
         )
-    _neural_scheme(settings, target)
+    _neural_scheme(settings, goal.target)
     neural_compressor.require()
 
 
@@ -168,7 +168,7 @@ def _neural_scheme(settings: QuantizeSettings, target: Target, *, convolutional:
 def _needs_data(settings: StageSettings, goal: Goal) -> bool:
     settings, target = cast("QuantizeSettings", settings), goal.target
     if goal.format == "tflite":
-        return resolve_method(settings.method, goal.runtime) == "static"
+        return resolve_method(settings.method, goal.target, goal.runtime) == "static"
     return settings.engine != ONNXRUNTIME or _scheme(settings, target).method == "static"
 
 
@@ -176,8 +176,8 @@ def _precision(settings: StageSettings, goal: Goal) -> Precision:
     settings = cast("QuantizeSettings", settings)
     if goal.format == "tflite":
         return "fp16" if settings.method == "fp16" else "int8"
-    ours = settings.engine == ONNXRUNTIME
-    return "fp16" if ours and _scheme(settings, goal.target).method == "fp16" else "int8"
+    halved = settings.engine == ONNXRUNTIME and _scheme(settings, goal.target).method == "fp16"
+    return "fp16" if halved else "int8"
 
 
 def _compare(made: Sequence[Candidate], settings: QuantizeSettings, job: Job) -> JsonValue:
@@ -222,8 +222,11 @@ def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job:
         fallbacks, seen = fall_back(maker, selection, settings.tolerance, job.progress)
     job.progress.start(f"quantize: {maker.scheme.method}, {engine}", None)
     quantized = maker.make(fallbacks)
-    job.progress.finish(f"{len(fallbacks)} layers left in float" if fallbacks else "")
-    return Candidate(engine, quantized, maker.scheme, len(maker.names()), fallbacks, seen, width, maker.notes)
+    layers, unasked = maker.census(quantized, fallbacks)
+    floats = len(fallbacks) + len(unasked)
+    job.progress.finish(f"{floats} layers left in float" if floats else "")
+    notes = maker.notes | {"float_layers": cast("JsonValue", unasked)}
+    return Candidate(engine, quantized, maker.scheme, layers, fallbacks, seen, width, notes)
 
 
 def _maker(
@@ -236,7 +239,7 @@ def _maker(
     """A maker whose artifacts answer as they would on the target."""
 
     def answer(made: Artifact, examples: Examples) -> Outputs:
-        runner = open_as_on(made, job.target, job.jobs)
+        runner = open_as_on(made, job.target, job.jobs, job.answers_in)
         return collect_outputs(runner, job.task, examples, job.workload.batch, Silent())
 
     return Maker(artifact, scheme, nodes, cast("Write", write), job.scratch, answer)
@@ -248,7 +251,7 @@ def _open_selection(maker: Maker, settings: QuantizeSettings, job: Job) -> Selec
     if job.data is None or maker.scheme.method == "fp16" or not deciding:
         return None
     examples = job.data.selection
-    runner = open_runner(maker.artifact, job.jobs)
+    runner = open_runner(maker.artifact, job.jobs, job.answers_in)
     reference = collect_outputs(runner, job.task, examples, job.workload.batch, Silent())
     return open_selection(maker, examples, reference, job.task)
 
@@ -292,7 +295,8 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
-    scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and job.data is not None)
+    uncalibrated = is_convolutional(found) and job.data is None
+    scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and not uncalibrated)
     if scheme.method == "fp16":
         return _half(prepared, scheme, job, _calibration_samples(settings, job) if job.data else [])
     nodes = {
@@ -304,7 +308,8 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     def write(asked: Scheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         quantize_graph(prepared.file(component), file, asked.within(component), chosen, ranges.get(component))
 
-    return _maker(prepared, scheme, nodes, write, job)
+    maker = _maker(prepared, scheme, nodes, write, job)
+    return replace(maker, notes={"left_float": UNCALIBRATED}) if uncalibrated else maker
 
 
 def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) -> Maker:
@@ -331,8 +336,8 @@ def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) 
 def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     """ai-edge-quantizer on a TFLite file as it is."""
     parts = artifact.manifest.components
-    method, hybrid = resolve_method(settings.method, job.runtime), job.runtime != tflite_runtime.NAME
-    scheme = LiteRTScheme(method=method, embeddings=settings.embeddings, hybrid=hybrid)
+    method = resolve_method(settings.method, job.target, job.runtime)
+    scheme = LiteRTScheme(method=method, embeddings=settings.embeddings, hybrid=job.runtime == LITERT)
     nodes = {name: weighted_layers(artifact.file(name)) for name in parts}
     ranges = {}
     if scheme.method == "static":
@@ -342,8 +347,6 @@ def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     def write(asked: LiteRTScheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         keep = tuple(node.name for node in nodes[component] if node.name not in chosen)
         quantize_model(artifact.file(component), file, asked.model_copy(update={"keep": keep}), ranges.get(component))
-        if not hybrid:
-            tflite_runtime.check_file(file)
 
     return _maker(artifact, scheme, nodes, write, job)
 

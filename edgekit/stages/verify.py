@@ -13,6 +13,7 @@ from edgekit.errors import ModelError
 from edgekit.formats.tflite_metadata import Metadata, add_metadata
 from edgekit.measure.golden import TOLERANCES, write_golden
 from edgekit.measure.quality import compare
+from edgekit.quantization.methods import HALF, advise, methods_for
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 from edgekit.tasks.base import Batch
 
@@ -33,7 +34,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         _describe(artifact, folder, job)
     copied = Artifact(folder, artifact.manifest)
     job.progress.start("verify", None)
-    write_golden(copied, job.task, _golden_batches(settings, job))
+    write_golden(copied, job.task, _golden_batches(settings, job), job.answers_in)
     (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in job.task.labels), encoding="utf-8")
     details: dict[str, JsonValue] = {"quality": None}
     if job.data is not None:
@@ -43,6 +44,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     changes: dict[str, object] = {
         "golden_tolerance": max(TOLERANCES[precision] for precision in precisions),
         "target": job.target.name,
+        "runtime": job.answers_in,
     }
     return finish(folder, artifact, VERIFY, settings, changes=changes, details=details)
 
@@ -67,10 +69,11 @@ def _quality(artifact: Artifact, job: Job) -> JsonValue:
 
     mine = job.outputs(artifact)
     if not np.isfinite(mine.logits).all():
+        methods = methods_for(job.target, artifact.format, job.runtime)
         raise ModelError(
             "the artifact answers with values that are no numbers",
             id="model.no-numbers",
-            hint="Try --recipe quantize, or --set quantize.method=dynamic.",
+            hint=advise([one for one in methods if one != HALF], "Leave quantize out: --recipe export."),
         )
     quality = compare(job.outputs(job.original), mine, job.task, split=job.need_data().rule, looks=0)
     return None if quality is None else cast("JsonValue", quality.model_dump(mode="json"))

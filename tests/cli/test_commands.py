@@ -6,7 +6,7 @@ import pytest
 from cli.samples import make_report
 
 from edgekit.errors import VerificationError
-from edgekit.report import BenchRecord, EvalRecord, Measurement
+from edgekit.report import BenchRecord, Count, DeviceCheck, EvalRecord, Measurement, TimedOn
 from edgekit.tasks.base import Workload
 
 BENCH = BenchRecord(
@@ -27,6 +27,18 @@ EVAL = EvalRecord(
     runtime={"name": "onnxruntime"},
     data={"split": "validation"},
     metrics=(Measurement(name="accuracy", unit="1", value=0.9106, n=872, ci_low=0.89, ci_high=0.93, level=0.95),),
+)
+NOTHING_NAMED = {"provider": None, "device": None, "target": None}
+COUNT = Count(device="toy-a76, emulated", instructions=12_300_000, kernels={"sdot": 7}, runtime="onnxruntime 1.30")
+CHECK = DeviceCheck(
+    device="toy-a76, emulated",
+    runtime="onnxruntime 1.30",
+    n=128,
+    agree=127,
+    largest_difference=1e-3,
+    metric="accuracy",
+    here=0.91,
+    there=0.90,
 )
 ANSWERS = [[("positive", 0.99), ("negative", 0.01)], [("negative", 0.98), ("positive", 0.02)]]
 
@@ -56,7 +68,8 @@ def test_bench_passes_its_workload_and_tells_every_metric(run, pretend, recorder
     pretend(bench=bench)
     result = run("bench", "out", "--image", "224", "--threads", "2", "--batch", "4")
     assert result.code == 0
-    assert bench.keywords == {"threads": 2, "workload": Workload(batch=4, image=224), "provider": "cpu"}
+    assert hasattr(bench.keywords.pop("progress"), "advance")
+    assert bench.keywords == {"threads": 2, "workload": Workload(batch=4, image=224), **NOTHING_NAMED}
     assert "6.80 ms" in result.stdout
     assert "6.70 ms to 6.90 ms (95%)" in result.stdout
     assert "not measured: too few runs" in result.stdout
@@ -68,14 +81,48 @@ def test_bench_passes_its_workload_and_tells_every_metric(run, pretend, recorder
 def test_bench_leaves_the_workload_to_the_api_unless_told(run, pretend, recorder):
     bench = recorder(BENCH)
     pretend(bench=bench)
-    run("bench", "out", "--provider", "cuda")
-    assert bench.keywords == {"threads": 1, "workload": None, "provider": "cuda"}
+    run("bench", "out", "--provider", "cuda", "--device", "emulated", "--target", "arm64")
+    del bench.keywords["progress"]
+    named = {"provider": "cuda", "device": "emulated", "target": "arm64"}
+    assert bench.keywords == {"threads": 1, "workload": None, **named}
+
+
+def test_bench_tells_what_was_counted_and_on_which_device(run, pretend, recorder):
+    pretend(
+        bench=recorder(BENCH.model_copy(update={"counts": (COUNT,), "timed_on": TimedOn(device="a board, over ssh")}))
+    )
+    told = " ".join(run("bench", "out", "--device", "emulated").stdout.split())
+    assert "toy-a76, emulated, onnxruntime 1.30: 12.3 million instructions an inference; kernels: sdot" in told
+    assert "timed on device a board, over ssh" in told
+
+
+def test_eval_tells_who_answered_and_how_a_device_does(run, pretend, recorder):
+    host = {"processor": "a processor", "features": ["f"], "cores": 2}
+    evaluate = recorder(EVAL.model_copy(update={"host": host, "devices": (CHECK,), "warnings": ("not the target",)}))
+    pretend(evaluate=evaluate)
+    result = run("eval", "out", "--data", "d", "--device", "emulated", "--target", "arm64", "--limit", "128")
+    named = {name: evaluate.keywords[name] for name in ("device", "target", "limit")}
+    assert named == {"device": "emulated", "target": "arm64", "limit": 128}
+    told = " ".join(result.stdout.split())
+    assert "127 of 128 predictions as here; accuracy 90.0% there, 91.0% here" in told
+    assert "host processor a processor, cores 2" in told
+    assert "- not the target" in told
 
 
 def test_bench_gives_the_documented_keys(run, pretend, recorder):
     pretend(bench=recorder(BENCH))
     document = run("bench", "out", "--json").document
-    assert set(document) == {"schema", "host", "subject", "runtime", "protocol", "metrics", "warnings"}
+    assert set(document) == {
+        "schema",
+        "host",
+        "timed_on",
+        "subject",
+        "runtime",
+        "protocol",
+        "metrics",
+        "counts",
+        "warnings",
+    }
     assert document["metrics"][1]["value"] is None
 
 

@@ -275,6 +275,23 @@ def test_stages_tell_equal_layers_once_and_half_precision_by_name(folder):
     ]
 
 
+def test_layers_that_a_quantizer_left_are_counted_and_named_by_reason(folder):
+    left: dict[str, JsonValue] = {f"model/volume{index}": "it has no CONV_3D" for index in range(7)}
+    details: dict[str, JsonValue] = {
+        "scheme": {"method": "dynamic"},
+        "layers": 10,
+        "fallback_layers": ["model/head"],
+        "float_layers": left | {"model/table": "embeddings were not asked for"},
+    }
+    stages = (StageReport(stage="quantize", settings={}, details=details),)
+    ((_, line),) = stage_lines(make_report(folder, stages=stages))
+    assert line == (
+        "1 of 10 layers in INT8, dynamic; in float: model/head; 7 in float, since it has no CONV_3D: model/volume0,"
+        " model/volume1, model/volume2, model/volume3, model/volume4 and 2 more;"
+        " 1 in float, since embeddings were not asked for: model/table"
+    )
+
+
 def test_correlation_is_no_percentage(folder):
     quality = QUALITY.model_copy(update={"metric": "pearson", "flips": None})
     report = make_report(folder, quality=quality)

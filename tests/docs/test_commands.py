@@ -27,6 +27,8 @@ NOT_RUN = {
     "edgekit compress org/name --revision main --data org/data -o out": NETWORK,
     "edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out": NETWORK,
     "edgekit eval org/name --data data.csv --split test --json": NETWORK,
+    "edgekit bench ./out --device ssh://pi@raspberrypi.local": DEVICE,
+    "edgekit eval ./out --data ./my-data --device ssh://pi@raspberrypi.local": DEVICE,
     "edgekit compress ./my-model --data ./my-data --target arm64-dotprod --device ssh://pi@raspberrypi.local": DEVICE,
     "edgekit compress ./my-model --data ./my-data --target arm64-dotprod"
     ' --device "adb:R5CT?tool=./onnxruntime_perf_test&lib=./libonnxruntime.so"': DEVICE,
@@ -41,6 +43,7 @@ SLOW = {
     "edgekit doctor --json": "as above",
     "edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%": "a whole run, for another device",
     "edgekit compress ./my-model --data ./my-data --target raspberry-pi-4": "as above",
+    "edgekit bench model.onnx --target raspberry-pi-5 --device emulated": "as above",
     "edgekit compress ./my-model --data ./my-data --format tflite --target arm64": "as above",
     "edgekit compress ./my-model --data sents.csv --columns text=body,label=y": "a whole run, on data of another name",
     "edgekit compress ./my-model --data ./my-data --student config.json --target x86-64-vnni": "as docs/student.md",

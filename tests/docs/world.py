@@ -31,10 +31,14 @@ def hasten(patch: Any) -> None:
     """Short measurements and little training, for the default settings too, on one thread beside other tests."""
     for module in ("api", "demo", "request"):
         patch.setattr(f"edgekit.{module}.available_cores", lambda: 1)
-    for name in ("edgekit.pipeline.JUDGING", "edgekit.assembly.FINAL", "edgekit.assembly.INTERIM"):
+    for name in (
+        "edgekit.pipeline.JUDGING",
+        "edgekit.assembly.FINAL",
+        "edgekit.assembly.INTERIM",
+        "edgekit.benching.TIMING",
+    ):
         patch.setattr(name, QUICK)
-    for name in ("edgekit.stages.optimize.Timing", "edgekit.runtimes.measuring.Timing"):
-        patch.setattr(name, lambda **_: QUICK)
+    patch.setattr("edgekit.stages.optimize.Timing", lambda **_: QUICK)
     for name, value in (("FEWEST_EPOCHS", 1.0), ("FEWEST_STEPS", 12)):
         patch.setattr(f"edgekit.stages.distill.{name}", value)
     patch.setattr("edgekit.demo.EPOCHS", 2)

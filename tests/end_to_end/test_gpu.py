@@ -173,11 +173,14 @@ def test_without_data_the_watched_inputs_are_made_up(tmp_path: Path) -> None:
     )
     assert (details(report)["overflow"], details(report)["overflow_samples"]) == ({}, 0)
     assert any("nothing overflows on made-up inputs" in text for _, text in stage_lines(report))
+    assert report.provider == "cuda"
+    assert 'providers=["CUDAExecutionProvider", "CPUExecutionProvider"]' in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_int8_is_refused_where_the_provider_has_no_kernels_for_it(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the target 'cuda' does not take int8, which quantize would make"):
+    with pytest.raises(UsageError, match="the target 'cuda' does not take int8, which quantize would make") as caught:
         compress("bert", tmp_path, "cuda", "static")
+    assert caught.value.hint == "Use --set quantize.method=fp16."
 
 
 def pretend_card(patch: pytest.MonkeyPatch) -> None:
@@ -201,7 +204,7 @@ def test_a_provider_that_does_not_start_is_found_before_the_work(
 
 
 def test_bench_on_a_gpu_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit.api.host", lambda: host().model_copy(update={"cuda": ()}))
+    monkeypatch.setattr("edgekit.benching.host", lambda: host().model_copy(update={"cuda": ()}))
     with pytest.raises(HostError, match=r"cannot compute with the provider cuda\nno CUDA device") as raised:
         edgekit.bench(tmp_path, provider="cuda")
     assert raised.value.id == "environment.no-gpu"
@@ -220,7 +223,7 @@ def test_with_a_gpu_the_clock_is_named_and_the_answers_are_compared(
     """The GPU is pretended: its times are made up, and the processor gives its answers."""
     pretend_card(monkeypatch)
     pretend_device(monkeypatch)
-    monkeypatch.setattr("edgekit.api.try_provider", lambda place: None)
+    monkeypatch.setattr("edgekit.places.try_provider", lambda place: None)
     from edgekit.measure import latency
     from edgekit.measure.elsewhere import run_calls
 

@@ -17,7 +17,9 @@ from edgekit.cli import main
 from edgekit.errors import DataError, UsageError
 from edgekit.formats.foreign import opset_of
 from edgekit.formats.onnx import load_graph
+from edgekit.render.stages import stage_lines
 from edgekit.stages.base import read_details
+from edgekit.stages.quantize import UNCALIBRATED
 
 LEFT_OUT = (
     "prune: left out, since an .onnx file cannot be trained",
@@ -133,9 +135,18 @@ def test_without_data_inputs_are_made_up_and_the_report_says_so(tmp_path: Path) 
     report = compress(foreign.conv_net(tmp_path / "net.onnx"), tmp_path / "out")
     assert report.notes == (*LEFT_OUT, "the metric was not measured, since there is no data", MADE_UP)
     # no convolution can be scaled without data, and there is no product large enough
-    assert row(report, "quantize").reason == "neither faster nor smaller: the same graph with other weights"
+    assert row(report, "quantize").reason == f"neither faster nor smaller: {UNCALIBRATED}"
     assert (report.quality, report.measured) == (None, True)
     assert edgekit.verify(tmp_path / "out").golden["task"] == 0.0
+
+
+@pytest.mark.usefixtures("device")
+def test_convolutions_without_data_are_named_beside_the_products_that_are_quantized(tmp_path: Path) -> None:
+    report = compress(foreign.conv_net(tmp_path / "net.onnx", classes=128), tmp_path / "out")
+    assert row(report, "quantize").kept
+    quantize = next(stage for stage in report.stages if stage.stage == "quantize")
+    assert quantize.details["layers"] == 1
+    assert dict(stage_lines(report))["quantize"] == f"all 1 layers in INT8, dynamic; {UNCALIBRATED}"
 
 
 @pytest.mark.usefixtures("device")

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from end_to_end.made import QUICK, data_for, model_folder, raw_input, row
-from tflites import INSTALLED, REASON
+from tflites import INSTALLED, REASON, pretend_runtime
 
 import edgekit
 from edgekit.errors import DataError, UsageError
 from edgekit.formats.tflite_metadata import LABELS, LICENCE
+from edgekit.runtimes import tflite_runtime
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason=REASON)
 SCALE, ZERO = np.float32(0.58470291), 83  # of the keyword model's input
 
 
-def compress(family: str, folder: Path, recipe: str, **settings: str) -> edgekit.Report:
+def compress(family: str, folder: Path, recipe: str, target: str = "host", **settings: str) -> edgekit.Report:
     texts = {"export.lengths": "[16,32]"} if family == "bert" else {}
     model = model_folder(family, folder / "model")
     Path(model, "README.md").write_text("---\nlicense: apache-2.0\n---\n")
@@ -30,7 +31,7 @@ def compress(family: str, folder: Path, recipe: str, **settings: str) -> edgekit
         model,
         output=folder / "out",
         data=data_for(family, folder),
-        target="host",
+        target=target,
         format="tflite",
         recipe=recipe,
         jobs=1,
@@ -56,6 +57,7 @@ def test_artifact_in_tflite(family: str, recipe: str, settings: dict[str, Any], 
     assert report.runtime.startswith("litert ")
     assert row(report, "export").kept
     assert report.quality is not None
+    assert "model.tflite: the batch is fixed at 1, more samples run one call after another" in report.notes
     with zipfile.ZipFile(artifact.file()) as archive:
         assert archive.read(LABELS).decode().splitlines() == list(artifact.manifest.labels)
         assert archive.read(LICENCE) == b"apache-2.0\n"
@@ -83,6 +85,71 @@ def test_artifact_in_tflite(family: str, recipe: str, settings: dict[str, Any], 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[[")
+
+
+NO_ARMV7 = "not emulated in these tests"
+
+
+@pytest.fixture
+def no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands for the board is not this test's matter, in slow ones neither."""
+    monkeypatch.setattr("edgekit.devices.why_not", lambda kind: NO_ARMV7)
+
+
+@pytest.mark.usefixtures("no_device")
+@pytest.mark.parametrize(
+    ("family", "method", "real"),
+    [
+        ("bert", "static", False),
+        pytest.param("bert", "auto", True, marks=pytest.mark.slow),
+        pytest.param("vit", "static", True, marks=pytest.mark.slow),
+    ],
+)
+def test_answers_are_those_of_the_runtime_that_the_target_names(
+    family: str, method: str, real: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not real:
+        pretend_runtime(monkeypatch, tmp_path / "packages")
+    ran: list[str] = []
+    run = tflite_runtime.Child.run
+
+    def spy(self: Any, feeds: Any) -> Any:
+        ran.append(self._file.name)
+        return run(self, feeds)
+
+    monkeypatch.setattr(tflite_runtime.Child, "run", spy)
+    report = compress(family, tmp_path, "quantize", "armv7", **{"quantize.method": method})
+    assert report.quality is not None
+    assert len(ran) >= 3 * report.quality.n  # each row of the ledger
+    assert report.artifact.manifest.runtime == "tflite-runtime"
+    assert report.runtime == "tflite-runtime 2.14.0"
+    assert not any("in place of" in note for note in report.notes)
+    scored = edgekit.evaluate(report.artifact.path, data_for(family, tmp_path / "again"), metric="accuracy")
+    assert scored.runtime == {"name": "tflite-runtime 2.14.0"}
+    assert scored.metrics[0].value == report.quality.after
+    before = len(ran)
+    assert edgekit.verify(report.artifact.path).golden["task"] == 0.0
+    assert len(ran) > before
+
+
+@pytest.mark.usefixtures("no_device")
+def test_litert_answers_where_the_runtime_cannot_be_had_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tflite_runtime, "NEWEST_PYTHON", (3, 10))
+    report = compress("bert", tmp_path, "fp16", "armv7")
+    assert report.artifact.manifest.runtime == "litert"
+    assert [note for note in report.notes if "in place of" in note] == [
+        "answers are LiteRT's in place of tflite-runtime's: tflite-runtime 2.14.0 cannot run here:"
+        f" it was built for Python up to 3.10, this is {sys.version_info[0]}.{sys.version_info[1]}"
+    ]
+    assert edgekit.verify(report.artifact.path).golden["task"] == 0.0
+
+
+@pytest.mark.parametrize(("family", "where"), [("bert", ""), ("vit", " where litert-torch has no free one")])
+def test_a_plan_says_what_is_known_of_the_batch(family: str, where: str, tmp_path: Path) -> None:
+    plan = edgekit.plan(model_folder(family, tmp_path / "model"), target="host", format="tflite", recipe="export")
+    assert any(note.startswith(f"model.tflite: the batch will be fixed at 1{where}") for note in plan.notes)
 
 
 @pytest.mark.asset("kws-tflite")
@@ -140,7 +207,7 @@ def test_numbers_that_the_input_cannot_hold_are_an_error(asset: Path, tmp_path: 
 def test_file_of_others_is_measured_in_litert(
     key: str, assets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekit.runtimes.measuring.Timing", lambda: QUICK)
+    monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
     record = edgekit.bench(assets[key])
     assert record.runtime["name"] == "litert"
     assert record.subject["format"] == "tflite"

@@ -8,6 +8,7 @@ import pytest
 from edgekit.formats.flatbuffer import Graph, Model, Operator, Signature, Tensor, load_model
 from edgekit.formats.tflite import (
     axes_of,
+    batch_notes,
     count_operators,
     describe_component,
     hybrid_layers,
@@ -111,3 +112,12 @@ def test_layer_is_the_tensor_without_its_signature(name: str, expected: str) -> 
 
 def test_example_dtype_is_as_numpy_names_it(tflites: Any) -> None:
     assert np.dtype(tflites["Residual"].component.inputs[0].dtype) == np.float32
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(1, ""), (4, ": an inference of 4 is 4 calls")])
+def test_a_fixed_batch_is_told_with_its_size(monkeypatch: pytest.MonkeyPatch, batch: int, calls: str) -> None:
+    fixed = described(tagger(8, 16), monkeypatch, x={0: "batch", 1: "sequence"})
+    free = fixed.model_copy(update={"signatures": {}})
+    assert batch_notes({"model": fixed, "other": free}, batch) == [
+        f"{fixed.files[0]}: the batch is fixed at 1, more samples run one call after another{calls}"
+    ]

@@ -5,21 +5,31 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from tiny import manifest
 
+from edgekit.artifact import WHOLE, Artifact
+from edgekit.environment import version_of
 from edgekit.errors import ModelError, UnknownNameError, UsageError
-from edgekit.formats.flatbuffer import load_model
+from edgekit.formats.flatbuffer import Graph, Model, Operator, Tensor, load_model
 from edgekit.formats.tflite import axes_of, describe_component, hybrid_layers, weight_bytes
+from edgekit.formats.tflite_export import export_component
 from edgekit.quantization.litert import (
     LiteRTScheme,
     Quantized,
     is_convolutional,
+    left_in_float,
     quantize_model,
     resolve_method,
     weighted_layers,
 )
+from edgekit.quantization.makers import Maker
 from edgekit.quantization.schemes import WeightedNode
 from edgekit.runtimes.litert import open_graph
+from edgekit.target import load_target
+from edgekit.tasks.base import ComponentSpec
 
+ARMV7 = load_target("armv7")
 METHODS = ("fp16", "dynamic", "weight-only", "static")
 QUERY = "classifier.bert.encoder.0.attention.self.query"
 
@@ -93,14 +103,19 @@ def test_a_runtime_that_computes_no_hybrid_layers_gets_none(tflites: Any, tmp_pa
     ],
 )
 def test_each_runtime_gets_a_method_that_it_computes_rightly(method: str, litert: str, other: str) -> None:
-    assert (resolve_method(method, "litert"), resolve_method(method, "tflite-runtime")) == (litert, other)
+    assert tuple(resolve_method(method, ARMV7, runtime) for runtime in ("litert", "tflite-runtime")) == (litert, other)
 
 
 def test_dynamic_is_refused_for_tflite_runtime() -> None:
-    assert resolve_method("dynamic", "litert") == "dynamic"
+    assert resolve_method("dynamic", ARMV7, "litert") == "dynamic"
     with pytest.raises(UsageError, match=r"method=dynamic cannot go with the runtime tflite-runtime") as caught:
-        resolve_method("dynamic", "tflite-runtime")
+        resolve_method("dynamic", ARMV7, "tflite-runtime")
     assert caught.value.why == "its methods: fp16, weight-only, static"
+    assert caught.value.hint == "Leave the method to auto. Use --set quantize.method=fp16 or weight-only or static."
+    eight = ARMV7.model_copy(update={"precisions": ("fp32", "int8")})
+    with pytest.raises(UsageError) as caught:
+        resolve_method("dynamic", eight, "tflite-runtime")
+    assert caught.value.hint == "Leave the method to auto. Use --set quantize.method=weight-only or static."
 
 
 def test_kept_layers_stay_float_in_every_signature_and_are_named(tflites: Any, tmp_path: Path) -> None:
@@ -117,6 +132,73 @@ def test_embeddings_stay_float_when_they_are_not_asked_for(tflites: Any, tmp_pat
     _, found = quantized(tflites["bert"], tmp_path, method="dynamic", embeddings=False)
     assert set(found.left.values()) == {"embeddings were not asked for"}
     assert len(found.left) == 2
+
+
+class Unsupported(torch.nn.Module):
+    """A layer that ai-edge-quantizer has no kernel for, and one that it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.volume = torch.nn.Conv3d(3, 8, 3, padding=1)
+        self.head = torch.nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.volume(images.unsqueeze(2)).mean((2, 3, 4)))
+
+
+@pytest.fixture(scope="module")
+def unsupported(tflites: Any) -> tuple[Path, Any]:
+    file = tflites.folder / "unsupported.tflite"
+    spec = ComponentSpec(Unsupported().eval(), {"images": torch.zeros(1, 3, 8, 8)}, {"images": {0: "batch"}}, ("out",))
+    export_component(spec, file)
+    return file, describe_component(file, spec.axes)
+
+
+@pytest.mark.parametrize("method", ["dynamic", "weight-only", "fp16"])
+def test_layer_without_a_kernel_is_named_with_the_reason(unsupported: Any, tmp_path: Path, method: Any) -> None:
+    file, _ = unsupported
+    found = quantize_model(file, tmp_path / "model.tflite", LiteRTScheme(method=method))
+    ((name, reason),) = found.left.items()
+    assert name.startswith("volume")
+    assert reason == f"ai-edge-quantizer {version_of('ai-edge-quantizer')} has no {method} CONV_3D"
+    assert found.layers == ("out",)
+
+
+def test_census_counts_the_layers_of_the_written_file(unsupported: Any, tmp_path: Path) -> None:
+    file, component = unsupported
+
+    def write(scheme: Any, _: str, made: Path, chosen: Any) -> None:
+        quantize_model(file, made, scheme.model_copy(update={"keep": () if "out" in chosen else ("out",)}))
+
+    artifact = Artifact(file.parent, manifest(format="tflite", components={WHOLE: component}))
+    nodes = {WHOLE: weighted_layers(file)}
+    maker = Maker(artifact, LiteRTScheme(method="dynamic"), nodes, write, lambda: tmp_path, lambda *_: None)  # type: ignore[arg-type, return-value]
+    for fallbacks in ([], [f"{WHOLE}/out"]):
+        layers, left = maker.census(maker.make(fallbacks), fallbacks)
+        assert layers == 2
+        assert [name.partition(":")[0] for name in left] == [f"{WHOLE}/volume"]  # a fall-back is told elsewhere
+
+
+def test_reasons_that_are_known_and_that_are_not() -> None:
+    def model(*layers: tuple[str, int]) -> Model:
+        tensors = [Tensor("in", "float32", (1, 8), 0, 0)]
+        operators = []
+        for index, (kind, buffer) in enumerate(layers):
+            weight = len(tensors)
+            tensors += [Tensor("w", "float32", (8, 8), buffer, 256), Tensor(f"y{index}", "float32", (1, 8), 0, 0)]
+            operators.append(Operator(kind, (0, weight), (weight + 1,)))
+        return Model((Graph(tuple(tensors), tuple(operators), (0,), ()),), {}, {}, 0)
+
+    kinds = [("FULLY_CONNECTED", 1), ("FULLY_CONNECTED", 2), ("GATHER", 2), ("EMBEDDING_LOOKUP", 3), ("ADD", 4)]
+    both = model(*kinds)
+    found = left_in_float(both, both, LiteRTScheme(method="dynamic", embeddings=False))
+    quantizer = f"ai-edge-quantizer {version_of('ai-edge-quantizer')}"
+    assert found == {
+        "y0": f"{quantizer} left this FULLY_CONNECTED as it was, and does not say why",
+        "y1": "their weights are those of y2 too",
+        "y2": "their weights are those of y1 too",
+        "y3": "embeddings were not asked for",
+    }
 
 
 def test_the_same_file_gives_the_same_bytes_and_prints_nothing(
@@ -164,6 +246,11 @@ def test_what_the_quantizer_cannot_take_is_an_error(tflites: Any, tmp_path: Path
     with pytest.raises(ModelError) as caught:
         quantize_model(tflites["Residual"].file, tmp_path / "q.tflite", LiteRTScheme(method="static"), short)
     assert caught.value.what.startswith("ai-edge-quantizer 0.")
+    assert caught.value.hint == "Use --set quantize.method=dynamic or weight-only or fp16."
+    scheme = LiteRTScheme(method="static", hybrid=False)
+    with pytest.raises(ModelError) as caught:
+        quantize_model(tflites["Residual"].file, tmp_path / "q.tflite", scheme, short)
+    assert caught.value.hint == "Use --set quantize.method=fp16 or weight-only."
     assert not (tmp_path / "q.tflite").exists()
 
 

@@ -191,6 +191,30 @@ def test_code_is_for_what_can_run_it(folder: Path) -> None:
     assert "Component `encoder`, precision: FP32." in text
 
 
+@pytest.mark.parametrize(
+    ("provider", "session", "optimum"),
+    [
+        ("cpu", 'providers=["CPUExecutionProvider"]', 'file_name="model.onnx")'),
+        (
+            "cuda",
+            'providers=["CUDAExecutionProvider", "CPUExecutionProvider"]',
+            'file_name="model.onnx", provider="CUDAExecutionProvider")',
+        ),
+        (
+            "tensorrt",
+            'providers=["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]',
+            'file_name="model.onnx", provider="TensorrtExecutionProvider")',
+        ),
+    ],
+)
+def test_code_computes_with_what_the_target_computes_with(
+    provider: str, session: str, optimum: str, folder: Path
+) -> None:
+    text = card(full_report(folder, provider=provider)).text
+    assert session in text
+    assert optimum in text
+
+
 def test_hostile_names_stay_text(folder: Path) -> None:
     quality = QUALITY.model_copy(update={"metric": HOSTILE, "split": HOSTILE})
     changes: dict[str, Any] = dict.fromkeys(("target", "runtime", "edgekit", "task"), HOSTILE)

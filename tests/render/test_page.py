@@ -309,6 +309,7 @@ def test_quantization_names_what_stayed_in_float_and_what_was_most_sensitive(fol
         "scheme": {"method": "static", "per_channel": True},
         "layers": 3,
         "fallback_layers": ["model/a"],
+        "float_layers": {"model/b": "there is no kernel"},
         "selection_check": {"samples": 100, "drop": 0.02, "tolerance": 0.005, "sensitivity": [["model/a", 0.5]]},
     }
     inside = page(full_report(folder, stages=(StageReport(stage="quantize", settings={}, details=details),))).one(
@@ -318,10 +319,11 @@ def test_quantization_names_what_stayed_in_float_and_what_was_most_sensitive(fol
     assert facts == {
         "method": "static",
         "per channel": "yes",
-        "layers quantized": "2 of 3",
+        "layers quantized": "1 of 3",
         "alone, on 100 selection samples": "0.0200 lost, 0.005 allowed",
     }
-    assert [node.text for node in inside.all("li")] == ["model/a"]
+    assert [node.text for node in inside.all("li")] == ["model/a", "model/b"]
+    assert "1 in float, since there is no kernel:" in [node.text for node in inside.all("p")]
     assert rows(table_of(inside, "the most sensitive")) == [["model/a", "0.5"]]
 
 

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tflites import pretend_runtime
 
 from edgekit.artifact import WHOLE
 from edgekit.cache import Cache
 from edgekit.errors import HostError, ModelError, UsageError
 from edgekit.formats.tflite import axes_of, describe_component
 from edgekit.quantization.litert import LiteRTScheme, quantize_model
-from edgekit.runtimes import tflite_runtime
-from edgekit.runtimes.tflite_runtime import METHODS, TFLiteRuntimeRunner, check_file, environment, run_graph
+from edgekit.runtimes import open_runner, runtime_here, tflite_runtime
+from edgekit.runtimes.tflite_runtime import METHODS, Child, TFLiteRuntimeRunner, check_file, environment
 
 
 def test_file_that_it_would_compute_wrongly_is_refused(tflites: Any, tmp_path: Path) -> None:
@@ -52,7 +54,78 @@ def test_what_pip_says_is_the_reason_and_nothing_is_kept(monkeypatch: pytest.Mon
         environment(Cache(tmp_path))
     assert caught.value.what.startswith("edgekit could not ")
     assert caught.value.why == "ERROR: No matching distribution found"
+    assert caught.value.hint.endswith("run this once where pip reaches an index.")
     assert not (tmp_path / "objects").exists()
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """LiteRT where the child looks for tflite-runtime: nothing is fetched, and the rest is as ever."""
+    return pretend_runtime(monkeypatch, tmp_path / "packages")
+
+
+@pytest.mark.usefixtures("pretended")
+def test_child_answers_each_call_and_ends_with_its_object(tflites: Any) -> None:
+    made = tflites["bert"]
+    child = Child(made.file, made.component)
+    process = child._process
+    for feeds in made.batches(4, 2):
+        assert np.abs(child.run(feeds)["logits"] - made.reference(feeds)).max() < 1e-5
+    assert process.poll() is None
+    del child
+    gc.collect()
+    assert process.poll() is not None
+
+
+@pytest.mark.usefixtures("pretended")
+def test_child_goes_on_after_what_fits_nowhere(tflites: Any) -> None:
+    ids = np.ones((1, 17), np.int64)
+    made = tflites["bert"]
+    runner = open_runner(made.artifact(), runtime=tflite_runtime.NAME)
+    assert isinstance(runner, TFLiteRuntimeRunner)
+    with pytest.raises(UsageError, match="takes up to sequence 16"):
+        runner.run(WHOLE, {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids})
+    with pytest.raises(ModelError, match=r"does not run 'bert.tflite'\ninputs \['other'\] were given"):
+        runner.run(WHOLE, {"other": ids})
+    (feeds,) = made.batches(1, 1)
+    assert runner.run(WHOLE, feeds)["logits"].shape == (1, 2)
+
+
+@pytest.mark.usefixtures("pretended")
+def test_file_that_the_runtime_does_not_open_is_an_error_of_the_model(tflites: Any, tmp_path: Path) -> None:
+    def refuse(file: Path) -> None:
+        file.write_bytes(b"no graph")
+
+    file = tmp_path / "model.tflite"
+    file.write_bytes(tflites["bert"].file.read_bytes())
+    check = tflite_runtime.check_file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tflite_runtime, "check_file", lambda one: (check(one), refuse(one)))
+        with pytest.raises(ModelError, match=r"tflite-runtime 2\.14\.0 does not run 'model\.tflite'"):
+            Child(file, tflites["bert"].component)
+
+
+def test_child_that_dies_is_told_with_its_last_words(pretended: Path, tflites: Any) -> None:
+    (pretended / "tflite_runtime" / "interpreter.py").write_text("raise SystemExit('no such instruction')\n")
+    with pytest.raises(HostError) as caught:
+        Child(tflites["bert"].file, tflites["bert"].component)
+    assert (caught.value.what, caught.value.why) == ("tflite-runtime failed", "no such instruction")
+
+
+def test_child_that_hangs_is_stopped(pretended: Path, tflites: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tflite_runtime, "RUN_SECONDS", 0.2)
+    (pretended / "tflite_runtime" / "interpreter.py").write_text("import time\ntime.sleep(60)\n")
+    with pytest.raises(HostError, match="tflite-runtime hung and was stopped"):
+        Child(tflites["bert"].file, tflites["bert"].component)
+
+
+def test_only_tflite_runs_in_it_and_only_when_it_is_named(tflites: Any) -> None:
+    artifact = tflites["bert"].artifact()
+    assert not isinstance(open_runner(artifact), TFLiteRuntimeRunner)
+    assert not isinstance(open_runner(artifact, runtime="litert"), TFLiteRuntimeRunner)
+    assert runtime_here("tflite", "tflite-runtime") == "tflite-runtime 2.14.0"
+    assert runtime_here("tflite", "litert").startswith("LiteRT ")
+    assert runtime_here("onnx", "tflite-runtime").startswith("onnxruntime ")
 
 
 @pytest.mark.slow
@@ -66,7 +139,8 @@ def test_answers_are_those_of_torch(tflites: Any, tmp_path: Path, name: str) -> 
             file = tmp_path / f"{method}.tflite"
             quantize_model(made.file, file, LiteRTScheme(method=method, hybrid=False), made.ranges())
             component = describe_component(file, axes_of(made.component))
-        found = run_graph(file, component, batches)
+        child = Child(file, component)
+        found = [child.run(feeds) for feeds in batches]
         assert (
             max(abs(mine["logits"] - made.reference(feeds)).max() for mine, feeds in zip(found, batches, strict=True))
             < allowed

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from edgekit.render import figures
 from edgekit.render.html.charts import Axis, axis_row, curve, share_bar
 from edgekit.render.html.markup import Child, Html, element, facts, items, join, minus, note, section, table
-from edgekit.render.stages import engine_lines, number
+from edgekit.render.stages import engine_lines, float_layers, number
 from edgekit.report import Graph, Report, StageReport
 
 # Layers that are shown one by one; a network with more has the rest counted.
@@ -146,7 +146,9 @@ def _quantize(stage: StageReport) -> Iterator[Child]:
     pairs: list[tuple[Child, Child]] = [
         (name.replace("_", " "), _plain(value)) for name, value in scheme.items() if value != []
     ]
-    pairs.append(("layers quantized", f"{layers - len(left):g} of {layers:g}"))
+    unasked = float_layers(details)
+    small = layers - len(left) - sum(map(len, unasked.values()))
+    pairs.append(("layers quantized", f"{small:g} of {layers:g}"))
     if isinstance(check, dict):
         drop = number(check.get("drop"))
         said = f"{abs(drop):.4f} {'gained' if drop < 0 else 'lost'}, {number(check.get('tolerance')):g} allowed"
@@ -161,6 +163,9 @@ def _quantize(stage: StageReport) -> Iterator[Child]:
     if left:
         yield element("p", "Layers that stayed in float, since they lose too much:")
         yield items(left[:MOST_LAYERS], "names")
+    for reason, names in unasked.items():
+        yield element("p", f"{len(names)} in float, since {reason}:")
+        yield items(names[:MOST_LAYERS], "names")
     ranked = check.get("sensitivity") if isinstance(check, dict) else None
     if isinstance(ranked, list):
         rows = [(str(pair[0]), f"{number(pair[1]):.3g}") for pair in ranked[:MOST_SENSITIVE] if isinstance(pair, list)]
