@@ -28,12 +28,14 @@ from edgekit.runtimes.measuring import Place
 from edgekit.settings import Frozen
 from edgekit.target import Target
 from edgekit.tasks import bind_task
-from edgekit.tasks.base import Examples, TaskOptions, Workload
+from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
 from edgekit.workshop import Workshop
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from edgekit.measure.elsewhere import Spread
 
 DEFAULT_OUTPUT = Path("artifacts")
 
@@ -229,12 +231,12 @@ def evaluate(
     )
 
 
-def _compared(subject: Subject, examples: Examples, batch: int, place: Place, progress: Progress) -> DeviceCheck:
+def _compared(subject: Subject, examples: Spread, batch: int, place: Place, progress: Progress) -> DeviceCheck:
     """The answers of a device to some samples beside those here."""
     from edgekit.measure.elsewhere import compare_elsewhere
 
     assert subject.exported is not None  # no other has devices
-    progress.start(f"run {len(examples)} samples: {place.label}", None)
+    progress.start(f"run samples: {place.label}", None)
     found = compare_elsewhere(subject.exported, subject.task, examples, batch, place, runner=subject.runner)
     progress.finish()
     return found

@@ -11,7 +11,13 @@ from pydantic import Field, JsonValue
 
 from edgekit.api import output_path
 from edgekit.artifact import WHOLE
+from edgekit.assembly import load_finished
 from edgekit.cache import Cache
+from edgekit.devices.emulated import EmulatedDevice
+from edgekit.devices.emulation.kinds import kind_of
+from edgekit.devices.emulation.root import find_root
+from edgekit.measure.elsewhere import CONFIRMED, SAMPLES
+from edgekit.measure.instructions import INFERENCES
 from edgekit.pipeline import leave_out
 from edgekit.recipe import Step
 from edgekit.request import Request, RunOptions, resolve_request
@@ -29,6 +35,14 @@ FORWARD, TRAINING = 1, 3
 # What small batches reach of a large product's speed.
 EFFICIENCY = 0.4
 FP32_BYTES = 4
+# Operations a second of an emulated processor, two for each weight and token as below, as seen on one core for an
+# encoder of 6 layers, 384 wide, on 128 tokens; half as many while instructions are counted. To start there takes 5 s.
+EMULATED_FP32, EMULATED_INT8 = 5e8, 3e9
+COUNTING = 2
+START_SECONDS = 5.0
+SET_UP_SECONDS = 20.0
+# Tokens that an input without any counts as: how often a weight is used.
+UNTOKENIZED = 64
 
 
 class PlannedStep(Frozen):
@@ -47,6 +61,20 @@ class PlannedStep(Frozen):
     seconds: float | None
 
 
+class PlannedEmulation(Frozen):
+    """What is done on emulated processors, beside the stages.
+
+    Attributes:
+        devices: the processors.
+        seconds: estimate of setting up, counting instructions and running samples; 0 where the run is in the cache.
+        download_bytes: about what is fetched first; 0 where the emulator is set up.
+    """
+
+    devices: tuple[str, ...]
+    seconds: float
+    download_bytes: int
+
+
 class Plan(Frozen):
     """What ``compress`` would do."""
 
@@ -57,6 +85,7 @@ class Plan(Frozen):
     measured: bool
     not_measured_because: str
     devices: tuple[str, ...] = ()
+    emulation: PlannedEmulation | None = None
     workload: dict[str, int | None]
     output: str
     steps: tuple[PlannedStep, ...]
@@ -71,8 +100,12 @@ def plan(source: str | Path, *, output: str | Path | None = None, **options: Unp
     request = resolve_request(source, **options)
     out, cache = output_path(request, output), Cache()
     steps, notes = leave_out(request)
-    planned = _plan_steps(request, steps, cache)
+    estimate = _Estimate(request)
+    planned = _plan_steps(request, steps, cache, estimate)
+    kinds = _absent_kinds(request, cache)
+    emulation = _plan_emulation(request, steps, cache, estimate)
     known = [step.seconds for step in planned if step.seconds is not None]
+    beside = MEASURING_SECONDS * request.timed + (emulation.seconds if emulation else 0)
     return Plan(
         source=request.source.record,
         target=request.target.name,
@@ -80,11 +113,12 @@ def plan(source: str | Path, *, output: str | Path | None = None, **options: Unp
         measured=request.timed,
         not_measured_because=request.not_measured_because,
         devices=tuple(place.device.label for place in request.places),
+        emulation=emulation,
         workload=request.workload.model_dump(),
         output=str(out),
         steps=planned,
-        seconds=round(sum(known) + MEASURING_SECONDS * request.timed, 0) if len(known) == len(planned) else None,
-        disk_bytes=_disk_bytes(request, len(steps)),
+        seconds=round(sum(known) + beside, 0) if len(known) == len(planned) else None,
+        disk_bytes=_disk_bytes(request, len(steps)) + sum(kind_of(kind).size_bytes for kind in kinds),
         disk_free_bytes=shutil.disk_usage(_existing(cache.root)).free,
         notes=(*notes, *_batch_notes(request)),
     )
@@ -98,9 +132,33 @@ def _batch_notes(request: Request) -> list[str]:
     return [f"{WHOLE}.tflite: the batch will be fixed at 1{when}, more samples run one call after another"]
 
 
-def _plan_steps(request: Request, steps: list[Step], cache: Cache) -> tuple[PlannedStep, ...]:
+def _absent_kinds(request: Request, cache: Cache) -> list[str]:
+    """The kinds of machine that are emulated and are not set up."""
+    devices = [place.device for place in request.places]
+    kinds = {device.profile.kind for device in devices if isinstance(device, EmulatedDevice)}
+    return sorted(kind for kind in kinds if find_root(kind, cache) is None)
+
+
+def _plan_emulation(request: Request, steps: list[Step], cache: Cache, estimate: _Estimate) -> PlannedEmulation | None:
+    """What emulated processors do in a run: those of the target count, and those that confirm answer only."""
+    counting = [place.device.label for place in request.places if not place.device.timed]
+    confirming = [place.device.label for place in request.confirming] if request.data is not None else []
+    if not counting and not confirming:
+        return None
+    absent = _absent_kinds(request, cache)
+    seconds = SET_UP_SECONDS * len(absent)
+    seconds += len(counting) * (estimate.counting(steps) + estimate.answering(steps, SAMPLES))
+    seconds += len(confirming) * estimate.answering(steps, CONFIRMED)
+    done = load_finished(cache, request.run_key()) is not None
+    return PlannedEmulation(
+        devices=(*counting, *confirming),
+        seconds=0.0 if done else round(seconds, 0),
+        download_bytes=sum(kind_of(kind).download_bytes for kind in absent),
+    )
+
+
+def _plan_steps(request: Request, steps: list[Step], cache: Cache, estimate: _Estimate) -> tuple[PlannedStep, ...]:
     """Each step with its estimate; a step is known to be cached as long as every one before it is."""
-    estimate = _Estimate(request)
     parent: str | None = request.import_key(request.student or request.original)
     planned = []
     for step in steps:
@@ -146,14 +204,39 @@ class _Estimate:
             return round(fixed + self._pass(self._data.evaluation, len(self._data.evaluation), FORWARD), 0)
         return fixed
 
+    def counting(self, steps: list[Step]) -> float:
+        """Seconds to count the instructions of every artifact of a run on an emulated processor."""
+        tokens = (self._request.workload.tokens or UNTOKENIZED) * self._request.workload.batch
+        once = COUNTING * (INFERENCES + 1) * 2 * self._parameters * tokens
+        return sum(START_SECONDS + once / speed for speed in (EMULATED_FP32, *self._speeds(steps)))
+
+    def answering(self, steps: list[Step], samples: int) -> float:
+        """Seconds to run so many samples of the evaluation split through the last artifact there."""
+        if self._data is None:
+            return 0.0
+        examples, speed = self._data.evaluation, (EMULATED_FP32, *self._speeds(steps))[-1]
+        operations = 2 * self._parameters * self._tokens(examples) * min(samples, len(examples))
+        return START_SECONDS + operations / speed
+
+    def _speeds(self, steps: list[Step]) -> list[float]:
+        """Operations a second of what each stage that changes the graph makes, emulated."""
+        changing = [step for step in steps if step.stage.name not in ("export", "verify")]
+        return [EMULATED_INT8 if self._makes_int8(step) else EMULATED_FP32 for step in changing]
+
+    def _makes_int8(self, step: Step) -> bool:
+        return step.stage.precision(step.settings, self._request.goal) == "int8"
+
     def _pass(self, examples: Examples, samples: float, passes: int) -> float:
         """Seconds for so many samples: two operations a parameter and token, embeddings not counted apart."""
-        picked = range(0, len(examples), max(1, len(examples) // 200))
-        tokens = sum(examples.length(index) for index in picked) / len(picked)
-        if self._request.task in ("image-classification", "tensors"):
-            tokens = 64
-        operations = 2 * self._parameters * tokens * samples * passes
+        operations = 2 * self._parameters * self._tokens(examples) * samples * passes
         return operations / (self._operations_per_second() * EFFICIENCY)
+
+    def _tokens(self, examples: Examples) -> float:
+        """The mean length of samples in tokens."""
+        if self._request.task in ("image-classification", "tensors"):
+            return UNTOKENIZED
+        picked = range(0, len(examples), max(1, len(examples) // 200))
+        return sum(examples.length(index) for index in picked) / len(picked)
 
     def _operations_per_second(self) -> float:
         import torch

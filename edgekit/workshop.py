@@ -213,11 +213,11 @@ class Workshop:
     def _check(self, artifact: Artifact, place: Place) -> DeviceCheck:
         assert self.data is not None  # the caller has seen to it
         examples = Spread(self.data.evaluation, SAMPLES if place in self.request.places else CONFIRMED)
-        self.progress.start(f"run {len(examples)} samples: {place.label}", None)
+        self.progress.start(f"run samples: {place.label}", None)
         runner = open_as_on(artifact, self.request.target, runtime=self.request.answers_in)
         batch = self.request.workload.batch
         found = compare_elsewhere(artifact, self.task, examples, batch, place, runner=runner)
-        self.progress.finish(f"{found.agree} of {found.n} as here" if found.agree is not None else "")
+        self.progress.finish(f"{found.n}" if found.agree is None else f"{found.agree} of {found.n} as here")
         return found
 
     def _remember(self, key: str, kind: type[R], compute: Callable[[], R]) -> R:

@@ -259,9 +259,12 @@ def main() -> None:
     answer["runtime_version"] = runtime_version(spec["package"])
     calls = {name: read_calls(subject["feeds"]) for name, subject in spec["subjects"].items()}
     if spec["what"] == "outputs":
+        began = time.perf_counter()
+        found = {name: [model(feeds) for feeds in calls[name]] for name, model in models.items()}
+        answer["run_ms"] = (time.perf_counter() - began) * 1e3
         answer["outputs"] = {
-            name: [{key: packed(values) for key, values in model(feeds).items()} for feeds in calls[name]]
-            for name, model in models.items()
+            name: [{key: packed(values) for key, values in outputs.items()} for outputs in given]
+            for name, given in found.items()
         }
     else:
         subjects: dict[str, Callable[[], Any]] = {

@@ -46,6 +46,17 @@ class StepFacts(Protocol):
     def seconds(self) -> float | None: ...
 
 
+class EmulationFacts(Protocol):
+    """What emulated processors take in a plan."""
+
+    @property
+    def devices(self) -> Sequence[str]: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def download_bytes(self) -> int: ...
+
+
 class PlanFacts(Protocol):
     """What a view needs of a plan; `edgekit.api` lies above this package, so its class is not named here."""
 
@@ -61,6 +72,8 @@ class PlanFacts(Protocol):
     def not_measured_because(self) -> str: ...
     @property
     def devices(self) -> Sequence[str]: ...
+    @property
+    def emulation(self) -> EmulationFacts | None: ...
     @property
     def workload(self) -> Mapping[str, object]: ...
     @property
@@ -101,6 +114,7 @@ def plan_view(plan: PlanFacts) -> RenderableType:
         [
             ("task", plan.task),
             ("latency", measured),
+            *([("emulation", _emulation(plan.emulation))] if plan.emulation else []),
             ("workload", workload_of(plan.task, plan.workload)),
             ("time", "unknown" if plan.seconds is None else f"about {figures.roughly(plan.seconds)}"),
             ("disk", f"{figures.storage(plan.disk_bytes)} needed, {figures.storage(plan.disk_free_bytes)} free"),
@@ -113,6 +127,14 @@ def plan_view(plan: PlanFacts) -> RenderableType:
     if plan.notes:
         parts += [title("Notes"), items(plan.notes)]
     return Group(*parts)
+
+
+def _emulation(planned: EmulationFacts) -> str:
+    """How long, on what, and what is fetched first."""
+    time = f"about {figures.roughly(planned.seconds)}" if planned.seconds else "cached"
+    fetched = figures.storage(planned.download_bytes)
+    first = f"; first about {fetched} are downloaded to set it up" if planned.download_bytes else ""
+    return f"{time}, on {' and '.join(planned.devices)}{first}"
 
 
 def bench_view(record: BenchRecord) -> RenderableType:

@@ -35,6 +35,8 @@ GRACE_SECONDS = 300.0
 PATIENCE = 10
 # Emulation costs up to 400 times the time of an inference, and twice that while instructions are counted.
 EMULATION_SECONDS = 3600.0
+# For the outputs of many inputs a device is given so long.
+OUTPUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class Answer(BaseModel):
         instructions: for each subject, of each counted inference.
         kernels: for each subject, instructions of one inference by kernel class.
         outputs: for each subject, of each call.
+        run_ms: what all these calls took, also by an emulator's clock.
         runtime_version: of the runtime there.
         host: the machine there, its system and its Python, as far as it told.
     """
@@ -156,6 +159,7 @@ class Answer(BaseModel):
     instructions: dict[str, list[int]] = {}
     kernels: dict[str, dict[str, int]] = {}
     outputs: dict[str, list[dict[str, Packed]]] = {}
+    run_ms: float = 0.0
     runtime_version: str = ""
     host: dict[str, str] = {}
 
@@ -178,8 +182,12 @@ def count_instructions(subjects: Mapping[str, Subject], place: Place, count: int
 
 def run_calls(subject: Subject, calls: Sequence[Batch], place: Place) -> Answer:
     """Outputs of a subject for many inputs."""
-    seconds = GRACE_SECONDS if place.device.timed else EMULATION_SECONDS
-    return _run({"subject": subject}, place, {"what": "outputs"}, seconds, calls)
+    return _run({"subject": subject}, place, {"what": "outputs"}, calls_seconds(place), calls)
+
+
+def calls_seconds(place: Place) -> float:
+    """How long ``run_calls`` may take at a place."""
+    return OUTPUT_SECONDS if place.device.timed else EMULATION_SECONDS
 
 
 def try_provider(place: Place) -> None:

@@ -59,6 +59,7 @@ PLAN = {
     "measured": False,
     "not_measured_because": "no device",
     "devices": ("toy-a76, emulated",),
+    "emulation": SimpleNamespace(devices=("toy-a76, emulated",), seconds=300.0, download_bytes=100_000_000),
     "workload": {"batch": 1, "tokens": 128, "image": None},
     "output": "artifacts/x",
     "steps": (
@@ -166,13 +167,15 @@ def test_dry_run_prints_the_plan_and_compresses_nothing(run, pretend, recorder):
     assert "Plan: minilm-sst2 for arm64" in result.stdout
     assert "prune     ratio 0.5   cached" in result.stdout
     assert "distill   epochs 3    about 25 min" in result.stdout
-    assert "not measured: no device; instructions are counted on toy-a76, emulated" in result.stdout
     assert "400 MB needed, 90.0 GB free" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert "not measured: no device; instructions are counted on toy-a76, emulated" in said
+    assert "about 5 min, on toy-a76, emulated; first about 100 MB are downloaded to set it up" in said
 
 
 def test_dry_run_prints_the_plan_as_json(run, pretend, recorder):
     steps = [vars(step) for step in PLAN["steps"]]
-    pretend(plan=recorder({**PLAN, "steps": steps}))
+    pretend(plan=recorder({**PLAN, "steps": steps, "emulation": vars(PLAN["emulation"])}))
     result = run("compress", "model", "--dry-run", "--json")
     assert result.document["schema"] == "edgekit.plan/1"
     assert result.document["steps"][0]["stage"] == "prune"

@@ -339,6 +339,7 @@ def test_plan_warns_when_the_disk_is_too_small():
         not_measured_because="",
         devices=("this machine",),
         workload={},
+        emulation=None,
         output="out",
         steps=(SimpleNamespace(stage="prune", settings={"keep": None, "on": True}, cached=False, seconds=None),),
         seconds=None,

@@ -100,6 +100,66 @@ def test_the_page_the_card_and_the_terminal_tell_of_the_devices(
     assert "they are no latency" in written["card"]
 
 
+def test_a_dry_run_tells_of_the_emulation_and_of_what_it_fetches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("edgekit.devices.why_not", lambda kind: None)
+    model, data = model_folder("vit", tmp_path / "model"), image_parquet(tmp_path / "data", 80)
+    options: dict[str, Any] = {"data": data, "target": "arm64", "workload": WORKLOAD, "recipe": "quantize"}
+    local = edgekit.plan(model, **options | {"target": "host"}, device="local")
+    one = edgekit.plan(model, **options, device="emulated:cortex-a53")
+    two = edgekit.plan(model, **options, device="emulated:cortex-a53,cortex-a76")
+    assert local.emulation is None
+    assert one.emulation is not None
+    assert two.emulation is not None
+    assert two.emulation.devices == two.devices == ("cortex-a53, emulated", "cortex-a76, emulated")
+    assert (one.emulation.download_bytes, two.emulation.download_bytes) == (100_000_000, 100_000_000)
+    assert one.disk_bytes == two.disk_bytes > local.disk_bytes + 200_000_000
+    # 20 s to set up; the original, the optimized and the quantized one are counted, and the last one answers
+    assert (one.emulation.seconds, two.emulation.seconds) == (20 + 4 * 5, 20 + 2 * 4 * 5)
+    assert one.seconds is not None
+    assert one.seconds >= sum(step.seconds or 0 for step in one.steps) + one.emulation.seconds - 1
+    monkeypatch.setattr("edgekit.planning.find_root", lambda kind, cache: object())
+    made = edgekit.plan(model, **options, device="emulated:cortex-a53").emulation
+    assert made is not None
+    assert (made.download_bytes, made.seconds) == (0, 4 * 5)
+
+
+def test_a_run_that_is_in_the_cache_takes_no_emulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = run(tmp_path, monkeypatch, Emulator(BIG), recipe="quantize")
+    plan = edgekit.plan(
+        tmp_path / "model",
+        data=tmp_path / "data",
+        target=edgekit.load_target("arm64").model_copy(update={"reach": "emulated"}),
+        settings=UNTRAINED,
+        recipe="quantize",
+        max_drop=1.0,
+        workload=WORKLOAD,
+        jobs=1,
+        device="emulated",
+    )
+    assert report.counts_after
+    assert plan.emulation is not None
+    assert (plan.emulation.devices, plan.emulation.seconds) == ((BIG,), 0.0)
+
+
+class Slow(Emulator):
+    """Takes all of its time for seven samples, by its own clock."""
+
+    def execute(self, folder: Path, seconds: float) -> str:
+        answer = json.loads(super().execute(folder, seconds))
+        return json.dumps(answer | {"run_ms": seconds * 1e3 * 0.8 / 7.5})
+
+
+def test_a_slow_device_is_given_as_many_samples_as_it_has_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = run(tmp_path, monkeypatch, Slow("slow, emulated"), Emulator(SMALL), recipe="quantize")
+    assert [(check.n, check.agree) for check in report.devices] == [(7, 7), (20, 20)]
+    assert "7 of 7 predictions as here" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 class Astray(Emulator):
     """Answers with the outputs in the opposite order."""
 

@@ -52,6 +52,7 @@ class Kind:
         platforms: the tags of wheels that run there.
         links: what the packages' own scripts would link on installation: link and what it leads to.
         modules: what is imported to see that it works.
+        download_bytes, size_bytes: about what is fetched and what a root takes, as seen with onnxruntime 1.27 to 1.32.
     """
 
     name: str
@@ -64,6 +65,8 @@ class Kind:
     platforms: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     modules: tuple[str, ...] = ("numpy", "onnxruntime")
+    download_bytes: int = 0
+    size_bytes: int = 0
 
     @property
     def digest(self) -> str:
@@ -87,6 +90,8 @@ def _arm64() -> Kind:
         wheels=(*wheels, f"ai-edge-litert=={litert}") if litert else tuple(wheels),
         platforms=(*(f"manylinux_2_{minor}_aarch64" for minor in _GLIBC), "manylinux2014_aarch64"),
         modules=("numpy", "onnxruntime", *(["ai_edge_litert.interpreter"] if litert else [])),
+        download_bytes=100_000_000,
+        size_bytes=255_000_000,
     )
 
 
@@ -104,11 +109,20 @@ def _armhf() -> Kind:
         platforms=tuple(f"manylinux_2_{minor}_armv7l" for minor in _GLIBC),
         links=tuple((f"{library}/lib{name}.so.3", f"{name}/lib{name}.so.3") for name in ("blas", "lapack")),
         modules=("numpy", "tflite_runtime.interpreter"),
+        download_bytes=55_000_000,
+        size_bytes=105_000_000,
     )
 
 
 def _x86_64() -> Kind:
-    return Kind(name="x86-64", program="qemu-x86_64", getpgid=121, opcodes=X86)
+    return Kind(
+        name="x86-64",
+        program="qemu-x86_64",
+        getpgid=121,
+        opcodes=X86,
+        download_bytes=30_000_000,
+        size_bytes=36_000_000,
+    )
 
 
 KINDS = {"arm64": _arm64, "armhf": _armhf, "x86-64": _x86_64}
