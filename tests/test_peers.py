@@ -6,15 +6,18 @@ import argparse
 import importlib
 import json
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import onnx
 import pytest
+import tiny
 
+from edgekit.artifact import WHOLE, write_artifact
+from edgekit.formats.onnx import describe_component
 from edgekit.runtimes.measuring import Timing
 from edgekit.tasks.base import Workload
 
@@ -24,6 +27,19 @@ SCRIPTS = ("run", "peers", "peer_recipes", "peer_table", "environments")
 PEERS = ("edgekit", "neural-compressor", "olive", "onnxruntime", "optimum")
 PLACES = dict.fromkeys(("model", "data", "texts", "task", "target", "out", "peers"), "X")
 PINS = "numpy==2.0.0\ntorch==2.13.0\n"
+# A classifier of sorts, and a graph that takes something else.
+GRAPH = """<ir_version: 8, opset_import: ["" : 17]>
+graph (int64[batch, sequence] input_ids, int64[batch, sequence] attention_mask, int64[batch, sequence] token_type_ids)
+    => (float[batch, 2] logits) {
+    seen = Add(attention_mask, token_type_ids)
+    words = Mul(input_ids, seen)
+    numbers = Cast<to = 1>(words)
+    one = ReduceMean<axes = [1], keepdims = 1>(numbers)
+    other = Neg(one)
+    logits = Concat<axis = 1>(one, other)
+}"""
+BROKEN = """<ir_version: 8, opset_import: ["" : 17]>
+graph (float[batch, 2] pixel_values) => (float[batch, 2] logits) { logits = Identity(pixel_values) }"""
 
 
 @pytest.fixture
@@ -233,41 +249,60 @@ def test_the_last_line_is_what_was_said_last(load: Any) -> None:
 # Scores and times
 
 
+def model_folder(folder: Path) -> Path:
+    """What a model's folder holds beside its weights."""
+    shape = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    words = {"vocab_size": tiny.VOCABULARY, "max_position_embeddings": 40}
+    kind = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+    tiny.tokenizer().save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(kind | shape | words), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    """One of edgekit's."""
+    folder = model_folder(tmp_path / "artifact")
+    onnx.save(onnx.parser.parse_model(GRAPH), folder / "model.onnx")
+    part = describe_component(folder / "model.onnx")
+    return write_artifact(folder, tiny.manifest(components={WHOLE: part})).path
+
+
 def test_what_runs_is_scored_and_timed_and_what_does_not_says_why(
-    load: Any, exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load: Any, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from end_to_end.made import text_data
 
     peers, recipes = load("peers"), load("peer_recipes")
-    monkeypatch.setattr(peers, "TIMING", Timing(seconds=0.1, rounds=9))
+    monkeypatch.setattr(peers, "TIMING", Timing(seconds=0.0, rounds=9))
     monkeypatch.setattr(peers, "WORKLOAD", Workload(tokens=16))
-    task, artifact = exported["bert"]
     broken = tmp_path / "broken.onnx"
-    shutil.copyfile(exported["vit"][1].file(), broken)
-    job = recipes.Job(task.folder, text_data(tmp_path / "data"), tmp_path / "texts.txt", task.name, "host")
-    peers.write_texts(job.data, task, job.texts)
+    onnx.save(onnx.parser.parse_model(BROKEN), broken)
+    model = model_folder(tmp_path / "model")
+    kind = "text-classification"
+    job = recipes.Job(model, text_data(tmp_path / "data"), tmp_path / "texts.txt", kind, "host")
+    peers.write_texts(job.data, tiny.task_for(model), job.texts)
     assert len(job.texts.read_text().splitlines()) == 128
     rows = []
     for peer, recipe, result in (
-        ("edgekit", "FP32", artifact.path),
-        ("edgekit", "ours", artifact.path),
-        ("tool", "dynamic", artifact.file()),
+        ("edgekit", "FP32", artifact),
+        ("edgekit", "ours", artifact),
+        ("tool", "dynamic", artifact / "model.onnx"),
         ("tool", "static", broken),
     ):
         row = peers.base_row(recipes.Peer(peer, peer, (), ()), recipes.Recipe(recipe, "", (), ""), {})
         rows.append(row | {"result": str(result)})
     line = peers.measure(rows, job, tmp_path / "read")
     base, ours, tool, failed = line["rows"]
-    assert base["metric"] == "accuracy"
-    assert base["n"] == 16
+    assert (base["metric"], base["n"]) == ("accuracy", 16)
     assert base["quality"] == ours["quality"] == tool["quality"]
-    assert base["size_bytes"] == tool["size_bytes"] == artifact.file().stat().st_size
+    assert base["size_bytes"] == tool["size_bytes"] == (artifact / "model.onnx").stat().st_size
     assert base["faster"] == [1.0, 1.0, 1.0]
     assert [one["n"] for one in tool["latency"]] == [27, 27]
     low, high = tool["faster"][1:]
     assert low <= tool["faster"][0] <= high
-    ratio = tool["p50_ms"] / ours["p50_ms"]
-    assert ours["faster_than_best_peer"][0] == pytest.approx(ratio, rel=0.5)
+    assert ours["faster_than_best_peer"][0] > 0
+    assert "faster_than_best_peer" not in tool
     assert failed["error"] == (
         "what it left does not run: the graph takes pixel_values in place of attention_mask, input_ids, token_type_ids"
     )
@@ -276,8 +311,8 @@ def test_what_runs_is_scored_and_timed_and_what_does_not_says_why(
     assert str(tmp_path) not in json.dumps(line)
 
 
-def test_an_artifact_of_edgekit_that_is_not_made_yet_is_a_row(load: Any, exported: Any, tmp_path: Path) -> None:
-    made, absent = load("peers").artifact_rows({"made": exported["bert"][1].path, "sst2-vnni": tmp_path})
+def test_an_artifact_of_edgekit_that_is_not_made_yet_is_a_row(load: Any, artifact: Path, tmp_path: Path) -> None:
+    made, absent = load("peers").artifact_rows({"made": artifact, "sst2-vnni": tmp_path})
     assert (made["peer"], made["error"], made["seconds"]) == ("edgekit", "", None)
     assert absent["error"] == "there is no artifact: python benchmarks/run.py --case sst2-vnni"
 
