@@ -108,7 +108,7 @@ def cut_vocabulary(model: nn.Module, plan: VocabularyPlan) -> nn.Module:
     import torch
     from torch import nn
 
-    table, head = _table(model), cast("PreTrainedModel", model).get_output_embeddings()
+    table, head = _table(model), cast("Any", model).get_output_embeddings()
     if vocabulary_size(model) != plan.size:
         raise ModelError(
             f"the plan is for a vocabulary of {plan.size}",

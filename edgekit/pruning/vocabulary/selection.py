@@ -29,8 +29,7 @@ def fallback_tokens(found: TokenizerFile) -> set[int]:
         ModelError: some character is part of tokens and none itself, so that a text could become impossible.
     """
     tokens = {"WordPiece": _wordpiece, "BPE": _bpe, "Unigram": _unigram}[found.kind](found)
-    unknown = {found.unknown} & found.ids.keys()
-    return {found.ids[token] for token in tokens | unknown}
+    return {number for token, number in found.ids.items() if token in tokens or token == found.unknown}
 
 
 def with_parts(found: TokenizerFile, kept: set[int]) -> set[int]:
