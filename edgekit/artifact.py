@@ -23,7 +23,7 @@ from edgekit.source import sha256_file
 
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
-PLAN = "plan.json"
+PLAN, VOCABULARY_PLAN = "plan.json", "vocabulary.json"
 PAGE, CARD = "report.html", "README.md"
 WHOLE = "model"
 # Never part of the model: written beside it, after it.

@@ -87,6 +87,14 @@ def tflites(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Any:
     return Files(tmp_path_factory.mktemp("tflites"))
 
 
+@pytest.fixture(scope="session")
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Folders of small tokenizers by name, each trained when a test first asks for it."""
+    from vocabularies import Tokenizers
+
+    return Tokenizers(tmp_path_factory.mktemp("tokenizers"))
+
+
 @pytest.fixture
 def assets(request: pytest.FixtureRequest) -> dict[str, Path]:
     """The paths of all assets that the test is marked with, by key."""
