@@ -45,7 +45,9 @@ def rewritten(artifact: Artifact, names: list[str], file: Path) -> tuple[dict[st
 
 
 @pytest.mark.parametrize("optimized", [True, False])
-@pytest.mark.parametrize("names", [["first_token"], ["attention"], ["residual"], ["first_token", "attention", "residual"]])
+@pytest.mark.parametrize(
+    "names", [["first_token"], ["attention"], ["residual"], ["first_token", "attention", "residual"]]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_answers_stay(exported: Exported, tmp_path: Path, family: str, names: list[str], optimized: bool) -> None:
     task, artifact = exported[family]
@@ -64,9 +66,7 @@ def test_every_rewrite_is_tried_by_these_tests() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_residual_sums_are_not_fused_with_their_normalization(
-    exported: Exported, tmp_path: Path, family: str
-) -> None:
+def test_residual_sums_are_not_fused_with_their_normalization(exported: Exported, tmp_path: Path, family: str) -> None:
     _, artifact = exported[family]
     fused = {}
     for names in ([], ["residual"]):
