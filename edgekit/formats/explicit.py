@@ -85,8 +85,9 @@ def _explicit(encoder: nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str, 
 def first_position(encoder: nn.Module) -> int:
     """The first row of the position table that a token uses: RoBERTa and its kin start behind the padding index."""
     for part in encoder.modules():
-        if hasattr(part, "create_position_ids_from_input_ids"):
-            return int(getattr(part, "padding_idx")) + 1  # noqa: B009  # nn.Module does not declare it
+        padding = getattr(getattr(part, "position_embeddings", None), "padding_idx", None)
+        if padding is not None:
+            return int(padding) + 1
     return 0
 
 
