@@ -7,7 +7,7 @@ architecture, and the weights then fit: no module is ever pickled.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -19,6 +19,7 @@ from edgekit.formats.surgery import EncoderPlan, replay
 if TYPE_CHECKING:
     from torch import nn
 
+P = TypeVar("P")
 Plan = EncoderPlan | ChannelPlan
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Annotated[Plan, Field(discriminator="kind")])
 MAX_PLAN_BYTES = 64 * 1024 * 1024
@@ -31,7 +32,15 @@ def save_plan(plan: Plan, folder: Path) -> None:
 
 def read_plan(folder: Path) -> Plan | None:
     """The plan in a model folder; None where nothing was pruned."""
-    file = folder / PLAN
+    return read_plan_file(folder / PLAN, _PLAN)
+
+
+def read_plan_file(file: Path, kind: TypeAdapter[P]) -> P | None:
+    """A plan of any kind; None where there is no such file.
+
+    Raises:
+        ArtifactError: it is too large, or no plan of this kind.
+    """
     if not file.is_file():
         return None
     if file.stat().st_size > MAX_PLAN_BYTES:
@@ -41,7 +50,7 @@ def read_plan(folder: Path) -> Plan | None:
             why=f"allowed: {MAX_PLAN_BYTES}",
         )
     try:
-        return _PLAN.validate_json(file.read_bytes())
+        return kind.validate_json(file.read_bytes())
     except ValidationError as error:
         raise ArtifactError(
             f"{str(file)!r} is no valid plan", id="artifact.invalid-file", why=str(error.errors()[0]["msg"])

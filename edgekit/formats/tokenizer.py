@@ -61,14 +61,7 @@ class TokenizerFile:
     @cached_property
     def named(self) -> frozenset[int]:
         """Numbers that something in the file names: added tokens, the post-processor, padding."""
-        seen: set[int] = set()
-
-        def note(number: int) -> int:
-            seen.add(number)
-            return number
-
-        _visit(self.state, note)
-        return frozenset(seen)
+        return frozenset(visited(_visit, self.state))
 
     @property
     def unknown(self) -> str | None:
@@ -163,6 +156,18 @@ def write_tokenizer(source: Path, folder: Path, found: TokenizerFile, new: Mappi
         if (source / name).is_file():
             write_text(folder / name, change((source / name).read_text(encoding="utf-8"), cut, new))
     return tuple(sorted(path.name for path in source.glob(f"*{SENTENCEPIECE}")))
+
+
+def visited(visit: Callable[[dict[str, Any], Renumber], None], values: dict[str, Any]) -> set[int]:
+    """The numbers that a visit comes by, with nothing changed."""
+    seen: set[int] = set()
+
+    def note(number: int) -> int:
+        seen.add(number)
+        return number
+
+    visit(values, note)
+    return seen
 
 
 def visit_named(values: dict[str, Any], change: Renumber) -> None:

@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from edgekit.artifact import VOCABULARY_PLAN, write_text
-from edgekit.errors import ArtifactError, ModelError
-from edgekit.formats.tokenizer import NAMES_TOKEN, visit_named
+from edgekit.errors import ModelError
+from edgekit.formats.plans import read_plan_file
+from edgekit.formats.tokenizer import NAMES_TOKEN, visit_named, visited
 from edgekit.settings import Frozen
 
 if TYPE_CHECKING:
@@ -60,15 +61,7 @@ def save_vocabulary(plan: VocabularyPlan, folder: Path) -> None:
 
 def read_vocabulary(folder: Path) -> VocabularyPlan | None:
     """The plan in a model folder; None where the vocabulary is whole."""
-    file = folder / VOCABULARY_PLAN
-    if not file.is_file():
-        return None
-    try:
-        return VocabularyPlan.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        raise ArtifactError(
-            f"{str(file)!r} is no valid plan", id="artifact.invalid-file", why=str(error.errors()[0]["msg"])
-        ) from error
+    return read_plan_file(folder / VOCABULARY_PLAN, TypeAdapter(VocabularyPlan))
 
 
 def vocabulary_size(model: nn.Module) -> int:
@@ -82,13 +75,7 @@ def named_rows(model: nn.Module) -> set[int]:
     Those that the configuration names; and where positions are counted from the padding's number, as RoBERTa does it,
     all up to the padding's, which then keeps its number.
     """
-    seen: set[int] = set()
-
-    def note(number: int) -> int:
-        seen.add(number)
-        return number
-
-    visit_named(_named(model), note)
+    seen = visited(visit_named, _named(model))
     table = _table(model)
     for module in model.modules():
         padding = getattr(module, "padding_idx", None)
