@@ -99,26 +99,26 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
 
 
 def _resolve_hub(name: str, revision: str | None) -> DataSource:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
-        commit = HfApi().dataset_info(name, revision=revision).sha
+    try:  # no file is fetched: the folder's name is the commit
+        commit = Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=[])).name
     except HFValidationError as error:
         raise DataError(
             f"{name!r} is neither a file, nor a folder, nor a hub id", id="data.missing", why=str(error)
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise HostError(
+            f"{name!r} is no file or folder here, and the hub could not be reached",
+            id="environment.no-network",
+            why=str(error).splitlines()[0],
         ) from error
     except HfHubHTTPError as error:
         raise DataError(
             f"the hub has no dataset {name!r}", id="data.not-on-hub", why=str(error).splitlines()[0]
         ) from error
-    except OSError as error:
-        raise HostError(
-            f"{name!r} is no file or folder here, and the hub could not be reached",
-            id="environment.no-network",
-            why=str(error),
-        ) from error
-    return DataSource(location=name, kind="hub", revision=commit, digest=str(commit))
+    return DataSource(location=name, kind="hub", revision=commit, digest=commit)
 
 
 def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
