@@ -2,6 +2,9 @@
 
     python benchmarks/run.py                     every case whose assets are here
     python benchmarks/run.py --case sst2-vnni    one of them
+    python benchmarks/run.py --suite sst2        those of a suite
+    python benchmarks/run.py --suite sst2 --peers olive,optimum,onnxruntime,neural-compressor
+                                                 the same, and then beside other tools: see peers.py
 
 Assets are found by key, as `benchmarks/assets.toml` says. A case that has its line in
 `benchmarks/results/suite.jsonl` for the same code is not run again, so that a suite may span several sittings.
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +72,9 @@ CASES = {
     "sst2-s8s8": Case(recipe="quantize", settings={"quantize.scheme": "s8s8"}),
     "sst2-prune-0": Case(settings={"prune.ratio": "0", "distill.max_steps": "50"}),
 }
+
+# Cases that belong together: one model, data and target, whose artifacts are compared with those of other tools.
+SUITES: dict[str, tuple[str, ...]] = {"sst2": ("sst2-vnni",)}
 
 
 def find_asset(key: str) -> str | None:
@@ -166,7 +173,14 @@ def agreement(source: str, artifact: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=list(CASES), action="append")
-    asked = parser.parse_args().case
+    parser.add_argument("--suite", choices=list(SUITES), help="its cases, in place of --case")
+    parser.add_argument("--peers", help="other tools to compare with, separated by commas; needs --suite")
+    arguments = parser.parse_args()
+    if arguments.suite and arguments.case:
+        parser.error("--suite takes the place of --case")
+    if arguments.peers and not arguments.suite:
+        parser.error("--peers needs --suite")
+    asked = SUITES[arguments.suite] if arguments.suite else arguments.case
     wanted = asked or [name for name in CASES if not missing(name)]
     for name in CASES.keys() - wanted if not asked else ():
         print(f"{name}: left out, since {missing(name)} is not here", file=sys.stderr)
@@ -179,6 +193,9 @@ def main() -> None:
         print(
             f"{name:12}  {row['before']:.4f}  {row['after']:.4f}  {faster:>9}  {smaller:>10.2f}  {row['n']:4}  {undone}"
         )
+    if arguments.peers:
+        program = [sys.executable, str(HERE / "peers.py"), "--suite", arguments.suite, "--peers", arguments.peers]
+        sys.exit(subprocess.call(program))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from edgekit.formats.graph import tidy
 from edgekit.formats.onnx import count_operators, load_graph, save_graph
 from edgekit.optimization import REWRITES
 from edgekit.optimization.attention import fuse_attention
+from edgekit.optimization.residual import keep_sums_apart
 from edgekit.optimization.tokens import keep_first_token
-from edgekit.runtimes.ort import open_session
+from edgekit.runtimes.ort import fuse, open_session
 from edgekit.tasks.base import Task
 
 FAMILIES = ("bert", "distilbert", "vit", "pruned", "one head")
@@ -44,7 +45,9 @@ def rewritten(artifact: Artifact, names: list[str], file: Path) -> tuple[dict[st
 
 
 @pytest.mark.parametrize("optimized", [True, False])
-@pytest.mark.parametrize("names", [["first_token"], ["attention"], ["first_token", "attention"]])
+@pytest.mark.parametrize(
+    "names", [["first_token"], ["attention"], ["residual"], ["first_token", "attention", "residual"]]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_answers_stay(exported: Exported, tmp_path: Path, family: str, names: list[str], optimized: bool) -> None:
     task, artifact = exported[family]
@@ -58,8 +61,36 @@ def test_the_answers_stay(exported: Exported, tmp_path: Path, family: str, names
 
 
 def test_every_rewrite_is_tried_by_these_tests() -> None:
-    assert list(REWRITES) == ["first_token", "attention"]
+    assert list(REWRITES) == ["first_token", "attention", "residual"]
     assert {name: rewrite.name for name, rewrite in REWRITES.items()} == {name: name for name in REWRITES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_residual_sums_are_not_fused_with_their_normalization(exported: Exported, tmp_path: Path, family: str) -> None:
+    _, artifact = exported[family]
+    fused = {}
+    for names in ([], ["residual"]):
+        counts, _ = rewritten(artifact, names, tmp_path / "model.onnx")
+        fuse(tmp_path / "model.onnx", tmp_path / "fused.onnx")
+        fused[len(names)] = count_operators(load_graph(tmp_path / "fused.onnx"))
+    skips = "com.microsoft.SkipLayerNormalization"
+    assert 0 < fused[0][skips] <= counts["residual"] == fused[1]["Sum"]
+    assert skips not in fused[1]
+    assert fused[1]["LayerNormalization"] == fused[0].get("LayerNormalization", 0) + fused[0][skips]
+
+
+def test_a_bias_in_front_of_a_normalization_is_no_residual() -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["x", "bias"], ["sum"]),
+            helper.make_node("LayerNormalization", ["sum", "scale"], ["y"]),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(np.ones(4, np.float32), name) for name in ("bias", "scale")],
+    )
+    assert keep_sums_apart(ir.from_proto(helper.make_model(graph)).graph) == 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,0 +1,201 @@
+"""Other tools' recipes: read from `peers/`, run with their seconds and memory, and kept for the next run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgekit.environment import code_digest
+from edgekit.source import digest_files, model_files
+from edgekit.tasks.data import resolve_data
+
+FOLDER = Path(__file__).parent / "peers"
+MEASURED, RECORD = "measured.json", "record.json"
+LIMIT_SECONDS = 3600
+LONGEST_REASON = 300
+
+
+class PeerFailed(Exception):
+    """A recipe gave no artifact; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way of a peer to an artifact.
+
+    Attributes:
+        name: as the table has it.
+        documentation: address of what the commands follow.
+        commands: run in order in the folder of the result, with the places that ``places`` names.
+        result: pattern of the graph, or of an artifact's folder, that they leave.
+        precision: of the result.
+    """
+
+    name: str
+    documentation: str
+    commands: tuple[str, ...]
+    result: str
+    precision: str = "int8"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A tool: its recipes, and its environment, which is this one where it has no pins."""
+
+    key: str
+    title: str
+    packages: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    pins: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every peer is given: the same model, data and device."""
+
+    model: Path
+    data: Path
+    texts: Path
+    task: str
+    target: str
+
+    def places(self, out: Path) -> dict[str, str]:
+        """What stands in the braces of a command."""
+        given = {name: str(value) for name, value in vars(self).items()}
+        return {**given, "out": str(out), "peers": str(FOLDER)}
+
+
+def known_peers(folder: Path = FOLDER) -> dict[str, Peer]:
+    """The peers by name, edgekit among them."""
+    return {file.stem: read_peer(file) for file in sorted(folder.glob("*.toml"))}
+
+
+def read_peer(file: Path) -> Peer:
+    table = tomllib.loads(file.read_text(encoding="utf-8"))
+    recipes = tuple(Recipe(**{**entry, "commands": tuple(entry["commands"])}) for entry in table["recipes"])
+    pins = file.with_suffix(".txt")
+    return Peer(
+        file.stem,
+        table["title"],
+        tuple(table["packages"]),
+        recipes,
+        table.get("environment", {}),
+        pins if pins.exists() else None,
+    )
+
+
+def make(peer: Peer, recipe: Recipe, job: Job, programs: Path, folder: Path, *, again: bool) -> dict[str, Any]:
+    """What a recipe costs and leaves; from an earlier run where all that decides it is the same.
+
+    Raises:
+        PeerFailed: it leaves nothing.
+    """
+    out = folder / f"{peer.key}-{recipe.name.replace(' ', '-')}-{identity(peer, recipe, job)[:16]}"
+    record = out / RECORD
+    if record.is_file() and not again:
+        earlier: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        return earlier
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    places = job.places(out)
+    environment = surroundings(programs, {name: text.format(**places) for name, text in peer.environment.items()})
+    steps = [
+        {"command": command, **run_measured([word.format(**places) for word in shlex.split(command)], environment, out)}
+        for command in recipe.commands
+    ]
+    left = sorted(out.glob(recipe.result))
+    if len(left) != 1:
+        raise PeerFailed(f"it ended without an error and left {len(left)} files called {recipe.result}")
+    made = {
+        "steps": steps,
+        "seconds": sum(step["seconds"] for step in steps),
+        "peak_memory_bytes": max(step["peak_memory_bytes"] for step in steps),
+        "result": str(left[0]),
+        "made": now(),
+    }
+    record.write_text(json.dumps(made), encoding="utf-8")
+    return made
+
+
+def identity(peer: Peer, recipe: Recipe, job: Job) -> str:
+    """sha256 of all that decides what a recipe makes."""
+    words = " ".join(recipe.commands)
+    scripts = [file for file in sorted(FOLDER.rglob("*")) if file.is_file() and file.name in words]
+    parts = [
+        repr(recipe),
+        repr(sorted(peer.environment.items())),
+        code_digest() if peer.pins is None else peer.pins.read_text(encoding="utf-8"),
+        *(file.read_text(encoding="utf-8") for file in scripts),
+        digest_files(job.model, model_files(job.model)),
+        job.texts.read_text(encoding="utf-8"),
+        resolve_data(job.data).digest,
+        job.target,
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def surroundings(programs: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables of a peer's commands: its own programs first, nothing fetched from the hub."""
+    rest = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    path = f"{programs}{os.pathsep}{rest.get('PATH', os.defpath)}"
+    return {**rest, "PATH": path, "VIRTUAL_ENV": str(programs.parent), "HF_HUB_OFFLINE": "1", **more}
+
+
+def run_measured(command: Sequence[str], environment: Mapping[str, str], out: Path) -> dict[str, Any]:
+    """Seconds and peak memory of one command.
+
+    Raises:
+        PeerFailed: it fails, with the last thing that it said; or it does not end.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-I", str(FOLDER / "measured.py"), str(out / MEASURED), *command],
+        env=dict(environment),
+        cwd=out,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        printed, said = process.communicate(timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise PeerFailed(f"it did not end within {LIMIT_SECONDS} s") from error
+    if process.returncode:
+        raise PeerFailed(last_line(said) or last_line(printed) or f"exit {process.returncode}")
+    measured: dict[str, Any] = json.loads((out / MEASURED).read_text(encoding="utf-8"))
+    return measured
+
+
+def last_line(text: str) -> str:
+    """The last line with something in it; where that is a progress bar, what stands after its last return."""
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return lines[-1][:LONGEST_REASON] if lines else ""
+
+
+def without_places(text: str, places: Mapping[str, str]) -> str:
+    """A message that names no folder of this machine."""
+    for name, place in sorted(places.items(), key=lambda item: -len(item[1])):
+        if len(place) > 1 and os.sep in place:
+            text = text.replace(place, name.upper())
+    return text
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,282 @@
+"""Make INT8 artifacts with other tools, measure them beside edgekit's in one run, and write the table.
+
+    python benchmarks/peers.py --suite sst2                            every peer
+    python benchmarks/peers.py --suite sst2 --peers olive,optimum      some of them
+    python benchmarks/peers.py --render                                the table of README.md from what was measured
+
+A peer is a file of `benchmarks/peers/`: its recipes as its documentation has them, from a transformers folder to an
+ONNX file, and beside it the packages of its environment, which is made once. Each command is timed by its process. What
+came out is scored by the same code and timed interleaved, with edgekit's artifacts and the FP32 export, in one process.
+What fails is a row with its reason. What was made by the same recipe, packages, model and texts is not made again
+(`--again` makes it again, so that its seconds are measured anew).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from environments import EnvironmentFailed, installed, make_environment
+from peer_recipes import LONGEST_REASON, Job, Peer, PeerFailed, Recipe, known_peers, make, now, without_places
+from peer_table import BASELINE, OWN, best_peer, latest, render, write_table
+from run import ARTIFACTS, CASES, HERE, SUITES, find_asset
+
+import edgekit
+from edgekit.artifact import WHOLE, Artifact, Manifest, is_artifact, open_artifact, write_artifact
+from edgekit.environment import code_digest, host, versions
+from edgekit.formats.onnx import describe_component
+from edgekit.measure.latency import Timings, subjects_of, time_all
+from edgekit.runtimes import open_runner
+from edgekit.runtimes.measuring import Timing, here
+from edgekit.source import model_files, sha256_file
+from edgekit.tasks import bind_task
+from edgekit.tasks.base import Task, TaskOptions, Workload
+from edgekit.tasks.data import Data, resolve_data
+
+RESULTS = HERE / "results" / "peers.jsonl"
+README = HERE / "README.md"
+SCHEMA = "edgekit.peers/1"
+# Environments and artifacts of peers lie here, unless the variable or --folder names another place.
+PLACE, PLACE_VARIABLE = HERE / ".peers", "EDGEKIT_PEERS"
+TEXTS = 128
+TIMING, WORKLOAD = Timing(), Workload()
+
+
+def write_texts(job_data: Path, task: Task, file: Path) -> None:
+    """Sentences of the training split, evenly spread, one a line."""
+    data = Data(resolve_data(job_data), task, seed=0)
+    rows = data.raw[data.train_source]
+    column = next(name for name in task.columns["text"] if name in rows.column_names)
+    step = max(1, len(rows) // TEXTS)
+    chosen = [" ".join(str(rows[index][column]).split()) for index in range(0, len(rows), step)][:TEXTS]
+    file.write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
+
+
+def as_artifact(result: Path, job: Job, folder: Path) -> Artifact:
+    """What a recipe left as edgekit reads it: a graph of others gets the model's tokenizer beside it."""
+    if is_artifact(result):
+        return open_artifact(result)
+    weights = {".safetensors", ".bin", ".onnx"}
+    folder.mkdir(parents=True)
+    for file in model_files(job.model):
+        if file.suffix not in weights:
+            shutil.copyfile(file, folder / file.name)
+    part = describe_component(result)
+    for name in part.files:
+        shutil.copyfile(result.parent / name, folder / name)
+    source: dict[str, str | None] = {"name": job.model.name}
+    return write_artifact(folder, Manifest(format="onnx", task=job.task, source=source, components={WHOLE: part}))
+
+
+def check_running(artifact: Artifact, task: Task) -> None:
+    """One inference of what will be timed.
+
+    Raises:
+        PeerFailed: it takes or gives something else than the model does.
+        EdgekitError: it does not load or run.
+    """
+    feeds = task.workload_feeds(WORKLOAD)[WHOLE]
+    part = artifact.manifest.components[WHOLE]
+    takes, gives = {spec.name for spec in part.inputs}, [spec.name for spec in part.outputs]
+    if takes != feeds.keys():
+        raise PeerFailed(f"the graph takes {', '.join(sorted(takes))} in place of {', '.join(sorted(feeds))}")
+    if "logits" not in gives:
+        raise PeerFailed(f"the graph gives {', '.join(gives)} and no logits")
+    open_runner(artifact).run(WHOLE, feeds)
+
+
+def score(artifact: Artifact, job: Job) -> dict[str, Any]:
+    """Size and quality of an artifact that runs."""
+    check_running(artifact, bind_task(job.task, artifact.path, TaskOptions()))
+    scored = edgekit.evaluate(artifact.path, job.data)
+    metric = scored.metrics[0]
+    graph = artifact.file()
+    return {
+        "size_bytes": artifact.size_bytes,
+        "sha256": sha256_file(graph),
+        "metric": metric.name,
+        "quality": metric.value,
+        "n": metric.n,
+        "split": scored.data["split"],
+    }
+
+
+def timed(rows: Sequence[dict[str, Any]], artifacts: Mapping[str, Artifact], job: Job) -> Timings:
+    """Time all artifacts interleaved in one process, and leave in each row what came of it."""
+    subjects = {}
+    for name, artifact in artifacts.items():
+        subjects[name] = subjects_of(artifact, bind_task(job.task, artifact.path, TaskOptions()), WORKLOAD)[WHOLE]
+    timings = time_all(subjects, here(1), TIMING)
+    for row in rows:
+        name = row_name(row)
+        if name not in artifacts:
+            continue
+        row["latency"] = [one.model_dump() for one in timings.measurements(name, WHOLE)]
+        row["p50_ms"] = timings.p50(name)
+        if BASELINE in artifacts:
+            ratio, interval = timings.slowdown(BASELINE, name)
+            row["faster"] = [ratio, interval.low, interval.high]
+    return timings
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    return f"{row['peer']}/{row['recipe']}"
+
+
+def peer_rows(peer: Peer, job: Job, folder: Path, *, again: bool) -> Iterator[dict[str, Any]]:
+    """A row for each recipe of a peer: what it left and what that cost, or why it left nothing."""
+    try:
+        programs = (
+            Path(sys.executable).parent
+            if peer.pins is None
+            else make_environment(peer.pins, folder / "environments" / peer.key)
+        )
+        found = installed(programs, peer.packages)
+    except EnvironmentFailed as error:
+        for recipe in peer.recipes:
+            yield base_row(peer, recipe, {}) | {"error": f"no environment: {error}"[:LONGEST_REASON]}
+        return
+    for recipe in peer.recipes:
+        row = base_row(peer, recipe, found)
+        try:
+            row |= make(peer, recipe, job, programs, folder / "made", again=again)
+        except PeerFailed as error:
+            row["error"] = without_places(str(error), {**job.places(folder / "made"), "root": str(folder)})
+        yield row
+
+
+def base_row(peer: Peer, recipe: Recipe, found: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "peer": peer.key,
+        "title": peer.title,
+        "recipe": recipe.name,
+        "precision": recipe.precision,
+        "documentation": recipe.documentation,
+        "commands": list(recipe.commands),
+        "versions": dict(found),
+        "error": "",
+    }
+
+
+def artifact_rows(artifacts: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """A row for each of edgekit's artifacts, which a run of the suite has left."""
+    for name, path in artifacts.items():
+        row = base_row(Peer(OWN, "edgekit", (), ()), Recipe(name, "docs", (), ""), {})
+        if is_artifact(path):
+            report = path / "report.json"
+            seconds = json.loads(report.read_text(encoding="utf-8"))["seconds"] if report.is_file() else None
+            yield row | {"result": str(path), "seconds": seconds}
+        else:
+            yield row | {"error": f"there is no artifact: python benchmarks/run.py --case {name}"}
+
+
+def compare(
+    suite: str,
+    peers: Sequence[str],
+    artifacts: Mapping[str, Path],
+    folder: Path,
+    *,
+    again: bool = False,
+    results: Path = RESULTS,
+) -> dict[str, Any]:
+    """Everything of a suite in one run, appended to the results as one line."""
+    case = CASES[SUITES[suite][0]]
+    model, data = find_asset(case.model), find_asset(case.data)
+    if model is None or data is None:
+        raise SystemExit(f"{case.model if model is None else case.data} is not here; see benchmarks/assets.toml")
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = tomllib.loads((HERE / "assets.toml").read_text(encoding="utf-8"))[case.model]["task"]
+    job = Job(Path(model).resolve(), Path(data).resolve(), folder / f"{suite}-texts.txt", kind, case.target)
+    write_texts(job.data, bind_task(kind, job.model, TaskOptions()), job.texts)
+    known = known_peers()
+    rows = list(artifact_rows(artifacts))
+    for key in (OWN, *(peer for peer in peers if peer != OWN)):
+        for row in peer_rows(known[key], job, folder, again=again):
+            told = row["error"] or "made in {seconds:.1f} s".format(**row)
+            print(f"{row_name(row)}: {told}", flush=True)
+            rows.append(row)
+    line = measure(rows, job, folder / "read") | {"suite": suite, "target": case.target}
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+    return line
+
+
+def measure(rows: list[dict[str, Any]], job: Job, folder: Path) -> dict[str, Any]:
+    """Score every result, then time those that run; a line of the results."""
+    shutil.rmtree(folder, ignore_errors=True)
+    running: dict[str, Artifact] = {}
+    for number, row in enumerate(rows):
+        if row["error"]:
+            continue
+        try:
+            artifact = as_artifact(Path(row.pop("result")), job, folder / str(number))
+            row.update(score(artifact, job))
+        except (PeerFailed, edgekit.EdgekitError) as error:
+            row["error"] = without_places(f"what it left does not run: {error}", job.places(folder))
+            continue
+        running[row_name(row)] = artifact
+        print(f"{row_name(row)}: {row['metric']} {row['quality']:.4f} (n = {row['n']})", flush=True)
+    timings = timed(rows, running, job)
+    best = best_peer(rows)
+    for row in rows:
+        if best is not None and row["peer"] == OWN and row_name(row) in running:
+            ratio, interval = timings.slowdown(row_name(best), row_name(row))
+            row["faster_than_best_peer"] = [ratio, interval.low, interval.high]
+    return {
+        "schema": SCHEMA,
+        "created": now(),
+        "code": code_digest(),
+        "host": host().record,
+        "versions": versions(),
+        "workload": WORKLOAD.model_dump(),
+        "protocol": {**vars(TIMING), "threads": 1, "clock": timings.clock},
+        "warnings": list(timings.warnings),
+        "rows": rows,
+    }
+
+
+def place() -> Path:
+    """Where environments and artifacts of peers lie."""
+    return Path(os.environ.get(PLACE_VARIABLE) or PLACE)
+
+
+def peer_names(text: str) -> list[str]:
+    """Names of peers, separated by commas."""
+    names, known = [name.strip() for name in text.split(",") if name.strip()], known_peers()
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"there is no peer {unknown[0]!r}: {', '.join(known)}")
+    return names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=list(SUITES), default="sst2")
+    parser.add_argument("--peers", type=peer_names, default=list(known_peers()), help="names, separated by commas")
+    parser.add_argument("--artifact", type=Path, action="append", help="edgekit's, in place of the suite's; repeatable")
+    parser.add_argument("--folder", type=Path, default=place(), help=f"environments and artifacts (${PLACE_VARIABLE})")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="for another file the table is printed")
+    parser.add_argument("--again", action="store_true", help="make what was made before, too")
+    parser.add_argument("--render", action="store_true", help="write the table of what was measured, and no more")
+    asked = parser.parse_args()
+    if not asked.render:
+        given = asked.artifact or [ARTIFACTS / name for name in SUITES[asked.suite]]
+        artifacts = {path.name: path.resolve() for path in given}
+        if len(artifacts) < len(given):
+            parser.error("two artifacts have the same name")
+        compare(asked.suite, asked.peers, artifacts, asked.folder.resolve(), again=asked.again, results=asked.results)
+    if asked.results == RESULTS:
+        write_table(RESULTS, README)
+    else:
+        print(render(latest(asked.results)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
