@@ -119,10 +119,10 @@ def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
         return Measured(None, {})
     rows = {entry.timed.key: entry.timed.artifact for entry in trail.entries}
     workshop.progress.start(f"measure: {len(rows)} artifacts, interleaved", None)
-    timings = time_artifacts(rows, workshop.task, request.workload, request.clock, timing)
+    timings = time_artifacts(rows, workshop.task_of, request.workload, request.clock, timing)
     memory: dict[str, list[Measurement]] = {}
     for made in (trail.entries[0].timed, trail.best):
-        parts = subjects_of(made.artifact, workshop.task, request.workload)
+        parts = subjects_of(made.artifact, workshop.task_of(made.artifact), request.workload)
         memory[made.key] = [measure_memory(subject, request.clock, name) for name, subject in parts.items()]
     workshop.progress.finish()
     return Measured(timings, memory)

@@ -28,7 +28,15 @@ from edgekit.tasks.base import Examples, Task
 from edgekit.tasks.data import Data
 
 # Seconds that a step takes beside its products, as seen on two cores: imports, tracing, sessions, measuring.
-FIXED_SECONDS = {"prune": 3.0, "distill": 3.0, "export": 10.0, "optimize": 10.0, "quantize": 12.0, "verify": 3.0}
+FIXED_SECONDS = {
+    "prune": 3.0,
+    "distill": 3.0,
+    "vocabulary": 3.0,
+    "export": 10.0,
+    "optimize": 10.0,
+    "quantize": 12.0,
+    "verify": 3.0,
+}
 MEASURING_SECONDS = 30.0
 # A backward pass costs about two forward passes (Kaplan et al. 2020, Scaling Laws for Neural Language Models, table 1).
 FORWARD, TRAINING = 1, 3

@@ -216,7 +216,7 @@ def check_chain(recipe: Recipe) -> None:
     Raises:
         UsageError: the stages cannot follow each other so; says which could.
     """
-    at = "torch"
+    at, closed = "torch", ""
     for number, step in enumerate(recipe.steps, 1):
         if step.stage.accepts != at:
             fitting = ", ".join(name for name, stage in STAGES.items() if stage.accepts == at)
@@ -225,7 +225,14 @@ def check_chain(recipe: Recipe) -> None:
                 id="usage.stage-order",
                 why=f"stages that take {at}: {fitting}",
             )
-        at = step.stage.produces
+        if closed and step.stage.produces == "torch" and not step.stage.closes:
+            raise UsageError(
+                f"stage {number} of {recipe.name!r} ({step.stage.name}) comes after {closed}",
+                id="usage.stage-order",
+                why=f"{closed} is the last that changes a model in torch",
+                hint=f"Put {closed} right before export.",
+            )
+        at, closed = step.stage.produces, step.stage.name if step.stage.closes else closed
     names = [step.stage.name for step in recipe.steps]
     if names[-1] != "verify" or names.count("verify") > 1 or names.count("export") != 1:
         raise UsageError(

@@ -19,6 +19,7 @@ from edgekit.cache import Cache
 from edgekit.environment import spin_briefly, versions
 from edgekit.errors import HostError
 from edgekit.formats.foreign import graph_component, graph_files
+from edgekit.formats.tokenizer import TOKENIZER
 from edgekit.formats.torch import load_model, torch_components
 from edgekit.measure.elsewhere import CONFIRMED, SAMPLES, Spread, compare_elsewhere
 from edgekit.measure.instructions import count_artifact
@@ -51,6 +52,14 @@ log = logging.getLogger(__name__)
 DECISIONS, EVENTS, OUTPUTS, RECORD = "decisions.json", "events.jsonl", "outputs.safetensors", "record.json"
 SATURATION = "saturation.json"
 R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an artifact is fed: its task, and the data as that task reads it."""
+
+    task: Task
+    data: Data | None
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,7 @@ class Workshop:
         self.original = self._import(request.original, self.task)
         self.student = self._import_student()
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
+        self._reading: dict[str, Reading] = {}  # by the hash of a tokenizer that is not the original's
 
     def stage(self, step: Step, parent: Made) -> Made:
         """Run one stage, or take its result from the cache."""
@@ -120,11 +130,25 @@ class Workshop:
         if found is None:
             began = time.monotonic()
             with self.scratch() as scratch:
-                job = self._job(key, scratch)
+                job = self._job(key, scratch, self.reading(parent.artifact))
                 made = step.stage.run(parent.artifact, step.settings, job)
                 found = self.cache.put(key, made.path)
             self._log(step.stage.name, key, time.monotonic() - began)
         return Made(open_artifact(found), key)
+
+    def reading(self, artifact: Artifact) -> Reading:
+        """How an artifact is fed: as the original, unless it has a tokenizer of its own."""
+        mine = artifact.manifest.files.get(TOKENIZER)
+        if mine is None or mine == self.original.artifact.manifest.files.get(TOKENIZER):
+            return Reading(self.task, self.data)
+        if mine not in self._reading:
+            task = task_at(self.task, artifact, self.request.builds)
+            self._reading[mine] = Reading(task, self.data.at(task) if self.data else None)
+        return self._reading[mine]
+
+    def task_of(self, artifact: Artifact) -> Task:
+        """The task that feeds an artifact."""
+        return self.reading(artifact).task
 
     def outputs(self, artifact: Artifact) -> Outputs:
         """An artifact's outputs on the evaluation split; where there are no labels, beside the original's."""
@@ -206,17 +230,18 @@ class Workshop:
 
     def _count(self, artifact: Artifact, place: Place) -> Count:
         self.progress.start(f"count instructions: {place.device.label}", None)
-        found = count_artifact(artifact, self.task, self.request.workload, place)
+        found = count_artifact(artifact, self.task_of(artifact), self.request.workload, place)
         self.progress.finish(f"{found.instructions / 1e6:.1f} million")
         return found
 
     def _check(self, artifact: Artifact, place: Place) -> DeviceCheck:
-        assert self.data is not None  # the caller has seen to it
-        examples = Spread(self.data.evaluation, SAMPLES if place in self.request.places else CONFIRMED)
+        reading = self.reading(artifact)
+        assert reading.data is not None  # the caller has seen to it
+        examples = Spread(reading.data.evaluation, SAMPLES if place in self.request.places else CONFIRMED)
         self.progress.start(f"run samples: {place.label}", None)
         runner = open_as_on(artifact, self.request.target, runtime=self.request.answers_in)
         batch = self.request.workload.batch
-        found = compare_elsewhere(artifact, self.task, examples, batch, place, runner=runner)
+        found = compare_elsewhere(artifact, reading.task, examples, batch, place, runner=runner)
         self.progress.finish(f"{found.n}" if found.agree is None else f"{found.agree} of {found.n} as here")
         return found
 
@@ -248,14 +273,14 @@ class Workshop:
         finally:
             shutil.rmtree(root, ignore_errors=True)
 
-    def _job(self, key: str, scratch: Callable[[], Path]) -> Job:
+    def _job(self, key: str, scratch: Callable[[], Path], reading: Reading) -> Job:
         request = self.request
         return Job(
-            task=self.task,
+            task=reading.task,
             target=request.target,
             workload=request.workload,
             original=self.original.artifact,
-            data=self.data,
+            data=reading.data,
             work=self.cache.work(key),
             scratch=scratch,
             seed=request.seed,
@@ -304,13 +329,14 @@ class Workshop:
         return Made(open_artifact(found), key)
 
     def _compute_outputs(self, artifact: Artifact) -> tuple[Outputs, Saturated]:
-        assert self.data is not None
-        examples = self.data.evaluation
+        reading = self.reading(artifact)
+        assert reading.data is not None
+        examples = reading.data.evaluation
         name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
         self.progress.start(f"evaluate: {name}", len(examples))
         size = evaluation_batch(artifact.format, self.request.workload)
         runner = self._runner(artifact)
-        computed = collect_outputs(runner, self.task, examples, size, self.progress)
+        computed = collect_outputs(runner, reading.task, examples, size, self.progress)
         score, labels = computed.score(self.task), computed.labels
         self.progress.finish("" if score is None or labels is None else f"{self.task.metric_for(labels)} {score:.4f}")
         return computed, runner.saturated if isinstance(runner, SaturatingRunner | ExactRunner) else Saturated()

@@ -56,16 +56,31 @@ def test_every_setting_of_every_stage_has_a_default_and_a_description(name: str)
     assert STAGES[name].settings() == STAGES[name].settings.model_validate({})
 
 
-def test_every_stage_stands_in_a_shipped_recipe() -> None:
+# What is run only where a recipe of one's own asks for it.
+ASKED_FOR = {"vocabulary"}
+
+
+def test_every_stage_stands_in_a_shipped_recipe_or_is_asked_for() -> None:
     used = {step.stage.name for name in recipe_names() for step in load_recipe(name).steps}
-    assert used == set(STAGES)
+    assert used == set(STAGES) - ASKED_FOR
+
+
+@pytest.mark.parametrize("training", ["prune", "distill"])
+def test_nothing_is_trained_after_the_vocabulary_was_pruned(training: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(text("prune", "vocabulary", training, "export", "verify"), "mine")
+    assert caught.value.what == f"stage 3 of 'mine' ({training}) comes after vocabulary"
+    assert caught.value.hint == "Put vocabulary right before export."
+    assert caught.value.id == "usage.stage-order"
+    names = ["prune", "distill", "vocabulary", "export", "verify"]
+    assert [step.stage.name for step in parse_recipe(text(*names), "mine").steps] == names
 
 
 def test_a_stage_that_takes_another_format_is_an_error_that_lists_those_that_fit() -> None:
     with pytest.raises(UsageError) as caught:
         parse_recipe(text("quantize", "verify"), "mine")
     assert caught.value.what == "stage 1 of 'mine' (quantize) takes graph and gets torch"
-    assert caught.value.why == "stages that take torch: prune, distill, export"
+    assert caught.value.why == "stages that take torch: prune, distill, vocabulary, export"
     with pytest.raises(UsageError) as caught:
         parse_recipe(text("export", "distill", "verify"), "mine")
     assert caught.value.what == "stage 2 of 'mine' (distill) takes torch and gets graph"

@@ -45,6 +45,16 @@ def _prune(details: Details) -> str:
     return "; ".join(parts)
 
 
+def _vocabulary(details: Details) -> str:
+    """What is left: ``9000 of 30522 tokens; 7400 in use, the rest for what is written in pieces``."""
+    before, after, used = (number(details.get(name)) for name in ("tokens_before", "tokens_after", "used"))
+    return (
+        ""
+        if not before
+        else f"{after:g} of {before:g} tokens; {used:g} in use, the rest to write other words in pieces"
+    )
+
+
 def number(value: JsonValue) -> float:
     """A figure of a stage's details; 0 where there is none."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
@@ -138,4 +148,9 @@ def _each(values: list[JsonValue]) -> str:
     return f"{values[0]} each" if len(set(map(str, values))) == 1 else " ".join(map(str, values))
 
 
-DESCRIPTIONS: dict[str, Callable[[Details], str]] = {"prune": _prune, "optimize": _optimize, "quantize": _quantize}
+DESCRIPTIONS: dict[str, Callable[[Details], str]] = {
+    "prune": _prune,
+    "vocabulary": _vocabulary,
+    "optimize": _optimize,
+    "quantize": _quantize,
+}

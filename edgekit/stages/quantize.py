@@ -198,7 +198,7 @@ def _compare(made: Sequence[Candidate], settings: QuantizeSettings, job: Job) ->
     if job.clock is not None and len(made[0].artifact.manifest.components) == 1:
         job.progress.start("quantize: which engine", None)
         artifacts = {candidate.engine: candidate.artifact for candidate in made}
-        timings = time_artifacts(artifacts, job.task, job.workload, job.clock, COMPARING)
+        timings = time_artifacts(artifacts, lambda _: job.task, job.workload, job.clock, COMPARING)
         slowdown = timings.slowdown(names[1], than=names[0])
         for row, name in zip(rows, names, strict=True):
             row["p50_ms"], row["samples"] = round(timings.p50(name), 4), len(timings.samples(name))

@@ -15,7 +15,7 @@ from edgekit.render import figures
 from edgekit.render.ledger import ledger_view
 from edgekit.render.parts import pairs
 from edgekit.render.records import bench_view, eval_view, plan_view, verify_view
-from edgekit.render.stages import stage_lines
+from edgekit.render.stages import DESCRIPTIONS, stage_lines
 from edgekit.render.terminal import comparison_view, headline, report_view, verdict_view
 from edgekit.render.wording import runtime_name, runtime_text
 from edgekit.report import BenchRecord, DeviceCheck, EvalRecord, LimitVerdict, Measurement, StageReport, TimedOn
@@ -260,7 +260,7 @@ def test_stages_say_which_rewrites_pay(folder):
 
 
 def test_stages_with_details_of_another_kind_say_nothing(folder):
-    stages = tuple(StageReport(stage=name, settings={}, details={"x": 1}) for name in ("prune", "optimize", "quantize"))
+    stages = tuple(StageReport(stage=name, settings={}, details={"x": 1}) for name in DESCRIPTIONS)
     assert list(stage_lines(make_report(folder, stages=stages))) == []
 
 
@@ -270,10 +270,12 @@ def test_stages_tell_equal_layers_once_and_half_precision_by_name(folder):
     stages = (
         StageReport(stage="prune", settings={}, details={"before": before, "kept": kept}),
         StageReport(stage="quantize", settings={}, details={"scheme": {"method": "fp16"}, "layers": 9}),
+        StageReport(stage="vocabulary", settings={}, details={"tokens_before": 900, "tokens_after": 300, "used": 250}),
     )
     assert list(stage_lines(make_report(folder, stages=stages))) == [
         ("prune", "2 of 2 layers; heads 2 each of 4; neurons 32 each of 64"),
         ("quantize", "all 9 layers in FP16"),
+        ("vocabulary", "300 of 900 tokens; 250 in use, the rest to write other words in pieces"),
     ]
 
 

@@ -1,0 +1,133 @@
+"""A run that takes tokens out of the tokenizer: from there on everything is fed by what the artifact reads with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from end_to_end.made import model_folder, text_data, write_csv
+from vocabularies import OTHERS, texts
+
+import edgekit
+from edgekit.artifact import open_artifact
+from edgekit.formats.tokenizer import read_tokenizer
+from edgekit.formats.vocabulary import read_vocabulary
+
+RECIPE = 'schema = "edgekit.recipe/1"\nname = "smaller"\n\n' + "\n\n".join(
+    f'[[stages]]\nstage = "{stage}"' for stage in ("prune", "vocabulary", "export", "quantize", "verify")
+)
+SETTINGS = {"prune.samples": "64", "prune.layers": "1.0", "prune.ratio": "0.3", "quantize.tolerance": "1.0"}
+
+
+def compress(model: Path, data: Path, folder: Path, recipe: str = RECIPE, **options: Any) -> edgekit.Report:
+    (folder / "recipe.toml").write_text(recipe)
+    values: dict[str, Any] = {
+        "target": "x86-64-vnni",
+        "recipe": folder / "recipe.toml",
+        "max_drop": 1.0,
+        "workload": edgekit.Workload(tokens=16),
+        "jobs": 1,
+        "keep_stages": True,
+        "output": folder / "out",
+    }
+    return edgekit.compress(model, data=data, **(values | options))
+
+
+@pytest.mark.usefixtures("device")
+def test_an_artifact_reads_with_the_tokenizer_that_was_cut_for_it(tokenizers: Any, tmp_path: Path) -> None:
+    import torch
+
+    model = tokenizers.model("wordpiece", tmp_path / "model")
+    corpus = texts(160, seed=3, words=40)
+    data = write_csv(tmp_path / "data.csv", {"text": corpus, "label": [len(text) % 2 for text in corpus]})
+    report = compress(model, data, tmp_path, settings=SETTINGS)
+    out = tmp_path / "out"
+    rows = {row.stage: row for row in report.ledger}
+    assert [row.stage for row in report.ledger] == ["original", "prune", "vocabulary", "export", "quantize"]
+    assert all(row.kept for row in report.ledger)
+    # every text of these data is of the same words: nothing changes but the size
+    assert rows["vocabulary"].metric == rows["prune"].metric
+    assert rows["vocabulary"].size_bytes < rows["prune"].size_bytes - 300 * 4 * tiny.HIDDEN
+
+    whole, cut = read_tokenizer(model), read_tokenizer(out)
+    stage = out / "stages" / "2-vocabulary"
+    plan = read_vocabulary(stage)
+    assert plan is not None
+    assert len(cut.ids) == len(plan.kept) < 200 < len(whole.ids) == plan.size
+    assert json.loads((out / "config.json").read_text())["vocab_size"] == len(cut.ids)
+    assert not (out / "vocabulary.json").exists()
+
+    # torch, the exported and the quantized graph answer with the new numbers
+    pruned, smaller = (edgekit.load_pruned(out / "stages" / name) for name in ("1-prune", "2-vocabulary"))
+    before, after = tiny.task_for(out / "stages" / "1-prune"), tiny.task_for(stage)
+    columns = {"text": corpus[:8], "label": [0] * 8}
+    one, other = (task.encode(columns).batch(range(8)) for task in (before, after))
+    torch.testing.assert_close(
+        torch.from_numpy(tiny.logits(before, pruned, one)), torch.from_numpy(tiny.logits(after, smaller, other))
+    )
+    assert edgekit.verify(out).golden["task"] == 0.0
+    assert edgekit.evaluate(out / "stages" / "3-export", data, threads=1).metrics[0].value == rows["export"].metric
+    exported, predictor = edgekit.load(out / "stages" / "3-export"), edgekit.load(out)
+    for text in OTHERS:
+        assert sum(score for _, score in predictor.predict(text)) == pytest.approx(1)
+    torch_scores = [dict(edgekit.load(stage).predict(text)) for text in corpus[:4]]
+    for text, scores in zip(corpus[:4], torch_scores, strict=True):
+        assert dict(exported.predict(text)) == pytest.approx(scores, abs=1e-3)
+    manifest = open_artifact(out).manifest
+    assert [record.stage for record in manifest.stages] == ["prune", "vocabulary", "export", "quantize", "verify"]
+
+
+@pytest.mark.usefixtures("device")
+def test_words_that_the_recipe_names_keep_their_tokens(tokenizers: Any, tmp_path: Path) -> None:
+    model = tokenizers.model("bytes", tmp_path / "model")
+    (tmp_path / "model" / "spiece.model").write_bytes(b"SentencePiece's")
+    whole = read_tokenizer(model)
+    corpus = texts(60, seed=3, words=20)
+    data = write_csv(tmp_path / "data.csv", {"text": corpus, "label": [len(text) % 2 for text in corpus]})
+    word = max((token for token in whole.pieces if token.isascii() and token.isalpha()), key=len)
+    recipe = RECIPE.replace('[[stages]]\nstage = "prune"\n\n', "").replace('[[stages]]\nstage = "quantize"\n\n', "")
+    report = compress(
+        model, data, tmp_path, recipe, settings={"vocabulary.keep": f'["{word}"]', "vocabulary.min_count": "3"}
+    )
+    cut = read_tokenizer(tmp_path / "out")
+    assert word in cut.ids
+    assert not any(path.name == "spiece.model" for path in (tmp_path / "out").rglob("*"))
+    (said,) = [stage.details for stage in report.stages if stage.stage == "vocabulary"]
+    assert (said["tokenizer"], said["tokens_after"]) == ("BPE", len(cut.ids))
+    assert len(cut.ids) < len(whole.ids)
+
+
+def test_a_tokenizer_without_pieces_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(edgekit.EdgekitError, match="the tokenizer is of the kind WordLevel") as caught:
+        compress(model_folder("bert", tmp_path / "model"), text_data(tmp_path / "data"), tmp_path)
+    assert caught.value.id == "model.unsuitable-tokenizer"
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_have_no_vocabulary(tmp_path: Path) -> None:
+    from end_to_end.made import data_for
+
+    with pytest.raises(edgekit.EdgekitError, match="the stage vocabulary is for texts") as caught:
+        compress(
+            model_folder("vit", tmp_path / "model"),
+            data_for("vit", tmp_path / "data"),
+            tmp_path,
+            workload=edgekit.Workload(),
+        )
+    assert (caught.value.id, caught.value.hint) == ("usage.nothing-to-prune", "Use a recipe without it.")
+
+
+def test_numbers_of_transformers_own_are_an_error(tokenizers: Any, tmp_path: Path) -> None:
+    from edgekit.errors import ModelError
+    from edgekit.stages.vocabulary import _compare
+
+    task = tiny.task_for(tokenizers.model("wordpiece", tmp_path / "model"))
+    found = read_tokenizer(task.folder)
+    _compare(found, task)
+    task.tokenizer.add_tokens(["of transformers' own"])  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match="numbers the tokenizer's tokens otherwise") as caught:
+        _compare(found, task)
+    assert caught.value.why == f"its class is {type(task.tokenizer).__name__}"  # type: ignore[attr-defined]
