@@ -56,13 +56,15 @@ def test_every_setting_of_every_stage_has_a_default_and_a_description(name: str)
     assert STAGES[name].settings() == STAGES[name].settings.model_validate({})
 
 
-# What is run only where a recipe of one's own asks for it.
-ASKED_FOR = {"vocabulary"}
-
-
-def test_every_stage_stands_in_a_shipped_recipe_or_is_asked_for() -> None:
+def test_every_stage_stands_in_a_shipped_recipe() -> None:
     used = {step.stage.name for name in recipe_names() for step in load_recipe(name).steps}
-    assert used == set(STAGES) - ASKED_FOR
+    assert used == set(STAGES)
+
+
+def test_the_smallest_recipe_trains_as_the_default_does() -> None:
+    default, smallest = load_recipe("default"), load_recipe("smallest")
+    assert [step for step in smallest.steps if step.stage.name in ("prune", "distill")] == list(default.steps[:2])
+    assert smallest.limits == default.limits
 
 
 @pytest.mark.parametrize("training", ["prune", "distill"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 from end_to_end.made import model_folder, text_data, write_csv
+from tflites import INSTALLED, REASON
 from vocabularies import OTHERS, texts
 
 import edgekit
@@ -16,9 +17,14 @@ from edgekit.artifact import open_artifact
 from edgekit.formats.tokenizer import read_tokenizer
 from edgekit.formats.vocabulary import read_vocabulary
 
-RECIPE = 'schema = "edgekit.recipe/1"\nname = "smaller"\n\n' + "\n\n".join(
-    f'[[stages]]\nstage = "{stage}"' for stage in ("prune", "vocabulary", "export", "quantize", "verify")
-)
+
+def recipe_of(*stages: str) -> str:
+    tables = "".join(f'[[stages]]\nstage = "{stage}"\n' for stage in stages)
+    return f'schema = "edgekit.recipe/1"\nname = "smaller"\n\n{tables}'
+
+
+RECIPE = recipe_of("prune", "vocabulary", "export", "quantize", "verify")
+SHORTEST = recipe_of("vocabulary", "export", "verify")
 SETTINGS = {"prune.samples": "64", "prune.layers": "1.0", "prune.ratio": "0.3", "quantize.tolerance": "1.0"}
 
 
@@ -88,9 +94,8 @@ def test_words_that_the_recipe_names_keep_their_tokens(tokenizers: Any, tmp_path
     corpus = texts(60, seed=3, words=20)
     data = write_csv(tmp_path / "data.csv", {"text": corpus, "label": [len(text) % 2 for text in corpus]})
     word = max((token for token in whole.pieces if token.isascii() and token.isalpha()), key=len)
-    recipe = RECIPE.replace('[[stages]]\nstage = "prune"\n\n', "").replace('[[stages]]\nstage = "quantize"\n\n', "")
     report = compress(
-        model, data, tmp_path, recipe, settings={"vocabulary.keep": f'["{word}"]', "vocabulary.min_count": "3"}
+        model, data, tmp_path, SHORTEST, settings={"vocabulary.keep": f'["{word}"]', "vocabulary.min_count": "3"}
     )
     cut = read_tokenizer(tmp_path / "out")
     assert word in cut.ids
@@ -98,6 +103,34 @@ def test_words_that_the_recipe_names_keep_their_tokens(tokenizers: Any, tmp_path
     (said,) = [stage.details for stage in report.stages if stage.stage == "vocabulary"]
     assert (said["tokenizer"], said["tokens_after"]) == ("BPE", len(cut.ids))
     assert len(cut.ids) < len(whole.ids)
+
+
+@pytest.mark.skipif(not INSTALLED, reason=REASON)
+@pytest.mark.usefixtures("device")
+def test_tflite_is_fed_by_the_smaller_tokenizer_and_the_original_by_its_own(tokenizers: Any, tmp_path: Path) -> None:
+    model = tokenizers.model("unigram", tmp_path / "model")
+    known, others = texts(60, seed=3, words=20), texts(20, seed=4)
+    columns = [{"text": corpus, "label": [len(text) % 2 for text in corpus]} for corpus in (known, others)]
+    for name, rows in zip(("train", "validation"), columns, strict=True):
+        write_csv(tmp_path / "data" / f"{name}.csv", rows)
+    report = compress(
+        model,
+        tmp_path / "data",
+        tmp_path,
+        SHORTEST,
+        format="tflite",
+        settings={"export.lengths": "[64]", "vocabulary.min_count": "2"},
+    )
+    out, task = tmp_path / "out", tiny.task_for(model)
+    assert len(read_tokenizer(out).ids) < len(read_tokenizer(model).ids)
+    assert edgekit.verify(out).golden["task"] == 0.0
+    assert report.quality is not None
+    before, after = (edgekit.evaluate(path, tmp_path / "data", threads=1) for path in (model, out))
+    assert (before.metrics[0].value, after.metrics[0].value) == (report.quality.before, report.quality.after)
+    # texts of other words are other numbers now, and the artifact reads them as its folder in torch does
+    assert task.encode(columns[1]).batch([0])["input_ids"].max() >= len(read_tokenizer(out).ids)
+    torch_scores = dict(edgekit.load(out / "stages" / "1-vocabulary").predict(others[0]))
+    assert dict(edgekit.load(out).predict(others[0])) == pytest.approx(torch_scores, abs=1e-4)
 
 
 def test_a_tokenizer_without_pieces_is_refused_before_any_work(tmp_path: Path) -> None:
