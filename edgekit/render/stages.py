@@ -91,7 +91,17 @@ def _quantize(details: Details) -> str:
     if isinstance(weights, dict):
         line += f"; weights of {weights.get('chosen')}"
     left = [str(details["left_float"])] if "left_float" in details else []
-    return "; ".join([line, *left, *overflow_lines(details), *engine_lines(details)])
+    return "; ".join([line, *table_lines(details), *left, *overflow_lines(details), *engine_lines(details)])
+
+
+def table_lines(details: Details) -> list[str]:
+    """Which tables of words are INT4, and which lost too much so, where that was asked for."""
+    tables = details.get("tables")
+    if not isinstance(tables, dict):
+        return []
+    told = {"int4": "tables in INT4", "int8": "tables in INT8, since they lose too much in INT4"}
+    names = {key: [str(name) for name in found] for key in told if isinstance(found := tables.get(key), list) and found}
+    return [f"{told[key]}: {shortened(found)}" for key, found in names.items()]
 
 
 def float_layers(details: Details) -> dict[str, list[str]]:

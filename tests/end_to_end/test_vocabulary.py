@@ -25,7 +25,13 @@ def recipe_of(*stages: str) -> str:
 
 RECIPE = recipe_of("prune", "vocabulary", "export", "quantize", "verify")
 SHORTEST = recipe_of("vocabulary", "export", "verify")
-SETTINGS = {"prune.samples": "64", "prune.layers": "1.0", "prune.ratio": "0.3", "quantize.tolerance": "1.0"}
+SETTINGS = {
+    "prune.samples": "64",
+    "prune.layers": "1.0",
+    "prune.ratio": "0.3",
+    "quantize.tolerance": "1.0",
+    "quantize.embeddings": "int4",
+}
 
 
 def compress(model: Path, data: Path, folder: Path, recipe: str = RECIPE, **options: Any) -> edgekit.Report:
@@ -82,7 +88,17 @@ def test_an_artifact_reads_with_the_tokenizer_that_was_cut_for_it(tokenizers: An
     torch_scores = [dict(edgekit.load(stage).predict(text)) for text in corpus[:4]]
     for text, scores in zip(corpus[:4], torch_scores, strict=True):
         assert dict(exported.predict(text)) == pytest.approx(scores, abs=1e-3)
+    # what is left of the table of words is INT4, and onnxruntime looks its rows up so
+    graph = edgekit.inspect(out).graphs[0]
+    assert ("com.microsoft.GatherBlockQuantized", "int4", 1) in {
+        (one.kind, one.precision, one.count) for one in graph.operators
+    }
+    tables = {layer.weight: layer.precision for layer in graph.layers if layer.kind == "GatherBlockQuantized"}
+    assert tables == {(len(cut.ids), tiny.HIDDEN // 2): "int4"}  # two in a byte
+    assert ("weights only", "u4") in {(group.method, group.scheme) for group in graph.quantization}
     manifest = open_artifact(out).manifest
+    assert manifest.components["model"].integers == "u8s8, tables of 4 bits"
+    assert manifest.components["model"].precision == "int8"
     assert [record.stage for record in manifest.stages] == ["prune", "vocabulary", "export", "quantize", "verify"]
 
 
