@@ -38,7 +38,7 @@ def _limit(one: Profile, original: Profile | None, profiles: Profiles) -> str:
     if one.int8_share is None or profiles.int8 is None:
         return ""
     before = f" (original {percent(original.int8_share)})" if original and original.int8_share else ""
-    return f"INT8 limit: {percent(one.int8_share)} of {rate(profiles.int8.gmacs_per_s)}{before}; "
+    return f"INT8 limit: {percent(one.int8_share)} of {rate(profiles.int8.gmacs_per_s)} GMAC/s{before}; "
 
 
 def profile_view(profiles: Profiles) -> list[RenderableType]:
@@ -54,7 +54,7 @@ def profile_view(profiles: Profiles) -> list[RenderableType]:
             "operator", "nodes", "ms", "share", "GMAC/s", right=("nodes", "ms", "share", "GMAC/s"), unbroken=("nodes",)
         )
         for shown in shortened(one.operators):
-            achieved = "" if shown.gmacs_per_s is None else f"{shown.gmacs_per_s:.1f}"
+            achieved = "" if shown.gmacs_per_s is None else rate(shown.gmacs_per_s)
             cells = (shown.operator, str(shown.nodes), f"{shown.ms:.3f}", percent(shown.share), achieved)
             table.add_row(*map(Text, cells))
         parts += [table, *(Text(line, style=FAINT) for line in between(one))]
@@ -91,10 +91,9 @@ def work_lines(one: Profile) -> Iterator[str]:
     if one.macs is None:
         yield f"multiply-accumulates unknown: {one.macs_unknown_because}"
     if one.macs and one.gmacs_per_s is not None and one.products_gmacs_per_s is not None:
-        yield (
-            f"{one.macs / 1e6:.1f} million multiply-accumulates: {rate(one.gmacs_per_s)} over the whole inference,"
-            f" {rate(one.products_gmacs_per_s)} over the operators that multiply"
-        )
+        work = f"{one.macs / 1e6:.1f} million multiply-accumulates"
+        whole, products = rate(one.gmacs_per_s), rate(one.products_gmacs_per_s)
+        yield f"{work}: {whole} GMAC/s over the whole inference, {products} over the operators that multiply"
     if one.int8_share is not None and one.fp32_share is not None:
         yield f"{percent(one.int8_share)} of the INT8 limit, {percent(one.fp32_share)} of the FP32 limit"
 
@@ -103,7 +102,7 @@ def limit_lines(profiles: Profiles) -> Iterator[str]:
     """Both limits, with what reached them and how they were measured."""
     for name, best in (("INT8", profiles.int8), ("FP32", profiles.fp32)):
         if best is not None:
-            yield f"{name}: {rate(best.gmacs_per_s)}, by {product(best)}"
+            yield f"{name}: {rate(best.gmacs_per_s)} GMAC/s, by {product(best)}"
     tried = len({(one.operator, one.shape) for one in profiles.rates})
     where = f"{runtime_text(profiles.runtime)} on {threads_text(profiles.threads)}"
     yield (
@@ -119,8 +118,8 @@ def product(best: Rate) -> str:
 
 
 def rate(gmacs_per_s: float) -> str:
-    """10^9 multiply-accumulates a second, to three figures."""
-    return f"{gmacs_per_s:.{0 if gmacs_per_s >= 100 else 1 if gmacs_per_s >= 10 else 2}f} GMAC/s"
+    """10^9 multiply-accumulates a second, to three figures, without the unit."""
+    return f"{gmacs_per_s:.{0 if gmacs_per_s >= 100 else 1 if gmacs_per_s >= 10 else 2}f}"
 
 
 def percent(share: float) -> str:

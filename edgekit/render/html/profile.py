@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from edgekit.artifact import WHOLE
 from edgekit.profile import OperatorTime, Profile
 from edgekit.render.html.charts import Axis, box, figure
-from edgekit.render.html.markup import Child, Html, element, facts, items, note, section, table
+from edgekit.render.html.markup import Child, Html, element, facts, items, join, note, section, table
 from edgekit.render.profile import MOST_ROWS, REST, limit_lines, percent, rate, work_lines
 from edgekit.report import Report
 
@@ -20,6 +20,7 @@ ABOUT = (
     " inference takes. Operators are named as the runtime has fused them; times are in whole microseconds, so that what"
     " is shorter looks like less."
 )
+UNKNOWN = "-"
 BAR = 8.0  # height of one of two bars, in pixels
 
 
@@ -50,7 +51,7 @@ def _operators(before: Profile | None, after: Profile) -> Html:
     groups = [*([name] for name in shown), *([rest] if rest else [])]
     axis = Axis(0.0, max(sum(_ms(side, name) for name in group) for side in (old, new) for group in groups) or 1.0)
     rows = [_row(axis, group[0] if len(group) == 1 else f"{len(group)} {REST}", group, old, new) for group in groups]
-    head = ("operator", "original ms", "share", "result ms", "share", "original above, result below")
+    head = ("operator", "original ms", "share", "result ms", "share", "original, result")
     return table(head, rows, kinds="tnnnnb", caption="milliseconds of an inference by kind of operator")
 
 
@@ -59,14 +60,20 @@ def _row(
 ) -> tuple[Child, ...]:
     cells: list[Child] = []
     bars: list[Html] = []
+    rates = [_rate(side[name].gmacs_per_s) for side in (old, new) if name in side]
+    achieved = element("div", f"{_both(rates)} GMAC/s", class_="small") if {*rates} - {UNKNOWN} else None
     for side, class_, y in ((old, "before", 2.0), (new, "after", 4.0 + BAR)):
         found = [side[one] for one in group if one in side]
         ms = sum(one.ms for one in found)
-        cells += [f"{ms:.3f}", percent(sum(one.share for one in found))] if found else ["-", "-"]
+        cells += [f"{ms:.3f}", percent(sum(one.share for one in found))] if found else [UNKNOWN, UNKNOWN]
         if ms:
             bars.append(box(0.0, axis.at(ms), class_, y=y, height=BAR))
     said = f"original {cells[0]} ms, result {cells[2]} ms"
-    return name, *cells, figure(f"{name}: time before and after", said, *bars, height=int(2 * BAR) + 6)
+    return (
+        join((name, achieved)),
+        *cells,
+        figure(f"{name}: time before and after", said, *bars, height=int(2 * BAR) + 6),
+    )
 
 
 def _ms(side: Mapping[str, OperatorTime], name: str) -> float:
@@ -74,25 +81,23 @@ def _ms(side: Mapping[str, OperatorTime], name: str) -> float:
 
 
 def _figures(before: Profile | None, after: Profile) -> list[tuple[Child, Child]]:
-    """Latency, work and fractions, original and result beside each other."""
+    """Latency, work and fractions, original and result beside each other; what is not known of either is left out."""
     sides = [one for one in (before, after) if one is not None]
-
-    def both(values: Sequence[str]) -> str:
-        return " \N{RIGHTWARDS ARROW} ".join(values)
-
-    pairs: list[tuple[Child, Child]] = [
-        ("latency", f"{both([f'{one.latency_ms:.2f}' for one in sides])} ms"),
-        ("the same with profiling", f"{both([f'{one.profiled_ms:.2f}' for one in sides])} ms"),
-        ("operators", f"{both([f'{one.operators_ms:.2f}' for one in sides])} ms"),
-    ]
-    rows = (
-        ("multiply-accumulates", [f"{one.macs / 1e6:.1f} million" if one.macs else "-" for one in sides]),
-        ("done in the inference", [_rate(one.gmacs_per_s) for one in sides]),
-        ("done in what multiplies", [_rate(one.products_gmacs_per_s) for one in sides]),
-        ("of the INT8 limit", [_share(one.int8_share) for one in sides]),
-        ("of the FP32 limit", [_share(one.fp32_share) for one in sides]),
+    rows: tuple[tuple[str, list[str], str], ...] = (
+        ("latency", [f"{one.latency_ms:.2f}" for one in sides], " ms"),
+        ("the same with profiling", [f"{one.profiled_ms:.2f}" for one in sides], " ms"),
+        ("operators", [f"{one.operators_ms:.2f}" for one in sides], " ms"),
+        ("multiply-accumulates", [f"{one.macs / 1e6:.1f}" if one.macs else UNKNOWN for one in sides], " million"),
+        ("done in the inference", [_rate(one.gmacs_per_s) for one in sides], " GMAC/s"),
+        ("done in what multiplies", [_rate(one.products_gmacs_per_s) for one in sides], " GMAC/s"),
+        ("of the INT8 limit", [_share(one.int8_share) for one in sides], ""),
+        ("of the FP32 limit", [_share(one.fp32_share) for one in sides], ""),
     )
-    return [*pairs, *((name, both(values)) for name, values in rows if set(values) != {"-"})]
+    return [(name, _both(values) + unit) for name, values, unit in rows if set(values) != {UNKNOWN}]
+
+
+def _both(values: Sequence[str]) -> str:
+    return " \N{RIGHTWARDS ARROW} ".join(values)
 
 
 def _unknown(one: Profile) -> list[Child]:
@@ -100,8 +105,8 @@ def _unknown(one: Profile) -> list[Child]:
 
 
 def _rate(value: float | None) -> str:
-    return "-" if value is None else rate(value)
+    return UNKNOWN if value is None else rate(value)
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else percent(value)
+    return UNKNOWN if value is None else percent(value)
