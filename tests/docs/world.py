@@ -36,6 +36,7 @@ def hasten(patch: Any) -> None:
         "edgekit.assembly.FINAL",
         "edgekit.assembly.INTERIM",
         "edgekit.benching.TIMING",
+        "edgekit.costing.TIMING",
     ):
         patch.setattr(name, QUICK)
     patch.setattr("edgekit.stages.optimize.Timing", lambda **_: QUICK)
