@@ -31,7 +31,7 @@ def test_the_graph_comes_from_the_stages_after_the_export_and_no_layer_falls_bac
     steps = graph_steps(load_recipe("default"))
     assert [step.stage.name for step in steps] == ["export", "optimize", "quantize"]
     assert steps[-1].settings.model_dump()["fallback"] is False
-    assert [step.stage.name for step in graph_steps(load_recipe("export"))] == ["export"]
+    assert [step.stage.name for step in graph_steps(load_recipe("export"))] == ["export", "optimize"]
 
 
 @pytest.mark.parametrize(
