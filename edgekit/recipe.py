@@ -96,14 +96,17 @@ class Recipe:
     lock: Lock | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
-        """The recipe as its file has it, every setting spelled out."""
+        """The recipe as its file has it, every setting spelled out; TOML leaves out one that has no value."""
         values: dict[str, JsonValue] = {
             "schema": "edgekit.recipe/1",
             "name": self.name,
             "description": self.description,
         }
         values["limits"] = self.limits.model_dump(mode="json", exclude_none=True)
-        values["stages"] = [{"stage": step.stage.name, **step.settings.model_dump(mode="json")} for step in self.steps]
+        values["stages"] = [
+            {"stage": step.stage.name, **step.settings.model_dump(mode="json", exclude_none=True)}
+            for step in self.steps
+        ]
         return values
 
 
