@@ -27,12 +27,22 @@ from edgekit.quantization.saturating import Saturated, arithmetic_on
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
-from edgekit.report import DEVICE_AGREEMENT, DeviceCheck, LimitVerdict, Measurement, Quality, Report, StageReport
+from edgekit.report import (
+    DEVICE_AGREEMENT,
+    MEGABYTE,
+    DeviceCheck,
+    LimitVerdict,
+    Measurement,
+    Quality,
+    Report,
+    StageReport,
+)
 from edgekit.request import Request
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.target import PACKAGES
+from edgekit.verdicts import Found, verdicts
 from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)
@@ -177,7 +187,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),
         quality=quality,
-        limits=(*_limits(workshop, quality), *device_limits(checks)),
+        limits=(*_limits(workshop, trail, measured, time.monotonic() - began), *device_limits(checks)),
         strict=request.strict,
         stages=_stage_reports(trail),
         notes=tuple(notes),
@@ -304,14 +314,19 @@ def _quality(trail: Trail) -> Quality | None:
     return None if found is None else Quality.model_validate(cast("dict[str, object]", found) | {"looks": trail.looks})
 
 
-def _limits(workshop: Workshop, quality: Quality | None) -> tuple[LimitVerdict, ...]:
-    bound = workshop.request.limits.max_drop
-    if bound is None:
-        return ()
-    if quality is None:
-        return (LimitVerdict(limit="max_drop", bound=bound, value=None, met=None, proven=None),)
-    met, proven = quality.drop <= bound + 1e-12, quality.drop_high <= bound + 1e-12
-    return (LimitVerdict(limit="max_drop", bound=bound, value=quality.drop, met=met, proven=proven),)
+def _limits(workshop: Workshop, trail: Trail, measured: Measured, seconds: float) -> tuple[LimitVerdict, ...]:
+    best, timings = trail.best, measured.timings
+    names = _subject_names(best.key, best.artifact)
+    counts = [count.instructions for count in workshop.counts(best.artifact)]
+    found = Found(
+        quality=_quality(trail),
+        p50_ms=_p50(timings, best.key, best.artifact),
+        p50_bound_ms=timings.p50_bound(names[0]) if timings is not None and len(names) == 1 else None,
+        megabytes=trail.finished.artifact.size_bytes / MEGABYTE,
+        instructions=max(counts, default=None),
+        seconds=round(seconds, 1),
+    )
+    return verdicts(workshop.request.limits, found)
 
 
 def _stage_reports(trail: Trail) -> tuple[StageReport, ...]:
@@ -341,7 +356,7 @@ def _lock_text(workshop: Workshop) -> str:
         decisions=workshop.decisions.known,
     )
     recipe = request.recipe.as_dict()
-    recipe["limits"] = request.limits.model_dump(mode="json", exclude_none=True)
+    recipe["limits"] = request.limits.model_dump(mode="json", exclude_none=True, exclude={"time"})  # of this run
     text = tomli_w.dumps(_without_none({**recipe, "lock": lock.model_dump(mode="json")}))
     return "# With this file as --recipe, the run repeats.\n" + text
 

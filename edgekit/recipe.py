@@ -29,9 +29,22 @@ class Limits(Frozen):
 
     Attributes:
         max_drop: largest loss of the metric, on its scale of 1, against the original on the same samples.
+        max_ms: highest p50 of one inference of the workload, in milliseconds.
+        max_mb: largest model files, in megabytes of 10^6 bytes.
+        max_instructions: most instructions of one inference on any emulated device.
+        time: seconds that the run may take.
     """
 
     max_drop: float | None = Field(None, ge=0, le=1)
+    max_ms: float | None = Field(None, gt=0)
+    max_mb: float | None = Field(None, gt=0)
+    max_instructions: int | None = Field(None, gt=0)
+    time: float | None = Field(None, gt=0)
+
+    @property
+    def on_cost(self) -> bool:
+        """Whether any of them is on what an inference or the model costs."""
+        return any(limit is not None for limit in (self.max_ms, self.max_mb, self.max_instructions))
 
 
 class Lock(Frozen):
