@@ -42,6 +42,7 @@ from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.target import PACKAGES
+from edgekit.trials import SearchRecord
 from edgekit.verdicts import Found, verdicts
 from edgekit.workshop import Workshop
 
@@ -70,7 +71,15 @@ class Measured:
     memory: dict[str, list[Measurement]]
 
 
-def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, began: float) -> Report:
+def assemble(
+    workshop: Workshop,
+    trail: Trail,
+    folder: Path,
+    *,
+    complete: bool,
+    began: float,
+    search: SearchRecord | None = None,
+) -> Report:
     """Measure, and write the sealed result into an empty folder.
 
     Args:
@@ -79,6 +88,7 @@ def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, 
         folder: empty.
         complete: False for a result that is only the best so far.
         began: ``time.monotonic()`` at the run's start.
+        search: that chose the recipe, where one did.
     """
     measured = _measure(workshop, trail, FINAL if complete else INTERIM)
     _copy_artifact(trail.finished.artifact, folder)
@@ -86,6 +96,9 @@ def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, 
         _keep_stages(trail, folder)
     write_text(folder / LOCK_FILE, _lock_text(workshop))
     report = _report(workshop, trail, measured, complete=complete, began=began)
+    if search is not None:
+        spent = max(search.spent, report.seconds)
+        report = report.model_copy(update={"search": search.model_copy(update={"spent": spent})})
     report.save(folder)
     _write_pages(report, folder)
     seal(folder)

@@ -151,7 +151,7 @@ def _settle(workshop: Workshop, trail: Trail, name: str, candidate: Made, rows: 
         verdict = judge(_evidence(workshop, name, candidate, trail.best))
         return {"kept": verdict.kept, "reason": verdict.reason}
 
-    trail.looks += workshop.data is not None
+    trail.looks += workshop.data is not None and not _is_trial(workshop)
     number = 1 + sum(entry.stage == rows[-1][0] for entry in trail.entries)
     found = workshop.decisions.decide(f"keep.{name}" if number == 1 else f"keep.{name}.{number}", measure)
     assert isinstance(found, dict)
@@ -196,14 +196,18 @@ def _dearer(before: Sequence[Count], after: Sequence[Count]) -> dict[str, float]
 
 
 def _drop(workshop: Workshop, candidate: Made) -> float | None:
-    """Loss of the metric against the original; under ``strict`` its one-sided 95 % bound."""
-    if workshop.data is None:
+    """Loss of the metric against the original; under ``strict`` its one-sided 95 % bound; a search sees to it."""
+    if workshop.data is None or _is_trial(workshop):
         return None
     original, outputs = workshop.outputs(workshop.original.artifact), workshop.outputs(candidate.artifact)
     quality = compare(original, outputs, workshop.task, split=workshop.data.rule, looks=0)
     if quality is None:
         return None
     return quality.drop_high if workshop.request.strict else quality.drop
+
+
+def _is_trial(workshop: Workshop) -> bool:
+    return workshop.request.search is not None and workshop.request.search.trial
 
 
 def shape_of_work(artifact: Artifact) -> list[list[tuple[str, tuple[str, ...]]]]:

@@ -164,13 +164,14 @@ def _load(name: str) -> Recipe:
 def parse_recipe(text: str, origin: str) -> Recipe:
     """Parse and check the TOML text of a recipe; ``origin`` names it in errors."""
     file = parse_toml(_File, text, f"recipe {origin!r}")
-    steps = tuple(_step(values, f"recipe {origin!r}, stage {number}") for number, values in enumerate(file.stages, 1))
+    steps = tuple(read_step(table, f"recipe {origin!r}, stage {number}") for number, table in enumerate(file.stages, 1))
     recipe = Recipe(file.name, file.description, file.limits, steps, file.lock)
     check_chain(recipe)
     return recipe
 
 
-def _step(values: Mapping[str, JsonValue], origin: str) -> Step:
+def read_step(values: Mapping[str, JsonValue], origin: str) -> Step:
+    """A stage with its settings, as a recipe's table has it; ``origin`` names it in errors."""
     name = values.get("stage")
     if not isinstance(name, str):
         raise UsageError(

@@ -17,6 +17,7 @@ from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
 from edgekit.settings import Record
 from edgekit.target import Provider
+from edgekit.trials import SearchRecord
 
 FILE = "report.json"
 SCHEMA = "edgekit.report/1"
@@ -291,6 +292,7 @@ class Report(Record):
     limits: tuple[LimitVerdict, ...] = ()
     strict: bool = False
     stages: tuple[StageReport, ...] = ()
+    search: SearchRecord | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0

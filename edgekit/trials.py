@@ -10,7 +10,7 @@ from edgekit.settings import Frozen, Record
 
 Objective = Literal["latency", "size", "instructions", "energy"]
 OBJECTIVES: tuple[Objective, ...] = ("latency", "size", "instructions", "energy")
-Kind = Literal["quantized", "timing", "proxy", "full", "extra"]
+Kind = Literal["quantized", "pace", "timing", "proxy", "full", "extra"]
 State = Literal["running", "timed", "kept", "dominated", "failed"]
 
 
@@ -34,11 +34,13 @@ class TrialRecord(Record):
 
     Attributes:
         number: in the order of their start, from 0.
-        kind: ``quantized`` (no training), ``timing`` (a shape's cost, not trained), ``proxy`` (briefly trained),
-            ``full`` (a candidate for the result), ``extra`` (a candidate with a further saving that takes no training).
+        kind: ``quantized`` (no training), ``pace`` (a few steps, for the time that one takes), ``timing`` (a shape's
+            cost, not trained), ``proxy`` (briefly trained), ``full`` (a candidate for the result), ``extra`` (one with
+            a further saving that takes no training).
         stages: of the recipe, each with the settings that are not its defaults.
         parent: number of the trial whose student it goes on from; None where it starts at the original.
         proposal: number of the sampler's proposal that it answers; None where it is none.
+        asked: share of the multiply-accumulates that it was to leave; None where nothing is cut.
         steps: of training that it adds.
         kept: share of the multiply-accumulates that is left; None where it is not known.
         layers: of the encoder that are left; None for other models.
@@ -50,6 +52,8 @@ class TrialRecord(Record):
         drop: loss on the evaluation split; None where nobody looked.
         drop_high: its one-sided 95 % bound.
         seconds: that it took.
+        look_seconds: that the look at the evaluation split took, with all that a result needs.
+        step_seconds: of one step of its training; None where it was too short to tell.
         state: what became of it.
         reason: why, in words.
         pareto: whether no other trial is both cheaper and better, among those whose quality is known on one split.
@@ -60,6 +64,7 @@ class TrialRecord(Record):
     stages: tuple[dict[str, JsonValue], ...]
     parent: int | None = None
     proposal: int | None = None
+    asked: float | None = None
     steps: int = 0
     kept: float | None = None
     layers: int | None = None
@@ -70,6 +75,8 @@ class TrialRecord(Record):
     drop: float | None = None
     drop_high: float | None = None
     seconds: float = 0.0
+    look_seconds: float = 0.0
+    step_seconds: float | None = None
     state: State = "running"
     reason: str = ""
     pareto: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import shutil
@@ -10,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
-from edgekit.cache import Cache
+from edgekit.cache import Cache, cache_key
 from edgekit.environment import spin_briefly, versions
 from edgekit.errors import HostError
 from edgekit.formats.foreign import graph_component, graph_files
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 DECISIONS, EVENTS, OUTPUTS, RECORD = "decisions.json", "events.jsonl", "outputs.safetensors", "record.json"
 SATURATION = "saturation.json"
 R = TypeVar("R", bound=Record)
+Split = Literal["evaluation", "selection"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ class RunDecisions(Decisions):
             write_text(self._file, json.dumps(self.known, indent=1, sort_keys=True))
         return self.known[name]
 
+    def inside(self, stage: str) -> dict[str, JsonValue]:
+        """What is known to have been decided inside one stage."""
+        return {name: value for name, value in self.known.items() if name.startswith(f"{stage}.")}
+
+    def learn(self, decided: dict[str, JsonValue]) -> None:
+        """Take up what another run decided inside a stage whose result is used."""
+        new = {name: value for name, value in decided.items() if name not in self.known}
+        if new:
+            self.known |= new
+            write_text(self._file, json.dumps(self.known, indent=1, sort_keys=True))
+
     def locked_for(self, stage: str) -> dict[str, JsonValue]:
         """What a lock has decided inside one stage."""
         return {name: value for name, value in self.locked.items() if name.startswith(f"{stage}.")}
@@ -102,15 +115,26 @@ class Workshop:
         self.request = request
         self.cache = cache
         self.progress = progress
-        self.folder = cache.run(request.run_key())
-        locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
-        self.decisions = RunDecisions(self.folder / DECISIONS, locked)
+        self.folder, self.decisions = self._open(request)
         self.task: Task = bind_task(request.task, Path(request.source.path), request.options, request.build)
         self.task.workload_feeds(request.workload)  # one that the model does not take is told here
         self.data = Data(request.data, self.task, request.seed) if request.data else None
         self.original = self._import(request.original, self.task)
         self.student = self._import_student()
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
+
+    def _open(self, request: Request) -> tuple[Path, RunDecisions]:
+        """The folder of a run, and what it has decided."""
+        folder = self.cache.run(request.run_key())
+        locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
+        return folder, RunDecisions(folder / DECISIONS, locked)
+
+    def for_run(self, request: Request) -> Workshop:
+        """The same for another run on the same model, data and target: another recipe, and decisions of its own."""
+        other = copy.copy(self)
+        other.request = request
+        other.folder, other.decisions = self._open(request)
+        return other
 
     def stage(self, step: Step, parent: Made) -> Made:
         """Run one stage, or take its result from the cache."""
@@ -122,22 +146,39 @@ class Workshop:
             with self.scratch() as scratch:
                 job = self._job(key, scratch)
                 made = step.stage.run(parent.artifact, step.settings, job)
+                self._keep_decisions(step.stage.name, key)
                 found = self.cache.put(key, made.path)
             self._log(step.stage.name, key, time.monotonic() - began)
+        else:
+            self._recall_decisions(key)
         return Made(open_artifact(found), key)
 
-    def outputs(self, artifact: Artifact) -> Outputs:
-        """An artifact's outputs on the evaluation split; where there are no labels, beside the original's."""
-        found = self._outputs(artifact)
+    def _keep_decisions(self, stage: str, key: str) -> None:
+        """Beside a stage's result, what was decided in it: a run that takes it from the cache locks that, too."""
+        decided = self.decisions.inside(stage)
+        if decided:
+            with self.scratch() as scratch:
+                folder = scratch()
+                write_text(folder / DECISIONS, json.dumps(decided, indent=1, sort_keys=True))
+                self.cache.put(cache_key("decided", key), folder)
+
+    def _recall_decisions(self, key: str) -> None:
+        found = self.cache.get(cache_key("decided", key))
+        if found is not None:
+            self.decisions.learn(json.loads((found / DECISIONS).read_text(encoding="utf-8")))
+
+    def outputs(self, artifact: Artifact, split: Split = "evaluation") -> Outputs:
+        """An artifact's outputs on a split; where there are no labels, beside the original's."""
+        found = self._outputs(artifact, split)
         if found.labels is not None or not self.task.compares:
             return found
-        return found.beside(self._outputs(self.original.artifact))
+        return found.beside(self._outputs(self.original.artifact, split))
 
-    def _outputs(self, artifact: Artifact) -> Outputs:
+    def _outputs(self, artifact: Artifact, split: Split) -> Outputs:
         """From the cache, or computed and kept there."""
         from safetensors.numpy import load_file
 
-        stored = load_file(str(self._answers(artifact) / OUTPUTS))
+        stored = load_file(str(self._answers(artifact, split) / OUTPUTS))
         return Outputs(stored["logits"], stored.get("labels"))
 
     def saturation(self, artifact: Artifact) -> Saturated:
@@ -146,16 +187,17 @@ class Workshop:
             return Saturated()
         return Saturated.model_validate_json((self._answers(artifact) / SATURATION).read_bytes())
 
-    def _answers(self, artifact: Artifact) -> Path:
-        """The folder of an artifact's outputs and of what saturated in them."""
+    def _answers(self, artifact: Artifact, split: Split = "evaluation") -> Path:
+        """The folder of an artifact's outputs on a split and of what saturated in them."""
         import numpy as np
         from safetensors.numpy import save_file
 
         runtime = "torch" if artifact.format == "torch" else self.request.answers_in
         key = self.request.outputs_key(dict(artifact.manifest.files), runtime, self._arithmetic(artifact))
+        key = key if split == "evaluation" else cache_key(split, key)
         found = self.cache.get(key)
         if found is None:
-            computed, saturated = self._compute_outputs(artifact)
+            computed, saturated = self._compute_outputs(artifact, split)
             tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
             with self.scratch() as scratch:
                 folder = scratch()
@@ -303,9 +345,9 @@ class Workshop:
                 found = self.cache.put(key, write_artifact(folder, manifest).path)
         return Made(open_artifact(found), key)
 
-    def _compute_outputs(self, artifact: Artifact) -> tuple[Outputs, Saturated]:
+    def _compute_outputs(self, artifact: Artifact, split: Split) -> tuple[Outputs, Saturated]:
         assert self.data is not None
-        examples = self.data.evaluation
+        examples = self.data.evaluation if split == "evaluation" else self.data.selection
         name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
         self.progress.start(f"evaluate: {name}", len(examples))
         size = evaluation_batch(artifact.format, self.request.workload)

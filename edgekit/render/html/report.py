@@ -8,12 +8,14 @@ from edgekit.render.html.latency import latency
 from edgekit.render.html.ledger import ledger
 from edgekit.render.html.origin import repeat, sizes, trust
 from edgekit.render.html.quality import cost
+from edgekit.render.html.search import search
 from edgekit.render.html.verdict import head, limits
 from edgekit.report import Report
 
 CONTENTS = (
     ("limits", "Limits"),
     ("stages", "Stages"),
+    ("search", "Search"),
     ("cost", "Cost"),
     ("latency", "Latency"),
     ("inside", "Inside"),
@@ -35,12 +37,13 @@ def report_page(report: Report) -> str:
         head(report),
         limits(report),
         ledger(report),
+        search(report),
         cost(report),
         latency(report),
         inside(report),
         sizes(report),
         trust(report),
         repeat(report),
-        contents=CONTENTS,
+        contents=[entry for entry in CONTENTS if entry[0] != "search" or report.search is not None],
         foot=f"Made by edgekit {report.edgekit} from report.json, which has every figure with its raw samples.",
     )
