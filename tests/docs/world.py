@@ -33,6 +33,7 @@ def hasten(patch: Any) -> None:
         patch.setattr(f"edgekit.{module}.available_cores", lambda: 1)
     for name in (
         "edgekit.pipeline.JUDGING",
+        "edgekit.search.executor.WEIGHING",
         "edgekit.assembly.FINAL",
         "edgekit.assembly.INTERIM",
         "edgekit.benching.TIMING",

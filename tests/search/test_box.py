@@ -33,6 +33,12 @@ def test_what_was_spent_is_kept_over_attempts(tmp_path: Path) -> None:
     assert again.left == -10.0
 
 
+def advance(progress: Watched, clock: Hands, steps: int) -> None:
+    for _ in range(steps):
+        clock.now += 1.0
+        progress.advance(1)
+
+
 def watched(tmp_path: Path, seconds: float) -> tuple[Watched, Hands, Box]:
     clock = Hands()
     box = Box(tmp_path / "box.json", seconds, clock)
@@ -53,9 +59,7 @@ def test_steps_are_timed_without_the_first_and_the_last(tmp_path: Path) -> None:
 def test_nothing_is_timed_beside_training_or_of_too_few_steps(tmp_path: Path, label: str, steps: int) -> None:
     progress, clock, _ = watched(tmp_path, 1000.0)
     progress.start(label, steps)
-    for _ in range(steps):
-        clock.now += 1.0
-        progress.advance(1)
+    advance(progress, clock, steps)
     progress.finish()
     assert progress.step_seconds is None
 
@@ -65,16 +69,12 @@ def test_training_ends_when_only_what_is_kept_back_is_left(tmp_path: Path) -> No
     box.kept_back = 10.0
     progress.start("distill", 100)
     with pytest.raises(OutOfTimeError, match="the time was up after 21 steps"):
-        for _ in range(100):
-            clock.now += 1.0
-            progress.advance(1)
+        advance(progress, clock, 100)
 
 
 def test_other_work_is_never_ended(tmp_path: Path) -> None:
     progress, clock, box = watched(tmp_path, 30.0)
     progress.start("evaluate: quantize", 100)
-    for _ in range(100):
-        clock.now += 1.0
-        progress.advance(1)
+    advance(progress, clock, 100)
     progress.finish()
     assert box.left == -70.0
