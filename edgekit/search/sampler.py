@@ -7,6 +7,7 @@ estimator for several objectives (Ozaki et al. 2020, Multiobjective Tree-Structu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 NAME, LAYERS, IMPORTANCE = "shapes", "layers", "importance"
 # Proposals that are drawn before the sampler learns from them; those of the base recipe's neighbours come before.
 STARTING = 4
-# How often a proposal that was made before is drawn again, before it is taken.
-DRAWS = 20
+# How often a shape that was proposed before is drawn again.
+DRAWS = 6
 
 
 class ShapeSampler:
@@ -43,14 +44,22 @@ class ShapeSampler:
     def suggest(self, shape: Shape) -> tuple[int, Shape]:
         """The number of a proposal, and its shape."""
         made = {(t.params.get(LAYERS), t.params.get(IMPORTANCE)) for t in self._study.trials if t.params}
-        for _ in range(DRAWS):
-            trial = self._study.ask()
-            layers = trial.suggest_categorical(LAYERS, self._space.layer_choices or (0,))
-            importance = trial.suggest_categorical(IMPORTANCE, self._space.importances)
-            if (layers, importance) not in made:
-                break
-            self._study.tell(trial, state=_failed())
-        return trial.number, replace(shape, layers=layers or None, importance=importance)
+        choices = itertools.product(self._space.layer_choices or (0,), self._space.importances)
+        new = [choice for choice in choices if choice not in made]
+        for draw in range(DRAWS if new else 0):
+            number, chosen = self._ask()
+            if chosen in new:
+                return number, replace(shape, layers=chosen[0] or None, importance=chosen[1])
+            self._study.tell(number, state=_failed())
+            if draw == DRAWS - 2:  # the sampler insists on what is known: it gets the next one that is not
+                self._study.enqueue_trial({LAYERS: new[0][0], IMPORTANCE: new[0][1]})
+        number, chosen = self._ask()
+        return number, replace(shape, layers=chosen[0] or None, importance=chosen[1])
+
+    def _ask(self) -> tuple[int, tuple[int, str]]:
+        trial = self._study.ask()
+        layers = trial.suggest_categorical(LAYERS, self._space.layer_choices or (0,))
+        return trial.number, (layers, trial.suggest_categorical(IMPORTANCE, self._space.importances))
 
     def tell(self, proposal: int, figures: Sequence[float] | None) -> None:
         """What came of a proposal: loss and cost, or None where it failed; a second answer is not heard."""

@@ -138,14 +138,17 @@ class Standing:
         return self.misses(trial), known, trial.selection_drop or 0.0
 
     def lever_stays(self, trial: TrialRecord, share: float) -> bool:
-        """Whether savings without training cost little on the selection split, beside the same without them."""
-        if trial.state == "failed":
-            return False
-        before = self.trials[trial.parent or 0]
-        if trial.selection_drop is None or before.selection_drop is None:
-            return True
-        bound = self.limits.max_drop
-        return bound is None or trial.selection_drop - before.selection_drop <= share * max(bound, CLOSEST)
+        """Whether savings without training cost little, beside the same without them.
+
+        On the selection split, which tells small changes of one model well; else on what was seen on the other.
+        """
+        before, bound = self.trials[trial.parent or 0], self.limits.max_drop
+        if trial.state == "failed" or bound is None:
+            return trial.state != "failed"
+        for mine, theirs in ((trial.selection_drop, before.selection_drop), (trial.drop, before.drop)):
+            if mine is not None and theirs is not None:
+                return mine - theirs <= share * max(bound, CLOSEST)
+        return True
 
     def weighed(self, layers: int | None) -> list[TrialRecord]:
         """Pruned trials of so many layers whose cost is known."""

@@ -8,9 +8,9 @@ The order, where there is data and a model to train:
 4. Limits on cost that are to be used up: shapes are timed untrained, since latency does not depend on weights, until
    one lies within the window.
 5. Where time allows, shapes of equal cost are trained briefly and compared: successive halving with two rungs
-   (Jamieson and Talwalkar 2016, Non-stochastic Best Arm Identification and Hyperparameter Optimization). Of those
-   within one standard error of the best, the cheapest goes on (Breiman et al. 1984, Classification and Regression
-   Trees, 3.4.3).
+   (Jamieson and Talwalkar 2016, Non-stochastic Best Arm Identification and Hyperparameter Optimization). Of those as
+   good as the best, the cheapest goes on, after the rule of one standard error (Breiman et al. 1984, Classification and
+   Regression Trees, 3.4.3), of which it takes half: what they cost differs little, and what they lose may not.
 6. The long distillation. Without limits on cost, bisection on the logarithm of what is left of the model: faster while
    the limit on the loss holds, slower when it does not. A faster one goes on from the good student, which is gradual
    pruning (Kurtic et al. 2023, ZipLM); one that misses the limit by little is trained longer once.
@@ -30,7 +30,7 @@ from edgekit.trials import Search, TrialRecord
 PACE_STEPS = 12
 # Of what is left of the box, the most that comparing shapes may take; fewest and most that are compared.
 PROXY_SHARE, FEWEST_PROXIES, MOST_PROXIES = 0.2, 2, 6
-PROXY_STEPS = (50, 250)
+PROXY_STEPS, TIE = (50, 250), 0.5
 # What a timed shape has to cost of the budget: the user sees 0.90 to 1.00, and a clock errs by 1 to 2 %.
 WINDOW, AIM, MOST_TIMINGS = (0.915, 0.985), 0.955, 7
 LEAST_KEPT, SAME = 0.02, 0.005
@@ -240,7 +240,7 @@ class Strategy:
         if not proxies:
             return shape
         best = min(trial.selection_drop or 0.0 for trial in proxies)
-        good = [trial for trial in proxies if (trial.selection_drop or 0.0) <= best + now.selection_error]
+        good = [trial for trial in proxies if (trial.selection_drop or 0.0) <= best + TIE * now.selection_error]
         chosen = min(good, key=lambda trial: (trial.cost(self.search.objective) or 0.0, trial.number))
         cut = training_of(chosen.stages)[0]
         return Shape(shape.kept, chosen.layers, str(cut.get("importance", shape.importance)))
