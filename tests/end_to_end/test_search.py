@@ -71,6 +71,20 @@ def test_a_budget_is_met_by_pruning_and_its_lock_repeats_without_a_search(
 
 
 @pytest.mark.usefixtures("device")
+def test_a_dry_run_says_what_would_be_searched(tmp_path: Path) -> None:
+    given = {"source": model_folder("bert", tmp_path / "model"), "target": "x86-64-vnni", "data": text_data(tmp_path)}
+    plan = edgekit.plan(**given, max_ms=5.0, output=tmp_path / "out")
+    assert plan.search is not None
+    assert plan.search.model_dump() == {"objective": "latency", "fill": True, "seconds": 3600.0}
+    assert plan.seconds == 3600.0
+    assert plan.notes[0].startswith("a recipe is searched for, limits on cost are used up for quality, in 1 h 00 min")
+    assert "shapes are timed untrained until one is within the budget" in plan.notes[2]
+    least = edgekit.plan(**given, time=600.0, objective="size", output=tmp_path / "out")
+    assert least.notes[0].startswith("a recipe is searched for, least size within the limits, in 10 min at most")
+    assert edgekit.plan(**given, recipe="default", max_ms=5.0, output=tmp_path / "out").search is None
+
+
+@pytest.mark.usefixtures("device")
 def test_a_graph_of_others_is_quantized_in_every_way_that_the_target_takes(tmp_path: Path) -> None:
     graph = foreign.two_and_two(tmp_path / "net.onnx")
     report = search(tmp_path, source=graph, max_drop=1.0, time=DAY)
