@@ -18,8 +18,8 @@ from edgekit.trials import SearchRecord, TrialRecord
 
 # The evaluation split is looked at so often at most: more looks would choose what is good there by chance.
 LOOKS = 5
-# Seconds that the end takes: one interleaved measurement, memory, pages (assembly.FINAL is 20 of them).
-END_SECONDS = 35.0
+# Seconds that the end takes: one interleaved measurement (assembly.FINAL, 20 of them), memory, the profile, pages.
+END_SECONDS = 45.0
 # Seconds that pruning takes, and timing a shape, before any was done.
 PRUNE_SECONDS, TIMING_SECONDS = 20.0, 45.0
 # A student's line has one export and one evaluation more than that of the first trial.

@@ -103,7 +103,7 @@ def test_the_box_holds(tmp_path: Path, minutes: int) -> None:
     world = World(need=0.004)
     search = session(tmp_path, world, limits=Limits(max_drop=0.01, time=minutes * 60.0))
     search.run()
-    assert search.box.spent + 35 <= minutes * 60  # with the end, which comes after
+    assert search.box.spent + 45 <= minutes * 60  # with the end, which comes after
     trained = sum(trial.steps for trial in world.done if trial.kind == "full")
     assert trained >= 50 * (minutes - 4)
 

@@ -7,6 +7,7 @@ from edgekit.render.html.inside import inside
 from edgekit.render.html.latency import latency
 from edgekit.render.html.ledger import ledger
 from edgekit.render.html.origin import repeat, sizes, trust
+from edgekit.render.html.profile import profile
 from edgekit.render.html.quality import cost
 from edgekit.render.html.search import search
 from edgekit.render.html.verdict import head, limits
@@ -18,6 +19,7 @@ CONTENTS = (
     ("search", "Search"),
     ("cost", "Cost"),
     ("latency", "Latency"),
+    ("profile", "Operators"),
     ("inside", "Inside"),
     ("size", "Size"),
     ("trust", "Trust"),
@@ -40,6 +42,7 @@ def report_page(report: Report) -> str:
         search(report),
         cost(report),
         latency(report),
+        profile(report),
         inside(report),
         sizes(report),
         trust(report),
