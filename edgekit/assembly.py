@@ -23,7 +23,7 @@ from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
 from edgekit.measure.profile import profile_sides
-from edgekit.pipeline import Trail, leave_out
+from edgekit.pipeline import Trail, is_trial, leave_out
 from edgekit.places import FASTER_HERE
 from edgekit.profile import Profiles
 from edgekit.quantization.saturating import Saturated, arithmetic_on
@@ -208,7 +208,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         recipe=request.recipe.as_dict(),
         options=_options(request),
         data=workshop.data.record if workshop.data else {},
-        ledger=build_ledger(_rows(workshop, trail, measured)),
+        ledger=build_ledger(_rows(workshop, trail, measured, complete=complete)),
         before=_measurements(workshop, trail, measured, before=True),
         after=_measurements(workshop, trail, measured, before=False),
         counts_before=workshop.counts(trail.entries[0].timed.artifact),
@@ -298,10 +298,12 @@ def _options(request: Request) -> dict[str, JsonValue]:
     return said if request.student is None else said | {"student": request.student.source.record["name"]}
 
 
-def _rows(workshop: Workshop, trail: Trail, measured: Measured) -> list[LedgerRow]:
+def _rows(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool) -> list[LedgerRow]:
     rows = []
+    ends = (trail.entries[0].scored.key, trail.best.key)  # all that is scored of a trial, while its search goes on
     for entry in trail.entries:
-        score = workshop.outputs(entry.scored.artifact).score(workshop.task) if workshop.data else None
+        scored = workshop.data is not None and (complete or not is_trial(workshop) or entry.scored.key in ends)
+        score = workshop.outputs(entry.scored.artifact).score(workshop.task) if scored else None
         latency = _p50(measured.timings, entry.timed.key, entry.timed.artifact)
         rows.append(
             LedgerRow(

@@ -22,8 +22,8 @@ LOOKS = 5
 END_SECONDS = 45.0
 # Seconds that pruning takes, and timing a shape, before any was done.
 PRUNE_SECONDS, TIMING_SECONDS = 20.0, 45.0
-# A student's line has one export and one evaluation more than that of the first trial.
-LONGER = 1.3
+# Of the look at the first trial, the share that the end takes for scoring every row of the ledger.
+SCORING = 0.3
 
 _TRIALS = TypeAdapter(tuple[TrialRecord, ...])
 
@@ -123,8 +123,8 @@ class Session:
         """What time there is, by what the trials took so far."""
         trials = self.book.trials
         first = trials[0] if trials else None
-        line = LONGER * (first.seconds + first.look_seconds) if first else 0.0
-        end = END_SECONDS + (0.2 * first.look_seconds if first else 0.0)
+        line = first.seconds + first.look_seconds if first else 0.0  # a student's has as many exports and evaluations
+        end = END_SECONDS + (SCORING * first.look_seconds if first else 0.0)
         fulls = [trial for trial in trials if trial.kind == "full" and trial.step_seconds and trial.look_seconds]
         beside = [one.seconds - one.steps * (one.step_seconds or 0) + one.look_seconds for one in fulls]
         timings = [trial.seconds for trial in trials if trial.kind == "timing"]

@@ -27,7 +27,7 @@ from edgekit.search.space import Shape, Space, Tables, training_of
 from edgekit.search.standing import Standing
 from edgekit.trials import Search, TrialRecord
 
-PACE_STEPS = 12
+PACE_STEPS = 8
 # Of what is left of the box, the most that comparing shapes may take; fewest and most that are compared.
 PROXY_SHARE, FEWEST_PROXIES, MOST_PROXIES = 0.2, 2, 6
 PROXY_STEPS, TIE = (50, 250), 0.5
