@@ -20,8 +20,7 @@ EXAMPLES = """
 edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%
 edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out
 edgekit compress ./my-model --data sents.csv --columns text=body,label=y
-edgekit compress ./my-model --data ./my-data --max-ms 5 --time 30m
-edgekit compress ./my-model --data ./my-data --dry-run
+edgekit compress ./my-model --data ./my-data --max-ms 5 --time 30m --dry-run
 edgekit compress net.py:make --weights net.safetensors --data ./my-images
 edgekit compress others.onnx --data arrays.npz --target x86-64-vnni
 """
