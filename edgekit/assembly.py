@@ -16,13 +16,16 @@ from pydantic import JsonValue
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
 from edgekit.environment import host, numeric_level, version_of, versions
+from edgekit.errors import HostError, ModelError
 from edgekit.feasibility import provider_for
 from edgekit.formats.tflite import batch_notes
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
+from edgekit.measure.profile import profile_sides
 from edgekit.pipeline import Trail, leave_out
 from edgekit.places import FASTER_HERE
+from edgekit.profile import Profiles
 from edgekit.quantization.saturating import Saturated, arithmetic_on
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
@@ -128,6 +131,22 @@ def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
     return Measured(timings, memory)
 
 
+def _profile(workshop: Workshop, trail: Trail) -> Profiles:
+    """Where the time goes in the original's export and in the artifact; a run does not fail for want of it."""
+    request = workshop.request
+    if request.clock is None:
+        return Profiles(because=request.not_measured_because, threads=request.threads)
+    workshop.progress.start("profile: operators, and what this machine can do", None)
+    rows = {"before": trail.entries[0].timed, "after": trail.best}
+    sides = {side: subjects_of(made.artifact, workshop.task, request.workload) for side, made in rows.items()}
+    try:
+        found = profile_sides(sides, request.clock, request.target.int8)
+    except (HostError, ModelError) as error:
+        found = Profiles(because=f"{error.what}: {error.why}" if error.why else error.what, threads=request.threads)
+    workshop.progress.finish()
+    return found
+
+
 def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, began: float) -> Report:
     request = workshop.request
     quality = _quality(trail)
@@ -176,6 +195,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         saturation=saturated.layers,
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),
+        profile=_profile(workshop, trail) if complete else None,
         quality=quality,
         limits=(*_limits(workshop, quality), *device_limits(checks)),
         strict=request.strict,

@@ -12,13 +12,15 @@ from edgekit.environment import host
 from edgekit.errors import HostError, UnknownNameError, UsageError
 from edgekit.measure.instructions import INFERENCES, count_subjects
 from edgekit.measure.latency import Timings, measure_memory, time_all, untimed
+from edgekit.measure.profile import profile_sides
 from edgekit.measure.subjects import describe, format_at, parts_at, size_at, subjects_at
 from edgekit.places import NO_CLOCK, Exported, find_target
+from edgekit.profile import Profiles
 from edgekit.progress import Progress, Silent
 from edgekit.report import BenchRecord, Measurement
 from edgekit.runtimes import LITERT
 from edgekit.runtimes.measuring import Place, Subject, Timing, here
-from edgekit.target import EXECUTION_PROVIDERS, Provider, RuntimeSpec, Target, missing_gpu
+from edgekit.target import EXECUTION_PROVIDERS, HOST, Provider, RuntimeSpec, Target, load_target, missing_gpu
 from edgekit.tasks.base import Workload
 
 ONNXRUNTIME = "onnxruntime"
@@ -33,6 +35,7 @@ def bench(
     provider: str | None = None,
     device: str | None = None,
     target: str | Path | Target | None = None,
+    profile: bool = False,
     progress: Progress | None = None,
 ) -> BenchRecord:
     """Latency, size and memory of an artifact, an ``.onnx`` or a ``.tflite`` file.
@@ -46,6 +49,7 @@ def bench(
         device: where, as for ``compress``: ``local``, ``emulated``, ``ssh://user@host`` ... By default this machine,
             and the record's warnings say so where it is not the target.
         target: what it is for; by default what an artifact was made for, and for another file this machine.
+        profile: also the time of each kind of operator, and how fast this machine multiplies at most.
         progress: told how far it is.
 
     Raises:
@@ -69,6 +73,7 @@ def bench(
     timings = time_all(subjects, place, TIMING) if place.device.timed else None
     counts = () if timings else tuple(count_subjects(subjects, one) for one in places)
     metrics = (size, *(_timed(subjects, place, timings) if timings else untimed(NO_CLOCK)))
+    profiles = _profiled(subjects, place, model.target) if profile else None
     told.finish()
     version = timings.runtime_version if timings else counts[0].runtime.partition(" ")[2]
     computing = {"provider": EXECUTION_PROVIDERS[place.provider][0]} if place.runtime == ONNXRUNTIME else {}
@@ -80,6 +85,7 @@ def bench(
         protocol={"workload": work.model_dump(), **(_protocol(timings) if timings else {"inferences": INFERENCES})},
         metrics=metrics,
         counts=counts,
+        profile=profiles,
         warnings=(
             *(model.doubts_of_times(place.provider) if place.local else ()),
             *(timings.warnings if timings else ()),
@@ -93,6 +99,11 @@ def _timed(subjects: Mapping[str, Subject], place: Place, timings: Timings) -> l
     for component, subject in subjects.items():
         found += [*timings.measurements(component, component), measure_memory(subject, place, component)]
     return found
+
+
+def _profiled(subjects: Mapping[str, Subject], place: Place, target: Target | None) -> Profiles:
+    """Where the time goes; the limits are those of INT8 as the target has it."""
+    return profile_sides({"after": subjects}, place, (target or load_target(HOST)).int8)
 
 
 def _protocol(timings: Timings) -> dict[str, JsonValue]:

@@ -15,6 +15,7 @@ from edgekit.artifact import Artifact, open_artifact, write_text
 from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
+from edgekit.profile import Profiles
 from edgekit.settings import Record
 from edgekit.target import Provider
 
@@ -252,7 +253,7 @@ class Report(Record):
     artifact; ``devices`` how it answers there, ``devices_unchecked`` why that cannot be told. ``saturation`` names the
     artifact's layers whose sums saturated on the evaluation split, worst first. ``options`` are what the
     user said of the task and the run that neither recipe nor lock hold; ``graphs_before`` are those of the original's
-    export, ``graphs_after`` the artifact's.
+    export, ``graphs_after`` the artifact's. ``profile`` is where their time goes; None in a run that goes on.
     """
 
     schema_: Literal["edgekit.report/1"] = Field("edgekit.report/1", alias="schema")
@@ -287,6 +288,7 @@ class Report(Record):
     saturation: tuple[Saturation, ...] = ()
     graphs_before: tuple[Graph, ...] = ()
     graphs_after: tuple[Graph, ...] = ()
+    profile: Profiles | None = None
     quality: Quality | None = None
     limits: tuple[LimitVerdict, ...] = ()
     strict: bool = False
@@ -411,7 +413,7 @@ class BenchRecord(Record):
     """What ``edgekit bench`` measured of one subject.
 
     ``host`` ran the command, and measured unless ``timed_on`` names another machine; ``counts`` are instructions on
-    emulated devices.
+    emulated devices; ``profile`` is where the time goes, in ``after``, if that was asked for.
     """
 
     schema_: Literal["edgekit.bench/1"] = Field("edgekit.bench/1", alias="schema")
@@ -422,6 +424,7 @@ class BenchRecord(Record):
     protocol: dict[str, JsonValue]
     metrics: tuple[Measurement, ...]
     counts: tuple[Count, ...] = ()
+    profile: Profiles | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from edgekit.devices import WAYS, Reached
 from edgekit.environment import Host, host
 from edgekit.errors import HostError, UnknownNameError
 from edgekit.formats.onnx import describe_component
+from edgekit.measure.profile import profile_sides
 from edgekit.places import NO_CLOCK
 from edgekit.report import BenchRecord
 from edgekit.runtimes.measuring import Timing
@@ -72,7 +74,7 @@ def test_an_emulated_device_counts_instructions_and_has_no_clock(
 
     monkeypatch.setitem(WAYS, "emulated", emulated)
     file = foreign.conv_net(tmp_path / "others.onnx")
-    record = bench(file, target="raspberry-pi-4", device="emulated:toy")
+    record = bench(file, target="raspberry-pi-4", device="emulated:toy", profile=True)
     assert asked == [("raspberry-pi-4", "onnxruntime", "toy")]
     assert [(count.device, count.instructions) for count in record.counts] == [
         ("toy-a53, emulated", file.stat().st_size),
@@ -88,6 +90,22 @@ def test_an_emulated_device_counts_instructions_and_has_no_clock(
     assert str(record.runtime["version"]).startswith("1.")
     assert record.protocol["inferences"] == 3
     assert record.warnings == ()
+    assert record.profile is not None
+    assert record.profile.because == "toy-a53, emulated counts instructions and has no clock"
+
+
+def test_a_profile_is_made_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.measure.limits.SHAPES", ((8, 8, 8),))
+    monkeypatch.setattr("edgekit.benching.profile_sides", functools.partial(profile_sides, timing=QUICK))
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    assert bench(file).profile is None
+    found = bench(file, profile=True).profile
+    assert found is not None
+    (one,) = found.after
+    assert found.before == ()
+    assert "Conv" in {operator.operator for operator in one.operators}
+    assert one.latency_ms > 0
+    assert one.int8_share == pytest.approx(one.gmacs_per_s / found.int8.gmacs_per_s)  # type: ignore[operator, union-attr]
 
 
 def test_a_device_is_measured_by_its_own_clock_and_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ EXAMPLES = """
 edgekit bench ./out
 edgekit bench ./out --tokens 64 --threads 2
 edgekit bench model.onnx --image 224 --json
+edgekit bench ./out --profile
 edgekit bench ./out --device ssh://pi@raspberrypi.local
 edgekit bench model.onnx --target raspberry-pi-5 --device emulated
 """
@@ -38,6 +39,16 @@ Provider = Annotated[
 ]
 
 
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile",
+        help="Also the time of each kind of operator, and the fraction of this machine's INT8 limit.",
+        rich_help_panel=options.WORKLOAD,
+    ),
+]
+
+
 def bench(
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="An artifact, an .onnx or a .tflite file.", show_default=False)
@@ -52,6 +63,7 @@ def bench(
     device: options.Device = None,
     target: options.MadeFor = None,
     provider: Provider = None,
+    profile: Profile = False,
 ) -> None:
     """Measure an artifact, an .onnx or a .tflite file: latency, size, memory.
 
@@ -68,6 +80,7 @@ def bench(
             provider=provider,
             device=device,
             target=target,
+            profile=profile,
             progress=progress,
         )
     if json_:

@@ -29,17 +29,32 @@ Call = Callable[[Feeds], dict[str, Any]]
 BEGIN_MARK, END_MARK = 0x5EED01, 0x5EED02
 
 
-def load_onnx(subject: dict[str, Any], threads: int) -> Call:
-    """An ONNX graph as a function of its inputs."""
-    import onnxruntime as ort
+class OnnxGraph:
+    """An ONNX graph as a function of its inputs.
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(subject["graph"], options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(names, feeds)))  # noqa: B905  # Python 3.9 has no `strict`
+    Args:
+        subject: with ``profiled``, the runtime writes down the time of each node.
+        threads: within one operator.
+    """
+
+    def __init__(self, subject: dict[str, Any], threads: int) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if subject.get("profiled"):
+            options.enable_profiling, options.profile_file_prefix = True, subject["graph"]
+        self._session = ort.InferenceSession(subject["graph"], options, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, feeds: Feeds) -> dict[str, Any]:
+        return dict(zip(self._names, self._session.run(self._names, feeds)))  # noqa: B905  # Python 3.9 has no `strict`
+
+    def end_profiling(self) -> str:
+        """The file that the times of the nodes were written to."""
+        return str(self._session.end_profiling())
 
 
 def wall_ms(call: Callable[[], Any]) -> float:
@@ -79,7 +94,7 @@ def load_tflite(subject: dict[str, Any], threads: int, runtime: str) -> Call:
 
 
 LOADERS: dict[str, Callable[[dict[str, Any], int], Call]] = {
-    "onnxruntime": load_onnx,
+    "onnxruntime": OnnxGraph,
     "litert": functools.partial(load_tflite, runtime="litert"),
     "tflite-runtime": functools.partial(load_tflite, runtime="tflite-runtime"),
 }
@@ -240,6 +255,16 @@ def load_models(spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     return {name: GpuGraph(subject, threads, gpu) for name, subject in subjects.items()}, gpu
 
 
+def take_traces(models: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """The time of each kind of operator, of the subjects that are profiled."""
+    profiled = [name for name, subject in spec["subjects"].items() if subject.get("profiled")]
+    if not profiled:
+        return {}
+    from ort_trace import take_trace  # type: ignore[import-not-found, unused-ignore]
+
+    return {name: take_trace(models[name].end_profiling(), spec["warmup"], spec["block"]) for name in profiled}
+
+
 def main() -> None:
     """Do what the specification says and print the answer."""
     os.chdir(os.path.dirname(os.path.abspath(sys.argv[1])))
@@ -276,6 +301,7 @@ def main() -> None:
             answer["blocks_ms"] = measure_latency(subjects, spec, gpu.clock if gpu else wall_ms)
             answer["cpu_times"] = [times for times in (before, cpu_times()) if times]
             answer["clock"] = gpu.clock.name if gpu else "wall clock"
+            answer["traces"] = take_traces(models, spec)
         elif spec["what"] == "instructions":
             answer["regions"] = run_marked(subjects, spec)
         else:

@@ -26,6 +26,7 @@ from edgekit.render.parts import (
     title,
     workload_of,
 )
+from edgekit.render.profile import profile_view
 from edgekit.render.wording import runtime_text
 from edgekit.report import BenchRecord, EvalRecord, Measurement
 
@@ -153,6 +154,7 @@ def bench_view(record: BenchRecord) -> RenderableType:
         Text(),
         _facts(told),
         *_titled("Emulated", counts),
+        *([] if record.profile is None else profile_view(record.profile)),
         *_titled("Warnings", record.warnings, DOUBT),
     )
 

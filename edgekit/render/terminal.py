@@ -21,6 +21,7 @@ from edgekit.render.parts import (
     make_table,
     title,
 )
+from edgekit.render.profile import profile_lines
 from edgekit.render.stages import stage_lines
 from edgekit.report import LimitVerdict, Report
 
@@ -85,6 +86,7 @@ def comparison_view(report: Report) -> RenderableType:
     lines += [Text(line) for line in (*wording.counted(report), *wording.checked(report))]
     if report.latency_ms.p50 is not None:
         lines.append(Text(f"latency of {wording.timing(report)}", style=FAINT))
+    lines += [Text(line) for line in profile_lines(report.profile)]
     return Group(table, *lines)
 
 

@@ -22,10 +22,10 @@ from edgekit.source import sha256_file
 from edgekit.target import EXECUTION_PROVIDERS, PACKAGES, Provider
 from edgekit.tasks.base import Array, Batch
 
-# What runs on a device: the runner, and what it needs for TFLite and for GPUs.
+# What runs on a device: the runner, and what it needs for TFLite, for GPUs and for profiles.
 RUNNER_FILES = (
     Path(__file__).parent.parent / "devices" / RUNNER,
-    *(Path(__file__).with_name(name) for name in ("tflite_graph.py", "gpu_graph.py")),
+    *(Path(__file__).with_name(name) for name in ("tflite_graph.py", "gpu_graph.py", "ort_trace.py")),
 )
 WALL_CLOCK = "wall clock"
 SMALLEST = '<ir_version: 8, opset_import: ["" : 17]> smallest (float[1] x) => (float[1] y) { y = Add(x, x) }'
@@ -48,12 +48,14 @@ class Subject:
         feeds: of one inference.
         beside: further files that the graph needs, such as external data.
         component: of a TFLite file, what the manifest says of it.
+        profiled: whether the time of each operator is taken meanwhile; in onnxruntime on a processor only.
     """
 
     graph: Path
     feeds: Batch
     beside: tuple[Path, ...] = ()
     component: Component | None = None
+    profiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,21 @@ class CpuTimes(BaseModel):
     own: float
 
 
+class TracedOperator(BaseModel):
+    """All nodes of a kind, with the milliseconds that they take together in each inference."""
+
+    operator: str
+    provider: str
+    nodes: int
+    ms: list[float]
+
+
+class Trace(BaseModel):
+    """What a runtime says of its own time."""
+
+    operators: list[TracedOperator]
+
+
 class Answer(BaseModel):
     """What the runner prints.
 
@@ -149,6 +166,7 @@ class Answer(BaseModel):
         run_ms: what all these calls took, also by an emulator's clock.
         runtime_version: of the runtime there.
         host: the machine there, its system and its Python, as far as it told.
+        traces: of each subject that was profiled.
     """
 
     load_ms: float
@@ -162,6 +180,7 @@ class Answer(BaseModel):
     run_ms: float = 0.0
     runtime_version: str = ""
     host: dict[str, str] = {}
+    traces: dict[str, Trace] = {}
 
 
 def time_subjects(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Answer:
@@ -264,6 +283,8 @@ def _lay_out(folder: Path, number: int, subject: Subject, calls: Sequence[Batch]
     laid_out: dict[str, Any] = {"graph": f"{number}/{subject.graph.name}", "feeds": f"{number}/feeds.npz"}
     if subject.component is not None:
         laid_out["component"] = subject.component.model_dump(mode="json")
+    if subject.profiled:
+        laid_out["profiled"] = True
     if place.provider != "cpu":
         laid_out["types"] = sorted(weight_bytes(subject.graph))
     return laid_out

@@ -28,7 +28,7 @@ EVAL = EvalRecord(
     data={"split": "validation"},
     metrics=(Measurement(name="accuracy", unit="1", value=0.9106, n=872, ci_low=0.89, ci_high=0.93, level=0.95),),
 )
-NOTHING_NAMED = {"provider": None, "device": None, "target": None}
+NOTHING_NAMED = {"provider": None, "device": None, "target": None, "profile": False}
 COUNT = Count(device="toy-a76, emulated", instructions=12_300_000, kernels={"sdot": 7}, runtime="onnxruntime 1.30")
 CHECK = DeviceCheck(
     device="toy-a76, emulated",
@@ -81,9 +81,9 @@ def test_bench_passes_its_workload_and_tells_every_metric(run, pretend, recorder
 def test_bench_leaves_the_workload_to_the_api_unless_told(run, pretend, recorder):
     bench = recorder(BENCH)
     pretend(bench=bench)
-    run("bench", "out", "--provider", "cuda", "--device", "emulated", "--target", "arm64")
+    run("bench", "out", "--provider", "cuda", "--device", "emulated", "--target", "arm64", "--profile")
     del bench.keywords["progress"]
-    named = {"provider": "cuda", "device": "emulated", "target": "arm64"}
+    named = {"provider": "cuda", "device": "emulated", "target": "arm64", "profile": True}
     assert bench.keywords == {"threads": 1, "workload": None, **named}
 
 
@@ -121,9 +121,11 @@ def test_bench_gives_the_documented_keys(run, pretend, recorder):
         "protocol",
         "metrics",
         "counts",
+        "profile",
         "warnings",
     }
     assert document["metrics"][1]["value"] is None
+    assert document["profile"] is None
 
 
 def test_bench_refuses_tokens_with_image(run):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from end_to_end.made import QUICK, pretend_device
+from end_to_end.made import QUICK, no_profile, pretend_device
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -17,6 +17,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setenv("EDGEKIT_CACHE", str(root))
     for name in ("edgekit.pipeline.JUDGING", "edgekit.assembly.FINAL", "edgekit.assembly.INTERIM"):
         patch.setattr(name, QUICK)
+    patch.setattr("edgekit.assembly.profile_sides", no_profile)
     yield root
     patch.undo()
 

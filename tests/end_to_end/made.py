@@ -14,6 +14,7 @@ import tiny
 import edgekit
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.graphs import steps_of
+from edgekit.profile import Profiles
 from edgekit.runtimes.measuring import Answer, Place, Subject, Timing
 
 FAMILIES = ("bert", "distilbert", "roberta", "vit", "deit")
@@ -144,6 +145,11 @@ def pretend_device(patch: pytest.MonkeyPatch, slow: Mapping[str, float] | None =
 
     patch.setattr("edgekit.measure.latency.time_subjects", time_subjects)
     patch.setattr("edgekit.measure.latency.peak_memory", peak_memory)
+
+
+def no_profile(*_: object) -> Profiles:
+    """In place of `profile_sides`, which takes seconds."""
+    return Profiles(because="not profiled in these tests")
 
 
 def events(cache: Path) -> list[dict[str, Any]]:

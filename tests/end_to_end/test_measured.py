@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,15 @@ from end_to_end.made import QUICK, SHORT, WORKLOAD, image_parquet, model_folder,
 
 import edgekit
 from edgekit.environment import host
+from edgekit.measure.profile import profile_sides
+from edgekit.runtimes.measuring import Timing
+
+PROFILING = Timing(seconds=0.0, rounds=3, block=2, warmup=1)
 
 
 def test_run_and_bench_measure_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.measure.limits.SHAPES", ((8, 8, 8), (64, 64, 64)))
+    monkeypatch.setattr("edgekit.assembly.profile_sides", functools.partial(profile_sides, timing=PROFILING))
     report = edgekit.compress(
         model_folder("vit", tmp_path / "model"),
         data=image_parquet(tmp_path / "data", 80),
@@ -33,6 +40,16 @@ def test_run_and_bench_measure_this_machine(tmp_path: Path, monkeypatch: pytest.
         assert found["memory.peak"].value > 10_000_000  # type: ignore[operator]
     total = sum(entry.latency_delta_ms or 0 for entry in report.ledger)
     assert total == pytest.approx(report.latency_ms.p50 - report.original_latency_ms.p50, abs=1e-9)  # type: ignore[operator]
+
+    assert report.profile is not None
+    assert report.profile.because == ""
+    for (one,) in (report.profile.before, report.profile.after):
+        assert one.component == "model"
+        assert sum(operator.share for operator in one.operators) == pytest.approx(1)
+        assert any(operator.product for operator in one.operators)
+        assert one.macs
+        assert one.int8_share is not None
+        assert one.int8_share > 0
 
     monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
     for path in (tmp_path / "out", tmp_path / "out" / "model.onnx"):

@@ -12,6 +12,7 @@ from cli.samples import QUALITY, STAGES, make_report
 
 from edgekit.artifact import WHOLE, Artifact, Component, TensorSpec
 from edgekit.measure.quality import compare_classes
+from edgekit.profile import OperatorTime, Profile, Profiles, Rate
 from edgekit.report import Classes, Graph, Measurement, Report, StageReport
 
 LABELS = ("negative", "positive")
@@ -36,6 +37,61 @@ CHANNELS = StageReport(
         "macs_before": 2_000_000,
         "macs_after": 1_500_000,
     },
+)
+
+
+def profile(kinds: dict[str, tuple[int, float, int | None]], *, macs: int, latency_ms: float) -> Profile:
+    """A profile of nodes, milliseconds and multiply-accumulates by kind, on a machine of 200 and 50 GMAC/s."""
+    total = sum(ms for _, ms, _ in kinds.values())
+    operators = tuple(
+        OperatorTime(
+            operator=name,
+            provider="CPUExecutionProvider",
+            nodes=nodes,
+            ms=ms,
+            share=ms / total,
+            product=work is not None,
+            macs=work,
+            gmacs_per_s=work / ms / 1e6 if work else None,
+        )
+        for name, (nodes, ms, work) in kinds.items()
+    )
+    rate = macs / latency_ms / 1e6
+    return Profile(
+        component=WHOLE,
+        operators=operators,
+        operators_ms=total,
+        profiled_ms=total + 1 if total < 10 else total + 2,
+        latency_ms=latency_ms,
+        n=18,
+        macs=macs,
+        gmacs_per_s=rate,
+        products_gmacs_per_s=macs / sum(one.ms for one in operators if one.product) / 1e6 if macs > 1 else None,
+        int8_share=rate / 200,
+        fp32_share=rate / 50,
+    )
+
+
+_LIMITS = (
+    Rate(precision="int8", operator="MatMulInteger", types="u8s8", shape=(512, 512, 512), gmacs_per_s=200.0),
+    Rate(precision="fp32", operator="MatMul", types="fp32", shape=(512, 512, 512), gmacs_per_s=50.0),
+)
+PROFILES = Profiles(
+    runtime="onnxruntime 1.32.0",
+    before=(
+        profile({"MatMul": (36, 30.0, 1_200_000_000), "Softmax": (6, 10.0, None)}, macs=1_200_000_000, latency_ms=40.0),
+    ),
+    after=(
+        profile(
+            {"DynamicQuantizeMatMul": (24, 3.0, 300_000_000), "Softmax": (6, 2.0, None)},
+            macs=300_000_000,
+            latency_ms=5.0,
+        ),
+    ),
+    rates=_LIMITS,
+    int8=_LIMITS[0],
+    fp32=_LIMITS[1],
+    warnings=("the machine was busy",),
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from end_to_end.made import QUICK, WORKLOAD, data_for, model_folder
+from end_to_end.made import QUICK, WORKLOAD, data_for, model_folder, no_profile
 from huggingface_hub import ModelCard
 
 import edgekit
@@ -30,6 +30,7 @@ def sealed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     patch.setenv("EDGEKIT_CACHE", str(root / "cache"))
     for name in ("edgekit.pipeline.JUDGING", "edgekit.assembly.FINAL", "edgekit.assembly.INTERIM"):
         patch.setattr(name, QUICK)
+    patch.setattr("edgekit.assembly.profile_sides", no_profile)
     yield edgekit.compress(
         model_folder(family, root / "model", id2label={0: "no </script><b>", 1: "yes"}),
         data=data_for(family, root / "data"),

@@ -7,6 +7,7 @@ from edgekit.render.html.inside import inside
 from edgekit.render.html.latency import latency
 from edgekit.render.html.ledger import ledger
 from edgekit.render.html.origin import repeat, sizes, trust
+from edgekit.render.html.profile import profile
 from edgekit.render.html.quality import cost
 from edgekit.render.html.verdict import head, limits
 from edgekit.report import Report
@@ -16,6 +17,7 @@ CONTENTS = (
     ("stages", "Stages"),
     ("cost", "Cost"),
     ("latency", "Latency"),
+    ("profile", "Operators"),
     ("inside", "Inside"),
     ("size", "Size"),
     ("trust", "Trust"),
@@ -37,6 +39,7 @@ def report_page(report: Report) -> str:
         ledger(report),
         cost(report),
         latency(report),
+        profile(report),
         inside(report),
         sizes(report),
         trust(report),

@@ -1,0 +1,138 @@
+"""Where the time of an inference goes, operator by operator, and how near that is to what the machine can do.
+
+onnxruntime notes the time of each node of a session that is asked to. That takes time itself, so such a session only
+tells how the time is divided; beside it the same graph is timed without, and products on their own that show how fast
+the machine multiplies at most (``limits.py``). All of them are timed in turns in one fresh process, with the workload
+and the threads of the measurement of latency; what warms up is left out, and each figure is a median over inferences.
+
+The fraction of a limit is the time that the multiply-accumulates of one inference would take at the limit, over the
+time that the inference takes: ``macs / limit / latency``. What keeps it below 1 are products slower than the limit, and
+whatever is no product. Times are noted in whole microseconds, so kernels that are shorter look like less, or nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from edgekit.measure.limits import FP32, INT8, best_rate, probes_of, read_rates, write_probe
+from edgekit.measure.machine import disturbances
+from edgekit.measure.macs import PRODUCTS, Macs, count_macs
+from edgekit.profile import OperatorTime, Profile, Profiles, Rate
+from edgekit.runtimes.measuring import Answer, Place, Subject, Timing, Trace, time_subjects
+from edgekit.target import IntegerScheme
+
+ONNXRUNTIME = "onnxruntime"
+# A few seconds: a share of a percent or a limit of two digits needs no more, and nothing is decided by it.
+PROFILING = Timing(seconds=2.0, rounds=9, most_rounds=40, fewest_rounds=3, enough_seconds=10.0, block=2, warmup=2)
+PROFILED = "profiled/"
+
+Subjects = Mapping[str, Subject]
+
+
+def unprofiled_because(place: Place) -> str:
+    """Why there is no profile at a place; empty where there is one."""
+    if place.runtime != ONNXRUNTIME:
+        return f"the Python interface of {place.runtime} tells no time per operator"
+    if not place.device.timed:
+        return f"{place.device.label} counts instructions and has no clock"
+    if place.provider != "cpu":
+        return f"kernels of {place.provider} run on after the call that onnxruntime takes the time of"
+    if not place.local:
+        return "operators are profiled on this machine only"
+    return ""
+
+
+def profile_sides(
+    sides: Mapping[str, Subjects], place: Place, scheme: IntegerScheme, timing: Timing = PROFILING
+) -> Profiles:
+    """Time per operator of two artifacts and the machine's limits, interleaved in one fresh process.
+
+    Args:
+        sides: ``after`` and perhaps ``before``, each with its components.
+        place: where.
+        scheme: types of the factors of INT8 products as the target has them.
+        timing: how long.
+
+    Raises:
+        HostError: the measuring process failed.
+    """
+    because = unprofiled_because(place)
+    if because:
+        return Profiles(because=because, threads=place.threads)
+    plain = {f"{side}/{part}": subject for side, parts in sides.items() for part, subject in parts.items()}
+    profiled = {f"{PROFILED}{name}": replace(subject, profiled=True) for name, subject in plain.items()}
+    probes = probes_of(scheme)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        alone = {probe.name: write_probe(probe, Path(folder)) for probe in probes}
+        answer = time_subjects({**plain, **profiled, **alone}, place, timing)
+    rates = read_rates(probes, answer.blocks_ms)
+    limits = {precision: best_rate(rates, precision) for precision in (INT8, FP32)}
+    made = {
+        side: tuple(
+            _profile(part, f"{side}/{part}", answer, limits, count_macs(subject)) for part, subject in parts.items()
+        )
+        for side, parts in sides.items()
+    }
+    return Profiles(
+        threads=place.threads,
+        runtime=f"{place.runtime} {answer.runtime_version}".strip(),
+        before=made.get("before", ()),
+        after=made["after"],
+        rates=rates,
+        int8=limits[INT8],
+        fp32=limits[FP32],
+        warnings=tuple(disturbances(*answer.cpu_times) if len(answer.cpu_times) == 2 else ()),
+    )
+
+
+def _profile(component: str, name: str, answer: Answer, limits: Mapping[str, Rate], macs: Macs) -> Profile:
+    """One graph, from what was measured of it and what it computes."""
+    profiled = [sample for block in answer.blocks_ms[f"{PROFILED}{name}"] for sample in block]
+    latency = median(sample for block in answer.blocks_ms[name] for sample in block)
+    operators = time_operators(answer.traces[f"{PROFILED}{name}"], macs)
+    products_ms = sum(one.ms for one in operators if one.product)
+    rate = _rate(macs.total, latency)
+    return Profile(
+        component=component,
+        operators=operators,
+        operators_ms=sum(one.ms for one in operators),
+        profiled_ms=median(profiled),
+        latency_ms=latency,
+        n=len(profiled),
+        macs=macs.total,
+        macs_unknown_because=macs.because,
+        gmacs_per_s=rate,
+        products_gmacs_per_s=_rate(macs.total, products_ms),
+        int8_share=None if rate is None else rate / limits[INT8].gmacs_per_s,
+        fp32_share=None if rate is None else rate / limits[FP32].gmacs_per_s,
+    )
+
+
+def time_operators(trace: Trace, macs: Macs) -> tuple[OperatorTime, ...]:
+    """The median time of each kind of operator over inferences, the longest first."""
+    times = [median(one.ms) for one in trace.operators]
+    total = sum(times)
+    known = macs.of({one.operator: one.nodes for one in trace.operators})
+    found = [
+        OperatorTime(
+            operator=one.operator,
+            provider=one.provider,
+            nodes=one.nodes,
+            ms=ms,
+            share=ms / total if total else 0.0,
+            product=one.operator in PRODUCTS,
+            macs=known.get(one.operator),
+            gmacs_per_s=_rate(known.get(one.operator), ms),
+        )
+        for one, ms in zip(trace.operators, times, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda one: (-one.ms, one.operator)))
+
+
+def _rate(macs: int | None, ms: float) -> float | None:
+    """10^9 multiply-accumulates a second; None where either is nothing."""
+    return macs / (ms * 1e6) if macs and ms else None
