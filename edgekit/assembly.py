@@ -161,10 +161,10 @@ def _profile(workshop: Workshop, trail: Trail) -> Profiles:
     if request.clock is None:
         return Profiles(because=request.not_measured_because, threads=request.threads)
     workshop.progress.start("profile: operators, and what this machine can do", None)
-    rows = {"before": trail.entries[0].timed, "after": trail.best}
+    artifacts = {"before": trail.entries[0].timed.artifact, "after": trail.best.artifact}
     sides = {
-        side: subjects_of(made.artifact, workshop.task_of(made.artifact), request.workload)
-        for side, made in rows.items()
+        side: subjects_of(artifact, workshop.task_of(artifact), request.workload)
+        for side, artifact in artifacts.items()
     }
     try:
         found = profile_sides(sides, request.clock, request.target.int8)
