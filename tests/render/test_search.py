@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from render.made import full_report
+from render.made import GRAPH, SEARCH, TRIALS, full_report, trial
 from render.reading import read
 from rich.console import Console
 
@@ -15,37 +15,6 @@ from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
 from edgekit.render.search import search_lines, search_sentence, search_view, what
 from edgekit.render.terminal import report_view
-from edgekit.trials import SearchRecord, TrialRecord
-
-GRAPH = ({"stage": "export"}, {"stage": "optimize"}, {"stage": "quantize"}, {"stage": "verify"})
-FULL: dict[str, Any] = {"stages": ({"stage": "prune", "ratio": 0.7}, {"stage": "distill"}, *GRAPH), "kept": 0.3}
-
-
-def trial(number: int, kind: str, **figures: Any) -> TrialRecord:
-    return TrialRecord.model_validate({"number": number, "kind": kind, "stages": GRAPH, "state": "kept", **figures})
-
-
-TRIALS = (
-    trial(0, "quantized", latency_ms=14.0, size_bytes=22_900_000, selection_drop=0.002, drop=0.001, pareto=True),
-    trial(1, "pace", steps=12, state="timed", kept=1.0),
-    trial(2, "proxy", latency_ms=3.1, selection_drop=0.09, layers=4, steps=200, **(FULL | {"state": "dominated"})),
-    trial(3, "full", latency_ms=3.0, selection_drop=0.02, drop=-0.001, layers=4, steps=4200, pareto=True, **FULL),
-    trial(
-        4, "full", parent=3, layers=4, steps=2100, **(FULL | {"kept": 0.21, "state": "failed", "reason": "<b>no</b>"})
-    ),
-)
-SEARCH = SearchRecord(
-    objective="latency",
-    fill=False,
-    metric="accuracy",
-    seconds=3600.0,
-    spent=3000.0,
-    attempts=2,
-    looks=3,
-    trials=TRIALS,
-    chosen=3,
-    ended="the time is up",
-)
 
 
 def drawn(view: Any, width: int = 100) -> str:
