@@ -58,9 +58,9 @@ class Component(Frozen):
         files: its files, the graph first, external data after it.
         inputs: named inputs, in order.
         outputs: named outputs, in order.
-        precision: of most of its weights: ``fp32``, ``fp16`` or ``int8``.
+        precision: of most of its weights: ``fp32``, ``fp16`` or ``int8``; two weights of 4 bits count as one.
         integers: of an ONNX graph that edgekit quantized, types of activations and weights, as ``u8s8, weights of 7
-            bits``.
+            bits, tables of 4 bits``.
         states: tensors that go round.
         signatures: of a TFLite file, its entry points, each with the free dimensions that it fixes, as in
             ``{"tokens_64": {"batch": 1, "sequence": 64}}``; places behind a shorter sample are zeros.

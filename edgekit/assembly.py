@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
+from edgekit.costing import GRAPH_SETTINGS, MILLION
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.errors import HostError, ModelError
 from edgekit.feasibility import provider_for
@@ -122,10 +123,10 @@ def _measure(workshop: Workshop, trail: Trail, timing: Timing) -> Measured:
         return Measured(None, {})
     rows = {entry.timed.key: entry.timed.artifact for entry in trail.entries}
     workshop.progress.start(f"measure: {len(rows)} artifacts, interleaved", None)
-    timings = time_artifacts(rows, workshop.task, request.workload, request.clock, timing)
+    timings = time_artifacts(rows, workshop.task_of, request.workload, request.clock, timing)
     memory: dict[str, list[Measurement]] = {}
     for made in (trail.entries[0].timed, trail.best):
-        parts = subjects_of(made.artifact, workshop.task, request.workload)
+        parts = subjects_of(made.artifact, workshop.task_of(made.artifact), request.workload)
         memory[made.key] = [measure_memory(subject, request.clock, name) for name, subject in parts.items()]
     workshop.progress.finish()
     return Measured(timings, memory)
@@ -153,6 +154,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     checks, unchecked = workshop.checks(trail.best.artifact) if complete else ((), {})
     _, notes = leave_out(request)
     saturated = workshop.saturation(trail.best.artifact)
+    notes += prediction_notes(workshop, trail, measured) if complete else []
     notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
     if request.replaced_because:
@@ -216,6 +218,27 @@ def _runtime(request: Request, timings: Timings | None) -> str:
     version = here if timings is None or timings.timed_on is None else timings.runtime_version
     providers = {place.provider for place in request.places} - {"cpu"}
     return ", ".join([f"{request.runtime} {version}".strip(), *providers])
+
+
+def prediction_notes(workshop: Workshop, trail: Trail, measured: Measured) -> list[str]:
+    """Where costs were measured ones: what the result was predicted to cost, beside what it does."""
+    pruned = [entry.scored.artifact for entry in trail.entries if entry.kept and entry.stage == "prune"]
+    told = read_details(pruned[-1]).get("predicted") if pruned else None
+    if not isinstance(told, dict):
+        return []
+    unit, predicted = str(told["unit"]), float(cast("float", told["after"]))
+    if unit == "ms":
+        found = _p50(measured.timings, trail.best.key, trail.best.artifact)
+    else:
+        found = next((count.instructions / MILLION for count in workshop.counts(trail.best.artifact)), None)
+    if found is None:
+        return [f"an inference was predicted to cost {predicted:.4g} {unit}, which was not measured"]
+    undone = [entry.stage for entry in trail.entries if not entry.kept and entry.stage in GRAPH_SETTINGS]
+    without = f"; predicted with {' and '.join(undone)}, since undone" if undone else ""
+    return [
+        f"an inference was predicted to cost {predicted:.4g} {unit} and costs {found:.4g} {unit}: "
+        f"{predicted / found - 1:+.1%}{without}"
+    ]
 
 
 def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Format
 from edgekit.devices import Reached
 from edgekit.environment import numeric_level
 from edgekit.errors import HostError, UsageError
+from edgekit.pruning.vocabulary import check_tokenizer
 from edgekit.quantization.methods import advise, methods_for
 from edgekit.recipe import Recipe
 from edgekit.runtimes import FORMATS_OF, LITERT
@@ -28,6 +30,7 @@ def check_request(request: Request) -> None:
     _check_target(request)
     check_reached(request.target, request.reached)
     _check_student(request)
+    _check_vocabulary(request)
 
 
 def check_reached(target: Target, reached: Reached) -> None:
@@ -137,6 +140,12 @@ def _check_student(request: Request) -> None:
         raise UsageError(
             "a student is taught on data, and none was given", id="usage.student-untaught", hint="Give it with --data."
         )
+
+
+def _check_vocabulary(request: Request) -> None:
+    """A tokenizer that tokens can be taken out of, where the recipe does so."""
+    if request.data is not None and any(step.stage.name == "vocabulary" for step in request.recipe.steps):
+        check_tokenizer(Path(request.source.path))
 
 
 def _check_lock(request: Request) -> None:

@@ -72,10 +72,13 @@ def run(workshop: Workshop, publish: Callable[[Trail], None]) -> Trail:
     if foreign:  # there is no torch block before it
         trail.entries.append(_export_row(trail))
     publish(trail)
-    block = [step for step in steps if step.stage.produces == "torch"]
-    if block and _torch_block(workshop, trail, block, export):
-        trail.finished = workshop.stage(verify, trail.best)
-        publish(trail)
+    start, kept = workshop.student or workshop.original, workshop.original
+    for block in _torch_blocks(steps):
+        made = _torch_block(workshop, trail, block, export, start)
+        if made is not None:
+            kept, trail.finished = made, workshop.stage(verify, trail.best)
+            publish(trail)
+        start = kept
     if not foreign:
         trail.entries.append(_export_row(trail))
     for step in steps:
@@ -134,14 +137,25 @@ def _without_data(request: Request, steps: list[Step]) -> tuple[list[Step], list
     return kept, [*notes, "the metric was not measured, since there is no data"]
 
 
-def _torch_block(workshop: Workshop, trail: Trail, block: list[Step], export: Step) -> bool:
-    """Prune and distill: each is seen through its export, and the whole block stays or goes."""
-    at, rows = workshop.student or workshop.original, []
+def _torch_blocks(steps: list[Step]) -> list[list[Step]]:
+    """The stages in torch that are judged together: all that train, then each that closes by itself."""
+    training = [step for step in steps if step.stage.produces == "torch" and not step.stage.closes]
+    closing = [[step] for step in steps if step.stage.produces == "torch" and step.stage.closes]
+    return [training, *closing] if training else closing
+
+
+def _torch_block(workshop: Workshop, trail: Trail, block: list[Step], export: Step, at: Made) -> Made | None:
+    """Run stages in torch on ``at``: each is seen through its export, and the whole block stays or goes.
+
+    Returns:
+        What the last of them made, where it stays.
+    """
+    rows = []
     for step in block:
         at = workshop.stage(step, at)
         rows.append((step.stage.name, at, workshop.stage(export, at)))
     name = "+".join(dict.fromkeys(step.stage.name for step in block))
-    return _settle(workshop, trail, name, rows[-1][2], rows)
+    return at if _settle(workshop, trail, name, rows[-1][2], rows) else None
 
 
 def _settle(workshop: Workshop, trail: Trail, name: str, candidate: Made, rows: list[tuple[str, Made, Made]]) -> bool:
@@ -170,7 +184,7 @@ def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> E
     if request.clock is not None:
         workshop.progress.start(f"measure: {name}", None)
         pair = {"parent": parent.artifact, "candidate": candidate.artifact}
-        timings = time_artifacts(pair, workshop.task, request.workload, request.clock, JUDGING)
+        timings = time_artifacts(pair, workshop.task_of, request.workload, request.clock, JUDGING)
         slowdown = timings.slowdown("candidate", than="parent")
         workshop.progress.finish(f"{1 / slowdown[0]:.2f}x as fast as before")
     before, after = shape_of_work(parent.artifact), shape_of_work(candidate.artifact)

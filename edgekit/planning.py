@@ -28,8 +28,18 @@ from edgekit.tasks.base import Examples, Task
 from edgekit.tasks.data import Data
 
 # Seconds that a step takes beside its products, as seen on two cores: imports, tracing, sessions, measuring.
-FIXED_SECONDS = {"prune": 3.0, "distill": 3.0, "export": 10.0, "optimize": 10.0, "quantize": 12.0, "verify": 3.0}
+FIXED_SECONDS = {
+    "prune": 3.0,
+    "distill": 3.0,
+    "vocabulary": 3.0,
+    "export": 10.0,
+    "optimize": 10.0,
+    "quantize": 12.0,
+    "verify": 3.0,
+}
 MEASURING_SECONDS = 30.0
+# A table of costs: about a dozen encoders, exported and quantized, as seen on one core.
+COSTING_SECONDS = 90.0
 # A backward pass costs about two forward passes (Kaplan et al. 2020, Scaling Laws for Neural Language Models, table 1).
 FORWARD, TRAINING = 1, 3
 # What small batches reach of a large product's speed.
@@ -195,6 +205,7 @@ class _Estimate:
         if self._data is None:
             return fixed
         if step.stage.name == "prune":
+            fixed += COSTING_SECONDS * (step.stage.needs_costs(step.settings) and self._request.costs is None)
             return round(fixed + 2 * self._pass(self._data.train, settings["samples"], TRAINING), 0)
         if step.stage.name == "distill":
             samples = len(self._data.train)

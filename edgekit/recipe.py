@@ -96,14 +96,17 @@ class Recipe:
     lock: Lock | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
-        """The recipe as its file has it, every setting spelled out."""
+        """The recipe as its file has it, every setting spelled out; TOML leaves out one that has no value."""
         values: dict[str, JsonValue] = {
             "schema": "edgekit.recipe/1",
             "name": self.name,
             "description": self.description,
         }
         values["limits"] = self.limits.model_dump(mode="json", exclude_none=True)
-        values["stages"] = [{"stage": step.stage.name, **step.settings.model_dump(mode="json")} for step in self.steps]
+        values["stages"] = [
+            {"stage": step.stage.name, **step.settings.model_dump(mode="json", exclude_none=True)}
+            for step in self.steps
+        ]
         return values
 
 
@@ -216,7 +219,7 @@ def check_chain(recipe: Recipe) -> None:
     Raises:
         UsageError: the stages cannot follow each other so; says which could.
     """
-    at = "torch"
+    at, closed = "torch", ""
     for number, step in enumerate(recipe.steps, 1):
         if step.stage.accepts != at:
             fitting = ", ".join(name for name, stage in STAGES.items() if stage.accepts == at)
@@ -225,7 +228,14 @@ def check_chain(recipe: Recipe) -> None:
                 id="usage.stage-order",
                 why=f"stages that take {at}: {fitting}",
             )
-        at = step.stage.produces
+        if closed and step.stage.produces == "torch" and not step.stage.closes:
+            raise UsageError(
+                f"stage {number} of {recipe.name!r} ({step.stage.name}) comes after {closed}",
+                id="usage.stage-order",
+                why=f"{closed} is the last that changes a model in torch",
+                hint=f"Put {closed} right before export.",
+            )
+        at, closed = step.stage.produces, step.stage.name if step.stage.closes else closed
     names = [step.stage.name for step in recipe.steps]
     if names[-1] != "verify" or names.count("verify") > 1 or names.count("export") != 1:
         raise UsageError(

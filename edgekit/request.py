@@ -20,6 +20,7 @@ from edgekit.feasibility import check_graph, check_request, choose_format, runti
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
 from edgekit.modules import Build
 from edgekit.places import NO_CLOCK, places_of
+from edgekit.pruning.encoders.table import CostTable, load_costs
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
 from edgekit.runtimes import LITERT
 from edgekit.runtimes.measuring import Place
@@ -58,6 +59,7 @@ class RunOptions(Feeding, total=False):
         max_length: longest text in tokens.
         revision: of the model on the hub.
         keep_stages: leave the artifact of each stage in the output, below ``stages/``.
+        costs: a table of costs, or its file, in place of one that is measured here; for ``prune.cost = "measured"``.
         seed: of every random choice; 0 by default.
     """
 
@@ -79,6 +81,7 @@ class RunOptions(Feeding, total=False):
     max_length: int | None
     revision: str | None
     keep_stages: bool
+    costs: str | Path | CostTable | None
     seed: int | None
 
 
@@ -106,6 +109,7 @@ class Request:
         student: a model that the original teaches, or None.
         replaced_because: why LiteRT answers here in place of tflite-runtime; empty where it does not.
         feeding: what the user said of a model given as code or as an ``.onnx`` file, by the name of the option.
+        costs: a table of costs in place of one that is measured.
     """
 
     source: Source
@@ -127,6 +131,7 @@ class Request:
     student: ResolvedModel | None = None
     replaced_because: str = ""
     feeding: Feeding = field(default_factory=Feeding)
+    costs: CostTable | None = None
 
     @property
     def original(self) -> ResolvedModel:
@@ -211,15 +216,17 @@ class Request:
         """Key of a model as an artifact."""
         return cache_key("import", model.source.digest, self.facet("data"), *self._installation())
 
-    def stage_key(self, step: Step, parent: str, decisions: dict[str, JsonValue]) -> str:
+    def stage_key(self, step: Step, parent: str, decisions: dict[str, JsonValue], costs: str = "") -> str:
         """Key of a stage's result.
 
         Args:
             step: the stage and its settings.
             parent: key of the artifact that it reads.
             decisions: what a lock has already decided for it.
+            costs: digest of the cost table that decides; empty where none does.
         """
         facets: list[JsonValue] = [[name, self.facet(name)] for name in step.stage.uses]
+        facets += [["costs", costs]] if costs else []
         settings = step.settings.model_dump(mode="json")
         return cache_key(
             "stage",
@@ -250,6 +257,12 @@ class Request:
             self.facet("jobs"),
             arithmetic,
             *self._installation(),
+        )
+
+    def costs_key(self, scope: dict[str, JsonValue]) -> str:
+        """Key of a cost table that is to hold for a scope."""
+        return cache_key(
+            "costs", scope, self.facet("widths"), self.facet("int8"), self.facet("opset"), *self._installation()
         )
 
     def elsewhere_key(self, what: str, files: dict[str, JsonValue], place: Place) -> str:
@@ -290,6 +303,7 @@ class Request:
             [device.fingerprint for device in self.reached.devices],
             [place.device.fingerprint for place in self.confirming],
             locked,
+            self.costs.digest if self.costs else None,
         ]
         return cache_key("run", everything, *self._installation())
 
@@ -353,6 +367,25 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         seed=seed,
         keep_stages=given.get("keep_stages", False),
         feeding=feeding_of(given),
+        costs=_read_costs(given.get("costs"), chosen),
     )
     check_request(request)
     return request
+
+
+def _read_costs(given: str | Path | CostTable | None, recipe: Recipe) -> CostTable | None:
+    """The table of costs that was given.
+
+    Raises:
+        UsageError: there is no such file, or nothing in the recipe goes by it.
+    """
+    if given is None:
+        return None
+    if not any(step.stage.needs_costs(step.settings) for step in recipe.steps):
+        raise UsageError(
+            "a table of costs was given, and nothing goes by it",
+            id="usage.options-conflict",
+            why=f"no stage of the recipe {recipe.name!r} prunes to measured costs",
+            hint="Add --set prune.cost=measured, or leave out --costs.",
+        )
+    return given if isinstance(given, CostTable) else load_costs(given)

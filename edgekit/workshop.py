@@ -8,23 +8,26 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
-from edgekit.cache import Cache
+from edgekit.cache import Cache, cache_key
+from edgekit.costing import graph_steps, measure_costs, place_of, scope_of
 from edgekit.environment import spin_briefly, versions
 from edgekit.errors import HostError
 from edgekit.formats.foreign import graph_component, graph_files
+from edgekit.formats.tokenizer import TOKENIZER
 from edgekit.formats.torch import load_model, torch_components
 from edgekit.measure.elsewhere import CONFIRMED, SAMPLES, Spread, compare_elsewhere
 from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
 from edgekit.progress import Progress
+from edgekit.pruning.encoders.table import CostTable, Scope, check_scope
 from edgekit.quantization.saturating import (
     Arithmetic,
     ExactRunner,
@@ -39,7 +42,6 @@ from edgekit.report import Count, DeviceCheck
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
-from edgekit.settings import Record
 from edgekit.source import model_files, weight_files
 from edgekit.stages.base import Decisions, Job, task_at
 from edgekit.tasks import bind_task
@@ -50,7 +52,15 @@ log = logging.getLogger(__name__)
 
 DECISIONS, EVENTS, OUTPUTS, RECORD = "decisions.json", "events.jsonl", "outputs.safetensors", "record.json"
 SATURATION = "saturation.json"
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an artifact is fed: its task, and the data as that task reads it."""
+
+    task: Task
+    data: Data | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,23 @@ class RunDecisions(Decisions):
         return {name: value for name, value in self.locked.items() if name.startswith(f"{stage}.")}
 
 
+class Noted(Decisions):
+    """The decisions of a run, and which of them were asked for.
+
+    Args:
+        inner: of the run.
+    """
+
+    def __init__(self, inner: Decisions) -> None:
+        self._inner = inner
+        self.made: dict[str, JsonValue] = {}
+
+    def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
+        """The decision of this name."""
+        self.made[name] = self._inner.decide(name, measure)
+        return self.made[name]
+
+
 class Workshop:
     """Makes what a request asks for.
 
@@ -111,20 +138,84 @@ class Workshop:
         self.original = self._import(request.original, self.task)
         self.student = self._import_student()
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
+        self._reading: dict[str, Reading] = {}  # by the hash of a tokenizer that is not the original's
+        self._costs: CostTable | None = None
 
     def stage(self, step: Step, parent: Made) -> Made:
         """Run one stage, or take its result from the cache."""
-        key = self.request.stage_key(step, parent.key, self.decisions.locked_for(step.stage.name))
+        locked = self.decisions.locked_for(step.stage.name)
+        costs = self.costs().digest if step.stage.needs_costs(step.settings) and not locked else ""
+        key = self.request.stage_key(step, parent.key, locked, costs)
         self._trained[key] = parent.artifact if parent.artifact.format == "torch" else self._trained.get(parent.key)
         found = self.cache.get(key)
         if found is None:
             began = time.monotonic()
+            noted = Noted(self.decisions)
             with self.scratch() as scratch:
-                job = self._job(key, scratch)
+                job = replace(self._job(key, scratch, self.reading(parent.artifact)), decisions=noted)
                 made = step.stage.run(parent.artifact, step.settings, job)
                 found = self.cache.put(key, made.path)
+            self._keep_decisions(key, noted.made)
             self._log(step.stage.name, key, time.monotonic() - began)
+        else:
+            self._adopt_decisions(key)
         return Made(open_artifact(found), key)
+
+    def reading(self, artifact: Artifact) -> Reading:
+        """How an artifact is fed: as the original, unless it has a tokenizer of its own."""
+        mine = artifact.manifest.files.get(TOKENIZER)
+        if mine is None or mine == self.original.artifact.manifest.files.get(TOKENIZER):
+            return Reading(self.task, self.data)
+        if mine not in self._reading:
+            task = task_at(self.task, artifact, self.request.builds)
+            self._reading[mine] = Reading(task, self.data.at(task) if self.data else None)
+        return self._reading[mine]
+
+    def task_of(self, artifact: Artifact) -> Task:
+        """The task that feeds an artifact."""
+        return self.reading(artifact).task
+
+    def _keep_decisions(self, key: str, made: dict[str, JsonValue]) -> None:
+        """Keep what was decided inside a stage beside its result: a run that takes that decides the same."""
+        if made:
+            with self.scratch() as scratch:
+                folder = scratch()
+                write_text(folder / DECISIONS, json.dumps(made, indent=1, sort_keys=True))
+                self.cache.put(cache_key("decisions", key), folder)
+
+    def _adopt_decisions(self, key: str) -> None:
+        found = self.cache.get(cache_key("decisions", key))
+        for name, value in json.loads((found / DECISIONS).read_bytes()).items() if found else ():
+            self.decisions.decide(name, lambda value=value: value)  # type: ignore[misc]  # mypy: a default is no argument
+
+    def costs(self) -> CostTable:
+        """What an inference costs, by widths: the table that was given, else from the cache, else measured.
+
+        Raises:
+            UsageError: the model is no encoder, or the table that was given is for something else.
+            HostError: nothing can be measured.
+        """
+        if self._costs is None:
+            self._costs = self._table_of_costs()
+        return self._costs
+
+    def _table_of_costs(self) -> CostTable:
+        request, whole = self.request, (self.student or self.original).artifact
+        scope = scope_of(request, whole, self.task)
+        if request.costs is not None:
+            check_scope(request.costs, scope)
+            return request.costs
+        key, place = request.costs_key(scope.model_dump(mode="json")), place_of(request)
+        found = self._remember(key, CostTable, lambda: self._measure_costs(key, scope, whole, place))
+        self.cache.forget_work(key)
+        return found
+
+    def _measure_costs(self, key: str, scope: Scope, whole: Artifact, place: Place) -> CostTable:
+        """A table, with decisions of its own: they are of small encoders, and not the run's."""
+        with self.scratch() as scratch:
+            decisions = RunDecisions(self.cache.work(key) / DECISIONS, {})
+            job = replace(self._job(key, scratch, self.reading(whole)), decisions=decisions)
+            return measure_costs(whole, scope, graph_steps(self.request.recipe), job, place)
 
     def outputs(self, artifact: Artifact) -> Outputs:
         """An artifact's outputs on the evaluation split; where there are no labels, beside the original's."""
@@ -206,17 +297,18 @@ class Workshop:
 
     def _count(self, artifact: Artifact, place: Place) -> Count:
         self.progress.start(f"count instructions: {place.device.label}", None)
-        found = count_artifact(artifact, self.task, self.request.workload, place)
+        found = count_artifact(artifact, self.task_of(artifact), self.request.workload, place)
         self.progress.finish(f"{found.instructions / 1e6:.1f} million")
         return found
 
     def _check(self, artifact: Artifact, place: Place) -> DeviceCheck:
-        assert self.data is not None  # the caller has seen to it
-        examples = Spread(self.data.evaluation, SAMPLES if place in self.request.places else CONFIRMED)
+        reading = self.reading(artifact)
+        assert reading.data is not None  # the caller has seen to it
+        examples = Spread(reading.data.evaluation, SAMPLES if place in self.request.places else CONFIRMED)
         self.progress.start(f"run samples: {place.label}", None)
         runner = open_as_on(artifact, self.request.target, runtime=self.request.answers_in)
         batch = self.request.workload.batch
-        found = compare_elsewhere(artifact, self.task, examples, batch, place, runner=runner)
+        found = compare_elsewhere(artifact, reading.task, examples, batch, place, runner=runner)
         self.progress.finish(f"{found.n}" if found.agree is None else f"{found.agree} of {found.n} as here")
         return found
 
@@ -248,14 +340,14 @@ class Workshop:
         finally:
             shutil.rmtree(root, ignore_errors=True)
 
-    def _job(self, key: str, scratch: Callable[[], Path]) -> Job:
+    def _job(self, key: str, scratch: Callable[[], Path], reading: Reading) -> Job:
         request = self.request
         return Job(
-            task=self.task,
+            task=reading.task,
             target=request.target,
             workload=request.workload,
             original=self.original.artifact,
-            data=self.data,
+            data=reading.data,
             work=self.cache.work(key),
             scratch=scratch,
             seed=request.seed,
@@ -267,7 +359,8 @@ class Workshop:
             decisions=self.decisions,
             progress=self.progress,
             builds=request.builds,
-            trained=self._trained[key],
+            trained=self._trained.get(key),
+            costs=self.costs,
             outputs=self.outputs,
         )
 
@@ -304,13 +397,14 @@ class Workshop:
         return Made(open_artifact(found), key)
 
     def _compute_outputs(self, artifact: Artifact) -> tuple[Outputs, Saturated]:
-        assert self.data is not None
-        examples = self.data.evaluation
+        reading = self.reading(artifact)
+        assert reading.data is not None
+        examples = reading.data.evaluation
         name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
         self.progress.start(f"evaluate: {name}", len(examples))
         size = evaluation_batch(artifact.format, self.request.workload)
         runner = self._runner(artifact)
-        computed = collect_outputs(runner, self.task, examples, size, self.progress)
+        computed = collect_outputs(runner, reading.task, examples, size, self.progress)
         score, labels = computed.score(self.task), computed.labels
         self.progress.finish("" if score is None or labels is None else f"{self.task.metric_for(labels)} {score:.4f}")
         return computed, runner.saturated if isinstance(runner, SaturatingRunner | ExactRunner) else Saturated()

@@ -61,11 +61,28 @@ def test_every_stage_stands_in_a_shipped_recipe() -> None:
     assert used == set(STAGES)
 
 
+def test_the_smallest_recipe_trains_as_the_default_does() -> None:
+    default, smallest = load_recipe("default"), load_recipe("smallest")
+    assert [step for step in smallest.steps if step.stage.name in ("prune", "distill")] == list(default.steps[:2])
+    assert smallest.limits == default.limits
+
+
+@pytest.mark.parametrize("training", ["prune", "distill"])
+def test_nothing_is_trained_after_the_vocabulary_was_pruned(training: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(text("prune", "vocabulary", training, "export", "verify"), "mine")
+    assert caught.value.what == f"stage 3 of 'mine' ({training}) comes after vocabulary"
+    assert caught.value.hint == "Put vocabulary right before export."
+    assert caught.value.id == "usage.stage-order"
+    names = ["prune", "distill", "vocabulary", "export", "verify"]
+    assert [step.stage.name for step in parse_recipe(text(*names), "mine").steps] == names
+
+
 def test_a_stage_that_takes_another_format_is_an_error_that_lists_those_that_fit() -> None:
     with pytest.raises(UsageError) as caught:
         parse_recipe(text("quantize", "verify"), "mine")
     assert caught.value.what == "stage 1 of 'mine' (quantize) takes graph and gets torch"
-    assert caught.value.why == "stages that take torch: prune, distill, export"
+    assert caught.value.why == "stages that take torch: prune, distill, vocabulary, export"
     with pytest.raises(UsageError) as caught:
         parse_recipe(text("export", "distill", "verify"), "mine")
     assert caught.value.what == "stage 2 of 'mine' (distill) takes torch and gets graph"

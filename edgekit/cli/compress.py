@@ -20,6 +20,7 @@ EXAMPLES = """
 edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%
 edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out
 edgekit compress ./my-model --data sents.csv --columns text=body,label=y
+edgekit compress ./my-model --data ./my-data --set prune.cost=measured
 edgekit compress ./my-model --data ./my-data --dry-run
 edgekit compress net.py:make --weights net.safetensors --data ./my-images
 edgekit compress others.onnx --data arrays.npz --target x86-64-vnni
@@ -66,6 +67,10 @@ MaxDrop = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Limits must be proven at 95%, not just met.", rich_help_panel=LIMITS)
 ]
+Costs = Annotated[
+    str | None,
+    typer.Option("--costs", metavar="FILE", help="A table of `edgekit costs`, not one made here.", rich_help_panel=RUN),
+]
 KeepStages = Annotated[bool, typer.Option("--keep-stages", help="Keep each stage's artifact too.", rich_help_panel=RUN)]
 
 
@@ -106,6 +111,7 @@ def compress(
     jobs: options.Jobs = None,
     seed: options.Seed = None,
     keep_stages: KeepStages = False,
+    costs: Costs = None,
 ) -> None:
     """Prune, distill, export and quantize a model for one device, and prove what it cost.
 
@@ -132,6 +138,7 @@ def compress(
         "max_length": max_length,
         "revision": revision,
         "keep_stages": keep_stages,
+        "costs": costs,
         "seed": seed,
         **options.read_feeding(weights, input_, mean, std, preprocess, layout, labels, state),
     }

@@ -74,6 +74,19 @@ def _few_bits(node: ir.Node, inputs: Sequence[Known]) -> list[Typed]:
     return [(inputs[0].kind, None if shape is None else (*shape[:-1], width))]
 
 
+def _block_rows(node: ir.Node, inputs: Sequence[Known]) -> list[Typed]:
+    """``GatherBlockQuantized``: table [rows, width] and indices [...] -> [..., width]; bytes hold several elements."""
+    import onnx_ir as ir
+
+    table, indices = inputs[0].shape, inputs[1].shape
+    if table is None or indices is None or len(table) != 2 or _flag(node, "gather_axis"):
+        return [(inputs[2].kind, None)]
+    width, bits = table[1], node.attributes["bits"].as_int() if "bits" in node.attributes else 4
+    if width is not None and inputs[0].kind == ir.DataType.UINT8:
+        width = width * 8 // bits
+    return [(inputs[2].kind, (*indices, width))]
+
+
 def _packed_attention(node: ir.Node, inputs: Sequence[Known]) -> list[Typed]:
     """``Attention`` and ``QAttention``: input [batch, tokens, in], packed weight [in, 3 * out]."""
     import onnx_ir as ir
@@ -142,6 +155,7 @@ CONTRIB_RULES: dict[str, Rule] = {
     "MatMulIntegerToFloat": _float_product,
     "DynamicQuantizeMatMul": _float_product,
     "MatMulNBits": _few_bits,
+    "GatherBlockQuantized": _block_rows,
     "Attention": _packed_attention,
     "QAttention": _packed_attention,
     "MultiHeadAttention": _attention,

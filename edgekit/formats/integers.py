@@ -33,7 +33,8 @@ QLINEAR_KINDS: dict[str, tuple[int, int]] = {
     "QGemm": (3, 4),
     "QAttention": (1, 4),
 }
-BLOCK_KINDS = ("MatMulNBits", "GatherBlockQuantized")
+# Operators that read weights in blocks of few bits, and where the weight stands among the inputs.
+BLOCK_KINDS = {"MatMulNBits": 1, "GatherBlockQuantized": 0}
 # Float operators that QDQ surrounds, and which of their inputs is the weight.
 FLOAT_KINDS: dict[str, tuple[int, ...]] = {
     "Conv": (1,),
@@ -98,8 +99,9 @@ def quantized_layer(node: ir.Node, shapes: Shapes) -> Quantized | None:
             _seven_bits(node.inputs[weight]),
         )
     if node.op_type in BLOCK_KINDS:
-        bits = integer(node, "bits", 4)
-        return Quantized("weights only", "n-bit blocks", "", f"u{bits}", True, None)
+        kind = shapes.input(node, BLOCK_KINDS[node.op_type]).kind
+        weights = f"u{integer(node, 'bits', 4)}" if kind is None or kind.name == "UINT8" else _short(kind)
+        return Quantized("weights only", "n-bit blocks", "", weights, True, None)
     if node.op_type in FLOAT_KINDS and node.domain in ("", "ai.onnx"):
         return _surrounded(node, shapes)
     return None

@@ -99,15 +99,19 @@ def _layer(node: ir.Node, shapes: Shapes, fixed: set[ir.Value]) -> Layer | None:
         return None
     if node.op_type == "Gather" and not (stored.kind.is_floating_point() or stored.kind.name in SHORT):
         return None  # a table of positions or shapes
-    parameters = block_elements(node) if node.op_type in BLOCK_KINDS else known.elements or 0
+    parameters = block_elements(node, shapes) if node.op_type in BLOCK_KINDS else known.elements or 0
     parameters += sum(shapes.of(operands[index]).elements or 0 for index in others if index in operands)
     bits = f"int{integer(node, 'bits', 4)}" if node.op_type in BLOCK_KINDS else precision_name(stored.kind)
     return Layer(node, known.sizes, parameters, bits)
 
 
-def block_elements(node: ir.Node) -> int:
-    """Weights of an operator whose weights are packed in blocks of few bits, as its attributes say."""
-    return integer(node, "N") * integer(node, "K")
+def block_elements(node: ir.Node, shapes: Shapes) -> int:
+    """Weights of an operator whose weights are in blocks of few bits, in bytes perhaps that hold several."""
+    if node.op_type == "MatMulNBits":
+        return integer(node, "N") * integer(node, "K")
+    table = shapes.input(node, 0)
+    packed = table.kind is not None and table.kind.name == "UINT8"
+    return (table.elements or 0) * (8 // integer(node, "bits", 4) if packed else 1)
 
 
 def _stored(value: ir.Value) -> ir.Value:
@@ -139,7 +143,8 @@ def parameters_of(value: ir.Value, shapes: Shapes) -> int:
     uses = [(use.node, use.idx) for use in value.uses()]
     blocks = [node for node, index in uses if node.op_type in BLOCK_KINDS]
     if blocks:
-        return block_elements(blocks[0]) if any(index == 1 for _, index in uses) else 0
+        read = any(index == BLOCK_KINDS[node.op_type] for node, index in uses if node in blocks)
+        return block_elements(blocks[0], shapes) if read else 0
     if known.kind.is_floating_point():
         return 0 if uses and all(_helps(node, index) for node, index in uses) else known.elements
     if known.kind.name == "INT32":  # biases of integer operators
@@ -186,7 +191,7 @@ def precision_name(kind: ir.DataType) -> str:
 def precision_of_node(node: ir.Node, shapes: Shapes) -> str:
     """What an operator computes in: its quantization, else the type of its first output."""
     layer = quantized_layer(node, shapes)
-    if layer is not None and (layer.method != "weights only" or node.op_type == "Gather"):
+    if layer is not None and (layer.method != "weights only" or node.op_type in TABLE_KINDS):
         short = layer.activations or layer.weights or ""
         return f"int{short[1:]}" if short[1:].isdigit() else short
     kind = shapes.output(node).kind

@@ -131,7 +131,7 @@ def describe_component(file: Path, states: tuple[State, ...] = ()) -> Component:
 
 
 def precision_of(model: ir.Model) -> str:
-    """``int8``, ``fp16`` or ``fp32``: what most of the weights' elements are."""
+    """``int8``, ``fp16`` or ``fp32``: what most of the weights' elements are as stored: two of 4 bits are a byte."""
     import onnx_ir as ir
 
     names = {

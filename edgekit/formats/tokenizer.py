@@ -99,7 +99,7 @@ class TokenizerFile:
         state = copy.deepcopy(self.state)
         _visit(state, new.__getitem__)
         _cut_model(self, state["model"], new)
-        written = json.dumps(state, ensure_ascii=False, indent=2)
+        written = json.dumps(state, ensure_ascii=False)
         ids = {token: new[number] for token, number in self.ids.items() if number in new}
         if _load(written).get_vocab(with_added_tokens=True) != ids:
             raise ModelError(
@@ -151,7 +151,7 @@ def write_tokenizer(source: Path, folder: Path, found: TokenizerFile, new: Mappi
         Names of files of ``source`` that do not fit the new tokenizer and have no counterpart in ``folder``.
     """
     cut = found.with_tokens(new)
-    write_text(folder / TOKENIZER, json.dumps(cut.state, ensure_ascii=False, indent=2) + "\n")
+    write_text(folder / TOKENIZER, json.dumps(cut.state, ensure_ascii=False, separators=(",", ":")) + "\n")
     for name, change in _BESIDE.items():
         if (source / name).is_file():
             write_text(folder / name, change((source / name).read_text(encoding="utf-8"), cut, new))

@@ -16,7 +16,7 @@ INFERENCES = 3
 
 def count_artifact(artifact: Artifact, task: Task, workload: Workload, place: Place) -> Count:
     """Count the instructions of one inference of an artifact on an emulated device; of several components, the sum."""
-    return count_subjects(named_subjects({"model": artifact}, task, workload), place)
+    return count_subjects(named_subjects({"model": artifact}, lambda _: task, workload), place)
 
 
 def count_subjects(subjects: Mapping[str, Subject], place: Place) -> Count:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +83,13 @@ def subjects_of(artifact: Artifact, task: Task, workload: Workload) -> dict[str,
     return {name: subject_at(artifact.path, part, feeds[name]) for name, part in artifact.manifest.components.items()}
 
 
-def named_subjects(artifacts: Mapping[str, Artifact], task: Task, workload: Workload) -> dict[str, Subject]:
+def named_subjects(
+    artifacts: Mapping[str, Artifact], task_of: Callable[[Artifact], Task], workload: Workload
+) -> dict[str, Subject]:
     """The components of several artifacts: ``NAME`` where there is one, else ``NAME/COMPONENT``."""
     subjects = {}
     for name, artifact in artifacts.items():
-        for component, subject in subjects_of(artifact, task, workload).items():
+        for component, subject in subjects_of(artifact, task_of(artifact), workload).items():
             subjects[subject_name(name, artifact, component)] = subject
     return subjects
 
@@ -106,10 +108,14 @@ def time_all(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> T
 
 
 def time_artifacts(
-    artifacts: Mapping[str, Artifact], task: Task, workload: Workload, place: Place, timing: Timing
+    artifacts: Mapping[str, Artifact],
+    task_of: Callable[[Artifact], Task],
+    workload: Workload,
+    place: Place,
+    timing: Timing,
 ) -> Timings:
-    """Measure artifacts, interleaved in one fresh process."""
-    return time_all(named_subjects(artifacts, task, workload), place, timing)
+    """Measure artifacts, each fed by its own task, interleaved in one fresh process."""
+    return time_all(named_subjects(artifacts, task_of, workload), place, timing)
 
 
 def untimed(reason: str) -> list[Measurement]:

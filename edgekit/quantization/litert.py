@@ -123,12 +123,12 @@ def refuse_onnx_choices(**settings: str) -> None:
         UsageError: one is not.
     """
     for name, value in settings.items():
-        if value not in ("auto", "onnxruntime"):
+        if value not in ("auto", "onnxruntime", "int8", "float"):
             raise UsageError(
                 f"quantize.{name}={value} cannot go with the format tflite",
                 id="usage.settings-conflict",
                 why="it is a choice for ONNX: TFLite's integers are s8 on both sides, made by ai-edge-quantizer",
-                hint=f"Leave quantize.{name} away, or use --format onnx.",
+                hint=f"Leave quantize.{name} to its default, or use --format onnx.",
             )
 
 

@@ -86,13 +86,16 @@ class Maker:
 
 
 def integers_of(scheme: Scheme | LiteRTScheme) -> str:
-    """Types of activations and weights in a word, and how wide the weights are: ``u8s8, weights of 7 bits``."""
+    """Types of activations and weights in a word, and how wide weights are that are not of 8 bits.
+
+    For example ``u8s8, weights of 7 bits``, or ``u8s8, tables of 4 bits``.
+    """
     if isinstance(scheme, LiteRTScheme) or scheme.method == "fp16":
         return ""
-    types = f"{scheme.activations}{scheme.weights}"
-    if not scheme.reduce_range:
-        return types
-    return f"{types}, weights of 7 bits" + (", of 8 in some layers" if scheme.full_range else "")
+    parts = [f"{scheme.activations}{scheme.weights}"]
+    if scheme.reduce_range:
+        parts += ["weights of 7 bits", *(["of 8 in some layers"] if scheme.full_range else [])]
+    return ", ".join([*parts, *(["tables of 4 bits"] if scheme.int4 else [])])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from edgekit.artifact import Artifact
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.quantization.blocks import looks_up_tokens, narrow_tables
 from edgekit.quantization.methods import HALF, advise, methods_for
 from edgekit.runtimes import ort
 from edgekit.settings import Frozen
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Method = Literal["auto", "dynamic", "static", "fp16", "bf16", "weight-only"]
 SchemeName = Literal["auto", "u8s8", "s8s8", "u8u8"]
+Embeddings = Literal["int8", "int4", "float"]
 
 # The operators whose weights are quantized, named: left to itself, onnxruntime's tool also takes activations' products.
 LINEAR_KINDS = ("MatMul", "Gemm")
@@ -46,6 +48,7 @@ class Scheme(Frozen):
         embeddings: whether embedding tables are quantized too.
         convolutions: whether convolutions are, and what lies between them.
         biases: whether the biases of a static scheme are.
+        int4: tables of words in INT4, as component/node.
     """
 
     method: Literal["dynamic", "static", "fp16"]
@@ -57,20 +60,25 @@ class Scheme(Frozen):
     convolutions: bool = False
     biases: bool = True
     full_range: tuple[str, ...] = ()
+    int4: tuple[str, ...] = ()
 
     def within(self, component: str) -> Scheme:
         """The same for one component: its layers by the names of their nodes."""
         start = f"{component}/"
-        names = tuple(name.removeprefix(start) for name in self.full_range if name.startswith(start))
-        return self.model_copy(update={"full_range": names})
+
+        def inside(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name.removeprefix(start) for name in names if name.startswith(start))
+
+        return self.model_copy(update={"full_range": inside(self.full_range), "int4": inside(self.int4)})
 
 
 class WeightedNode(NamedTuple):
-    """A node with constant weights that can be quantized."""
+    """A node with constant weights that can be quantized; ``narrows``: to INT4, since it looks up tokens in a table."""
 
     name: str
     kind: str
     elements: int
+    narrows: bool = False
 
     @property
     def multiplies(self) -> bool:
@@ -79,7 +87,7 @@ class WeightedNode(NamedTuple):
 
 
 def resolve_scheme(
-    method: Method, scheme: SchemeName, embeddings: bool, target: Target, *, convolutional: bool = False
+    method: Method, scheme: SchemeName, embeddings: Embeddings, target: Target, *, convolutional: bool = False
 ) -> Scheme:
     """The scheme that a target wants, changed by what the user said.
 
@@ -127,6 +135,8 @@ def resolve_scheme(
         resolved = "static" if activations == "s8" or convolutional else "dynamic"
         if scheme == "auto" and "int8" not in target.precisions and "fp16" in target.precisions:
             resolved = "fp16"
+    if embeddings == "int4":
+        _check_tables(resolved, target)
     return Scheme.model_validate(
         {
             "method": resolved,
@@ -134,11 +144,23 @@ def resolve_scheme(
             "weights": weights,
             "per_channel": wish.per_channel,
             "reduce_range": wish.reduce_range and weights == "s8",
-            "embeddings": embeddings,
+            "embeddings": embeddings != "float",
             "convolutions": convolutional and resolved == "static",
             "biases": wish.biases,
         }
     )
+
+
+def _check_tables(method: str, target: Target) -> None:
+    """Refuse tables in INT4 where the weights are FP16, or where something else than the processor computes."""
+    if method == HALF or target.runtime.provider != "cpu":
+        raise UsageError(
+            "quantize.embeddings=int4 cannot go with "
+            + ("quantize.method=fp16" if method == HALF else f"the target {target.name!r}"),
+            id="usage.settings-conflict",
+            why="it is a choice beside INT8, for onnxruntime on a CPU: its GatherBlockQuantized reads the tables",
+            hint="Leave quantize.embeddings away.",
+        )
 
 
 def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = True) -> list[WeightedNode]:
@@ -156,7 +178,7 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
         table = constant(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
         shaped = table is not None and (table.ndim > 2 if node.op_type == CONVOLUTION_KIND else table.ndim == 2)
         if table is not None and shaped and table.dtype.kind == "f" and table.size >= FEWEST_ELEMENTS:
-            found.append(WeightedNode(node.name, node.op_type, int(table.size)))
+            found.append(WeightedNode(node.name, node.op_type, int(table.size), looks_up_tokens(node)))
     return found
 
 
@@ -206,11 +228,13 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
     Args:
         source: float32 graph.
         destination: the new file.
-        scheme: how; ``half.py`` has FP16.
+        scheme: how, with names of nodes in it; ``half.py`` has FP16.
         nodes: which of its nodes; the others stay as they are.
         ranges: for ``static``, the file of calibrated ranges.
     """
     # onnxruntime's tool splits a Gemm first, and looks for the new product's name
+    narrow = [name for name in nodes if name in scheme.int4]
+    nodes = [name for name in nodes if name not in narrow]
     if scheme.convolutions and nodes:
         nodes = [*nodes, *passing_nodes(load_graph(source), nodes)]
     nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]
@@ -220,7 +244,10 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         else:
             save_graph(load_graph(source), destination)
     if destination.exists():
-        save_graph(load_graph(destination), destination)
+        model = load_graph(destination)
+        if narrow:
+            narrow_tables(model, narrow)
+        save_graph(model, destination)
 
 
 def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:

@@ -42,7 +42,21 @@ def _prune(details: Details) -> str:
     if number(details.get("macs_before")):
         share = number(details.get("macs_after")) / number(details.get("macs_before"))
         parts.append(f"{share:.0%} of {whole} multiply-accumulates")
+    predicted = details.get("predicted")
+    if isinstance(predicted, dict):
+        before, after = (f"{number(predicted.get(name)):.3g}" for name in ("before", "after"))
+        parts.append(f"predicted {after} of {before} {predicted.get('unit')}")
     return "; ".join(parts)
+
+
+def _vocabulary(details: Details) -> str:
+    """What is left: ``9000 of 30522 tokens; 7400 in use, the rest for what is written in pieces``."""
+    before, after, used = (number(details.get(name)) for name in ("tokens_before", "tokens_after", "used"))
+    return (
+        ""
+        if not before
+        else f"{after:g} of {before:g} tokens; {used:g} in use, the rest to write other words in pieces"
+    )
 
 
 def number(value: JsonValue) -> float:
@@ -81,7 +95,17 @@ def _quantize(details: Details) -> str:
     if isinstance(weights, dict):
         line += f"; weights of {weights.get('chosen')}"
     left = [str(details["left_float"])] if "left_float" in details else []
-    return "; ".join([line, *left, *overflow_lines(details), *engine_lines(details)])
+    return "; ".join([line, *table_lines(details), *left, *overflow_lines(details), *engine_lines(details)])
+
+
+def table_lines(details: Details) -> list[str]:
+    """Which tables of words are INT4, and which lost too much so, where that was asked for."""
+    tables = details.get("tables")
+    if not isinstance(tables, dict):
+        return []
+    told = {"int4": "tables in INT4", "int8": "tables in INT8, since they lose too much in INT4"}
+    names = {key: [str(name) for name in found] for key in told if isinstance(found := tables.get(key), list) and found}
+    return [f"{told[key]}: {shortened(found)}" for key, found in names.items()]
 
 
 def float_layers(details: Details) -> dict[str, list[str]]:
@@ -138,4 +162,9 @@ def _each(values: list[JsonValue]) -> str:
     return f"{values[0]} each" if len(set(map(str, values))) == 1 else " ".join(map(str, values))
 
 
-DESCRIPTIONS: dict[str, Callable[[Details], str]] = {"prune": _prune, "optimize": _optimize, "quantize": _quantize}
+DESCRIPTIONS: dict[str, Callable[[Details], str]] = {
+    "prune": _prune,
+    "vocabulary": _vocabulary,
+    "optimize": _optimize,
+    "quantize": _quantize,
+}

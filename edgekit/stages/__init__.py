@@ -9,5 +9,8 @@ from edgekit.stages.optimize import OPTIMIZE
 from edgekit.stages.prune import PRUNE
 from edgekit.stages.quantize import QUANTIZE
 from edgekit.stages.verify import VERIFY
+from edgekit.stages.vocabulary import VOCABULARY
 
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (PRUNE, DISTILL, EXPORT, OPTIMIZE, QUANTIZE, VERIFY)}
+STAGES: dict[str, Stage] = {
+    stage.name: stage for stage in (PRUNE, DISTILL, VOCABULARY, EXPORT, OPTIMIZE, QUANTIZE, VERIFY)
+}

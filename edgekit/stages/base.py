@@ -9,17 +9,28 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
-from edgekit.artifact import Artifact, Format, Manifest, StageRecord, write_artifact, write_text
+from edgekit.artifact import (
+    MANIFEST,
+    PLAN,
+    VOCABULARY_PLAN,
+    Artifact,
+    Format,
+    Manifest,
+    StageRecord,
+    write_artifact,
+    write_text,
+)
 from edgekit.measure.quality import Outputs
 from edgekit.modules import Build
 from edgekit.progress import Progress, Silent
+from edgekit.pruning.encoders.table import CostTable
 from edgekit.runtimes.measuring import Place
 from edgekit.settings import Frozen
 from edgekit.source import WEIGHT_SUFFIXES, model_files
@@ -60,16 +71,20 @@ class Remembered(Decisions):
         return self.known[name]
 
 
+def _no_costs() -> CostTable:
+    raise AssertionError("a stage asked for costs that its workshop does not have")
+
+
 @dataclass(frozen=True)
 class Job:
     """What a stage is handed beside its artifact.
 
     Attributes:
-        task: bound to the original's folder.
+        task: bound to the original's folder; for an artifact with a vocabulary of its own, to the artifact's.
         target: the device.
         workload: what one inference is.
         original: the original as a torch artifact: the teacher, and what everything is compared with.
-        data: None where the user gave none.
+        data: as that task reads it; None where the user gave none.
         work: where checkpoints lie; the same folder when a killed run goes on.
         scratch: makes a new empty folder for the stage's result.
         seed: of every random choice.
@@ -83,6 +98,7 @@ class Job:
         progress: how far the stage is.
         builds: what builds a fresh module, by the digest of a model given as code.
         trained: the torch artifact that an exported one was made from.
+        costs: what an inference costs, by widths: measured when it is first asked for.
     """
 
     task: Task
@@ -102,6 +118,7 @@ class Job:
     progress: Progress = field(default_factory=Silent)
     builds: Mapping[str, Build] = field(default_factory=dict)
     trained: Artifact | None = None
+    costs: Callable[[], CostTable] = _no_costs
     outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
 
     @property
@@ -158,6 +175,11 @@ def _any_precision(settings: StageSettings, goal: Goal) -> Precision | None:
     return None
 
 
+def _no_need(settings: StageSettings) -> bool:
+    del settings
+    return False
+
+
 def _nothing_to_check(settings: StageSettings, goal: Goal) -> None:
     del settings, goal
 
@@ -177,7 +199,9 @@ class Stage:
         run: reads an artifact, writes another and returns it.
         precision: what the target must take for these settings and the goal; None where it does not matter.
         check: raises what can be known of these settings before any work.
+        needs_costs: whether these settings ask for a cost table.
         formats: of graphs that it knows.
+        closes: of a stage in torch, whether it comes after all others there and is judged by itself.
     """
 
     name: str
@@ -190,7 +214,9 @@ class Stage:
     run: Callable[[Artifact, StageSettings, Job], Artifact]
     precision: Callable[[StageSettings, Goal], Precision | None] = _any_precision
     check: Callable[[StageSettings, Goal], None] = _nothing_to_check
+    needs_costs: Callable[[StageSettings], bool] = _no_need
     formats: tuple[Format, ...] = ("onnx", "tflite")
+    closes: bool = False
 
 
 def finish(
@@ -201,6 +227,7 @@ def finish(
     *,
     changes: Mapping[str, object],
     details: Mapping[str, JsonValue],
+    without: Collection[str] = (),
 ) -> Artifact:
     """Close a stage's result: the parent's companions, the stage's details, and the manifest.
 
@@ -211,8 +238,9 @@ def finish(
         settings: as they were used.
         changes: fields of the parent's manifest that changed.
         details: what the report says of the stage's work.
+        without: names of the parent's companions that do not go with the result.
     """
-    copy_companions(parent.path, folder)
+    copy_companions(parent.path, folder, without)
     write_text(folder / DETAILS, json.dumps(dict(details), indent=1, sort_keys=True) + "\n")
     record = StageRecord(stage=stage.name, version=stage.version, settings=settings.model_dump(mode="json"))
     manifest = Manifest.model_validate(
@@ -223,12 +251,12 @@ def finish(
     return write_artifact(folder, manifest)
 
 
-def copy_companions(source: Path, destination: Path) -> None:
-    """Copy what a model folder holds beside its weights, keeping what is there already."""
+def copy_companions(source: Path, destination: Path, without: Collection[str] = ()) -> None:
+    """Copy what a model folder holds beside its weights but ``without``, keeping what is there already."""
     for path in model_files(source):
         if (
             path.suffix in WEIGHT_SUFFIXES
-            or path.name in ("manifest.json", DETAILS, "plan.json")
+            or path.name in (MANIFEST, DETAILS, PLAN, VOCABULARY_PLAN, *without)
             or path.name.endswith(".index.json")
         ):
             continue

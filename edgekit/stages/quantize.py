@@ -34,6 +34,7 @@ from edgekit.quantization.makers import AnyScheme, Maker, Selection, Write, open
 from edgekit.quantization.saturating import SaturatingRunner, count_saturated, open_as_on
 from edgekit.quantization.schemes import (
     EMBEDDING_KIND,
+    Embeddings,
     Method,
     Scheme,
     SchemeName,
@@ -46,6 +47,7 @@ from edgekit.quantization.schemes import (
     weighted_nodes,
 )
 from edgekit.quantization.sensitivity import fall_back
+from edgekit.quantization.tables import narrow
 from edgekit.quantization.widths import EIGHT, SEVEN, Range, Width, candidate_widths, choose_width, describe_saturation
 from edgekit.runtimes import LITERT, open_runner
 from edgekit.runtimes.measuring import Timing
@@ -79,11 +81,15 @@ class QuantizeSettings(StageSettings):
     reduce_range: Range = Field(
         "auto", description="whether weights use 7 of their 8 bits: always, never, or auto, as the target needs"
     )
-    embeddings: bool = Field(True, description="whether embedding tables are quantized too")
+    embeddings: Embeddings = Field(
+        "int8", description="type of embedding tables: int8, float, or int4 for words (onnxruntime on a CPU)"
+    )
     samples: int = Field(
         256, ge=1, description="training samples that are run for static ranges, and for what overflows in FP16"
     )
-    fallback: bool = Field(True, description="whether layers that lose too much stay float")
+    fallback: bool = Field(
+        True, description="whether layers that lose too much stay float, and tables in INT4 that do stay INT8"
+    )
     tolerance: float = Field(0.005, ge=0, description="drop of the metric on the selection split that calls for it")
 
 
@@ -122,7 +128,12 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
 def check(settings: StageSettings, goal: Goal) -> None:
     settings = cast("QuantizeSettings", settings)
     if goal.format == "tflite":
-        refuse_onnx_choices(engine=settings.engine, scheme=settings.scheme, reduce_range=settings.reduce_range)
+        refuse_onnx_choices(
+            engine=settings.engine,
+            scheme=settings.scheme,
+            reduce_range=settings.reduce_range,
+            embeddings=settings.embeddings,
+        )
         resolve_method(settings.method, goal.target, goal.runtime)
         return
     _scheme(settings, goal.target)
@@ -198,7 +209,7 @@ def _compare(made: Sequence[Candidate], settings: QuantizeSettings, job: Job) ->
     if job.clock is not None and len(made[0].artifact.manifest.components) == 1:
         job.progress.start("quantize: which engine", None)
         artifacts = {candidate.engine: candidate.artifact for candidate in made}
-        timings = time_artifacts(artifacts, job.task, job.workload, job.clock, COMPARING)
+        timings = time_artifacts(artifacts, lambda _: job.task, job.workload, job.clock, COMPARING)
         slowdown = timings.slowdown(names[1], than=names[0])
         for row, name in zip(rows, names, strict=True):
             row["p50_ms"], row["samples"] = round(timings.p50(name), 4), len(timings.samples(name))
@@ -216,6 +227,8 @@ def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job:
         maker = _ours(artifact, settings, job) if engine == ONNXRUNTIME else _theirs(artifact, settings, job)
     selection = _open_selection(maker, settings, job)
     maker, width = _fit(engine, maker, settings, job, selection)
+    if settings.embeddings == "int4":
+        maker = narrow(maker, selection if settings.fallback else None, settings.tolerance, job.progress)
     fallbacks: list[str] = []
     seen: dict[str, JsonValue] | None = None
     if selection is not None and settings.fallback:
@@ -337,7 +350,7 @@ def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     """ai-edge-quantizer on a TFLite file as it is."""
     parts = artifact.manifest.components
     method = resolve_method(settings.method, job.target, job.runtime)
-    scheme = LiteRTScheme(method=method, embeddings=settings.embeddings, hybrid=job.runtime == LITERT)
+    scheme = LiteRTScheme(method=method, embeddings=settings.embeddings != "float", hybrid=job.runtime == LITERT)
     nodes = {name: weighted_layers(artifact.file(name)) for name in parts}
     ranges = {}
     if scheme.method == "static":
@@ -371,7 +384,8 @@ def _theirs(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
         folded = job.scratch() / file.name
         neural_compressor.fold(files[component], folded, asked, chosen)
         looked_up = [node.name for node in nodes[component] if node.kind == EMBEDDING_KIND and node.name in chosen]
-        quantize_graph(folded, file, tables, looked_up, None)
+        narrowed = tables.model_copy(update={"int4": asked.within(component).int4})
+        quantize_graph(folded, file, narrowed, looked_up, None)
 
     return _maker(artifact, scheme, nodes, write, job)
 
@@ -382,7 +396,7 @@ def _rewrite(file: Path, settings: QuantizeSettings) -> list[WeightedNode]:
     for rewrite in REWRITES.values():
         rewrite.apply(model.graph)
     tidy(model)
-    nodes = weighted_nodes(model, embeddings=settings.embeddings)
+    nodes = weighted_nodes(model, embeddings=settings.embeddings != "float")
     marked = {str(node.name) for node in neural_compressor.marked_nodes(model)}
     save_graph(model, file)
     return [node for node in nodes if node.name in marked or node.kind == EMBEDDING_KIND]

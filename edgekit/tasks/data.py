@@ -169,6 +169,12 @@ class Data:
         self.task = task
         self.seed = seed
 
+    def at(self, task: Task) -> Data:
+        """The same rows in the same splits, as another task on this model's kind reads them."""
+        other = Data(self.source, task, self.seed)
+        other.raw = self.raw
+        return other
+
     @cached_property
     def raw(self) -> dict[str, Dataset]:
         """Splits under their own names."""

@@ -23,7 +23,7 @@ EVERYTHING = shlex.split(
     " --device adb:x --format tflite --lengths 16,32"
     " --columns text=sentence,label=y --columns sentence2=b --max-length 99 --revision main --keep-stages -o out"
     " --student s.json --weights w.pt --input 1x3x8x8 --mean 0.5,0.4,0.3 --std 1,2,3 --preprocess p.toml"
-    " --seed 7 --json"
+    " --seed 7 --json --costs costs.json"
 )
 EXPECTED = {
     "data": "d",
@@ -50,6 +50,7 @@ EXPECTED = {
     "mean": (0.5, 0.4, 0.3),
     "std": (1.0, 2.0, 3.0),
     "preprocess": "p.toml",
+    "costs": "costs.json",
 }
 PLAN = {
     "schema": "edgekit.plan/1",

@@ -15,7 +15,7 @@ EVERY_COMMAND = [(name,) for name in COMMANDS] + [(group, name) for group in GRO
 HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "datasets", "numpy", "PIL", "sklearn", "pydantic"}
 COMPRESS_OPTIONS = shlex.split(
     "--data --target --task --recipe --set --max-drop --strict --metric --batch --tokens --image --threads --jobs"
-    " --columns --max-length --revision --keep-stages --output -o --seed --dry-run --json --quiet -q"
+    " --columns --max-length --revision --keep-stages --costs --output -o --seed --dry-run --json --quiet -q"
 )
 
 
@@ -37,6 +37,7 @@ def test_commands_are_those_of_the_documentation():
         "eval",
         "bench",
         "predict",
+        "costs",
         "verify",
         "report",
         "inspect",

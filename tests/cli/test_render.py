@@ -15,7 +15,7 @@ from edgekit.render import figures
 from edgekit.render.ledger import ledger_view
 from edgekit.render.parts import pairs
 from edgekit.render.records import bench_view, eval_view, plan_view, verify_view
-from edgekit.render.stages import stage_lines
+from edgekit.render.stages import DESCRIPTIONS, stage_lines
 from edgekit.render.terminal import comparison_view, headline, report_view, verdict_view
 from edgekit.render.wording import runtime_name, runtime_text
 from edgekit.report import BenchRecord, DeviceCheck, EvalRecord, LimitVerdict, Measurement, StageReport, TimedOn
@@ -260,20 +260,29 @@ def test_stages_say_which_rewrites_pay(folder):
 
 
 def test_stages_with_details_of_another_kind_say_nothing(folder):
-    stages = tuple(StageReport(stage=name, settings={}, details={"x": 1}) for name in ("prune", "optimize", "quantize"))
+    stages = tuple(StageReport(stage=name, settings={}, details={"x": 1}) for name in DESCRIPTIONS)
     assert list(stage_lines(make_report(folder, stages=stages))) == []
 
 
 def test_stages_tell_equal_layers_once_and_half_precision_by_name(folder):
     before: dict[str, JsonValue] = {"layers": 2, "heads": 4, "neurons": 64}
     kept: list[JsonValue] = [{"layer": index, "heads": 2, "neurons": 32} for index in range(2)]
+    tables = {"tables": {"int4": ["words"], "int8": ["places"]}}
     stages = (
         StageReport(stage="prune", settings={}, details={"before": before, "kept": kept}),
         StageReport(stage="quantize", settings={}, details={"scheme": {"method": "fp16"}, "layers": 9}),
+        StageReport(stage="quantize", settings={}, details={"scheme": {"method": "dynamic"}, "layers": 9} | tables),
+        StageReport(stage="vocabulary", settings={}, details={"tokens_before": 900, "tokens_after": 300, "used": 250}),
     )
     assert list(stage_lines(make_report(folder, stages=stages))) == [
         ("prune", "2 of 2 layers; heads 2 each of 4; neurons 32 each of 64"),
         ("quantize", "all 9 layers in FP16"),
+        (
+            "quantize",
+            "all 9 layers in INT8, dynamic; tables in INT4: words;"
+            " tables in INT8, since they lose too much in INT4: places",
+        ),
+        ("vocabulary", "300 of 900 tokens; 250 in use, the rest to write other words in pieces"),
     ]
 
 

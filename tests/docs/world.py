@@ -39,6 +39,7 @@ def hasten(patch: Any) -> None:
         "edgekit.assembly.FINAL",
         "edgekit.assembly.INTERIM",
         "edgekit.benching.TIMING",
+        "edgekit.costing.TIMING",
     ):
         patch.setattr(name, QUICK)
     for module in ("assembly", "benching"):

@@ -1,8 +1,12 @@
-"""Every shipped recipe runs on a text and on an image model: a new one stands here by itself."""
+"""Every shipped recipe runs on a text and on an image model: a new one stands here by itself.
+
+One that takes tokens out of the tokenizer needs a tokenizer that writes words in pieces, and has no use for images.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from end_to_end.made import SHORT, WORKLOAD, data_for, model_folder
@@ -18,23 +22,36 @@ PRECISIONS = {
     "fp16": "fp16",
     "gentle": "int8",
     "quantize": "int8",
+    "smallest": "int8",
     "static": "int8",
 }
 
 
-def trains(name: str) -> bool:
-    """Whether a recipe distills: what every architecture passes in ``test_architectures`` is slow here."""
-    return any(step.stage.name == "distill" for step in load_recipe(name).steps)
+def stages_of(name: str) -> list[str]:
+    return [step.stage.name for step in load_recipe(name).steps]
+
+
+def cases() -> list[Any]:
+    """Recipes with the kinds of model that they run on.
+
+    One that distills is slow here: ``test_architectures`` runs it on every architecture.
+    """
+    found = []
+    for name in recipe_names():
+        stages = stages_of(name)
+        marks = pytest.mark.slow if "distill" in stages else ()
+        families = ("wordpiece",) if "vocabulary" in stages else ("bert", "vit")
+        found += [pytest.param(name, family, marks=marks) for family in families]
+    return found
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+def made(tokenizers: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
     """For each family a model and its data, the same for all recipes, so that they share what is cached."""
     root = tmp_path_factory.mktemp("recipes")
-    return {
-        family: (model_folder(family, root / family / "model"), data_for(family, root / family / "data"))
-        for family in ("bert", "vit")
-    }
+    models = {family: model_folder(family, root / family / "model") for family in ("bert", "vit")}
+    models["wordpiece"] = tokenizers.model("wordpiece", root / "wordpiece" / "model")
+    return {family: (model, data_for(family, root / family / "data")) for family, model in models.items()}
 
 
 def test_every_recipe_has_a_precision() -> None:
@@ -42,13 +59,10 @@ def test_every_recipe_has_a_precision() -> None:
 
 
 @pytest.mark.usefixtures("device")
-@pytest.mark.parametrize("family", ["bert", "vit"])
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if trains(name) else ()) for name in recipe_names()]
-)
+@pytest.mark.parametrize(("name", "family"), cases())
 def test_recipe_runs(name: str, family: str, made: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     model, data = made[family]
-    stages = [step.stage.name for step in load_recipe(name).steps]
+    stages = stages_of(name)
     report = edgekit.compress(
         model,
         data=data,

@@ -121,6 +121,24 @@ def test_blocks_of_few_bits() -> None:
     assert shapes.output(node).shape == (2, 32)
 
 
+@pytest.mark.parametrize(("kind", "packed", "scheme"), [("int4", 1, "s4"), ("uint4", 1, "u4"), ("uint8", 2, "u4")])
+def test_tables_of_few_bits(kind: str, packed: int, scheme: str) -> None:
+    import ml_dtypes
+
+    text = """g (int64[2, 3] i) => (float y) {
+      y = com.microsoft.GatherBlockQuantized <quantize_axis = 1, bits = 4, block_size = 32> (q, i, s)
+    }"""
+    table = np.ones((40, 64 // packed), getattr(ml_dtypes, kind, kind))
+    model = ir.serde.deserialize_model(with_weights(text, q=table, s=random_array(40, 2)))
+    shapes, node = infer_shapes(model, {}), next(iter(model.graph))
+    assert quantized_layer(node, shapes) == Quantized("weights only", "n-bit blocks", "", scheme, True, None)
+    assert shapes.output(node).shape == (2, 3, 64)
+    (layer,) = find_layers(model.graph, shapes, fixed_values(model.graph))
+    assert (layer.parameters, layer.precision) == (40 * 64, "int4")
+    assert precision_of_node(node, shapes) == "int4"
+    assert sum(parameters_of(value, shapes) for value in constants(model.graph)) == 40 * 64
+
+
 def test_a_float_graph_has_no_quantized_layers(tmp_path: Path) -> None:
     onnx.save(with_weights(CONVOLUTIONS, **FILTERS), tmp_path / "model.onnx")
     assert described(tmp_path / "model.onnx")[2] == {}

@@ -40,7 +40,7 @@ def test_tflite_and_fp16_are_only_named_where_the_target_takes_them() -> None:
     hints = []
     for target, method in ((arm, "weight-only"), (cuda, "weight-only"), (cuda, "bf16")):
         with pytest.raises(UsageError) as caught:
-            resolve_scheme(method, "auto", True, target)  # type: ignore[arg-type]
+            resolve_scheme(method, "auto", "int8", target)  # type: ignore[arg-type]
         hints.append(caught.value.hint)
     assert hints[0].endswith("Or make TFLite: --format tflite.")
     assert hints[1] == "Use --set quantize.method=fp16."

