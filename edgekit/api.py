@@ -26,11 +26,13 @@ from edgekit.report import DeviceCheck, EvalRecord, Measurement, Report, load_re
 from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import Place
+from edgekit.search import open_box, search
 from edgekit.settings import Frozen
 from edgekit.target import Target
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
+from edgekit.trials import SearchRecord
 from edgekit.workshop import Workshop, use_threads
 
 if TYPE_CHECKING:
@@ -101,16 +103,22 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
     if finished is None:
         workshop = Workshop(request, cache, progress)
 
-        def interim(trail: Trail) -> None:
+        def interim(workshop: Workshop, trail: Trail, record: SearchRecord | None = None) -> None:
             with workshop.scratch() as scratch:
                 folder = scratch()
-                assemble(workshop, trail, folder, complete=False, began=began)
+                assemble(workshop, trail, folder, complete=False, began=began, search=record)
                 hand_over(folder, out)
 
-        trail = run(workshop, interim)
+        record = None
+        if request.search is None:
+            trail = run(workshop, lambda trail: interim(workshop, trail))
+        else:
+            box = open_box(workshop)
+            began = time.monotonic() - box.spent  # what earlier attempts took counts
+            workshop, trail, record = search(workshop, box, interim)
         with workshop.scratch() as scratch:
             folder = scratch()
-            assemble(workshop, trail, folder, complete=True, began=began)
+            assemble(workshop, trail, folder, complete=True, began=began, search=record)
             finished = cache.put(key, folder)
         hand_over(finished, out)
         return load_report(out)

@@ -261,7 +261,7 @@ def _kept(optimized: Artifact) -> list[str]:
 
 def _measure(made: Mapping[str, Artifact], job: Job, place: Place) -> Costed:
     """The cost of every encoder, all in one run."""
-    subjects = named_subjects(made, job.task, job.workload)
+    subjects = named_subjects(made, lambda _: job.task, job.workload)
     if place.device.timed:
         timings = time_all(subjects, place, TIMING)
         return Costed(level_costs(timings.blocks_ms), "ms", timings.runtime_version, timings.warnings)

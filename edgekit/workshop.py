@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import shutil
@@ -10,13 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache, cache_key
 from edgekit.costing import graph_steps, measure_costs, place_of, scope_of
+from edgekit.decisions import DECISIONS, Noted, RunDecisions
 from edgekit.environment import spin_briefly, versions
 from edgekit.errors import HostError
 from edgekit.formats.foreign import graph_component, graph_files
@@ -43,16 +45,17 @@ from edgekit.request import Request
 from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.source import model_files, weight_files
-from edgekit.stages.base import Decisions, Job, task_at
+from edgekit.stages.base import Job, task_at
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task
 from edgekit.tasks.data import Data
 
 log = logging.getLogger(__name__)
 
-DECISIONS, EVENTS, OUTPUTS, RECORD = "decisions.json", "events.jsonl", "outputs.safetensors", "record.json"
+EVENTS, OUTPUTS, RECORD = "events.jsonl", "outputs.safetensors", "record.json"
 SATURATION = "saturation.json"
 R = TypeVar("R", bound=BaseModel)
+Split = Literal["evaluation", "selection"]
 
 
 @dataclass(frozen=True)
@@ -71,50 +74,6 @@ class Made:
     key: str
 
 
-class RunDecisions(Decisions):
-    """Decisions of a run, written down the moment they fall; those of a lock come first.
-
-    Args:
-        file: where they are kept.
-        locked: the lock's.
-    """
-
-    def __init__(self, file: Path, locked: dict[str, JsonValue]) -> None:
-        self._file = file
-        self.locked = locked
-        self.known: dict[str, JsonValue] = dict(locked)
-        if file.is_file():
-            self.known |= json.loads(file.read_text(encoding="utf-8"))
-
-    def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
-        """The decision of this name."""
-        if name not in self.known:
-            self.known[name] = measure()
-            write_text(self._file, json.dumps(self.known, indent=1, sort_keys=True))
-        return self.known[name]
-
-    def locked_for(self, stage: str) -> dict[str, JsonValue]:
-        """What a lock has decided inside one stage."""
-        return {name: value for name, value in self.locked.items() if name.startswith(f"{stage}.")}
-
-
-class Noted(Decisions):
-    """The decisions of a run, and which of them were asked for.
-
-    Args:
-        inner: of the run.
-    """
-
-    def __init__(self, inner: Decisions) -> None:
-        self._inner = inner
-        self.made: dict[str, JsonValue] = {}
-
-    def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
-        """The decision of this name."""
-        self.made[name] = self._inner.decide(name, measure)
-        return self.made[name]
-
-
 class Workshop:
     """Makes what a request asks for.
 
@@ -129,9 +88,7 @@ class Workshop:
         self.request = request
         self.cache = cache
         self.progress = progress
-        self.folder = cache.run(request.run_key())
-        locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
-        self.decisions = RunDecisions(self.folder / DECISIONS, locked)
+        self.folder, self.decisions = self._open(request)
         self.task: Task = bind_task(request.task, Path(request.source.path), request.options, request.build)
         self.task.workload_feeds(request.workload)  # one that the model does not take is told here
         self.data = Data(request.data, self.task, request.seed) if request.data else None
@@ -140,6 +97,19 @@ class Workshop:
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
         self._reading: dict[str, Reading] = {}  # by the hash of a tokenizer that is not the original's
         self._costs: CostTable | None = None
+
+    def _open(self, request: Request) -> tuple[Path, RunDecisions]:
+        """The folder of a run, and what it has decided."""
+        folder = self.cache.run(request.run_key())
+        locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
+        return folder, RunDecisions(folder / DECISIONS, locked)
+
+    def for_run(self, request: Request) -> Workshop:
+        """The same for another run on the same model, data and target: another recipe, and decisions of its own."""
+        other = copy.copy(self)
+        other.request = request
+        other.folder, other.decisions = self._open(request)
+        return other
 
     def stage(self, step: Step, parent: Made) -> Made:
         """Run one stage, or take its result from the cache."""
@@ -154,8 +124,8 @@ class Workshop:
             with self.scratch() as scratch:
                 job = replace(self._job(key, scratch, self.reading(parent.artifact)), decisions=noted)
                 made = step.stage.run(parent.artifact, step.settings, job)
+                self._keep_decisions(key, noted.made)
                 found = self.cache.put(key, made.path)
-            self._keep_decisions(key, noted.made)
             self._log(step.stage.name, key, time.monotonic() - began)
         else:
             self._adopt_decisions(key)
@@ -217,18 +187,18 @@ class Workshop:
             job = replace(self._job(key, scratch, self.reading(whole)), decisions=decisions)
             return measure_costs(whole, scope, graph_steps(self.request.recipe), job, place)
 
-    def outputs(self, artifact: Artifact) -> Outputs:
-        """An artifact's outputs on the evaluation split; where there are no labels, beside the original's."""
-        found = self._outputs(artifact)
+    def outputs(self, artifact: Artifact, split: Split = "evaluation") -> Outputs:
+        """An artifact's outputs on a split; where there are no labels, beside the original's."""
+        found = self._outputs(artifact, split)
         if found.labels is not None or not self.task.compares:
             return found
-        return found.beside(self._outputs(self.original.artifact))
+        return found.beside(self._outputs(self.original.artifact, split))
 
-    def _outputs(self, artifact: Artifact) -> Outputs:
+    def _outputs(self, artifact: Artifact, split: Split) -> Outputs:
         """From the cache, or computed and kept there."""
         from safetensors.numpy import load_file
 
-        stored = load_file(str(self._answers(artifact) / OUTPUTS))
+        stored = load_file(str(self._answers(artifact, split) / OUTPUTS))
         return Outputs(stored["logits"], stored.get("labels"))
 
     def saturation(self, artifact: Artifact) -> Saturated:
@@ -237,16 +207,17 @@ class Workshop:
             return Saturated()
         return Saturated.model_validate_json((self._answers(artifact) / SATURATION).read_bytes())
 
-    def _answers(self, artifact: Artifact) -> Path:
-        """The folder of an artifact's outputs and of what saturated in them."""
+    def _answers(self, artifact: Artifact, split: Split = "evaluation") -> Path:
+        """The folder of an artifact's outputs on a split and of what saturated in them."""
         import numpy as np
         from safetensors.numpy import save_file
 
         runtime = "torch" if artifact.format == "torch" else self.request.answers_in
         key = self.request.outputs_key(dict(artifact.manifest.files), runtime, self._arithmetic(artifact))
+        key = key if split == "evaluation" else cache_key(split, key)
         found = self.cache.get(key)
         if found is None:
-            computed, saturated = self._compute_outputs(artifact)
+            computed, saturated = self._compute_outputs(artifact, split)
             tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
             with self.scratch() as scratch:
                 folder = scratch()
@@ -396,10 +367,10 @@ class Workshop:
                 found = self.cache.put(key, write_artifact(folder, manifest).path)
         return Made(open_artifact(found), key)
 
-    def _compute_outputs(self, artifact: Artifact) -> tuple[Outputs, Saturated]:
+    def _compute_outputs(self, artifact: Artifact, split: Split) -> tuple[Outputs, Saturated]:
         reading = self.reading(artifact)
         assert reading.data is not None
-        examples = reading.data.evaluation
+        examples = reading.data.evaluation if split == "evaluation" else reading.data.selection
         name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
         self.progress.start(f"evaluate: {name}", len(examples))
         size = evaluation_batch(artifact.format, self.request.workload)
