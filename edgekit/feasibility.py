@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgekit.request import Request, RunOptions
 
 # Settings that a search chooses itself.
-SEARCHED = ("prune.ratio", "prune.layers", "distill.max_steps", "distill.epochs")
+SEARCHED = ("prune.ratio", "prune.layers", "prune.cost", "prune.budget", "distill.max_steps", "distill.epochs")
 
 
 def check_request(request: Request) -> None:

@@ -19,15 +19,13 @@ from edgekit.measure.latency import time_artifacts
 from edgekit.pipeline import leave_out
 from edgekit.runtimes.measuring import Timing
 from edgekit.search.box import Box, OutOfTimeError, Watched
-from edgekit.search.space import Table, recipe_of
+from edgekit.search.space import SHORT_BOX, Table, recipe_of
 from edgekit.stages.base import read_details
 from edgekit.trials import TrialRecord
 from edgekit.workshop import Made, Workshop, use_threads
 
 WEIGHING = Timing(seconds=4.0, rounds=20)
 REFERENCE = "search.reference_ms"
-# In a shorter box there is one training, which is looked at on the evaluation split at once: nothing has to be ranked.
-SHORT_BOX = 600.0
 
 
 class Executor(ABC):

@@ -26,6 +26,9 @@ Tables = tuple[Table, ...]
 # Where there are no layers to choose, what is cut is found in another way. Both kinds need labels, or none do.
 ENCODER_IMPORTANCE, MODULE_IMPORTANCE = ("taylor", "fisher"), ("taylor", "magnitude")
 FLOOR = 0.2  # the default of prune.floor
+# In a box of fewer seconds there is one training, which is looked at on the evaluation split at once: nothing has to be
+# ranked, and savings of size are tried only where size is what is asked for.
+SHORT_BOX = 600.0
 
 
 @dataclass(frozen=True)

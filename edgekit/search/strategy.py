@@ -3,7 +3,8 @@
 The order, where there is data and a model to train:
 
 1. The base recipe without training: a valid artifact at once. Where it loses too much, other ways to quantize.
-2. Where size matters, savings that take no training (``space.LEVERS``); those that stay are in every later trial.
+2. Savings of size that take no training (``space.LEVERS``), unless the box is short and size is not what matters;
+   those that stay are in every later trial.
 3. A few steps of training, for the time that one takes.
 4. Limits on cost that are to be used up: shapes are timed untrained, since latency does not depend on weights, until
    one lies within the window.
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgekit.recipe import Limits
-from edgekit.search.space import Shape, Space, Tables, training_of
+from edgekit.search.space import SHORT_BOX, Shape, Space, Tables, training_of
 from edgekit.search.standing import Standing
 from edgekit.trials import Search, TrialRecord
 
@@ -139,9 +140,8 @@ class Strategy:
 
     def _lever(self, now: Standing) -> TrialRecord | None:
         """Savings of size, all at once, then one by one where together they lose too much."""
-        size = self.limits.max_mb is not None and (now.best is None or now.too_large(now.best))
         tried = [trial for trial in now.trials if trial.kind == "extra"]
-        if not (size or self.search.objective == "size") or any(trial.kind == "pace" for trial in now.trials):
+        if not self._size_counts(now) or any(trial.kind == "pace" for trial in now.trials):
             return None  # what is in every later trial is settled before the first of them
         if any(now.lever_stays(trial, LEVER_SHARE) for trial in tried):
             return None
@@ -150,6 +150,11 @@ class Strategy:
         for chosen in sets[len(tried) : len(tried) + 1]:
             return self._trial(now.trials, "extra", self.space.whole((), chosen), parent=0)
         return None
+
+    def _size_counts(self, now: Standing) -> bool:
+        too_large = self.limits.max_mb is not None and (now.best is None or now.too_large(now.best))
+        roomy = self.limits.time is not None and self.limits.time >= SHORT_BOX
+        return too_large or self.search.objective == "size" or roomy
 
     def _whole(self, now: Standing, training: Tables, *, quick: bool = False) -> Tables:
         """With the savings that stay."""

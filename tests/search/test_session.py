@@ -215,6 +215,16 @@ def test_savings_of_size_come_first_and_stay_in_every_later_trial(tmp_path: Path
     assert full.stages[5]["embeddings"] == "int4"
 
 
+@pytest.mark.parametrize(("seconds", "tried"), [(3600.0, True), (300.0, False)])
+def test_savings_of_size_are_tried_for_latency_too_unless_the_box_is_short(
+    tmp_path: Path, seconds: float, *, tried: bool
+) -> None:
+    limits = Limits(max_drop=0.01, time=seconds)
+    search = session(tmp_path, World(need=0.004), space=with_levers(), limits=limits)
+    search.run()
+    assert ("extra" in kinds(search.book.trials)) == tried
+
+
 def test_a_limit_on_size_alone_is_met_without_training_where_savings_do(tmp_path: Path) -> None:
     limits = Limits(max_drop=0.01, max_mb=9.0, time=3600.0)
     search = session(tmp_path, World(), limits=limits, search=FILL, space=with_levers())
