@@ -11,7 +11,7 @@ both, and is told. The peak is the kernel's (VmHWM of /proc/self/status, set bac
 takes Linux.
 
 The sentences of `sst2-static` go through at their own lengths. A line of `results/calibration_memory.jsonl` is one
-process; one that is there for the same code is not run again.
+process; one that is there for the same code is not run again. The tables go into README.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from page import put
 from run import complete, find_asset
 
 import edgekit
@@ -38,7 +39,8 @@ from edgekit.progress import Silent
 from edgekit.request import resolve_request
 from edgekit.workshop import Workshop, use_threads
 
-RESULTS = Path(__file__).parent / "results" / "calibration_memory.jsonl"
+HERE = Path(__file__).parent
+RESULTS, README = HERE / "results" / "calibration_memory.jsonl", HERE / "README.md"
 SAMPLES = (32, 256, 1024, 4096)
 # How much more than the least of them any of the peaks may be.
 ALLOWED = 0.10
@@ -190,15 +192,34 @@ def spread(peaks: Sequence[float]) -> float:
 
 def table(name: str, rows: Sequence[dict[str, Any]]) -> str:
     """The peaks of a case by the number of samples, in MB of 10^6 bytes."""
-    lines = [f"{name}: samples   before, MB   calibration, MB   stage, MB    seconds"]
+    case = CASES[name]
+    lines = [
+        f"### {case.model} for {case.target}, {case.format}\n",
+        "| samples | before, MB | while calibrating, MB | in the whole stage, MB | seconds |",
+        "|--:|--:|--:|--:|--:|",
+    ]
     for row in rows:
-        calibration = row["calibration_peak_bytes"]
-        told = f"{calibration / 1e6:15.1f}" if calibration else f"{'not told':>15}"
-        before, stage = row["resident_before_bytes"] / 1e6, row["stage_peak_bytes"] / 1e6
+        calibration, before = row["calibration_peak_bytes"], row["resident_before_bytes"] / 1e6
+        while_calibrating = f"{calibration / 1e6:.0f}" if calibration else "not told"
         lines.append(
-            f"{row['samples']:{len(name) + 9}}   {before:10.1f}   {told}   {stage:9.1f}   {row['seconds']:8.1f}"
+            f"| {row['samples']} | {before:.0f} | {while_calibrating} | {row['stage_peak_bytes'] / 1e6:.0f} "
+            f"| {row['seconds']:.0f} |"
         )
-    return "\n".join([*lines, f"the largest peak of the stage is {spread(stage_peaks(rows)):.1%} above the least"])
+    told = (
+        f"The largest peak of the stage is {spread(stage_peaks(rows)):.1%} above the least; {rows[0]['threads']} thread"
+    )
+    return "\n".join([*lines, "", f"{told}, {rows[0]['host']}, measured {rows[0]['created'][:10]}.\n"])
+
+
+def write(results: Path, readme: Path) -> None:
+    """The table of each case in the page, from the last line of each number of samples."""
+    texts = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    last = {row["case"]: row for row in map(json.loads, texts)}
+    parts = []
+    for name in CASES:
+        rows = sorted((row for key, row in last.items() if key.startswith(f"{name}/")), key=lambda row: row["samples"])
+        parts += [table(name, rows)] if rows else []
+    put(readme, "calibration", "\n".join(parts or ["Not measured yet.\n"]))
 
 
 def stage_peaks(rows: Sequence[dict[str, Any]]) -> list[float]:
@@ -223,6 +244,7 @@ def main() -> None:
             keys = [f"{name}/{samples}" for samples in asked.samples or SAMPLES]
             rows = list(complete(keys, RESULTS, lambda key: line(key, Path(folder))))
             print(table(name, rows), flush=True)
+            write(RESULTS, README)
             failed += [name] if spread(stage_peaks(rows)) > ALLOWED else []
     if failed:
         raise SystemExit(f"more than {ALLOWED:.0%} between the peaks of {', '.join(failed)}")

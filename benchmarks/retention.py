@@ -152,7 +152,7 @@ def point(key: str, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         settings = settings_for(plan, float(which), known)
         if settings is None:
             raise SystemExit(f"{key}: no share to prune is known to lead there; measured: {told(known)}")
-        case = replace(case, settings=settings)
+        case = replace(case, settings=case.settings | settings)
     report = compress(case, ARTIFACTS / f"retention-{name}-{which}")
     if report.speedup is None:
         raise SystemExit(f"{key}: {case.target} is not timed here: {report.not_measured_because}")

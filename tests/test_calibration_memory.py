@@ -26,6 +26,10 @@ def load() -> Iterator[Callable[[str], ModuleType]]:
 def line(samples: int, stage: int, calibration: int | None = None) -> dict[str, Any]:
     return {
         "code": "0",
+        "case": f"sst2-static/{samples}",
+        "created": "2026-01-02T03:04:05+00:00",
+        "host": "a processor",
+        "threads": 1,
         "samples": samples,
         "resident_before_bytes": 300 * MB,
         "calibration_peak_bytes": calibration,
@@ -39,9 +43,28 @@ def test_the_spread_is_of_the_largest_above_the_least(load: Any) -> None:
     rows = [line(32, 400, 390 * MB), line(4096, 440)]
     assert memory.spread(memory.stage_peaks(rows)) == pytest.approx(0.1)
     told = memory.table("sst2-static", rows)
-    assert "390.0" in told
-    assert "not told" in told
-    assert told.endswith("the largest peak of the stage is 10.0% above the least")
+    assert "| 32 | 300 | 390 | 400 | 1 |\n| 4096 | 300 | not told | 440 | 1 |" in told
+    assert "The largest peak of the stage is 10.0% above the least; 1 thread, a processor" in told
+
+
+def test_the_page_has_the_last_line_of_each_number(load: Any, tmp_path: Path) -> None:
+    memory, results, page = load("calibration_memory"), tmp_path / "r.jsonl", tmp_path / "README.md"
+    page.write_text("<!-- calibration: begin --><!-- calibration: end -->", encoding="utf-8")
+    memory.write(results, page)
+    assert "Not measured yet." in page.read_text()
+    made = [line(4096, 440), line(32, 500), line(32, 400)]
+    results.write_text("".join(json.dumps(one) + "\n" for one in made), encoding="utf-8")
+    memory.write(results, page)
+    assert page.read_text().count("| 32 | 300 | not told | 400 |") == 1
+    assert "500" not in page.read_text()
+    assert page.read_text().index("| 32 |") < page.read_text().index("| 4096 |")
+
+
+def test_the_page_shows_what_the_results_hold(load: Any, tmp_path: Path) -> None:
+    memory, page = load("calibration_memory"), tmp_path / "README.md"
+    page.write_text(memory.README.read_text(encoding="utf-8"), encoding="utf-8")
+    memory.write(memory.RESULTS, page)
+    assert page.read_text(encoding="utf-8") == memory.README.read_text(encoding="utf-8")
 
 
 def test_peaks_are_of_the_calibration_and_of_the_whole(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
