@@ -119,7 +119,7 @@ def scope_of(request: Request, whole: Artifact, task: Task) -> Scope:
         device=place.label if place else "",
         fingerprint=place.device.fingerprint if place else "",
         workload=request.workload.model_dump(mode="json"),
-        graph=tuple(_latency_settings(step) for step in graph_steps(request.recipe)),
+        graph=graph_of(request.recipe),
         geometry=geometry_of(model, first_token_only=task.reads_first_token),
     )
 
@@ -133,6 +133,11 @@ def graph_steps(recipe: Recipe) -> list[Step]:
         else step
         for step in steps
     ]
+
+
+def graph_of(recipe: Recipe) -> tuple[dict[str, JsonValue], ...]:
+    """The stages that a graph comes from, each with the settings that its latency hangs on."""
+    return tuple(_latency_settings(step) for step in graph_steps(recipe))
 
 
 def _latency_settings(step: Step) -> dict[str, JsonValue]:

@@ -70,7 +70,8 @@ class RunOptions(Feeding, total=False):
         max_length: longest text in tokens.
         revision: of the model on the hub.
         keep_stages: leave the artifact of each stage in the output, below ``stages/``.
-        costs: a table of costs, or its file, in place of one that is measured here; for ``prune.cost = "measured"``.
+        costs: a table of costs, or its file, in place of one that is measured here; for ``prune.cost = "measured"``,
+            and for a search.
         seed: of every random choice; 0 by default.
     """
 
@@ -387,7 +388,7 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         seed=seed,
         keep_stages=given.get("keep_stages", False),
         feeding=feeding_of(given),
-        costs=_read_costs(given.get("costs"), chosen),
+        costs=_read_costs(given.get("costs"), chosen, searched=searched),
     )
     check_request(request)
     return replace(request, search=choose_objective(request, given.get("objective"))) if searched else request
@@ -400,15 +401,15 @@ def _limits(recipe: Recipe, given: RunOptions, seconds: float | None) -> Limits:
     return validate(Limits, {"time": seconds} | recipe.limits.model_dump(exclude_none=True) | changed, "the limits")
 
 
-def _read_costs(given: str | Path | CostTable | None, recipe: Recipe) -> CostTable | None:
-    """The table of costs that was given.
+def _read_costs(given: str | Path | CostTable | None, recipe: Recipe, *, searched: bool) -> CostTable | None:
+    """The table of costs that was given; whether a search can go by it is seen when it begins.
 
     Raises:
         UsageError: there is no such file, or nothing in the recipe goes by it.
     """
     if given is None:
         return None
-    if not any(step.stage.needs_costs(step.settings) for step in recipe.steps):
+    if not searched and not any(step.stage.needs_costs(step.settings) for step in recipe.steps):
         raise UsageError(
             "a table of costs was given, and nothing goes by it",
             id="usage.options-conflict",

@@ -10,7 +10,9 @@ from edgekit.settings import Frozen, Record
 
 Objective = Literal["latency", "size", "instructions", "energy"]
 OBJECTIVES: tuple[Objective, ...] = ("latency", "size", "instructions", "energy")
-Kind = Literal["quantized", "pace", "timing", "proxy", "full", "extra"]
+Kind = Literal["quantized", "pace", "costs", "timing", "proxy", "full", "extra"]
+# Kinds of trials that only tell what something takes.
+MEASURING: tuple[Kind, ...] = ("pace", "costs", "timing")
 State = Literal["running", "timed", "kept", "dominated", "failed"]
 
 
@@ -34,15 +36,15 @@ class TrialRecord(Record):
 
     Attributes:
         number: in the order of their start, from 0.
-        kind: ``quantized`` (no training), ``pace`` (a few steps, for the time that one takes), ``timing`` (a shape's
-            cost, not trained), ``proxy`` (briefly trained), ``full`` (a candidate for the result), ``extra`` (one with
-            a further saving that takes no training).
+        kind: ``quantized`` (no training), ``pace`` (a few steps, for the time that one takes), ``costs`` (a table of
+            what heads and neurons cost), ``timing`` (a shape's cost, not trained), ``proxy`` (briefly trained),
+            ``full`` (a candidate for the result), ``extra`` (one with a further saving that takes no training).
         stages: of the recipe, each with the settings that are not its defaults.
         parent: number of the trial whose student it goes on from; None where it starts at the original.
         proposal: number of the sampler's proposal that it answers; None where it is none.
-        asked: share of the multiply-accumulates that it was to leave; None where nothing is cut.
+        asked: share that it was to leave of what ``share_of`` says; None where nothing is cut.
         steps: of training that it adds.
-        kept: share of the multiply-accumulates that is left; None where it is not known.
+        kept: share that is left of what ``share_of`` says; None where it is not known.
         layers: of the encoder that are left; None for other models.
         latency_ms: p50 of the workload, by its ratio to the first trial, with which it was timed in turns; None where
             it was not timed.
@@ -54,6 +56,8 @@ class TrialRecord(Record):
         seconds: that it took.
         look_seconds: that the look at the evaluation split took, with all that a result needs.
         step_seconds: of one step of its training; None where it was too short to tell.
+        reach: of ``costs``: for each number of layers from 1 on, what the narrowest and the widest encoder is predicted
+            to cost, as shares of the whole one's.
         state: what became of it.
         reason: why, in words.
         pareto: whether no other trial is both cheaper and better, among those whose quality is known on one split.
@@ -77,9 +81,16 @@ class TrialRecord(Record):
     seconds: float = 0.0
     look_seconds: float = 0.0
     step_seconds: float | None = None
+    reach: tuple[tuple[float, float], ...] = ()
     state: State = "running"
     reason: str = ""
     pareto: bool = False
+
+    @property
+    def share_of(self) -> str:
+        """What ``asked`` and ``kept`` are shares of: the cost of an inference by the table, or its products."""
+        by_table = any(table.get("stage") == "prune" and table.get("cost") == "measured" for table in self.stages)
+        return "predicted cost" if by_table else "multiply-accumulates"
 
     def cost(self, objective: Objective) -> float | None:
         """The figure that an objective is about: ms, bytes or instructions."""

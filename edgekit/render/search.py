@@ -9,19 +9,18 @@ from rich.text import Text
 
 from edgekit.render import figures
 from edgekit.render.parts import DOUBT, FAINT, GOOD, STRONG, make_table
-from edgekit.trials import Objective, SearchRecord, TrialRecord
+from edgekit.trials import MEASURING, Objective, SearchRecord, TrialRecord
 
 KINDS = {
     "quantized": "quantized",
     "pace": "steps timed",
+    "costs": "costs measured",
     "timing": "shape timed",
     "proxy": "trained briefly",
     "full": "trained",
     "extra": "made smaller",
 }
 UNITS: dict[Objective, str] = {"latency": "ms", "size": "MB", "instructions": "M instr.", "energy": ""}
-# Trials that only tell what something takes: on a page, and not in the short table.
-MEASURING = ("pace", "timing")
 
 
 def search_view(search: SearchRecord) -> RenderableType:
@@ -30,7 +29,7 @@ def search_view(search: SearchRecord) -> RenderableType:
     right = ("", cost, "selection", "evaluation")
     table = make_table("", "trial", cost, "selection", "evaluation", "outcome", right=right, unbroken=("", *right[1:]))
     for trial in search.trials:
-        if trial.kind in MEASURING:
+        if trial.kind in MEASURING:  # on a page they are, and not in the short table
             continue
         chosen = trial.number == search.chosen
         style = STRONG if chosen else "" if trial.pareto else FAINT
@@ -41,14 +40,17 @@ def search_view(search: SearchRecord) -> RenderableType:
 
 
 def what(trial: TrialRecord) -> str:
-    """What a trial was: ``30% of the products in 4 layers, 4200 steps``."""
+    """What a trial was: ``30% of the multiply-accumulates in 4 layers, 4200 steps``."""
     return ", ".join(_parts(trial)) or "no training"
 
 
 def _parts(trial: TrialRecord) -> Iterator[str]:
+    if trial.kind == "costs":
+        yield "what heads and neurons cost, by their number"
+        return
     if trial.kept is not None and trial.kept < 1:
         layers = f" in {trial.layers} layers" if trial.layers else ""
-        yield f"{trial.kept:.0%} of the multiply-accumulates{layers}"
+        yield f"{trial.kept:.0%} of the {trial.share_of}{layers}"
     if trial.steps:
         yield f"{trial.steps} steps" + (f" from trial {trial.parent}" if trial.parent is not None else "")
     names = [str(table.get("stage")) for table in trial.stages]
@@ -90,6 +92,11 @@ def search_lines(search: SearchRecord) -> list[str]:
     lines = [
         f"{len(search.trials)} trials, {figures.duration(search.spent)} of {figures.duration(search.seconds)}"
         f"{attempts}; the evaluation split was looked at {looks}"
+    ]
+    lines += [
+        f"costs of heads and neurons could not be measured, so that shapes went by multiply-accumulates: {trial.reason}"
+        for trial in search.trials
+        if trial.kind == "costs" and trial.state == "failed"
     ]
     if search.ended:
         lines.append(f"it ended because {search.ended}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, is_encoder
 from edgekit.formats.torch import load_model
 from edgekit.pipeline import Trail, leave_out, run
@@ -50,6 +51,7 @@ def search(workshop: Workshop, box: Box, publish: Publish) -> tuple[Workshop, Tr
     request = workshop.request
     assert request.search is not None  # the caller has looked
     space = _space(workshop)
+    _check_costs(workshop, space)
     sampler: list[ShapeSampler] = []
 
     def shapes() -> ShapeSampler:  # opened when it is first needed: a search that trains nothing needs none
@@ -62,7 +64,11 @@ def search(workshop: Workshop, box: Box, publish: Publish) -> tuple[Workshop, Tr
     line.published = any(trial.look_seconds for trial in book.trials)
     session = Session(
         strategy=Strategy(
-            space, request.search, request.limits, request.strict, suggest=lambda shape: shapes().suggest(shape)
+            space,
+            request.search,
+            request.limits,
+            request.strict,
+            suggest=lambda shape, layers: shapes().suggest(shape, layers),
         ),
         box=box,
         book=book,
@@ -88,6 +94,24 @@ def _space(workshop: Workshop) -> Space:
     model, _ = load_model(workshop.task)
     layers = len(encoder_layers(model)) if is_encoder(model) else None
     return space_of(request, layers, len(workshop.data.train))
+
+
+def _check_costs(workshop: Workshop, space: Space) -> None:
+    """See that the search goes by a table of costs that was given, and that it holds here.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if workshop.request.costs is None:
+        return
+    if not space.measures:
+        raise UsageError(
+            "a table of costs was given, and nothing goes by it",
+            id="usage.options-conflict",
+            why="this search chooses no heads and neurons of an encoder for what an inference costs",
+            hint="Leave out --costs.",
+        )
+    workshop.costs()
 
 
 class _Line:

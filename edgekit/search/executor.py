@@ -14,14 +14,16 @@ from typing import cast
 from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
-from edgekit.errors import InputError, ModelError, UsageError
+from edgekit.errors import HostError, InputError, ModelError, UsageError
+from edgekit.formats.encoder import encoder_layers
+from edgekit.formats.torch import load_model
 from edgekit.measure.latency import time_artifacts
 from edgekit.pipeline import leave_out
 from edgekit.runtimes.measuring import Timing
 from edgekit.search.box import Box, OutOfTimeError, Watched
-from edgekit.search.space import SHORT_BOX, Table, recipe_of
+from edgekit.search.space import SHORT_BOX, Table, reach_of, recipe_of
 from edgekit.stages.base import read_details
-from edgekit.trials import TrialRecord
+from edgekit.trials import MEASURING, TrialRecord
 from edgekit.workshop import Made, Workshop, use_threads
 
 WEIGHING = Timing(seconds=4.0, rounds=20)
@@ -106,17 +108,29 @@ class LocalExecutor(Executor):
         for trial in trials:
             began = self._box.now()
             watched = Watched(self._workshop.progress, self._box)
-            figures: dict[str, object] = {"state": "timed" if trial.kind in ("pace", "timing") else "kept"}
+            figures: dict[str, object] = {"state": "timed" if trial.kind in MEASURING else "kept"}
             try:
                 figures |= self._run(trial, watched)
-            except (InputError, UsageError) as error:
+            except (InputError, UsageError, HostError) as error:
+                if isinstance(error, HostError) and trial.kind != "costs":
+                    raise
                 figures = {"state": "failed", "reason": f"{error.what}: {error.why}" if error.why else error.what}
             except OutOfTimeError as error:
                 figures = {"state": "failed", "reason": str(error)}
             seconds = round(trial.seconds + self._box.now() - began, 2)
             yield trial.model_copy(update=figures | {"seconds": seconds, "step_seconds": watched.step_seconds})
 
+    def _costs(self, watched: Watched) -> dict[str, object]:
+        workshop = self._workshop.for_run(self._workshop.request)
+        workshop.progress = watched
+        use_threads(workshop.request.jobs)
+        layers = encoder_layers(load_model(workshop.task)[0])
+        widths = [(layer.heads, layer.neurons) for layer in layers]
+        return {"reach": reach_of(workshop.costs(), widths, workshop.request.target.width_multiple)}
+
     def _run(self, trial: TrialRecord, watched: Watched) -> dict[str, object]:
+        if trial.kind == "costs":
+            return self._costs(watched)
         workshop = for_trial(self._workshop, trial.stages)
         workshop.progress = watched
         use_threads(workshop.request.jobs)
@@ -158,13 +172,20 @@ def make(workshop: Workshop, *, training_only: bool = False) -> list[Made]:
 
 
 def _shape(trained: Sequence[Made]) -> dict[str, object]:
-    """The share of the multiply-accumulates that is left, and the layers of an encoder, by what pruning says."""
+    """The share of the cost that is left, and the layers of an encoder, by what pruning says.
+
+    Cost is what the table of costs predicts where pruning went by one, else multiply-accumulates.
+    """
     kept, layers = 1.0, None
     for made in trained:
         if made.artifact.manifest.stages[-1].stage != "prune":
             continue
         details = read_details(made.artifact)
-        kept *= _number(details.get("macs_after")) / (_number(details.get("macs_before")) or 1.0)
+        predicted = details.get("predicted")
+        pair = (details.get("macs_before"), details.get("macs_after"))
+        if isinstance(predicted, dict):
+            pair = (predicted["before"], predicted["after"])
+        kept *= _number(pair[1]) / (_number(pair[0]) or 1.0)
         rows = details.get("kept")
         layers = len(rows) if isinstance(details.get("before"), dict) and isinstance(rows, list) else None
     return {"kept": round(kept, 6), "layers": layers} if trained else {}

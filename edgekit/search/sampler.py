@@ -41,10 +41,15 @@ class ShapeSampler:
             for layers in space.layer_choices or (0,):
                 self._study.enqueue_trial({LAYERS: layers, IMPORTANCE: space.importances[0]})
 
-    def suggest(self, shape: Shape) -> tuple[int, Shape]:
-        """The number of a proposal, and its shape."""
+    def suggest(self, shape: Shape, layers: Sequence[int]) -> tuple[int, Shape]:
+        """The number of a proposal, and its shape.
+
+        Args:
+            shape: that it costs as much as.
+            layers: numbers of layers that can; none where there are no layers to choose.
+        """
         made = {(t.params.get(LAYERS), t.params.get(IMPORTANCE)) for t in self._study.trials if t.params}
-        choices = itertools.product(self._space.layer_choices or (0,), self._space.importances)
+        choices = itertools.product(layers or (0,), self._space.importances)
         new = [choice for choice in choices if choice not in made]
         for draw in range(DRAWS if new else 0):
             number, chosen = self._ask()

@@ -13,6 +13,7 @@ from pydantic import JsonValue, ValidationError
 
 from edgekit.errors import UsageError
 from edgekit.pipeline import leave_out
+from edgekit.pruning.encoders.table import CostTable, Widths
 from edgekit.quantization.methods import methods_for
 from edgekit.recipe import Recipe, Step, check_chain, read_step
 from edgekit.request import Request
@@ -26,6 +27,8 @@ Tables = tuple[Table, ...]
 # Where there are no layers to choose, what is cut is found in another way. Both kinds need labels, or none do.
 ENCODER_IMPORTANCE, MODULE_IMPORTANCE = ("taylor", "fisher"), ("taylor", "magnitude")
 FLOOR = 0.2  # the default of prune.floor
+# What the narrowest encoder is asked to cost of what is predicted for it: ratios are rounded.
+NARROWEST = 1.02
 # In a box of fewer seconds there is one training, which is looked at on the evaluation split at once: nothing has to be
 # ranked, and savings of size are tried only where size is what is asked for.
 SHORT_BOX = 600.0
@@ -60,7 +63,7 @@ class Shape:
     """How much of the model is left.
 
     Attributes:
-        kept: share of the original's multiply-accumulates.
+        kept: share of the original's cost: by a table of costs, else of its multiply-accumulates.
         layers: of an encoder; None for other models.
         importance: by which the rest is chosen.
     """
@@ -82,6 +85,9 @@ class Space:
         levers: that can be used here.
         layers: of the original, where it is an encoder.
         full_steps: of the base recipe's distillation.
+        measures: whether a table of costs is to be made.
+        reach: of each number of layers from 1 on, what the narrowest and the widest encoder cost of the whole one, by
+            that table; empty where costs are multiply-accumulates.
     """
 
     trains: bool
@@ -92,10 +98,12 @@ class Space:
     levers: tuple[Lever, ...]
     layers: int | None
     full_steps: int
+    measures: bool = False
+    reach: tuple[tuple[float, float], ...] = ()
 
     @property
     def full_ratio(self) -> float:
-        """What the base recipe removes, of which it is known that its distillation brings it back."""
+        """The multiply-accumulates that the base recipe removes: its distillation is known to make good for them."""
         return MODULE_RATIO if self.layers is None else ENCODER_RATIO
 
     @property
@@ -103,7 +111,7 @@ class Space:
         """The base recipe's shape."""
         settings = PruneSettings.model_validate({key: value for key, value in self.prune.items() if key != "stage"})
         layers = None if self.layers is None else max(1, round(self.layers * settings.layers))
-        return Shape(1 - self.full_ratio, layers, settings.importance)
+        return Shape(self.share(1 - self.full_ratio, layers), layers, settings.importance)
 
     @property
     def layer_choices(self) -> tuple[int, ...]:
@@ -111,8 +119,11 @@ class Space:
         if self.layers is None or self.default.layers is None:
             return ()
         usual = self.default.layers
-        near = range(-(-self.layers // 2), self.layers + 1)
-        return tuple(sorted(near, key=lambda count: (abs(count - usual), count)))[:4]
+        return tuple(sorted(self._depths, key=lambda count: (abs(count - usual), count)))[:4]
+
+    @property
+    def _depths(self) -> range:
+        return range(-(-self.layers // 2), self.layers + 1) if self.layers is not None else range(0)
 
     @property
     def importances(self) -> tuple[str, ...]:
@@ -120,18 +131,54 @@ class Space:
         known = MODULE_IMPORTANCE if self.layers is None else ENCODER_IMPORTANCE
         return tuple(dict.fromkeys((self.default.importance, *known)))
 
+    def span(self, layers: int | None) -> tuple[float, float]:
+        """The share of the whole cost that the narrowest and the widest model of so many layers take."""
+        if self.layers is None or layers is None:
+            return 0.0, 1.0
+        return self.reach[layers - 1] if self.reach else (0.0, layers / self.layers)
+
+    def share(self, macs: float, layers: int | None) -> float:
+        """The share of the cost that layers take, all equally wide, which have a share of the multiply-accumulates."""
+        if not self.reach or self.layers is None or layers is None:
+            return macs
+        least, most = self.span(layers)
+        return least + min(1.0, macs * self.layers / layers) * (most - least)
+
+    def layers_near(self, kept: float, usual: int | None) -> int | None:
+        """The number of layers next to the usual one of which widths can be chosen that cost this share."""
+        if usual is None:
+            return None
+
+        def off(count: int) -> float:
+            least, most = self.span(count)
+            return round(max(least - kept, kept - most, 0.0), 6)
+
+        return min(self._depths, key=lambda count: (off(count), abs(count - usual), count), default=usual)
+
+    def comparable(self, shape: Shape) -> tuple[int, ...]:
+        """The numbers of layers worth trying that can cost as much as a shape; none where there are no layers."""
+        able = [count for count in self.layer_choices if self.span(count)[0] <= shape.kept <= self.span(count)[1]]
+        return tuple(able) or ((shape.layers,) if shape.layers is not None else ())
+
     def cut(self, shape: Shape, *, of: Shape | None = None) -> Table:
         """A prune stage that leaves a shape of the original, or of a student that has another one.
 
-        This is the one place that knows how a shape is asked for.
+        This is the one place that knows how a shape is asked for. A share that is too small for its layers becomes that
+        of the narrowest, as with multiply-accumulates.
         """
         before = of or Shape(1.0, self.layers, shape.importance)
-        left = shape.kept / before.kept
+        least, most = self.span(shape.layers)
+        kept = max(shape.kept, least)
         layers = shape.layers / before.layers if shape.layers and before.layers else 1.0
-        table: Table = {**self.prune, "ratio": round(1 - left, 4), "importance": shape.importance}
+        ratio = max(0.0, round(1 - kept / before.kept, 4))
+        table: Table = {**self.prune, "ratio": ratio, "importance": shape.importance}
+        if self.reach:
+            table["cost"] = "measured"
         if self.layers is not None:
             table["layers"] = round(layers, 4)
-        lowest = round(0.6 * left / layers, 2)  # what the widths may go down to, so that the ratio can be reached
+        whole = before.kept * most / self.span(before.layers)[1]  # of so many layers, none of them narrower
+        widths = (kept - least) / (whole - least) if whole > least else 0.0
+        lowest = round(0.6 * widths, 2)  # what the widths may go down to, so that the ratio can be reached
         return table if lowest >= FLOOR else {**table, "floor": lowest}
 
     def taught(self, steps: int) -> Table:
@@ -197,7 +244,39 @@ def space_of(request: Request, layers: int | None, samples: int) -> Space:
         levers=tuple(lever for lever in LEVERS if _usable(request, lever)),
         layers=layers,
         full_steps=planned_steps(_distill_settings(distill), samples) if distill else 0,
+        measures=trains and layers is not None and _measures(request, layers),
     )
+
+
+def _measures(request: Request, layers: int) -> bool:
+    """Whether shapes of an encoder go by a table of costs: one that was given, or is worth its minutes.
+
+    Where only size counts, they do not: it goes with the widths, as the multiply-accumulates do.
+    """
+    search, limits = request.search, request.limits
+    only_size = search is not None and (
+        search.objective == "size" or (search.fill and limits.max_ms is None and limits.max_instructions is None)
+    )
+    roomy = limits.time is not None and limits.time >= SHORT_BOX and bool(request.places)
+    return layers > 1 and request.format == "onnx" and not only_size and (roomy or request.costs is not None)
+
+
+def reach_of(table: CostTable, widths: Widths, multiple: int) -> tuple[tuple[float, float], ...]:
+    """Of each number of layers, what the narrowest and the widest encoder cost of the whole one, by a table.
+
+    Args:
+        table: of costs.
+        widths: heads and neurons of each layer of the whole encoder.
+        multiple: of neurons.
+    """
+    whole = table.predict(widths)
+    heads, neurons = max(one[0] for one in widths), max(one[1] for one in widths)
+    found = []
+    for count in range(1, len(widths) + 1):
+        least = table.predict([(1, min(multiple, neurons))] * count) * NARROWEST / whole
+        most = min(1.0, table.predict([(heads, neurons)] * count) / whole)
+        found.append((round(min(most, max(0.0, least)), 6), round(most, 6)))
+    return tuple(found)
 
 
 def _distill_settings(step: Step) -> DistillSettings:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from edgekit.recipe import Limits
-from edgekit.trials import Search, TrialRecord
+from edgekit.trials import MEASURING, Search, TrialRecord
 
 LOOKED = ("quantized", "full", "extra")
 # A loss beyond the limit by less than this share of it (or this) is made good by training on, rather than given up.
@@ -157,15 +157,15 @@ class Standing:
         return [trial for trial in known if trial.layers == layers and self.pressure(trial) > 0]
 
     def kept_for(self, pressure: float, layers: int | None, *, rest: float) -> float:
-        """The share of multiply-accumulates at which a model of so many layers takes a share of the budget.
+        """The share that a model of so many layers keeps when it takes a share of the budget.
 
         Cost is taken as linear between the two trials of these layers that are nearest to it. With one, the line goes
-        through the whole model too; with none it is the whole model's, of which ``rest`` would stay.
+        through the whole model too; with none it is that of ``untimed``.
 
         Args:
             pressure: the share of the budget.
             layers: of an encoder.
-            rest: share of the whole model's cost that is not its multiply-accumulates.
+            rest: as for ``untimed``.
         """
         whole = (1.0, self.pressure(self.trials[0]))
         points = sorted(
@@ -173,13 +173,22 @@ class Standing:
             key=lambda point: abs(point[1] - pressure),
         )
         if not points:
-            points = [whole, (0.0, whole[1] * rest)]
-        elif len(points) == 1:
+            return self.untimed(pressure, rest=rest)
+        if len(points) == 1:
             points.append(whole)
         (kept_a, a), (kept_b, b) = points[:2]
         if a == b or kept_a == kept_b:
             return kept_a * pressure / a
         return min(1.0, max(0.0, kept_a + (pressure - a) * (kept_b - kept_a) / (b - a)))
+
+    def untimed(self, pressure: float, *, rest: float) -> float:
+        """The share that a model keeps when it takes a share of the budget, by what the whole model takes of it.
+
+        Args:
+            pressure: the share of the budget.
+            rest: share of the whole model's cost that would stay if nothing were kept.
+        """
+        return min(1.0, max(0.0, (pressure / self.pressure(self.trials[0]) - rest) / (1 - rest)))
 
 
 def pareto(trials: Sequence[TrialRecord], search: Search) -> set[int]:
@@ -203,7 +212,7 @@ def points_of(trials: Sequence[TrialRecord], search: Search) -> dict[int, tuple[
     The loss is that on the selection split where any trial was scored there, else on the evaluation split; 0 for all
     without data.
     """
-    able = [one for one in trials if one.kind not in ("pace", "timing") and one.cost(search.objective) is not None]
+    able = [one for one in trials if one.kind not in MEASURING and one.cost(search.objective) is not None]
     for losses in ({t.number: t.selection_drop for t in able}, {t.number: t.drop for t in able}):
         if any(loss is not None for loss in losses.values()):
             known = {number: loss for number, loss in losses.items() if loss is not None}

@@ -5,7 +5,8 @@ The order, where there is data and a model to train:
 1. The base recipe without training: a valid artifact at once. Where it loses too much, other ways to quantize.
 2. Savings of size that take no training (``space.LEVERS``), unless the box is short and size is not what matters;
    those that stay are in every later trial.
-3. A few steps of training, for the time that one takes.
+3. A few steps of training, for the time that one takes; then, for an encoder and unless the box is short, a table of
+   costs (``edgekit.costing``). Shares of a model are shares of its cost by that table, else of multiply-accumulates.
 4. Limits on cost that are to be used up: shapes are timed untrained, since latency does not depend on weights, until
    one lies within the window.
 5. Where time allows, shapes of equal cost are trained briefly and compared: successive halving with two rungs
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekit.recipe import Limits
 from edgekit.search.space import SHORT_BOX, Shape, Space, Tables, training_of
@@ -44,7 +45,8 @@ PRUDENCE = 0.9
 # The share of the base recipe's training that is known to bring its ratio back is all of it; a quarter brings back what
 # dropping a third of the layers takes. Between the two the ratio goes with the logarithm of the training.
 SHORT_TRAINING, SHORT_RATIO = 0.25, 0.57
-# What a shape without any multiply-accumulates is taken to cost, of the whole model, before two were timed.
+# What a shape without any multiply-accumulates is taken to cost, of the whole model, before two were timed. A table of
+# costs holds all that is left.
 REST = 0.15
 # The most that a saving without training may lose on the selection split, of what may be lost in all.
 LEVER_SHARE = 0.25
@@ -52,7 +54,7 @@ LEVER_SHARE = 0.25
 # Trials without which there is no training: a failure of one ends the search, and one of a proxy does not.
 NEEDED = ("pace", "timing", "full")
 
-Suggest = Callable[[Shape], tuple[int, Shape]]
+Suggest = Callable[[Shape, Sequence[int]], tuple[int, Shape]]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Strategy:
         search: what for.
         limits: that the result must keep.
         strict: whether they must be proven.
-        suggest: a sampler's proposal for a shape that costs as much as the one given, with its number.
+        suggest: a sampler's proposal for a shape that costs as much as the one given, with its number; it has one of
+            the numbers of layers that are given, too.
     """
 
     space: Space
@@ -107,6 +110,9 @@ class Strategy:
         """The next trial, or why there is none."""
         if not trials:
             return self._trial(trials, "quantized", self.space.quantized())
+        reach = next((trial.reach for trial in trials if trial.kind == "costs"), ())
+        if reach != self.space.reach:
+            return replace(self, space=replace(self.space, reach=reach)).propose(trials, room)
         now = Standing(tuple(trials), self.search, self.limits, self.strict)
         if room.looks <= 0:
             return "the evaluation split was looked at as often as it may be"
@@ -178,6 +184,8 @@ class Strategy:
             return self._trial(now.trials, "pace", self.space.whole((self.space.taught(PACE_STEPS),)), steps=PACE_STEPS)
         if room.step_seconds is None:
             return "no step of training could be timed"
+        if self.space.measures and not any(trial.kind == "costs" for trial in now.trials):
+            return self._trial(now.trials, "costs", ())
         if room.steps(self.space.default.kept) < self._shortest:
             return f"the time that is left is too short for {self._shortest} steps of training"
         return self._next_full(now, room) if now.of("full") else self._first_full(now, room)
@@ -188,7 +196,7 @@ class Strategy:
 
     def _first_full(self, now: Standing, room: Room) -> TrialRecord | str:
         """The first long training, after what shows which shape it should be of."""
-        shape: Shape | TrialRecord = self._fitted(now, self.space.default) if self.search.fill else self._start(room)
+        shape: Shape | TrialRecord = self._fitted(now, self._aimed(now)) if self.search.fill else self._start(room)
         if isinstance(shape, TrialRecord):
             return shape
         proxy = self._proxy(now, room, shape)
@@ -199,20 +207,34 @@ class Strategy:
             chosen = self._fitted(now, self._survivor(now, shape))
         return chosen if isinstance(chosen, TrialRecord) else self._full(now, room, chosen, None)
 
+    def _aimed(self, now: Standing) -> Shape:
+        """The base recipe's shape, with as many layers as the budget needs and allows."""
+        usual = self.space.default
+        return replace(usual, layers=self.space.layers_near(now.untimed(AIM, rest=self._uncut), usual.layers))
+
+    @property
+    def _uncut(self) -> float:
+        """What stays of the cost where nothing is kept, before two shapes were timed."""
+        return 0.0 if self.space.reach else REST
+
+    def _least(self, layers: int | None) -> float:
+        """The smallest share that is asked of so many layers."""
+        return max(LEAST_KEPT, self.space.span(layers)[0])
+
     def _start(self, room: Room) -> Shape:
         """As small as the training that there is time for is known to bring back."""
         usual = self.space.default
         share = min(1.0, max(1, room.steps(usual.kept)) / self.space.full_steps)
         grown = max(0.0, 1 - math.log(share) / math.log(SHORT_TRAINING))
         ratio = self.space.full_ratio * (SHORT_RATIO + (1 - SHORT_RATIO) * grown)
-        return Shape(round(1 - ratio, 3), usual.layers, usual.importance)
+        return Shape(round(self.space.share(1 - ratio, usual.layers), 3), usual.layers, usual.importance)
 
     def _fitted(self, now: Standing, shape: Shape) -> Shape | TrialRecord:
         """A shape within the budget, or the next one to be timed."""
         timed = now.weighed(shape.layers)
         fit = [trial for trial in timed if WINDOW[0] <= now.pressure(trial) <= WINDOW[1]]
         done = [trial for trial in timed if trial.kind == "timing"]
-        kept = max(LEAST_KEPT, now.kept_for(AIM, shape.layers, rest=REST))
+        kept = max(self._least(shape.layers), now.kept_for(AIM, shape.layers, rest=self._uncut))
         seen = any(trial.asked and abs(kept / trial.asked - 1) < SAME for trial in timed)
         if fit or seen or len(done) >= MOST_TIMINGS:
             nearest = min(fit or timed, key=lambda trial: (now.pressure(trial) > 1, abs(now.pressure(trial) - AIM)))
@@ -229,10 +251,11 @@ class Strategy:
         made = [trial for trial in now.trials if trial.kind == "proxy"]
         shape = Shape(made[0].asked or shape.kept, shape.layers, shape.importance) if made else shape
         room_for = int(PROXY_SHARE * (room.left + sum(trial.seconds for trial in made)) / each)
-        most = min(room_for, MOST_PROXIES, max(1, len(self.space.layer_choices)) * len(self.space.importances))
+        layers = self.space.comparable(shape)
+        most = min(room_for, MOST_PROXIES, max(1, len(layers)) * len(self.space.importances))
         if most < FEWEST_PROXIES or len(made) >= most:
             return None
-        proposal, suggested = self.suggest(shape)
+        proposal, suggested = self.suggest(shape, layers)
         training = (self.space.cut(suggested), self.space.taught(steps))
         stages = self._whole(now, training, quick=True)
         if any(trial.stages == stages for trial in now.trials):
@@ -292,12 +315,11 @@ class Strategy:
             wanted = math.sqrt(high_kept * low_kept)
         else:
             wanted = high_kept * FASTER
-        shape = Shape(round(max(LEAST_KEPT, wanted), 4), *(self._rest(last)))
+        parent = high if high.kind == "full" else None
+        layers = self.space.layers_near(wanted, last.layers if parent is None else parent.layers)
+        shape = Shape(round(max(self._least(layers), wanted), 4), layers, self._importance(last))
         if any(trial.asked == shape.kept for trial in trained):
             return "no smaller shape is left"
-        parent = high if high.kind == "full" else None
-        if parent is not None:
-            shape = Shape(shape.kept, parent.layers, shape.importance)
         return self._full(now, room, shape, parent)
 
     def _once(self, now: Standing, trial: TrialRecord | str) -> TrialRecord | str:

@@ -17,7 +17,7 @@ def test_neighbours_come_first_and_nothing_twice(tmp_path: Path) -> None:
     sampler = ShapeSampler(tmp_path / "journal", SPACE, seed=0)
     seen = []
     for _ in range(8):
-        number, shape = sampler.suggest(SHAPE)
+        number, shape = sampler.suggest(SHAPE, SPACE.layer_choices)
         assert shape.kept == 0.3
         seen.append((shape.layers, shape.importance))
         sampler.tell(number, (0.1, 5.0))
@@ -27,15 +27,25 @@ def test_neighbours_come_first_and_nothing_twice(tmp_path: Path) -> None:
 
 def test_a_sampler_that_is_opened_again_goes_on(tmp_path: Path) -> None:
     first = ShapeSampler(tmp_path / "journal", SPACE, seed=0)
-    number, shape = first.suggest(SHAPE)
+    number, shape = first.suggest(SHAPE, SPACE.layer_choices)
     second = ShapeSampler(tmp_path / "journal", SPACE, seed=0)
     second.tell(number, None)
     second.tell(number, (0.1, 5.0))  # not heard: it has failed
-    _, other = second.suggest(SHAPE)
+    _, other = second.suggest(SHAPE, SPACE.layer_choices)
     assert (shape.layers, other.layers) == (4, 3)
 
 
 def test_a_model_without_layers_has_its_importance_alone(tmp_path: Path) -> None:
     sampler = ShapeSampler(tmp_path / "journal", replace(SPACE, layers=None), seed=0)
-    _, shape = sampler.suggest(Shape(0.6, None, "taylor"))
+    _, shape = sampler.suggest(Shape(0.6, None, "taylor"), ())
     assert shape == Shape(0.6, None, "taylor")
+
+
+def test_layers_that_cannot_cost_as_much_are_passed_over(tmp_path: Path) -> None:
+    sampler = ShapeSampler(tmp_path / "journal", SPACE, seed=0)
+    seen = []
+    for _ in range(4):
+        number, shape = sampler.suggest(SHAPE, (3, 6))
+        seen.append((shape.layers, shape.importance))
+        sampler.tell(number, (0.1, 5.0))
+    assert set(seen) == {(3, "taylor"), (6, "taylor"), (3, "fisher"), (6, "fisher")}

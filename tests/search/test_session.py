@@ -6,9 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from search.world import FILL, LATENCY, SPACE, UNTRAINED, Killed, World, kinds, session, shape_of, with_levers
+from search.world import (
+    FILL,
+    LATENCY,
+    MEASURES,
+    REACH,
+    SPACE,
+    UNTRAINED,
+    Killed,
+    World,
+    kinds,
+    session,
+    shape_of,
+    with_levers,
+)
 
 from edgekit.recipe import Limits
+from edgekit.render.search import search_lines
 from edgekit.search.space import training_of
 from edgekit.trials import Search
 
@@ -267,3 +281,56 @@ def test_without_data_nothing_is_looked_at(tmp_path: Path) -> None:
     search = session(tmp_path, World(), space=replace(SPACE, trains=False), scored=False)
     search.run()
     assert search.record().looks == 0
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.25, 0.12])
+@pytest.mark.parametrize("error", [-0.1, 0.0, 0.1])
+def test_a_table_of_costs_leaves_one_or_two_timings(tmp_path: Path, share: float, error: float) -> None:
+    limits = Limits(max_drop=0.01, max_ms=14.0 * share, time=3600.0)
+    search = session(tmp_path, World(need=0.0, error=error), limits=limits, search=FILL, space=MEASURES)
+    best = search.run()
+    trials = search.record().trials
+    assert kinds(trials)[:4] == ["quantized", "pace", "costs", "timing"]
+    assert 0.9 <= (best.latency_ms or 0) / (14.0 * share) <= 1.0
+    layers = {trial.layers for trial in trials if trial.kind == "timing"}
+    assert kinds(trials).count("timing") <= 2 * len(layers)
+    least, most = REACH[(best.layers or 1) - 1]
+    assert least <= (best.kept or 0) <= most
+    assert best.share_of == "predicted cost"
+
+
+def test_shapes_that_are_compared_can_all_cost_the_same(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_ms=14.0 * 0.16, time=36000.0)
+    search = session(tmp_path, World(need=0.004), limits=limits, search=FILL, space=MEASURES)
+    search.run()
+    proxies = [trial for trial in search.record().trials if trial.kind == "proxy"]
+    assert {trial.layers for trial in proxies} == {3, 4}  # five and six layers cost more even at their narrowest
+    assert len({trial.kept for trial in proxies}) == 1
+
+
+def test_where_costs_cannot_be_measured_shapes_go_by_products_and_the_record_says_so(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_ms=7.0, time=3600.0)
+    search = session(tmp_path, World(need=0.0, fails=("costs",)), limits=limits, search=FILL, space=MEASURES)
+    best = search.run()
+    record = search.record()
+    assert record.trials[2].kind == "costs"
+    assert (record.trials[2].state, record.trials[2].reason) == ("failed", "no clock")
+    assert best.kind == "full"
+    assert best.share_of == "multiply-accumulates"
+    assert all("cost" not in table for trial in record.trials for table in trial.stages)
+    said = "costs of heads and neurons could not be measured, so that shapes went by multiply-accumulates: no clock"
+    assert said in search_lines(record)
+
+
+def test_less_than_the_narrowest_of_so_many_layers_goes_on_with_fewer(tmp_path: Path) -> None:
+    world = World(need=0.0)
+    search = session(tmp_path, world, limits=Limits(max_drop=0.01, time=36000.0), space=MEASURES)
+    search.run()
+    fulls = [trial for trial in search.record().trials if trial.kind == "full"]
+    asked = [trial.asked or 1.0 for trial in fulls]
+    assert asked[0] == pytest.approx(
+        0.13 + 0.45 * (0.62 - 0.13), abs=0.001
+    )  # three tenths of the products in four layers
+    assert asked == sorted(asked, reverse=True)
+    assert asked[-1] < 0.13
+    assert (fulls[0].layers, fulls[-1].layers) == (4, 3)

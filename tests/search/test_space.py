@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from search.world import SPACE, with_levers
+from search.world import REACH, SPACE, with_levers
 
+from edgekit.pruning.encoders.table import CostTable
 from edgekit.recipe import load_recipe
-from edgekit.search.space import LEVERS, Shape, recipe_of, training_of
+from edgekit.search.space import LEVERS, Shape, reach_of, recipe_of, training_of
 
 SHAPE = Shape(0.3, 4, "taylor")
 
@@ -21,6 +22,54 @@ def test_a_cut_removes_what_the_shape_does_not_keep() -> None:
 
 def test_a_small_shape_lowers_what_each_layer_has_to_keep() -> None:
     assert SPACE.cut(Shape(0.08, 4, "fisher"))["floor"] == 0.07
+
+
+def test_by_a_table_a_cut_removes_a_share_of_the_predicted_cost() -> None:
+    space = replace(SPACE, reach=REACH)
+    table = {"stage": "prune", "ratio": 0.7, "importance": "taylor", "layers": 0.6667, "cost": "measured"}
+    assert space.cut(SHAPE) == table
+    narrow = space.cut(Shape(0.2, 4, "taylor"))
+    assert narrow["floor"] == pytest.approx(0.6 * (0.2 - 0.13) / (0.62 - 0.13), abs=0.005)
+    further = space.cut(Shape(0.21, 4, "taylor"), of=SHAPE)
+    assert (further["ratio"], further["layers"], "floor" in further) == (0.3, 1.0, False)
+    fewer = space.cut(Shape(0.12, 3, "taylor"), of=Shape(0.2, 4, "taylor"))
+    assert (fewer["ratio"], fewer["layers"]) == (0.4, 0.75)
+
+
+def test_no_less_is_asked_of_layers_than_the_narrowest_of_them_cost() -> None:
+    space = replace(SPACE, reach=REACH)
+    assert space.cut(Shape(0.05, 4, "taylor"))["ratio"] == 0.87
+    assert space.cut(Shape(0.05, 4, "taylor"))["floor"] == 0.0
+    assert [space.layers_near(kept, 4) for kept in (0.9, 0.7, 0.3, 0.12, 0.02)] == [6, 5, 4, 3, 3]
+    assert space.comparable(Shape(0.15, 4, "taylor")) == (4, 3)
+    assert space.comparable(Shape(0.01, 4, "taylor")) == (4,)
+    assert SPACE.layers_near(0.02, 4) == 4
+    assert replace(SPACE, layers=None).comparable(Shape(0.3, None, "taylor")) == ()
+
+
+def test_equal_widths_have_the_share_of_the_cost_that_they_have_of_the_widths() -> None:
+    assert SPACE.share(0.3, 4) == 0.3
+    assert replace(SPACE, reach=REACH).share(0.3, 4) == pytest.approx(0.13 + 0.45 * 0.49)
+    assert replace(SPACE, reach=REACH).default.kept == pytest.approx(0.13 + 0.45 * 0.49)
+
+
+def test_the_reach_of_layers_is_what_the_table_predicts_of_their_narrowest_and_widest() -> None:
+    curves = {
+        "base": 1.0,
+        "attention": ((1, 2.0), (4, 5.0)),
+        "feed_forward": ((16, 1.0), (64, 4.0)),
+        "last_attention": ((4, 2.0),),
+        "last_feed_forward": ((64, 1.0),),
+    }
+    table = CostTable.model_construct(**curves)
+    one, two, three = reach_of(table, [(4, 64)] * 3, 16)
+    whole = 1 + 2 * 9 + 3
+    assert three == (pytest.approx(1.02 * 10 / whole, abs=1e-6), 1.0)
+    assert two == (pytest.approx(1.02 * 7 / whole, abs=1e-6), pytest.approx(13 / whole, abs=1e-6))
+    assert one == (
+        pytest.approx(4 / whole, abs=1e-6),
+        pytest.approx(4 / whole, abs=1e-6),
+    )  # one layer has one width here
 
 
 def test_a_model_without_layers_is_cut_by_ratio_alone() -> None:
