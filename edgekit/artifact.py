@@ -271,6 +271,7 @@ def publish(staged: Path, out: Path) -> None:
     ``staged`` lies on the same file system as ``out``, and is gone afterwards.
     """
     check_output(out)
+    _write_through(staged)
     out = out.resolve()  # a link to an earlier output stays a link
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -283,6 +284,17 @@ def publish(staged: Path, out: Path) -> None:
     out.rename(old)
     staged.rename(out)
     shutil.rmtree(old)
+
+
+def _write_through(folder: Path) -> None:
+    """Have all of a directory on the disk: else its name may be there after a power cut, and its files empty."""
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -22,6 +22,7 @@ from edgekit.pipeline import leave_out
 from edgekit.recipe import Step
 from edgekit.render.figures import roughly
 from edgekit.request import Request, RunOptions, resolve_request
+from edgekit.search.space import SHORT_BOX
 from edgekit.settings import Frozen
 from edgekit.stages.distill import DistillSettings, planned_steps
 from edgekit.tasks import bind_task
@@ -176,10 +177,12 @@ def _search_notes(request: Request, steps: list[Step]) -> list[str]:
         "first the model is quantized without training: a valid artifact, which every better one replaces",
     ]
     if any(step.stage.name == "distill" for step in steps):
+        roomy = planned.seconds >= SHORT_BOX and request.format == "onnx" and planned.objective != "size"
+        table = "what heads and neurons of an encoder cost is measured; " if roomy and request.costs is None else ""
         timed = "shapes are timed untrained until one is within the budget; then " if planned.fill else ""
         said.append(
-            f"{timed}as far as the time allows, shapes of about equal cost are trained briefly and compared, and the"
-            " best is trained long: faster while the loss is within its limit, else longer or slower"
+            f"{table}{timed}as far as the time allows, shapes of about equal cost are trained briefly and compared, and"
+            " the best is trained long: faster while the loss is within its limit, else longer or slower"
         )
     else:
         said.append("nothing can be trained, so that the other ways to quantize are tried")

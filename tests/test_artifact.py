@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -195,6 +196,24 @@ def test_publishing_leaves_the_new_and_nothing_else(
     assert find_tampering(out) == []
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_what_is_published_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = make(tmp_path / "staged").path
+    (staged / "deeper").mkdir()
+    (staged / "deeper" / "file").write_text("one")
+    written: set[int] = set()
+
+    def fsync(descriptor: int) -> None:
+        assert not (tmp_path / "out").exists()
+        written.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr("edgekit.artifact.os.fsync", fsync)
+    expected = {path.stat().st_ino for path in (staged, *staged.rglob("*"))}
+    publish(staged, tmp_path / "out")
+    assert written == expected
 
 
 def test_the_exchange_swaps_two_folders_in_one_step(tmp_path: Path) -> None:

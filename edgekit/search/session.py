@@ -148,6 +148,7 @@ class Session:
             if trial.number == 0:  # before anything else, since a result is wanted soon
                 trial = self._seen(trial)
                 self.publish(trial, self.record())
+                self.book.put(trial)  # from here on the original's export is not put there again
             (trial,) = self.executor.submit([trial])
             self.book.put(trial)
             self._tell(trial)

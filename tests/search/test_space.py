@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from search.world import REACH, SPACE, with_levers
 
 from edgekit.pruning.encoders.table import CostTable
-from edgekit.recipe import load_recipe
-from edgekit.search.space import LEVERS, Shape, reach_of, recipe_of, training_of
+from edgekit.recipe import Limits, load_recipe
+from edgekit.search.space import LEVERS, Shape, _measures, reach_of, recipe_of, training_of
+from edgekit.trials import Search
 
 SHAPE = Shape(0.3, 4, "taylor")
 
@@ -70,6 +73,36 @@ def test_the_reach_of_layers_is_what_the_table_predicts_of_their_narrowest_and_w
         pytest.approx(4 / whole, abs=1e-6),
         pytest.approx(4 / whole, abs=1e-6),
     )  # one layer has one width here
+
+
+@pytest.mark.parametrize(
+    ("changes", "measured"),
+    [
+        ({}, True),
+        ({"time": 300.0}, False),
+        ({"time": 300.0, "costs": "given"}, True),
+        ({"places": ()}, False),
+        ({"format": "tflite"}, False),
+        ({"layers": 1}, False),
+        ({"objective": "size"}, False),
+        ({"fill": True, "max_mb": 3.0}, False),
+        ({"fill": True, "max_ms": 3.0}, True),
+        ({"fill": True, "max_instructions": 10}, True),
+    ],
+)
+def test_costs_are_measured_where_they_decide_and_time_allows(changes: dict[str, Any], *, measured: bool) -> None:
+    asked: dict[str, Any] = {
+        "time": 3600.0,
+        "costs": None,
+        "places": ("here",),
+        "format": "onnx",
+        "layers": 6,
+    } | changes
+    search = Search(objective=asked.pop("objective", "latency"), fill=asked.pop("fill", False))
+    names = ("time", "max_ms", "max_mb", "max_instructions")
+    limits = Limits(**{name: asked.pop(name) for name in names if name in asked})
+    layers = asked.pop("layers")
+    assert _measures(SimpleNamespace(search=search, limits=limits, **asked), layers) == measured  # type: ignore[arg-type]  # stands for a request
 
 
 def test_a_model_without_layers_is_cut_by_ratio_alone() -> None:
