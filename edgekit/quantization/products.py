@@ -67,15 +67,14 @@ def pack_products(model: ir.Model, names: Collection[str]) -> None:
 
 def pack_beside(graph: ir.Graph, node: ir.Node, ending: str) -> ir.Value:
     """The output of the same product with weights in INT4, in front of a node."""
-    weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
-    assert weight is not None
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
     values, scales, attributes = packed(node)
+    name = f"{node.name}_{ending}"
     inputs = [
         node.inputs[0],
-        add_initializer(graph, f"{weight.name}_{ending}", values),
-        add_initializer(graph, f"{weight.name}_{ending}_scale", scales),
+        add_initializer(graph, f"{name}_weight", values),
+        add_initializer(graph, f"{name}_scale", scales),
     ]
-    name = f"{node.name}_{ending}"
     made = insert_node(graph, node, "MatMulNBits", inputs, name, attributes=attributes, domain=CONTRIB)
     if bias is None:
         return made.outputs[0]

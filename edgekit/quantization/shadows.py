@@ -165,19 +165,18 @@ def _rounded(graph: ir.Graph, node: ir.Node, scheme: Scheme, ranges: Ranges) -> 
     """The output of the same node with inputs and weights rounded to INT8."""
     looked_up = node.op_type == EMBEDDING_KIND
     place = 0 if looked_up else 1
-    weight = node.inputs[place]
-    table = constant(weight)
-    assert weight is not None
+    table = constant(node.inputs[place])
     assert table is not None
     name = f"{node.outputs[0].name}_shadow8"
+    if looked_up:  # onnxruntime's tool has tables in the type of activations
+        scheme = scheme.model_copy(update={"weights": scheme.activations, "reduce_range": False})
     steps, scale = round_weights(table, _channels(node, table), scheme, str(node.name))
     inputs = list(node.inputs)
-    stored = add_initializer(graph, f"{weight.name}_shadow8", steps)
-    scales = add_initializer(graph, f"{weight.name}_shadow8_scale", scale)
-    if looked_up:
-        inputs[0] = stored
+    if looked_up:  # a table is large, and few of its rows are read
+        inputs[0] = add_initializer(graph, f"{name}_table", steps)
+        scales = add_initializer(graph, f"{name}_scale", scale)
         return _widened(graph, _again(graph, node, inputs, f"{name}_rows"), scales, name)
-    inputs[1] = _widened(graph, stored, scales, f"{name}_weight")
+    inputs[1] = add_initializer(graph, f"{name}_weight", steps * scale)
     inputs[0] = _rounded_input(graph, inputs[0], scheme, ranges, f"{name}_x")
     return _again(graph, node, inputs, name)
 
@@ -224,7 +223,7 @@ def _rounded_input(graph: ir.Graph, given: ir.Value | None, scheme: Scheme, rang
     import numpy as np
 
     assert given is not None
-    if scheme.method == "dynamic":
+    if scheme.method != "static":
         found = _append(graph, "DynamicQuantizeLinear", [given], f"{name}_rounded", outputs=3)
         return _append(graph, "DequantizeLinear", found, name)[0]
     low, high = ranges[str(given.name)]

@@ -66,6 +66,7 @@ COMPARING = Timing(seconds=6.0, rounds=25)
 # How many training samples show which sums saturate, and how far layers move: what activations are like.
 PROBED = 64
 UNCALIBRATED = "convolutions, most of the weights, stay float: their static INT8 is calibrated on data (--data)"
+UNPACKED = "convolutions, most of the weights, stay float: INT4 is for products of matrices"
 
 
 class QuantizeSettings(StageSettings):
@@ -74,7 +75,9 @@ class QuantizeSettings(StageSettings):
         description="onnxruntime, neural-compressor (static INT8; the extra [inc]), or both, of which the better stays",
     )
     method: Method = Field(
-        "auto", description="dynamic, static, fp16, auto (what the target takes); TFLite: weight-only too"
+        "auto",
+        description="dynamic, static, fp16, int4 (weights of products alone), auto (what the target takes); TFLite:"
+        " weight-only too",
     )
     scheme: SchemeName = Field(
         "auto", description="types of activations and weights: u8s8, s8s8, u8u8, or the target's own"
@@ -257,7 +260,7 @@ def _fit(
 ) -> tuple[Maker, dict[str, JsonValue] | None]:
     """Weights as wide as sums of the target's 16 bits can bear, and why; nothing where its sums are wider."""
     scheme = maker.scheme
-    if not isinstance(scheme, Scheme) or scheme.method == "fp16" or scheme.weights != "s8":
+    if not isinstance(scheme, Scheme) or scheme.method in ("fp16", "int4") or scheme.weights != "s8":
         return maker, None
     if not job.target.int8.saturates:
         return maker, None
@@ -291,16 +294,19 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
-    uncalibrated = is_convolutional(found) and job.data is None
-    scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and not uncalibrated)
+    convolutional = is_convolutional(found)
+    uncalibrated = convolutional and job.data is None
+    scheme = _scheme(settings, job.target, convolutional=convolutional and not uncalibrated)
     if scheme.method == "fp16":
         return _half(prepared, scheme, job, _calibration_samples(settings, job) if job.data else [])
-    nodes = {
+    weighted = {
         name: weighted_nodes(graph, embeddings=scheme.embeddings, convolutions=scheme.convolutions)
         for name, graph in graphs.items()
     }
+    nodes = {name: [node for node in part if scheme.takes(node)] for name, part in weighted.items()}
     ranges = _calibrate(prepared, scheme, settings, job) if scheme.method == "static" else {}
-    notes: dict[str, JsonValue] = {"left_float": UNCALIBRATED} if uncalibrated else {}
+    left = UNPACKED if convolutional and scheme.method == "int4" else UNCALIBRATED if uncalibrated else ""
+    notes: dict[str, JsonValue] = {"left_float": left} if left else {}
     if job.data is not None:
         errors = _layer_errors(prepared, nodes, scheme, ranges, _calibration_samples(settings, job)[:PROBED], job)
         notes["layer_errors"] = [list(one) for one in errors]
