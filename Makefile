@@ -18,7 +18,7 @@ DOCS_STAMP := .venv/edgekit-docs.stamp
 TFLITE_STAMP := .venv/edgekit-tflite.stamp
 COMPAT_STAMP := .venv-compat/edgekit.stamp
 PINS := constraints/modern.txt
-FAST := -n $(WORKERS) -m "not slow" $(ARGS)
+FAST := -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-compat test-slow check format docs bench build clean

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from page import put
+
 OWN = "edgekit"
 BASELINE = "edgekit/FP32"
-BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 NOTHING = "Not measured yet."
 # What a comparison at equal quality allows to lose, in points of the metric.
 POINTS = 1.0
@@ -177,9 +178,4 @@ def render(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def write_table(results: Path, readme: Path) -> None:
     """Put the tables between the marks of a page; what stands around them stays."""
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{readme.name} lacks the marks {BEGIN} and {END}")
-    readme.write_text(f"{before}{BEGIN}\n\n{render(latest(results))}\n{END}{after}", encoding="utf-8")
+    put(readme, "peers", render(latest(results)))

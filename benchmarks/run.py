@@ -44,7 +44,7 @@ class Case:
     student: str | None = None  # below benchmarks/models/
     max_drop: float = 0.01
     format: str | None = None
-    recipe: str = "default"
+    recipe: str | Path | None = "default"
     settings: dict[str, str] = field(default_factory=dict)
     code: str | None = None  # below benchmarks/models/, where the model's asset is the weights of a function
     options: dict[str, Any] = field(default_factory=dict)  # further ones of `edgekit.compress`
@@ -71,6 +71,11 @@ CASES = {
     # what must be undone: a scheme that this target is slow at, and pruning that prunes nothing
     "sst2-s8s8": Case(recipe="quantize", settings={"quantize.scheme": "s8s8"}),
     "sst2-prune-0": Case(settings={"prune.ratio": "0", "distill.max_steps": "50"}),
+    # from limits to a recipe: the search, in a short box and a long one, and how far it goes when more may be lost
+    "sst2-5m": Case(recipe=None, options={"time": 300.0}),
+    "sst2-60m": Case(recipe=None, options={"time": 3600.0}),
+    "sst2-60m-2-points": Case(recipe=None, max_drop=0.02, options={"time": 3600.0}),
+    "sst2-60m-5-points": Case(recipe=None, max_drop=0.05, options={"time": 3600.0}),
 }
 
 # Cases that belong together: one model, data and target, whose artifacts are compared with those of other tools.
@@ -84,19 +89,18 @@ def find_asset(key: str) -> str | None:
     return next((str(copy) for copy in copies if copy.exists()), entry.get("hub"))
 
 
-def missing(name: str) -> str:
+def missing(case: Case) -> str:
     """The assets of a case that are not here."""
-    return " and ".join(key for key in (CASES[name].model, CASES[name].data) if find_asset(key) is None)
+    return " and ".join(key for key in (case.model, case.data) if find_asset(key) is None)
 
 
-def run_case(name: str) -> dict[str, Any]:
-    """Compress one case, and what of its report a table needs."""
-    case = CASES[name]
+def compress(case: Case, output: Path) -> edgekit.Report:
+    """Compress a case; one whose assets are not here ends the program."""
     source, samples = find_asset(case.model), find_asset(case.data)
     if source is None or samples is None:
-        raise SystemExit(f"{name}: {missing(name)} is not here; benchmarks/assets.toml says how to get it")
+        raise SystemExit(f"{output.name}: {missing(case)} is not here; benchmarks/assets.toml says how to get it")
     weights = {"weights": source} if case.code else {}
-    report = edgekit.compress(
+    return edgekit.compress(
         f"{HERE / 'models' / case.code}" if case.code else source,
         data=samples,
         target=case.target,
@@ -106,11 +110,18 @@ def run_case(name: str) -> dict[str, Any]:
         max_drop=case.max_drop,
         student=HERE / "models" / case.student if case.student else None,
         workload=edgekit.Workload(image=case.image) if case.image else None,
-        output=ARTIFACTS / name,
+        output=output,
         **weights,
         **case.options,
     )
-    quality = report.quality
+
+
+def run_case(name: str) -> dict[str, Any]:
+    """Compress one case of the suite, and what of its report a table needs."""
+    case = CASES[name]
+    report = compress(case, ARTIFACTS / name)
+    source, quality = find_asset(case.model), report.quality
+    assert source is not None  # it was compressed
     assert quality is not None
     return {
         **origin(name, report),
@@ -181,9 +192,9 @@ def main() -> None:
     if arguments.peers and not arguments.suite:
         parser.error("--peers needs --suite")
     asked = SUITES[arguments.suite] if arguments.suite else arguments.case
-    wanted = asked or [name for name in CASES if not missing(name)]
+    wanted = asked or [name for name in CASES if not missing(CASES[name])]
     for name in CASES.keys() - wanted if not asked else ():
-        print(f"{name}: left out, since {missing(name)} is not here", file=sys.stderr)
+        print(f"{name}: left out, since {missing(CASES[name])} is not here", file=sys.stderr)
     rows = list(complete(wanted, RESULTS, run_case))
     print("case          before   after   x faster   x smaller   n     undone")
     for name, row in zip(wanted, rows, strict=True):

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgekit.api import compress, evaluate, load, load_pruned, verify
+    from edgekit.api import compress, costs, evaluate, load, load_pruned, verify
     from edgekit.artifact import Artifact
     from edgekit.benching import bench
     from edgekit.description import Feeding
@@ -47,6 +47,7 @@ _HOMES = {
     "bench": "edgekit.benching",
     "compare": "edgekit.reporting",
     "compress": "edgekit.api",
+    "costs": "edgekit.api",
     "evaluate": "edgekit.api",
     "inspect": "edgekit.inspection",
     "load": "edgekit.api",
@@ -74,6 +75,7 @@ __all__ = [
     "bench",
     "compare",
     "compress",
+    "costs",
     "evaluate",
     "inspect",
     "load",

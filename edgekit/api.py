@@ -21,16 +21,19 @@ from edgekit.pipeline import Trail, run
 from edgekit.places import Exported, check_answering, find_target, make_ready
 from edgekit.predictor import Predictor, Subject, artifact_subject, model_subject
 from edgekit.progress import Progress, Silent
+from edgekit.pruning.encoders.table import CostTable
 from edgekit.report import DeviceCheck, EvalRecord, Measurement, Report, load_report
 from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import Place
+from edgekit.search import open_box, search
 from edgekit.settings import Frozen
 from edgekit.target import Target
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
-from edgekit.workshop import Workshop
+from edgekit.trials import SearchRecord
+from edgekit.workshop import Workshop, use_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,16 +103,22 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
     if finished is None:
         workshop = Workshop(request, cache, progress)
 
-        def interim(trail: Trail) -> None:
+        def interim(workshop: Workshop, trail: Trail, record: SearchRecord | None = None) -> None:
             with workshop.scratch() as scratch:
                 folder = scratch()
-                assemble(workshop, trail, folder, complete=False, began=began)
+                assemble(workshop, trail, folder, complete=False, began=began, search=record)
                 hand_over(folder, out)
 
-        trail = run(workshop, interim)
+        record = None
+        if request.search is None:
+            trail = run(workshop, lambda trail: interim(workshop, trail))
+        else:
+            box = open_box(workshop)
+            began = time.monotonic() - box.spent  # what earlier attempts took counts
+            workshop, trail, record = search(workshop, box, interim)
         with workshop.scratch() as scratch:
             folder = scratch()
-            assemble(workshop, trail, folder, complete=True, began=began)
+            assemble(workshop, trail, folder, complete=True, began=began, search=record)
             finished = cache.put(key, folder)
         hand_over(finished, out)
         return load_report(out)
@@ -136,6 +145,33 @@ def prepared(request: Request, progress: Progress) -> Request:
             raise
         return replace(request, reached=Reached(because=f"{error.what}: {error.why}" if error.why else error.what))
     return request
+
+
+def costs(
+    source: str | Path | nn.Module | Build,
+    *,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[RunOptions],
+) -> CostTable:
+    """What an inference of an encoder costs on a target, by heads and neurons of its layers: measured, or cached.
+
+    Args:
+        source: a transformer encoder, as for ``compress``.
+        output: a file for the table, which ``compress`` takes as ``costs``.
+        progress: told how far it is.
+        **options: as for ``compress``; of its recipe the stages from the export on count.
+
+    Raises:
+        UsageError: the model is no encoder, or is not exported to ONNX.
+        HostError: the target can neither be timed here nor emulated.
+    """
+    request = prepared(resolve_request(source, **options), progress or Silent())
+    use_threads(request.jobs)
+    table = Workshop(request, Cache(), progress or Silent()).costs()
+    if output is not None:
+        table.save(Path(output).expanduser())
+    return table
 
 
 def _is_current(out: Path, finished: Path) -> bool:

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object
+from edgekit.costing import GRAPH_SETTINGS, MILLION
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.errors import HostError, ModelError
 from edgekit.feasibility import provider_for
@@ -23,19 +24,30 @@ from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
 from edgekit.measure.profile import profile_sides
-from edgekit.pipeline import Trail, leave_out
+from edgekit.pipeline import Trail, is_trial, leave_out
 from edgekit.places import FASTER_HERE
 from edgekit.profile import Profiles
 from edgekit.quantization.saturating import Saturated, arithmetic_on
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
-from edgekit.report import DEVICE_AGREEMENT, DeviceCheck, LimitVerdict, Measurement, Quality, Report, StageReport
+from edgekit.report import (
+    DEVICE_AGREEMENT,
+    MEGABYTE,
+    DeviceCheck,
+    LimitVerdict,
+    Measurement,
+    Quality,
+    Report,
+    StageReport,
+)
 from edgekit.request import Request
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.target import PACKAGES
+from edgekit.trials import SearchRecord
+from edgekit.verdicts import Found, verdicts
 from edgekit.workshop import Workshop
 
 FINAL = Timing(seconds=20.0, rounds=30)
@@ -63,7 +75,15 @@ class Measured:
     memory: dict[str, list[Measurement]]
 
 
-def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, began: float) -> Report:
+def assemble(
+    workshop: Workshop,
+    trail: Trail,
+    folder: Path,
+    *,
+    complete: bool,
+    began: float,
+    search: SearchRecord | None = None,
+) -> Report:
     """Measure, and write the sealed result into an empty folder.
 
     Args:
@@ -72,6 +92,7 @@ def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, 
         folder: empty.
         complete: False for a result that is only the best so far.
         began: ``time.monotonic()`` at the run's start.
+        search: that chose the recipe, where one did.
     """
     measured = _measure(workshop, trail, FINAL if complete else INTERIM)
     _copy_artifact(trail.finished.artifact, folder)
@@ -79,6 +100,9 @@ def assemble(workshop: Workshop, trail: Trail, folder: Path, *, complete: bool, 
         _keep_stages(trail, folder)
     write_text(folder / LOCK_FILE, _lock_text(workshop))
     report = _report(workshop, trail, measured, complete=complete, began=began)
+    if search is not None:
+        spent = max(search.spent, report.seconds)
+        report = report.model_copy(update={"search": search.model_copy(update={"spent": spent})})
     report.save(folder)
     _write_pages(report, folder)
     seal(folder)
@@ -137,8 +161,11 @@ def _profile(workshop: Workshop, trail: Trail) -> Profiles:
     if request.clock is None:
         return Profiles(because=request.not_measured_because, threads=request.threads)
     workshop.progress.start("profile: operators, and what this machine can do", None)
-    rows = {"before": trail.entries[0].timed, "after": trail.best}
-    sides = {side: subjects_of(made.artifact, workshop.task, request.workload) for side, made in rows.items()}
+    artifacts = {"before": trail.entries[0].timed.artifact, "after": trail.best.artifact}
+    sides = {
+        side: subjects_of(artifact, workshop.task_of(artifact), request.workload)
+        for side, artifact in artifacts.items()
+    }
     try:
         found = profile_sides(sides, request.clock, request.target.int8)
     except (HostError, ModelError) as error:
@@ -153,6 +180,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
     checks, unchecked = workshop.checks(trail.best.artifact) if complete else ((), {})
     _, notes = leave_out(request)
     saturated = workshop.saturation(trail.best.artifact)
+    notes += prediction_notes(workshop, trail, measured) if complete else []
     notes += saturation_notes(request, trail, saturated)
     notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
     if request.replaced_because:
@@ -185,7 +213,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         recipe=request.recipe.as_dict(),
         options=_options(request),
         data=workshop.data.record if workshop.data else {},
-        ledger=build_ledger(_rows(workshop, trail, measured)),
+        ledger=build_ledger(_rows(workshop, trail, measured, complete=complete)),
         before=_measurements(workshop, trail, measured, before=True),
         after=_measurements(workshop, trail, measured, before=False),
         counts_before=workshop.counts(trail.entries[0].timed.artifact),
@@ -197,7 +225,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         graphs_after=describe_graphs(trail.finished.artifact),
         profile=_profile(workshop, trail) if complete else None,
         quality=quality,
-        limits=(*_limits(workshop, quality), *device_limits(checks)),
+        limits=(*_limits(workshop, trail, measured, time.monotonic() - began), *device_limits(checks)),
         strict=request.strict,
         stages=_stage_reports(trail),
         notes=tuple(notes),
@@ -216,6 +244,27 @@ def _runtime(request: Request, timings: Timings | None) -> str:
     version = here if timings is None or timings.timed_on is None else timings.runtime_version
     providers = {place.provider for place in request.places} - {"cpu"}
     return ", ".join([f"{request.runtime} {version}".strip(), *providers])
+
+
+def prediction_notes(workshop: Workshop, trail: Trail, measured: Measured) -> list[str]:
+    """Where costs were measured ones: what the result was predicted to cost, beside what it does."""
+    pruned = [entry.scored.artifact for entry in trail.entries if entry.kept and entry.stage == "prune"]
+    told = read_details(pruned[-1]).get("predicted") if pruned else None
+    if not isinstance(told, dict):
+        return []
+    unit, predicted = str(told["unit"]), float(cast("float", told["after"]))
+    if unit == "ms":
+        found = _p50(measured.timings, trail.best.key, trail.best.artifact)
+    else:
+        found = next((count.instructions / MILLION for count in workshop.counts(trail.best.artifact)), None)
+    if found is None:
+        return [f"an inference was predicted to cost {predicted:.4g} {unit}, which was not measured"]
+    undone = [entry.stage for entry in trail.entries if not entry.kept and entry.stage in GRAPH_SETTINGS]
+    without = f"; predicted with {' and '.join(undone)}, since undone" if undone else ""
+    return [
+        f"an inference was predicted to cost {predicted:.4g} {unit} and costs {found:.4g} {unit}: "
+        f"{predicted / found - 1:+.1%}{without}"
+    ]
 
 
 def saturation_notes(request: Request, trail: Trail, saturated: Saturated) -> list[str]:
@@ -275,10 +324,12 @@ def _options(request: Request) -> dict[str, JsonValue]:
     return said if request.student is None else said | {"student": request.student.source.record["name"]}
 
 
-def _rows(workshop: Workshop, trail: Trail, measured: Measured) -> list[LedgerRow]:
+def _rows(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool) -> list[LedgerRow]:
     rows = []
+    ends = (trail.entries[0].scored.key, trail.best.key)  # all that is scored of a trial, while its search goes on
     for entry in trail.entries:
-        score = workshop.outputs(entry.scored.artifact).score(workshop.task) if workshop.data else None
+        scored = workshop.data is not None and (complete or not is_trial(workshop) or entry.scored.key in ends)
+        score = workshop.outputs(entry.scored.artifact).score(workshop.task) if scored else None
         latency = _p50(measured.timings, entry.timed.key, entry.timed.artifact)
         rows.append(
             LedgerRow(
@@ -324,14 +375,19 @@ def _quality(trail: Trail) -> Quality | None:
     return None if found is None else Quality.model_validate(cast("dict[str, object]", found) | {"looks": trail.looks})
 
 
-def _limits(workshop: Workshop, quality: Quality | None) -> tuple[LimitVerdict, ...]:
-    bound = workshop.request.limits.max_drop
-    if bound is None:
-        return ()
-    if quality is None:
-        return (LimitVerdict(limit="max_drop", bound=bound, value=None, met=None, proven=None),)
-    met, proven = quality.drop <= bound + 1e-12, quality.drop_high <= bound + 1e-12
-    return (LimitVerdict(limit="max_drop", bound=bound, value=quality.drop, met=met, proven=proven),)
+def _limits(workshop: Workshop, trail: Trail, measured: Measured, seconds: float) -> tuple[LimitVerdict, ...]:
+    best, timings = trail.best, measured.timings
+    names = _subject_names(best.key, best.artifact)
+    counts = [count.instructions for count in workshop.counts(best.artifact)]
+    found = Found(
+        quality=_quality(trail),
+        p50_ms=_p50(timings, best.key, best.artifact),
+        p50_bound_ms=timings.p50_bound(names[0]) if timings is not None and len(names) == 1 else None,
+        megabytes=trail.finished.artifact.size_bytes / MEGABYTE,
+        instructions=max(counts, default=None),
+        seconds=round(seconds, 1),
+    )
+    return verdicts(workshop.request.limits, found)
 
 
 def _stage_reports(trail: Trail) -> tuple[StageReport, ...]:
@@ -361,7 +417,7 @@ def _lock_text(workshop: Workshop) -> str:
         decisions=workshop.decisions.known,
     )
     recipe = request.recipe.as_dict()
-    recipe["limits"] = request.limits.model_dump(mode="json", exclude_none=True)
+    recipe["limits"] = request.limits.model_dump(mode="json", exclude_none=True, exclude={"time"})  # of this run
     text = tomli_w.dumps(_without_none({**recipe, "lock": lock.model_dump(mode="json")}))
     return "# With this file as --recipe, the run repeats.\n" + text
 

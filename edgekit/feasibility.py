@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any, cast
 from edgekit.artifact import Format
 from edgekit.devices import Reached
 from edgekit.environment import numeric_level
-from edgekit.errors import HostError, UsageError
+from edgekit.errors import HostError, UnknownNameError, UsageError
 from edgekit.pruning.vocabulary import check_tokenizer
 from edgekit.quantization.methods import advise, methods_for
 from edgekit.recipe import Recipe
 from edgekit.runtimes import FORMATS_OF, LITERT
 from edgekit.target import Provider, Target
+from edgekit.trials import OBJECTIVES, Objective, Search
 
 if TYPE_CHECKING:
-    from edgekit.request import Request
+    from edgekit.request import Request, RunOptions
+
+# Settings that a search chooses itself.
+SEARCHED = ("prune.ratio", "prune.layers", "prune.cost", "prune.budget", "distill.max_steps", "distill.epochs")
 
 
 def check_request(request: Request) -> None:
@@ -28,9 +32,95 @@ def check_request(request: Request) -> None:
     """
     _check_lock(request)
     _check_target(request)
+    _check_limits(request)
     check_reached(request.target, request.reached)
     _check_student(request)
     _check_vocabulary(request)
+
+
+def check_search(given: RunOptions) -> bool:
+    """Whether a recipe is to be searched for: limits were given, and no recipe.
+
+    Raises:
+        UsageError: the time or the objective of a search was given with what leaves nothing to search.
+    """
+    of_search = [name for name in ("time", "objective") if given.get(name) is not None]
+    fixed = [name for name in ("recipe", "student") if given.get(name) is not None]
+    if of_search and fixed:
+        raise UsageError(
+            f"--{of_search[0]} was given with --{fixed[0]}",
+            id="usage.options-conflict",
+            why=f"--{of_search[0]} is for the search for a recipe, and --{fixed[0]} leaves it nothing to choose",
+            hint=f"Leave out --{fixed[0]}, or --{of_search[0]}; limits like --max-ms are checked with a recipe, too.",
+        )
+    limits = [name for name in ("max_ms", "max_mb", "max_instructions") if given.get(name) is not None]
+    searched = not fixed and bool(of_search or limits)
+    chosen = [name for name in given.get("settings", {}) if name in SEARCHED]
+    if searched and chosen:
+        raise UsageError(
+            f"--set {chosen[0]} was given, and a recipe is searched for",
+            id="usage.options-conflict",
+            why=f"the search chooses {', '.join(SEARCHED)} itself",
+            hint="Leave it out, or give a recipe: --recipe default; limits are checked with a recipe, too.",
+        )
+    return searched
+
+
+def choose_objective(request: Request, asked: str | None) -> Search:
+    """What a search is for: what was asked for; else limits on cost are used up, and without any it is latency.
+
+    Where nothing is timed it is instructions, and where none are counted it is size.
+
+    Raises:
+        UnknownNameError: no such objective.
+        UsageError: it cannot be measured here.
+    """
+    if asked is None:
+        counted = any(not place.device.timed for place in request.places)
+        objective: Objective = "latency" if request.timed else "instructions" if counted else "size"
+        return Search(objective=objective, fill=request.limits.on_cost)
+    if asked not in OBJECTIVES:
+        raise UnknownNameError("objective", asked, OBJECTIVES, id="unknown-name.objective")
+    if asked == "energy":
+        raise _not_measurable(request, "--objective energy", "no device that edgekit reaches measures its energy")
+    if asked == "latency":
+        _check_timed(request, "--objective latency")
+    if asked == "instructions":
+        _check_counted(request, "--objective instructions")
+    return Search(objective=cast("Objective", asked))
+
+
+def _check_limits(request: Request) -> None:
+    """Limits on what can be measured on this target from here."""
+    if request.limits.max_ms is not None:
+        _check_timed(request, "--max-ms")
+    if request.limits.max_instructions is not None:
+        _check_counted(request, "--max-instructions")
+
+
+def _check_timed(request: Request, option: str) -> None:
+    if not request.timed:
+        raise _not_measurable(request, option, request.not_measured_because)
+
+
+def _check_counted(request: Request, option: str) -> None:
+    if all(place.device.timed for place in request.places):
+        why = "instructions are counted on emulated devices only, and it is timed here"
+        raise _not_measurable(request, option, why if request.timed else request.not_measured_because)
+
+
+def _not_measurable(request: Request, option: str, why: str) -> UsageError:
+    counted = any(not place.device.timed for place in request.places)
+    return UsageError(
+        f"{option} cannot be measured for the target {request.target.name!r} here",
+        id="usage.limit-not-measurable",
+        why=why,
+        hint="Use --max-instructions or --objective instructions, which are counted under emulation."
+        if counted
+        else "Use --max-ms or --objective latency."
+        if request.timed
+        else "Use --max-mb or --objective size, or name a device with --device.",
+    )
 
 
 def check_reached(target: Target, reached: Reached) -> None:

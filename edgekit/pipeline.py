@@ -21,6 +21,8 @@ from edgekit.stages.base import read_details
 from edgekit.workshop import Made, Workshop, use_threads
 
 JUDGING = Timing(seconds=6.0, rounds=25)
+# Of a search, whose recipes differ by more than what short measuring leaves open.
+JUDGING_A_TRIAL = Timing(seconds=2.5, rounds=20)
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,16 @@ def _torch_block(workshop: Workshop, trail: Trail, block: list[Step], export: St
     Returns:
         What the last of them made, where it stays.
     """
-    rows = []
-    for step in block:
+    rows, waiting = list[tuple[str, Made, Made]](), list[tuple[str, Made]]()
+    for number, step in enumerate(block):
         at = workshop.stage(step, at)
-        rows.append((step.stage.name, at, workshop.stage(export, at)))
+        waiting.append((step.stage.name, at))
+        following = block[number + 1].stage.name if number + 1 < len(block) else ""
+        if following == "distill" and is_trial(workshop):
+            continue  # training changes no shape, so the latency of what comes of it is this one's, too
+        timed = workshop.stage(export, at)
+        rows += [(name, made, timed) for name, made in waiting]
+        waiting = []
     name = "+".join(dict.fromkeys(step.stage.name for step in block))
     return at if _settle(workshop, trail, name, rows[-1][2], rows) else None
 
@@ -165,7 +173,7 @@ def _settle(workshop: Workshop, trail: Trail, name: str, candidate: Made, rows: 
         verdict = judge(_evidence(workshop, name, candidate, trail.best))
         return {"kept": verdict.kept, "reason": verdict.reason}
 
-    trail.looks += workshop.data is not None
+    trail.looks += workshop.data is not None and not is_trial(workshop)
     number = 1 + sum(entry.stage == rows[-1][0] for entry in trail.entries)
     found = workshop.decisions.decide(f"keep.{name}" if number == 1 else f"keep.{name}.{number}", measure)
     assert isinstance(found, dict)
@@ -184,7 +192,8 @@ def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> E
     if request.clock is not None:
         workshop.progress.start(f"measure: {name}", None)
         pair = {"parent": parent.artifact, "candidate": candidate.artifact}
-        timings = time_artifacts(pair, workshop.task_of, request.workload, request.clock, JUDGING)
+        timing = JUDGING_A_TRIAL if is_trial(workshop) else JUDGING
+        timings = time_artifacts(pair, workshop.task_of, request.workload, request.clock, timing)
         slowdown = timings.slowdown("candidate", than="parent")
         workshop.progress.finish(f"{1 / slowdown[0]:.2f}x as fast as before")
     before, after = shape_of_work(parent.artifact), shape_of_work(candidate.artifact)
@@ -210,14 +219,19 @@ def _dearer(before: Sequence[Count], after: Sequence[Count]) -> dict[str, float]
 
 
 def _drop(workshop: Workshop, candidate: Made) -> float | None:
-    """Loss of the metric against the original; under ``strict`` its one-sided 95 % bound."""
-    if workshop.data is None:
+    """Loss of the metric against the original; under ``strict`` its one-sided 95 % bound; a search sees to it."""
+    if workshop.data is None or is_trial(workshop):
         return None
     original, outputs = workshop.outputs(workshop.original.artifact), workshop.outputs(candidate.artifact)
     quality = compare(original, outputs, workshop.task, split=workshop.data.rule, looks=0)
     if quality is None:
         return None
     return quality.drop_high if workshop.request.strict else quality.drop
+
+
+def is_trial(workshop: Workshop) -> bool:
+    """Whether this is one recipe of a search."""
+    return workshop.request.search is not None and workshop.request.search.trial
 
 
 def shape_of_work(artifact: Artifact) -> list[list[tuple[str, tuple[str, ...]]]]:

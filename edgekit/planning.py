@@ -20,12 +20,14 @@ from edgekit.measure.elsewhere import CONFIRMED, SAMPLES
 from edgekit.measure.instructions import INFERENCES
 from edgekit.pipeline import leave_out
 from edgekit.recipe import Step
+from edgekit.render.figures import roughly
 from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.settings import Frozen
 from edgekit.stages.distill import DistillSettings, planned_steps
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Examples, Task
 from edgekit.tasks.data import Data
+from edgekit.trials import Objective
 
 # Seconds that a step takes beside its products, as seen on two cores: imports, tracing, sessions, measuring.
 FIXED_SECONDS = {
@@ -38,6 +40,8 @@ FIXED_SECONDS = {
     "verify": 3.0,
 }
 MEASURING_SECONDS = 30.0
+# A table of costs: about a dozen encoders, exported and quantized, as seen on one core.
+COSTING_SECONDS = 90.0
 # A backward pass costs about two forward passes (Kaplan et al. 2020, Scaling Laws for Neural Language Models, table 1).
 FORWARD, TRAINING = 1, 3
 # What small batches reach of a large product's speed.
@@ -83,8 +87,25 @@ class PlannedEmulation(Frozen):
     download_bytes: int
 
 
+class PlannedSearch(Frozen):
+    """A search for a recipe.
+
+    Attributes:
+        objective: what is made as small as the limits allow.
+        fill: whether limits on cost are used up for quality instead.
+        seconds: the time box, all attempts together.
+    """
+
+    objective: Objective
+    fill: bool
+    seconds: float
+
+
 class Plan(Frozen):
-    """What ``compress`` would do."""
+    """What ``compress`` would do.
+
+    With a ``search``, ``steps`` are those of the recipe that it begins with, and ``seconds`` is its whole box.
+    """
 
     schema_: Literal["edgekit.dry-run/1"] = Field("edgekit.dry-run/1", alias="schema")
     source: dict[str, str | None]
@@ -98,6 +119,7 @@ class Plan(Frozen):
     output: str
     steps: tuple[PlannedStep, ...]
     seconds: float | None
+    search: PlannedSearch | None = None
     disk_bytes: int
     disk_free_bytes: int
     notes: tuple[str, ...]
@@ -125,11 +147,43 @@ def plan(source: str | Path, *, output: str | Path | None = None, **options: Unp
         workload=request.workload.model_dump(),
         output=str(out),
         steps=planned,
-        seconds=round(sum(known) + beside, 0) if len(known) == len(planned) else None,
+        seconds=request.limits.time
+        if request.search
+        else round(sum(known) + beside, 0)
+        if len(known) == len(planned)
+        else None,
+        search=_plan_search(request),
         disk_bytes=_disk_bytes(request, len(steps)) + sum(kind_of(kind).size_bytes for kind in kinds),
         disk_free_bytes=shutil.disk_usage(_existing(cache.root)).free,
-        notes=(*notes, *_batch_notes(request)),
+        notes=(*_search_notes(request, steps), *notes, *_batch_notes(request)),
     )
+
+
+def _plan_search(request: Request) -> PlannedSearch | None:
+    if request.search is None or request.limits.time is None:
+        return None
+    return PlannedSearch(objective=request.search.objective, fill=request.search.fill, seconds=request.limits.time)
+
+
+def _search_notes(request: Request, steps: list[Step]) -> list[str]:
+    """What a search would do, in the order in which it does it."""
+    planned = _plan_search(request)
+    if planned is None:
+        return []
+    aim = "limits on cost are used up for quality" if planned.fill else f"least {planned.objective} within the limits"
+    said = [
+        f"a recipe is searched for, {aim}, in {roughly(planned.seconds)} at most, all attempts together",
+        "first the model is quantized without training: a valid artifact, which every better one replaces",
+    ]
+    if any(step.stage.name == "distill" for step in steps):
+        timed = "shapes are timed untrained until one is within the budget; then " if planned.fill else ""
+        said.append(
+            f"{timed}as far as the time allows, shapes of about equal cost are trained briefly and compared, and the"
+            " best is trained long: faster while the loss is within its limit, else longer or slower"
+        )
+    else:
+        said.append("nothing can be trained, so that the other ways to quantize are tried")
+    return said
 
 
 def _batch_notes(request: Request) -> list[str]:
@@ -203,6 +257,7 @@ class _Estimate:
         if self._data is None:
             return fixed
         if step.stage.name == "prune":
+            fixed += COSTING_SECONDS * (step.stage.needs_costs(step.settings) and self._request.costs is None)
             return round(fixed + 2 * self._pass(self._data.train, settings["samples"], TRAINING), 0)
         if step.stage.name == "distill":
             samples = len(self._data.train)

@@ -29,9 +29,22 @@ class Limits(Frozen):
 
     Attributes:
         max_drop: largest loss of the metric, on its scale of 1, against the original on the same samples.
+        max_ms: highest p50 of one inference of the workload, in milliseconds.
+        max_mb: largest model files, in megabytes of 10^6 bytes.
+        max_instructions: most instructions of one inference on any emulated device.
+        time: seconds that the run may take.
     """
 
     max_drop: float | None = Field(None, ge=0, le=1)
+    max_ms: float | None = Field(None, gt=0)
+    max_mb: float | None = Field(None, gt=0)
+    max_instructions: int | None = Field(None, gt=0)
+    time: float | None = Field(None, gt=0)
+
+    @property
+    def on_cost(self) -> bool:
+        """Whether any of them is on what an inference or the model costs."""
+        return any(limit is not None for limit in (self.max_ms, self.max_mb, self.max_instructions))
 
 
 class Lock(Frozen):
@@ -96,14 +109,17 @@ class Recipe:
     lock: Lock | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
-        """The recipe as its file has it, every setting spelled out."""
+        """The recipe as its file has it, every setting spelled out; TOML leaves out one that has no value."""
         values: dict[str, JsonValue] = {
             "schema": "edgekit.recipe/1",
             "name": self.name,
             "description": self.description,
         }
         values["limits"] = self.limits.model_dump(mode="json", exclude_none=True)
-        values["stages"] = [{"stage": step.stage.name, **step.settings.model_dump(mode="json")} for step in self.steps]
+        values["stages"] = [
+            {"stage": step.stage.name, **step.settings.model_dump(mode="json", exclude_none=True)}
+            for step in self.steps
+        ]
         return values
 
 
@@ -151,13 +167,14 @@ def _load(name: str) -> Recipe:
 def parse_recipe(text: str, origin: str) -> Recipe:
     """Parse and check the TOML text of a recipe; ``origin`` names it in errors."""
     file = parse_toml(_File, text, f"recipe {origin!r}")
-    steps = tuple(_step(values, f"recipe {origin!r}, stage {number}") for number, values in enumerate(file.stages, 1))
+    steps = tuple(read_step(table, f"recipe {origin!r}, stage {number}") for number, table in enumerate(file.stages, 1))
     recipe = Recipe(file.name, file.description, file.limits, steps, file.lock)
     check_chain(recipe)
     return recipe
 
 
-def _step(values: Mapping[str, JsonValue], origin: str) -> Step:
+def read_step(values: Mapping[str, JsonValue], origin: str) -> Step:
+    """A stage with its settings, as a recipe's table has it; ``origin`` names it in errors."""
     name = values.get("stage")
     if not isinstance(name, str):
         raise UsageError(

@@ -18,6 +18,7 @@ from edgekit.ledger import LedgerRow
 from edgekit.profile import Profiles
 from edgekit.settings import Record
 from edgekit.target import Provider
+from edgekit.trials import SearchRecord
 
 FILE = "report.json"
 SCHEMA = "edgekit.report/1"
@@ -293,6 +294,7 @@ class Report(Record):
     limits: tuple[LimitVerdict, ...] = ()
     strict: bool = False
     stages: tuple[StageReport, ...] = ()
+    search: SearchRecord | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,13 +16,15 @@ from edgekit.devices import Reached, reach, ready_emulators
 from edgekit.devices.local import LocalDevice
 from edgekit.environment import available_cores, code_digest, host, numeric_level, versions
 from edgekit.errors import UsageError
-from edgekit.feasibility import check_graph, check_request, choose_format, runtime_for
+from edgekit.feasibility import check_graph, check_request, check_search, choose_format, choose_objective, runtime_for
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
 from edgekit.modules import Build
 from edgekit.places import NO_CLOCK, places_of
+from edgekit.pruning.encoders.table import CostTable, load_costs
 from edgekit.recipe import Limits, Recipe, Step, load_recipe
 from edgekit.runtimes import LITERT
 from edgekit.runtimes.measuring import Place
+from edgekit.settings import validate
 from edgekit.source import Source, names_graph, names_tflite
 from edgekit.stages.base import Facet, Goal
 from edgekit.students import resolve_student
@@ -30,6 +32,10 @@ from edgekit.target import Target, load_target
 from edgekit.tasks import TASKS
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import DataSource, resolve_data
+from edgekit.trials import Search
+
+# What a search may take where the user did not say: an hour.
+SEARCH_SECONDS = 3600.0
 
 
 class RunOptions(Feeding, total=False):
@@ -47,6 +53,12 @@ class RunOptions(Feeding, total=False):
             earlier run to repeat it.
         settings: ``{"prune.ratio": "0.5"}``: settings of the recipe, changed.
         max_drop: largest loss of the metric on its scale of 1 (0.01 is one point); the recipe's by default.
+        max_ms: highest p50 of an inference in milliseconds; without a recipe, the search finds one that keeps it.
+        max_mb: largest model files in megabytes; the same.
+        max_instructions: most instructions of an inference on an emulated device; the same.
+        time: seconds that the search may take, an hour by default; it starts one, and goes with no recipe.
+        objective: ``latency``, ``size`` or ``instructions``: what the search makes as small as the limits allow; by
+            default the limits on cost are used up for quality, and without any it is latency.
         strict: a limit counts only when it is proven by the one-sided 95 % bound.
         metric: one of the task's metrics; its first by default.
         workload: what one inference is: 1 x 128 tokens by default.
@@ -58,6 +70,7 @@ class RunOptions(Feeding, total=False):
         max_length: longest text in tokens.
         revision: of the model on the hub.
         keep_stages: leave the artifact of each stage in the output, below ``stages/``.
+        costs: a table of costs, or its file, in place of one that is measured here; for ``prune.cost = "measured"``.
         seed: of every random choice; 0 by default.
     """
 
@@ -68,6 +81,11 @@ class RunOptions(Feeding, total=False):
     recipe: str | Path | Recipe | None
     settings: Mapping[str, str]
     max_drop: float | None
+    max_ms: float | None
+    max_mb: float | None
+    max_instructions: int | None
+    time: float | None
+    objective: str | None
     strict: bool
     metric: str | None
     workload: Workload | None
@@ -79,6 +97,7 @@ class RunOptions(Feeding, total=False):
     max_length: int | None
     revision: str | None
     keep_stages: bool
+    costs: str | Path | CostTable | None
     seed: int | None
 
 
@@ -95,6 +114,7 @@ class Request:
         format: of the artifact.
         recipe: stages and settings.
         limits: the recipe's, changed by what the user said.
+        search: what to search for, from the recipe on; None where the recipe is run as it stands.
         strict: whether a limit must be proven.
         workload: what one inference is.
         reached: where it is measured, or why it cannot be.
@@ -106,6 +126,7 @@ class Request:
         student: a model that the original teaches, or None.
         replaced_because: why LiteRT answers here in place of tflite-runtime; empty where it does not.
         feeding: what the user said of a model given as code or as an ``.onnx`` file, by the name of the option.
+        costs: a table of costs in place of one that is measured.
     """
 
     source: Source
@@ -123,10 +144,12 @@ class Request:
     jobs: int
     seed: int
     keep_stages: bool = False
+    search: Search | None = None
     build: Build | None = None
     student: ResolvedModel | None = None
     replaced_because: str = ""
     feeding: Feeding = field(default_factory=Feeding)
+    costs: CostTable | None = None
 
     @property
     def original(self) -> ResolvedModel:
@@ -211,15 +234,17 @@ class Request:
         """Key of a model as an artifact."""
         return cache_key("import", model.source.digest, self.facet("data"), *self._installation())
 
-    def stage_key(self, step: Step, parent: str, decisions: dict[str, JsonValue]) -> str:
+    def stage_key(self, step: Step, parent: str, decisions: dict[str, JsonValue], costs: str = "") -> str:
         """Key of a stage's result.
 
         Args:
             step: the stage and its settings.
             parent: key of the artifact that it reads.
             decisions: what a lock has already decided for it.
+            costs: digest of the cost table that decides; empty where none does.
         """
         facets: list[JsonValue] = [[name, self.facet(name)] for name in step.stage.uses]
+        facets += [["costs", costs]] if costs else []
         settings = step.settings.model_dump(mode="json")
         return cache_key(
             "stage",
@@ -250,6 +275,12 @@ class Request:
             self.facet("jobs"),
             arithmetic,
             *self._installation(),
+        )
+
+    def costs_key(self, scope: dict[str, JsonValue]) -> str:
+        """Key of a cost table that is to hold for a scope."""
+        return cache_key(
+            "costs", scope, self.facet("widths"), self.facet("int8"), self.facet("opset"), *self._installation()
         )
 
     def elsewhere_key(self, what: str, files: dict[str, JsonValue], place: Place) -> str:
@@ -290,6 +321,8 @@ class Request:
             [device.fingerprint for device in self.reached.devices],
             [place.device.fingerprint for place in self.confirming],
             locked,
+            self.costs.digest if self.costs else None,
+            self.search.model_dump(mode="json") if self.search else None,
         ]
         return cache_key("run", everything, *self._installation())
 
@@ -317,7 +350,8 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
     format_ = choose_format(device, given.get("format"))
     if names_graph(source):
         check_graph(source, chosen, student, device, format_)
-    location, max_drop, seed = given.get("data"), given.get("max_drop"), given.get("seed")
+    searched = check_search(given)
+    location, seed = given.get("data"), given.get("seed")
     if seed is None:
         seed = lock.seed if lock else 0
     data = resolve_data(location) if location is not None else None
@@ -344,7 +378,7 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         target=device,
         format=format_,
         recipe=chosen,
-        limits=chosen.limits if max_drop is None else Limits(max_drop=max_drop),
+        limits=_limits(chosen, given, SEARCH_SECONDS if searched else None),
         strict=given.get("strict", False),
         workload=given.get("workload") or (lock.workload if lock else Workload()),
         reached=reach(device, runtime_for(device, format_), given.get("device")),
@@ -353,6 +387,32 @@ def resolve_request(source: Any, **given: Unpack[RunOptions]) -> Request:
         seed=seed,
         keep_stages=given.get("keep_stages", False),
         feeding=feeding_of(given),
+        costs=_read_costs(given.get("costs"), chosen),
     )
     check_request(request)
-    return request
+    return replace(request, search=choose_objective(request, given.get("objective"))) if searched else request
+
+
+def _limits(recipe: Recipe, given: RunOptions, seconds: float | None) -> Limits:
+    """The recipe's limits, changed by what the user said; ``seconds`` where neither says how long it may take."""
+    said = {name: given.get(name) for name in Limits.model_fields}
+    changed = {name: value for name, value in said.items() if value is not None}
+    return validate(Limits, {"time": seconds} | recipe.limits.model_dump(exclude_none=True) | changed, "the limits")
+
+
+def _read_costs(given: str | Path | CostTable | None, recipe: Recipe) -> CostTable | None:
+    """The table of costs that was given.
+
+    Raises:
+        UsageError: there is no such file, or nothing in the recipe goes by it.
+    """
+    if given is None:
+        return None
+    if not any(step.stage.needs_costs(step.settings) for step in recipe.steps):
+        raise UsageError(
+            "a table of costs was given, and nothing goes by it",
+            id="usage.options-conflict",
+            why=f"no stage of the recipe {recipe.name!r} prunes to measured costs",
+            hint="Add --set prune.cost=measured, or leave out --costs.",
+        )
+    return given if isinstance(given, CostTable) else load_costs(given)

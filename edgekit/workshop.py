@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
-from edgekit.cache import Cache
+from edgekit.cache import Cache, cache_key
+from edgekit.costing import graph_steps, measure_costs, place_of, scope_of
+from edgekit.decisions import DECISIONS, Noted, RunDecisions
 from edgekit.environment import spin_briefly, versions
 from edgekit.errors import HostError
 from edgekit.formats.foreign import graph_component, graph_files
@@ -26,6 +29,7 @@ from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
 from edgekit.progress import Progress
+from edgekit.pruning.encoders.table import CostTable, Scope, check_scope
 from edgekit.quantization.saturating import (
     Arithmetic,
     ExactRunner,
@@ -40,18 +44,18 @@ from edgekit.report import Count, DeviceCheck
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
-from edgekit.settings import Record
 from edgekit.source import model_files, weight_files
-from edgekit.stages.base import Decisions, Job, task_at
+from edgekit.stages.base import Job, task_at
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task
 from edgekit.tasks.data import Data
 
 log = logging.getLogger(__name__)
 
-DECISIONS, EVENTS, OUTPUTS, RECORD = "decisions.json", "events.jsonl", "outputs.safetensors", "record.json"
+EVENTS, OUTPUTS, RECORD = "events.jsonl", "outputs.safetensors", "record.json"
 SATURATION = "saturation.json"
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=BaseModel)
+Split = Literal["evaluation", "selection"]
 
 
 @dataclass(frozen=True)
@@ -70,33 +74,6 @@ class Made:
     key: str
 
 
-class RunDecisions(Decisions):
-    """Decisions of a run, written down the moment they fall; those of a lock come first.
-
-    Args:
-        file: where they are kept.
-        locked: the lock's.
-    """
-
-    def __init__(self, file: Path, locked: dict[str, JsonValue]) -> None:
-        self._file = file
-        self.locked = locked
-        self.known: dict[str, JsonValue] = dict(locked)
-        if file.is_file():
-            self.known |= json.loads(file.read_text(encoding="utf-8"))
-
-    def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
-        """The decision of this name."""
-        if name not in self.known:
-            self.known[name] = measure()
-            write_text(self._file, json.dumps(self.known, indent=1, sort_keys=True))
-        return self.known[name]
-
-    def locked_for(self, stage: str) -> dict[str, JsonValue]:
-        """What a lock has decided inside one stage."""
-        return {name: value for name, value in self.locked.items() if name.startswith(f"{stage}.")}
-
-
 class Workshop:
     """Makes what a request asks for.
 
@@ -111,9 +88,7 @@ class Workshop:
         self.request = request
         self.cache = cache
         self.progress = progress
-        self.folder = cache.run(request.run_key())
-        locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
-        self.decisions = RunDecisions(self.folder / DECISIONS, locked)
+        self.folder, self.decisions = self._open(request)
         self.task: Task = bind_task(request.task, Path(request.source.path), request.options, request.build)
         self.task.workload_feeds(request.workload)  # one that the model does not take is told here
         self.data = Data(request.data, self.task, request.seed) if request.data else None
@@ -121,19 +96,39 @@ class Workshop:
         self.student = self._import_student()
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
         self._reading: dict[str, Reading] = {}  # by the hash of a tokenizer that is not the original's
+        self._costs: CostTable | None = None
+
+    def _open(self, request: Request) -> tuple[Path, RunDecisions]:
+        """The folder of a run, and what it has decided."""
+        folder = self.cache.run(request.run_key())
+        locked = dict(request.recipe.lock.decisions) if request.recipe.lock else {}
+        return folder, RunDecisions(folder / DECISIONS, locked)
+
+    def for_run(self, request: Request) -> Workshop:
+        """The same for another run on the same model, data and target: another recipe, and decisions of its own."""
+        other = copy.copy(self)
+        other.request = request
+        other.folder, other.decisions = self._open(request)
+        return other
 
     def stage(self, step: Step, parent: Made) -> Made:
         """Run one stage, or take its result from the cache."""
-        key = self.request.stage_key(step, parent.key, self.decisions.locked_for(step.stage.name))
+        locked = self.decisions.locked_for(step.stage.name)
+        costs = self.costs().digest if step.stage.needs_costs(step.settings) and not locked else ""
+        key = self.request.stage_key(step, parent.key, locked, costs)
         self._trained[key] = parent.artifact if parent.artifact.format == "torch" else self._trained.get(parent.key)
         found = self.cache.get(key)
         if found is None:
             began = time.monotonic()
+            noted = Noted(self.decisions)
             with self.scratch() as scratch:
-                job = self._job(key, scratch, self.reading(parent.artifact))
+                job = replace(self._job(key, scratch, self.reading(parent.artifact)), decisions=noted)
                 made = step.stage.run(parent.artifact, step.settings, job)
+                self._keep_decisions(key, noted.made)
                 found = self.cache.put(key, made.path)
             self._log(step.stage.name, key, time.monotonic() - began)
+        else:
+            self._adopt_decisions(key)
         return Made(open_artifact(found), key)
 
     def reading(self, artifact: Artifact) -> Reading:
@@ -150,18 +145,60 @@ class Workshop:
         """The task that feeds an artifact."""
         return self.reading(artifact).task
 
-    def outputs(self, artifact: Artifact) -> Outputs:
-        """An artifact's outputs on the evaluation split; where there are no labels, beside the original's."""
-        found = self._outputs(artifact)
+    def _keep_decisions(self, key: str, made: dict[str, JsonValue]) -> None:
+        """Keep what was decided inside a stage beside its result: a run that takes that decides the same."""
+        if made:
+            with self.scratch() as scratch:
+                folder = scratch()
+                write_text(folder / DECISIONS, json.dumps(made, indent=1, sort_keys=True))
+                self.cache.put(cache_key("decisions", key), folder)
+
+    def _adopt_decisions(self, key: str) -> None:
+        found = self.cache.get(cache_key("decisions", key))
+        for name, value in json.loads((found / DECISIONS).read_bytes()).items() if found else ():
+            self.decisions.decide(name, lambda value=value: value)  # type: ignore[misc]  # mypy: a default is no argument
+
+    def costs(self) -> CostTable:
+        """What an inference costs, by widths: the table that was given, else from the cache, else measured.
+
+        Raises:
+            UsageError: the model is no encoder, or the table that was given is for something else.
+            HostError: nothing can be measured.
+        """
+        if self._costs is None:
+            self._costs = self._table_of_costs()
+        return self._costs
+
+    def _table_of_costs(self) -> CostTable:
+        request, whole = self.request, (self.student or self.original).artifact
+        scope = scope_of(request, whole, self.task)
+        if request.costs is not None:
+            check_scope(request.costs, scope)
+            return request.costs
+        key, place = request.costs_key(scope.model_dump(mode="json")), place_of(request)
+        found = self._remember(key, CostTable, lambda: self._measure_costs(key, scope, whole, place))
+        self.cache.forget_work(key)
+        return found
+
+    def _measure_costs(self, key: str, scope: Scope, whole: Artifact, place: Place) -> CostTable:
+        """A table, with decisions of its own: they are of small encoders, and not the run's."""
+        with self.scratch() as scratch:
+            decisions = RunDecisions(self.cache.work(key) / DECISIONS, {})
+            job = replace(self._job(key, scratch, self.reading(whole)), decisions=decisions)
+            return measure_costs(whole, scope, graph_steps(self.request.recipe), job, place)
+
+    def outputs(self, artifact: Artifact, split: Split = "evaluation") -> Outputs:
+        """An artifact's outputs on a split; where there are no labels, beside the original's."""
+        found = self._outputs(artifact, split)
         if found.labels is not None or not self.task.compares:
             return found
-        return found.beside(self._outputs(self.original.artifact))
+        return found.beside(self._outputs(self.original.artifact, split))
 
-    def _outputs(self, artifact: Artifact) -> Outputs:
+    def _outputs(self, artifact: Artifact, split: Split) -> Outputs:
         """From the cache, or computed and kept there."""
         from safetensors.numpy import load_file
 
-        stored = load_file(str(self._answers(artifact) / OUTPUTS))
+        stored = load_file(str(self._answers(artifact, split) / OUTPUTS))
         return Outputs(stored["logits"], stored.get("labels"))
 
     def saturation(self, artifact: Artifact) -> Saturated:
@@ -170,16 +207,17 @@ class Workshop:
             return Saturated()
         return Saturated.model_validate_json((self._answers(artifact) / SATURATION).read_bytes())
 
-    def _answers(self, artifact: Artifact) -> Path:
-        """The folder of an artifact's outputs and of what saturated in them."""
+    def _answers(self, artifact: Artifact, split: Split = "evaluation") -> Path:
+        """The folder of an artifact's outputs on a split and of what saturated in them."""
         import numpy as np
         from safetensors.numpy import save_file
 
         runtime = "torch" if artifact.format == "torch" else self.request.answers_in
         key = self.request.outputs_key(dict(artifact.manifest.files), runtime, self._arithmetic(artifact))
+        key = key if split == "evaluation" else cache_key(split, key)
         found = self.cache.get(key)
         if found is None:
-            computed, saturated = self._compute_outputs(artifact)
+            computed, saturated = self._compute_outputs(artifact, split)
             tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
             with self.scratch() as scratch:
                 folder = scratch()
@@ -292,7 +330,8 @@ class Workshop:
             decisions=self.decisions,
             progress=self.progress,
             builds=request.builds,
-            trained=self._trained[key],
+            trained=self._trained.get(key),
+            costs=self.costs,
             outputs=self.outputs,
         )
 
@@ -328,10 +367,10 @@ class Workshop:
                 found = self.cache.put(key, write_artifact(folder, manifest).path)
         return Made(open_artifact(found), key)
 
-    def _compute_outputs(self, artifact: Artifact) -> tuple[Outputs, Saturated]:
+    def _compute_outputs(self, artifact: Artifact, split: Split) -> tuple[Outputs, Saturated]:
         reading = self.reading(artifact)
         assert reading.data is not None
-        examples = reading.data.evaluation
+        examples = reading.data.evaluation if split == "evaluation" else reading.data.selection
         name = artifact.manifest.stages[-1].stage if artifact.manifest.stages else "the original"
         self.progress.start(f"evaluate: {name}", len(examples))
         size = evaluation_batch(artifact.format, self.request.workload)

@@ -23,9 +23,10 @@ from edgekit.tasks.base import Workload
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
-SCRIPTS = ("run", "peers", "peer_recipes", "peer_table", "environments")
+SCRIPTS = ("run", "peers", "peer_recipes", "peer_table", "environments", "page")
 PEERS = ("edgekit", "neural-compressor", "olive", "onnxruntime", "optimum")
 PLACES = dict.fromkeys(("model", "data", "texts", "task", "target", "out", "peers"), "X")
+BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 PINS = "numpy==2.0.0\ntorch==2.13.0\n"
 # A classifier of sorts, and a graph that takes something else.
 GRAPH = """<ir_version: 8, opset_import: ["" : 17]>
@@ -423,15 +424,15 @@ def test_where_every_peer_failed_there_is_no_ratio(load: Any) -> None:
 def test_the_page_keeps_what_stands_around_the_table(load: Any, tmp_path: Path) -> None:
     table = load("peer_table")
     page, results = tmp_path / "README.md", tmp_path / "peers.jsonl"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     table.write_table(results, page)
-    assert page.read_text() == f"before\n{table.BEGIN}\n\nNot measured yet.\n\n{table.END}\nafter\n"
+    assert page.read_text() == f"before\n{BEGIN}\n\nNot measured yet.\n\n{END}\nafter\n"
     older = LINE | {"rows": [], "created": "2026-01-01"}
     results.write_text("".join(json.dumps(one) + "\n" for one in (older, LINE)), encoding="utf-8")
     table.write_table(results, page)
     told = page.read_text()
-    assert told.startswith(f"before\n{table.BEGIN}\n\n### sst2, for x86-64-vnni\n")
-    assert told.endswith(f"\n\n{table.END}\nafter\n")
+    assert told.startswith(f"before\n{BEGIN}\n\n### sst2, for x86-64-vnni\n")
+    assert told.endswith(f"\n\n{END}\nafter\n")
     assert told.count("### ") == 1
     assert "2026-01-01" not in told
     page.write_text("no marks", encoding="utf-8")
@@ -442,5 +443,5 @@ def test_the_page_keeps_what_stands_around_the_table(load: Any, tmp_path: Path) 
 def test_the_page_shows_what_the_results_hold(load: Any) -> None:
     table = load("peer_table")
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    inside = text.split(table.BEGIN)[1].split(table.END)[0]
+    inside = text.split(BEGIN)[1].split(END)[0]
     assert inside.strip() == table.render(table.latest(FOLDER / "results" / "peers.jsonl")).strip()

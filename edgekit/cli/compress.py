@@ -8,7 +8,7 @@ import typer
 
 import edgekit
 from edgekit.cli import options, output
-from edgekit.cli.options import DATA, LIMITS, RUN, complete_recipe, complete_target
+from edgekit.cli.options import DATA, LIMITS, RUN, complete_objective, complete_recipe, complete_target
 from edgekit.errors import LIMIT_MISSED_EXIT_CODE
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ EXAMPLES = """
 edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%
 edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out
 edgekit compress ./my-model --data sents.csv --columns text=body,label=y
+edgekit compress ./my-model --data ./my-data --set prune.cost=measured
 edgekit compress ./my-model --data ./my-data --dry-run
+edgekit compress ./my-model --data ./my-data --max-ms 5 --time 30m --dry-run
 edgekit compress net.py:make --weights net.safetensors --data ./my-images
 edgekit compress others.onnx --data arrays.npz --target x86-64-vnni
 """
@@ -63,8 +65,39 @@ MaxDrop = Annotated[
         "--max-drop", metavar="POINTS", help="Most of the metric to lose: 1%, 1pp or 0.01.", rich_help_panel=LIMITS
     ),
 ]
+MaxMs = Annotated[
+    float | None,
+    typer.Option("--max-ms", metavar="MS", min=0, help="Highest p50 of an inference.", rich_help_panel=LIMITS),
+]
+MaxMb = Annotated[
+    float | None, typer.Option("--max-mb", metavar="MB", min=0, help="Largest model files.", rich_help_panel=LIMITS)
+]
+MaxInstructions = Annotated[
+    str | None,
+    typer.Option(
+        "--max-instructions", metavar="N", help="Of an emulated inference: 500M or 0.5G.", rich_help_panel=LIMITS
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option("--time", metavar="TIME", help="For the search: 90s, 30m or 1h (60m).", rich_help_panel=LIMITS),
+]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        metavar="WHAT",
+        help="The search makes least: latency, size or instructions.",
+        autocompletion=complete_objective,
+        rich_help_panel=LIMITS,
+    ),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Limits must be proven at 95%, not just met.", rich_help_panel=LIMITS)
+]
+Costs = Annotated[
+    str | None,
+    typer.Option("--costs", metavar="FILE", help="A table of `edgekit costs`, not one made here.", rich_help_panel=RUN),
 ]
 KeepStages = Annotated[bool, typer.Option("--keep-stages", help="Keep each stage's artifact too.", rich_help_panel=RUN)]
 
@@ -82,6 +115,11 @@ def compress(
     json_: options.Json = False,
     quiet: options.Quiet = False,
     max_drop: MaxDrop = None,
+    max_ms: MaxMs = None,
+    max_mb: MaxMb = None,
+    max_instructions: MaxInstructions = None,
+    time: Time = None,
+    objective: Objective = None,
     strict: Strict = False,
     task: options.TaskName = None,
     metric: options.Metric = None,
@@ -106,12 +144,15 @@ def compress(
     jobs: options.Jobs = None,
     seed: options.Seed = None,
     keep_stages: KeepStages = False,
+    costs: Costs = None,
 ) -> None:
     """Prune, distill, export and quantize a model for one device, and prove what it cost.
 
     The artifact, the report and the verdict on every limit land in one
-    folder. A killed run goes on where it stopped when the same command
-    is given again. Exits with 1 when a limit is missed.
+    folder. Without a recipe, a limit on latency, size, instructions or
+    time starts a search for one that keeps all of them. A killed run goes
+    on where it stopped when the same command is given again. Exits with 1
+    when a limit is missed.
     """
     chosen: RunOptions = {
         "data": data,
@@ -121,6 +162,13 @@ def compress(
         "student": student,
         "settings": options.read_pairs(set_, "--set", SET_EXAMPLE) | options.read_lengths(lengths),
         "max_drop": None if max_drop is None else options.read_share(max_drop, "--max-drop"),
+        "max_ms": max_ms,
+        "max_mb": max_mb,
+        "max_instructions": None
+        if max_instructions is None
+        else options.read_count(max_instructions, "--max-instructions"),
+        "time": None if time is None else options.read_seconds(time, "--time"),
+        "objective": objective,
         "strict": strict,
         "metric": metric,
         "workload": options.read_workload(batch, tokens, image),
@@ -132,6 +180,7 @@ def compress(
         "max_length": max_length,
         "revision": revision,
         "keep_stages": keep_stages,
+        "costs": costs,
         "seed": seed,
         **options.read_feeding(weights, input_, mean, std, preprocess, layout, labels, state),
     }

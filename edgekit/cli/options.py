@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LIMITS, WORKLOAD, DATA, RUN = "Limits", "Workload", "Model and data", "Run"
 CODE = "Model given as code or as an .onnx file"
+UNITS_OF_TIME = {"s": 1, "m": 60, "h": 3600}
+UNITS_OF_COUNTS = {"M": 10**6, "G": 10**9}
 
 
 def complete_target(incomplete: str) -> Iterator[str]:
@@ -31,6 +33,13 @@ def complete_recipe(incomplete: str) -> Iterator[str]:
     from edgekit.recipe import recipe_names
 
     return (name for name in recipe_names() if name.startswith(incomplete))
+
+
+def complete_objective(incomplete: str) -> Iterator[str]:
+    """Objectives of a search for the shell."""
+    from edgekit.trials import OBJECTIVES
+
+    return (name for name in OBJECTIVES if name.startswith(incomplete))
 
 
 def complete_task(incomplete: str) -> Iterator[str]:
@@ -280,6 +289,43 @@ def read_share(text: str, option: str) -> float:
         id="usage.bad-value",
         why="allowed: points such as 1% or 0.5pp, or a number from 0 up to 1 such as 0.01",
         hint=hint,
+    )
+
+
+def read_seconds(text: str, option: str) -> float:
+    """A time: ``90s``, ``30m``, ``1.5h``.
+
+    Raises:
+        UsageError: no time, or none above nothing.
+    """
+    number, unit = text.strip().lower()[:-1], text.strip().lower()[-1:]
+    try:
+        seconds = float(number) * UNITS_OF_TIME[unit]
+    except (KeyError, ValueError):
+        seconds = math.nan
+    if 0 < seconds < math.inf:
+        return seconds
+    raise UsageError(
+        f"{option} {text!r} is no time", id="usage.bad-value", why="allowed: 90s, 30m or 1h: a number with its unit"
+    )
+
+
+def read_count(text: str, option: str) -> int:
+    """A number: ``500000000``, ``500M`` or ``0.5G``.
+
+    Raises:
+        UsageError: no number, or none above nothing.
+    """
+    written = text.strip().upper()
+    scale = UNITS_OF_COUNTS.get(written[-1:], 1)
+    try:
+        count = float(written.rstrip("".join(UNITS_OF_COUNTS))) * scale
+    except ValueError:
+        count = math.nan
+    if 1 <= count < math.inf:
+        return round(count)
+    raise UsageError(
+        f"{option} {text!r} is no number", id="usage.bad-value", why="allowed: a number such as 500000000, 500M or 0.5G"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekit.artifact import Artifact, Component
 from edgekit.measure.machine import disturbances
-from edgekit.measure.statistics import Interval, percentile, ratio_of_medians
+from edgekit.measure.statistics import Interval, median_bound, percentile, ratio_of_medians
 from edgekit.report import Measurement, TimedOn
 from edgekit.runtimes.measuring import WALL_CLOCK, Place, Subject, Timing, peak_memory, time_subjects
 from edgekit.tasks.base import Batch, Task, Workload
@@ -46,6 +46,10 @@ class Timings:
         value = percentile(self.samples(name), 50)
         assert value is not None  # any sample has a median
         return value
+
+    def p50_bound(self, name: str) -> float | None:
+        """One-sided 95 % bound of a subject's median latency, by the medians of its blocks."""
+        return median_bound([sorted(block)[len(block) // 2] for block in self.blocks_ms[name]])
 
     def slowdown(self, name: str, than: str) -> tuple[float, Interval]:
         """How many times slower one subject is than another, with a 99 % interval."""

@@ -32,6 +32,21 @@ def percentile(samples: Sequence[float], rank: int) -> float | None:
     return float(np.percentile(samples, rank)) if len(samples) >= FEWEST[rank] else None
 
 
+def median_bound(values: Sequence[float], level: float = 0.95) -> float | None:
+    """One-sided upper bound of the median; None where the sample is too small for one.
+
+    An order statistic: how many values lie below the median is binomial (David and Nagaraja 2003, Order Statistics,
+    7.1).
+    """
+    n, below, term = len(values), 0.0, 0.5 ** len(values)
+    for rank, value in enumerate(sorted(values)):
+        below += term  # probability that at most `rank` values lie below the median, which is then no larger than this
+        if below >= level:
+            return value
+        term *= (n - rank) / (rank + 1)
+    return None
+
+
 def paired_bootstrap(difference: Callable[[Indices], float], n: int, *, level: float, seed: int = 0) -> Interval:
     """Percentile bootstrap of a paired statistic.
 

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import JsonValue
 
 from edgekit.tasks.base import Batch, Task
 
+if TYPE_CHECKING:
+    from edgekit.pruning.encoders.table import CostTable
+
 Importance = Literal["magnitude", "taylor", "fisher", "bn_scale"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """That costs are measured ones, and what of.
+
+    Attributes:
+        table: measures the table, or reads it.
+        budget: the most that an inference of what is left may cost, in the table's unit; None goes by ``Aim.ratio``.
+        decide: gives the choice that was made before, else makes it and writes it down.
+    """
+
+    table: Callable[[], CostTable]
+    budget: float | None
+    decide: Callable[[Callable[[], JsonValue]], JsonValue]
 
 
 @dataclass(frozen=True)
@@ -16,7 +36,7 @@ class Aim:
     """What pruning is asked for.
 
     Attributes:
-        ratio: share of the multiply-accumulates to remove.
+        ratio: share of the cost to remove: multiply-accumulates, unless it is measured.
         layers: share of an encoder's layers that stay.
         floor: share of each layer's heads, neurons or channels that always stays.
         multiple: of a layer's width, as the target likes it.
@@ -24,6 +44,8 @@ class Aim:
         tokens: of one inference, for encoders.
         task: the loss that importance is measured by.
         batches: training batches for a purpose, from the start at each call.
+        measured: where costs are measured ones.
+        reconstruct: whether what stays of an encoder takes over by least squares what the rest handed on.
     """
 
     ratio: float
@@ -34,3 +56,5 @@ class Aim:
     tokens: int
     task: Task
     batches: Callable[[str], Iterator[Batch]]
+    measured: Measured | None = None
+    reconstruct: bool = False

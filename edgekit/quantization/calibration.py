@@ -41,11 +41,12 @@ def record_feeds(
     artifact: Artifact, task: Task, examples: Examples, indices: Sequence[int], threads: int
 ) -> Iterator[dict[str, list[Batch]]]:
     """What each component is fed for each sample, states included, a chunk of samples at a time."""
+    runner = OnnxRunner(artifact, threads)
     for start in range(0, len(indices), CHUNK):
-        runner = RecordingRunner(OnnxRunner(artifact, threads))
+        recorder = RecordingRunner(runner)
         for index in indices[start : start + CHUNK]:
-            task.forward(runner, examples.batch([index]))
-        yield runner.fed
+            task.forward(recorder, examples.batch([index]))
+        yield recorder.fed
 
 
 def calibrate(
@@ -93,6 +94,7 @@ def calibrate(
         write_text(done_file, json.dumps({"samples": done}))
         note("calibration.checkpoint", sample=done)
         progress.advance(CHUNK)
+        del fed  # before the next chunk is recorded, so that never two are held
     progress.finish(f"{len(indices)} samples")
     return files
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -184,13 +184,13 @@ class Calibrator:
                     self.ranges[name] = (min(low, float(finite.min())), max(high, float(finite.max())))
 
 
-def true_ranges(artifact: Artifact, task: Task, batches: Sequence[Batch], threads: int) -> dict[str, Ranges]:
+def true_ranges(artifact: Artifact, task: Task, batches: Iterable[Batch], threads: int) -> dict[str, Ranges]:
     """For each component the ranges of its activations over samples, states and what other components give included.
 
     Args:
         artifact: float32, of format ``tflite``.
         task: bound to it.
-        batches: of one sample each.
+        batches: of one sample each; none is held longer than until the next.
         threads: of the inference.
     """
     parts = artifact.manifest.components

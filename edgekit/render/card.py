@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import PAGE, SUMS, Component, Manifest
 from edgekit.render import figures, wording
 from edgekit.render.repeat import compress_command, from_hub, repeat_notes, shell
+from edgekit.render.search import search_sentence
 from edgekit.render.snippets import usage
 from edgekit.render.stages import stage_lines
 from edgekit.report import FILE, Report
@@ -159,6 +160,8 @@ def _comparison(report: Report) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _done(report: Report) -> Iterator[str]:
+    if report.search is not None:
+        yield f"**recipe**: {_text(search_sentence(report.search))}"
     said = dict(stage_lines(report))
     for row in report.ledger[1:]:
         what = "kept" if row.kept else "undone"

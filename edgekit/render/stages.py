@@ -44,6 +44,10 @@ def _prune(details: Details) -> str:
     if number(details.get("macs_before")):
         share = number(details.get("macs_after")) / number(details.get("macs_before"))
         parts.append(f"{share:.0%} of {whole} multiply-accumulates")
+    predicted = details.get("predicted")
+    if isinstance(predicted, dict):
+        before, after = (f"{number(predicted.get(name)):.3g}" for name in ("before", "after"))
+        parts.append(f"predicted {after} of {before} {predicted.get('unit')}")
     return "; ".join(parts)
 
 

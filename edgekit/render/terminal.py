@@ -22,6 +22,7 @@ from edgekit.render.parts import (
     title,
 )
 from edgekit.render.profile import profile_lines
+from edgekit.render.search import search_view
 from edgekit.render.stages import stage_lines
 from edgekit.report import LimitVerdict, Report
 
@@ -36,6 +37,8 @@ def report_view(report: Report, *, width: int) -> RenderableType:
     parts: list[RenderableType] = [headline(report), verdict_view(report)]
     parts += [title("What each stage did"), ledger_view(report, width=width)]
     parts += [title("Before and after"), comparison_view(report)]
+    if report.search is not None:
+        parts += [title("What was tried"), search_view(report.search)]
     said = list(stage_lines(report))
     if said:
         parts += [title("Inside the artifact"), make_grid(said)]

@@ -14,7 +14,7 @@ from edgekit.target import RUNTIME_NAMES
 LATENCY = "latency."
 SIZE = "size"
 MEMORY = "memory."
-MAX_DROP, MAX_MS, MAX_MB, TIME = "max_drop", "max_ms", "max_mb", "time"
+MAX_DROP, MAX_MS, MAX_MB, MAX_INSTRUCTIONS, TIME = "max_drop", "max_ms", "max_mb", "max_instructions", "time"
 EMULATED = ", emulated"
 INSTRUCTIONS = "million instructions an inference"
 
@@ -67,6 +67,8 @@ def in_unit(limit: str, value: float, report: Report) -> str:
         return f"{figures.milliseconds(value)} ms"
     if limit == MAX_MB:
         return f"{value:.2f} MB"
+    if limit == MAX_INSTRUCTIONS:
+        return f"{figures.millions(value)} million"
     return figures.duration(value) if limit == TIME else f"{value:g}"
 
 

@@ -30,6 +30,7 @@ from edgekit.artifact import (
 from edgekit.measure.quality import Outputs
 from edgekit.modules import Build
 from edgekit.progress import Progress, Silent
+from edgekit.pruning.encoders.table import CostTable
 from edgekit.runtimes.measuring import Place
 from edgekit.settings import Frozen
 from edgekit.source import WEIGHT_SUFFIXES, model_files
@@ -70,6 +71,10 @@ class Remembered(Decisions):
         return self.known[name]
 
 
+def _no_costs() -> CostTable:
+    raise AssertionError("a stage asked for costs that its workshop does not have")
+
+
 @dataclass(frozen=True)
 class Job:
     """What a stage is handed beside its artifact.
@@ -93,6 +98,7 @@ class Job:
         progress: how far the stage is.
         builds: what builds a fresh module, by the digest of a model given as code.
         trained: the torch artifact that an exported one was made from.
+        costs: what an inference costs, by widths: measured when it is first asked for.
     """
 
     task: Task
@@ -112,6 +118,7 @@ class Job:
     progress: Progress = field(default_factory=Silent)
     builds: Mapping[str, Build] = field(default_factory=dict)
     trained: Artifact | None = None
+    costs: Callable[[], CostTable] = _no_costs
     outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
 
     @property
@@ -168,6 +175,11 @@ def _any_precision(settings: StageSettings, goal: Goal) -> Precision | None:
     return None
 
 
+def _no_need(settings: StageSettings) -> bool:
+    del settings
+    return False
+
+
 def _nothing_to_check(settings: StageSettings, goal: Goal) -> None:
     del settings, goal
 
@@ -187,6 +199,7 @@ class Stage:
         run: reads an artifact, writes another and returns it.
         precision: what the target must take for these settings and the goal; None where it does not matter.
         check: raises what can be known of these settings before any work.
+        needs_costs: whether these settings ask for a cost table.
         formats: of graphs that it knows.
         closes: of a stage in torch, whether it comes after all others there and is judged by itself.
     """
@@ -201,6 +214,7 @@ class Stage:
     run: Callable[[Artifact, StageSettings, Job], Artifact]
     precision: Callable[[StageSettings, Goal], Precision | None] = _any_precision
     check: Callable[[StageSettings, Goal], None] = _nothing_to_check
+    needs_costs: Callable[[StageSettings], bool] = _no_need
     formats: tuple[Format, ...] = ("onnx", "tflite")
     closes: bool = False
 

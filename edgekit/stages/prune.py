@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from pydantic import Field, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact
+from edgekit.errors import UsageError
 from edgekit.formats.encoder import is_encoder
 from edgekit.formats.plans import Plan, chain
 from edgekit.formats.torch import load_model, save_weights, torch_components
-from edgekit.pruning import Aim, Importance
+from edgekit.pruning import Aim, Importance, Measured
 from edgekit.pruning.channels import prune_channels
 from edgekit.pruning.channels.recalibration import recalibrate
 from edgekit.pruning.encoders import prune_encoder
-from edgekit.stages.base import Job, Stage, StageSettings, finish
+from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.tasks.base import Batch, shuffled_batches
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # What "auto" stands for.
 ENCODER_RATIO, MODULE_RATIO = 0.7, 0.45
+# The decision of a lock that holds how many heads and neurons stay in each layer.
+WIDTHS = "prune.widths"
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -33,6 +36,16 @@ class PruneSettings(StageSettings):
     ratio: Share | Literal["auto"] = Field(
         "auto",
         description="share of the multiply-accumulates to remove, layers included; auto: 0.7 (encoders), 0.45 (others)",
+    )
+    cost: Literal["macs", "measured"] = Field(
+        "macs",
+        description="what it is a share of: multiply-accumulates, or the cost measured on the target (encoders)",
+    )
+    budget: float | None = Field(
+        None,
+        gt=0,
+        description="in place of the ratio, with measured costs: the most that an inference may cost by prediction, in "
+        "ms, or in millions of instructions where the target is emulated",
     )
     layers: float = Field(
         0.67, gt=0, le=1, description="share of an encoder's layers that stay, before heads and neurons are cut"
@@ -45,6 +58,11 @@ class PruneSettings(StageSettings):
         description="taylor or fisher (training samples with labels), magnitude (samples where an encoder has some), "
         "bn_scale (no data)",
     )
+    reconstruct: bool = Field(
+        False,
+        description="whether what stays of an encoder's layers is fitted, by least squares on the samples, to what the "
+        "whole layers gave: the quick path, without training",
+    )
     samples: int = Field(1280, ge=1, description="training samples that importance is measured on")
     batch_size: int = Field(32, ge=1, description="samples at once while it is measured")
 
@@ -55,6 +73,11 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     ratio = settings.ratio
     if ratio == "auto":
         ratio = ENCODER_RATIO if is_encoder(model) else MODULE_RATIO
+    measured = None
+    if settings.cost == "measured":
+        measured = Measured(
+            job.costs, settings.budget, lambda choose: job.decisions.decide(_decision(artifact), choose)
+        )
     aim = Aim(
         ratio=ratio,
         layers=settings.layers,
@@ -64,18 +87,64 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         tokens=_tokens(model, job),
         task=job.task,
         batches=lambda what: _batches(settings, job, f"prune: importance of {what}"),
+        measured=measured,
+        reconstruct=settings.reconstruct,
     )
     plan: Plan
     details: dict[str, JsonValue]
     if is_encoder(model):
         plan, details = prune_encoder(model, aim)
     else:
+        _refuse_encoder_settings(settings, type(model).__name__)
         plan, details = prune_channels(model, job.task.components(model)[WHOLE].example, aim)
         if job.data is not None and ratio > 0:
             details["recalibrated"] = recalibrate(model, job.task, _batches(settings, job, "prune: batch norms"))
     folder = job.scratch()
     save_weights(model, folder, chain(earlier, plan))
     return finish(folder, artifact, PRUNE, settings, changes={"components": torch_components()}, details=details)
+
+
+def _refuse_encoder_settings(settings: PruneSettings, name: str) -> None:
+    """What is known of encoders alone was asked for of another module."""
+    asked = ["prune.cost=measured"] if settings.cost == "measured" else []
+    asked += ["prune.reconstruct=true"] if settings.reconstruct else []
+    if asked:
+        raise UsageError(
+            f"{' and '.join(asked)} was asked for, and {name} is no transformer encoder",
+            id="usage.settings-conflict",
+            why="it is known of an encoder's heads and neurons only",
+            hint="Leave it to its default.",
+        )
+
+
+def _needs_data(settings: StageSettings, goal: Goal) -> bool:
+    del goal
+    settings = cast("PruneSettings", settings)
+    return settings.importance in ("taylor", "fisher") or settings.reconstruct
+
+
+def _decision(artifact: Artifact) -> str:
+    """What the choice of widths is called in a lock: of a second prune stage, ``prune.widths.2``."""
+    number = 1 + sum(record.stage == "prune" for record in artifact.manifest.stages)
+    return WIDTHS if number == 1 else f"{WIDTHS}.{number}"
+
+
+def check(settings: StageSettings, goal: Goal) -> None:
+    settings = cast("PruneSettings", settings)
+    if settings.budget is not None and settings.cost != "measured":
+        raise UsageError(
+            f"prune.budget={settings.budget:g} was given, and costs are multiply-accumulates",
+            id="usage.settings-conflict",
+            why="a budget is in the unit of measured costs: ms, or millions of instructions",
+            hint="Add --set prune.cost=measured, or use prune.ratio.",
+        )
+    if settings.cost == "measured" and goal.format != "onnx":
+        raise UsageError(
+            f"prune.cost=measured cannot go with the format {goal.format}",
+            id="usage.settings-conflict",
+            why="costs are measured of ONNX graphs",
+            hint="Leave prune.cost to macs, or choose --format onnx.",
+        )
 
 
 def _tokens(model: nn.Module, job: Job) -> int:
@@ -90,7 +159,7 @@ def _tokens(model: nn.Module, job: Job) -> int:
 
 
 def _batches(settings: PruneSettings, job: Job, what: str) -> Iterator[Batch]:
-    if job.data is None and settings.importance == "magnitude":
+    if job.data is None and not _needs_data(settings, job.goal):
         return  # it judges by the weights alone
     examples = job.need_data().train
     count = -(-settings.samples // settings.batch_size)
@@ -109,6 +178,8 @@ PRUNE = Stage(
     produces="torch",
     settings=PruneSettings,
     uses=("data", "widths", "workload", "seed", "jobs"),
-    needs_data=lambda settings, goal: cast("PruneSettings", settings).importance in ("taylor", "fisher"),
+    needs_data=_needs_data,
     run=run,
+    check=check,
+    needs_costs=lambda settings: cast("PruneSettings", settings).cost == "measured",
 )

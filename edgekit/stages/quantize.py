@@ -363,7 +363,7 @@ def _tflite(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     ranges = {}
     if scheme.method == "static":
         chosen, train = _calibration_samples(settings, job), job.need_data().train
-        ranges = true_ranges(artifact, job.task, [train.batch([index]) for index in chosen], job.jobs)
+        ranges = true_ranges(artifact, job.task, (train.batch([index]) for index in chosen), job.jobs)
 
     def write(asked: LiteRTScheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         keep = tuple(node.name for node in nodes[component] if node.name not in chosen)

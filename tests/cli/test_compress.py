@@ -19,11 +19,12 @@ from edgekit.tasks.base import Workload
 
 EVERYTHING = shlex.split(
     "compress model --data d --target arm64 --task text-classification --recipe mine.toml --set prune.ratio=0.5"
-    " --set quantize.scheme=s8s8 --max-drop 1% --strict --metric f1 --batch 2 --tokens 64 --threads 3 --jobs 4"
-    " --device adb:x --format tflite --lengths 16,32"
+    " --set quantize.scheme=s8s8 --max-drop 1% --max-ms 5 --max-mb 8"
+    " --max-instructions 0.5G --time 30m --objective size --strict --metric f1 --batch 2 --tokens 64 --threads 3"
+    " --jobs 4 --device adb:x --format tflite --lengths 16,32"
     " --columns text=sentence,label=y --columns sentence2=b --max-length 99 --revision main --keep-stages -o out"
     " --student s.json --weights w.pt --input 1x3x8x8 --mean 0.5,0.4,0.3 --std 1,2,3 --preprocess p.toml"
-    " --seed 7 --json"
+    " --seed 7 --json --costs costs.json"
 )
 EXPECTED = {
     "data": "d",
@@ -33,6 +34,11 @@ EXPECTED = {
     "settings": {"prune.ratio": "0.5", "quantize.scheme": "s8s8", "export.lengths": "[16,32]"},
     "format": "tflite",
     "max_drop": 0.01,
+    "max_ms": 5.0,
+    "max_mb": 8.0,
+    "max_instructions": 500_000_000,
+    "time": 1800.0,
+    "objective": "size",
     "strict": True,
     "metric": "f1",
     "workload": Workload(batch=2, tokens=64),
@@ -50,6 +56,7 @@ EXPECTED = {
     "mean": (0.5, 0.4, 0.3),
     "std": (1.0, 2.0, 3.0),
     "preprocess": "p.toml",
+    "costs": "costs.json",
 }
 PLAN = {
     "schema": "edgekit.plan/1",

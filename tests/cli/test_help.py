@@ -14,8 +14,9 @@ SUBCOMMANDS = {"targets": (*CATALOGUE, "setup", "remove"), "recipes": CATALOGUE,
 EVERY_COMMAND = [(name,) for name in COMMANDS] + [(group, name) for group in GROUPS for name in SUBCOMMANDS[group]]
 HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "datasets", "numpy", "PIL", "sklearn", "pydantic"}
 COMPRESS_OPTIONS = shlex.split(
-    "--data --target --task --recipe --set --max-drop --strict --metric --batch --tokens --image --threads --jobs"
-    " --columns --max-length --revision --keep-stages --output -o --seed --dry-run --json --quiet -q"
+    "--data --target --task --recipe --set --max-drop --max-ms --max-mb --max-instructions --time --objective --strict"
+    " --metric --batch --tokens --image --threads --jobs --columns --max-length --revision --keep-stages --costs"
+    " --output -o --seed --dry-run --json --quiet -q"
 )
 
 
@@ -37,6 +38,7 @@ def test_commands_are_those_of_the_documentation():
         "eval",
         "bench",
         "predict",
+        "costs",
         "verify",
         "report",
         "inspect",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.cli.options import read_pairs, read_share, read_workload
+from edgekit.cli.options import read_count, read_pairs, read_seconds, read_share, read_workload
 from edgekit.errors import UsageError
 
 
@@ -26,6 +26,33 @@ def test_share_above_one_suggests_points():
     with pytest.raises(UsageError) as caught:
         read_share("1.5", "--max-drop")
     assert caught.value.hint == "If points are meant, write --max-drop 1.5%."
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5H", 5400), (" 1 m", 60)])
+def test_time_is_read_with_its_unit(text, seconds):
+    assert read_seconds(text, "--time") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "-1m", "0s", "nanm", "infh", "1d"])
+def test_time_is_refused_when_it_is_none(text):
+    with pytest.raises(UsageError) as caught:
+        read_seconds(text, "--time")
+    assert caught.value.what == f"--time {text!r} is no time"
+    assert "30m" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("1200", 1200), ("500M", 500_000_000), ("0.5g", 500_000_000), ("1e6", 10**6)]
+)
+def test_count_is_read_with_or_without_a_scale(text, count):
+    assert read_count(text, "--max-instructions") == count
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "0", "inf", "nan", "5K"])
+def test_count_is_refused_when_it_is_none(text):
+    with pytest.raises(UsageError) as caught:
+        read_count(text, "--max-instructions")
+    assert caught.value.what == f"--max-instructions {text!r} is no number"
 
 
 def test_pairs_are_collected_over_repeats_and_commas():

@@ -36,9 +36,12 @@ def hasten(patch: Any) -> None:
         patch.setattr(f"edgekit.{module}.available_cores", lambda: 1)
     for name in (
         "edgekit.pipeline.JUDGING",
+        "edgekit.pipeline.JUDGING_A_TRIAL",
+        "edgekit.search.executor.WEIGHING",
         "edgekit.assembly.FINAL",
         "edgekit.assembly.INTERIM",
         "edgekit.benching.TIMING",
+        "edgekit.costing.TIMING",
     ):
         patch.setattr(name, QUICK)
     for module in ("assembly", "benching"):

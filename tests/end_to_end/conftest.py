@@ -15,8 +15,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("cache")
     patch = pytest.MonkeyPatch()
     patch.setenv("EDGEKIT_CACHE", str(root))
-    for name in ("edgekit.pipeline.JUDGING", "edgekit.assembly.FINAL", "edgekit.assembly.INTERIM"):
-        patch.setattr(name, QUICK)
+    for name in (
+        "pipeline.JUDGING",
+        "pipeline.JUDGING_A_TRIAL",
+        "assembly.FINAL",
+        "assembly.INTERIM",
+        "search.executor.WEIGHING",
+    ):
+        patch.setattr(f"edgekit.{name}", QUICK)
     patch.setattr("edgekit.assembly.profile_sides", no_profile)
     yield root
     patch.undo()

@@ -114,3 +114,22 @@ def test_other_settings_are_another_run(cache: Path, tmp_path: Path) -> None:
     stages = [event["stage"] for event in events(cache) if event["event"] == "stage.done"]
     assert stages.count("export") == 1
     assert stages.count("optimize") == 2
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_lock_holds_what_stages_decided_that_came_from_the_cache(tmp_path: Path) -> None:
+    given = {
+        "source": model_folder("bert", tmp_path / "model", layers=2),
+        "target": "x86-64-vnni",
+        "recipe": "export",
+        "settings": {"optimize.seconds": "0.2"},
+        "workload": WORKLOAD,
+        "jobs": 1,
+    }
+    edgekit.compress(**given, output=tmp_path / "first")
+    report = edgekit.compress(**given, strict=True, output=tmp_path / "second")  # another run of the same stages
+    assert not report.cached
+    locks = [edgekit.load_recipe(tmp_path / name / "recipe.lock.toml").lock for name in ("first", "second")]
+    decided = [dict(lock.decisions)["optimize.model"] for lock in locks if lock is not None]
+    assert len(decided) == 2
+    assert decided[0] == decided[1]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.measure.statistics import FEWEST, paired_bootstrap, percentile, ratio_of_medians
+from edgekit.measure.statistics import FEWEST, median_bound, paired_bootstrap, percentile, ratio_of_medians
 
 
 def test_percentiles_are_numpys() -> None:
@@ -17,6 +17,14 @@ def test_a_percentile_needs_its_number_of_samples(rank: int, fewest: int) -> Non
     assert FEWEST[rank] == fewest
     assert percentile([2.0] * fewest, rank) == 2.0
     assert percentile([2.0] * (fewest - 1), rank) is None
+
+
+def test_the_bound_of_a_median_is_the_order_statistic() -> None:
+    # of 10 values, at most 7 lie below the median with 94.5 %, at most 8 with 98.9 %
+    assert median_bound([float(value) for value in range(10)]) == 8.0
+    assert median_bound([5.0, 1.0, 4.0, 2.0, 3.0]) == 5.0  # all five below: 3 %
+    assert median_bound([1.0, 2.0, 3.0, 4.0]) is None  # all four below: 6 %
+    assert median_bound([float(value) for value in range(30)]) == 19.0  # at most 19 with 95.1 %
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgekit.progress import Silent
 from edgekit.quantization import calibration
 from edgekit.quantization.calibration import CHUNK, calibrate, record_feeds
 from edgekit.quantization.schemes import LINEAR_KINDS, Scheme, quantize_graph, weighted_nodes
-from edgekit.runtimes.ort import open_session
+from edgekit.runtimes.ort import OnnxRunner, open_session
 
 COUNT = 80
 Ranges = dict[str, tuple[float, float]]
@@ -138,6 +139,54 @@ def test_no_more_than_a_chunk_is_held(exported: Exported, tmp_path: Path, monkey
     monkeypatch.setattr(calibration, "_merge", watched)
     run(exported, "bert", tmp_path)
     assert held == [0, 0, 0]
+
+
+class Counted:
+    """Examples that know how many of the arrays they gave are still held somewhere."""
+
+    def __init__(self, examples: Any) -> None:
+        self._examples = examples
+        self._given: list[weakref.ref[Any]] = []
+        self.most = 0
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def batch(self, indices: Any) -> Any:
+        made = self._examples.batch(indices)
+        self._given.append(weakref.ref(made["input_ids"]))
+        self.most = max(self.most, sum(one() is not None for one in self._given))
+        return made
+
+
+def test_a_chunk_is_let_go_before_the_next_is_recorded(exported: Exported, tmp_path: Path) -> None:
+    task, artifact = exported["bert"]
+    examples = Counted(examples_for(task, COUNT))
+    calibrate(
+        artifact,
+        task,
+        examples,  # type: ignore[arg-type]  # it has what is used of it
+        range(COUNT),
+        tmp_path,
+        kinds=LINEAR_KINDS,
+        threads=1,
+        progress=Silent(),
+        note=Notes(),
+    )
+    assert CHUNK <= examples.most <= CHUNK + 1
+
+
+def test_one_session_serves_all_chunks(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, artifact = exported["bert"]
+    opened: list[Any] = []
+
+    def opening(*given: Any) -> Any:
+        opened.append(given)
+        return OnnxRunner(*given)
+
+    monkeypatch.setattr(calibration, "OnnxRunner", opening)
+    chunks = list(record_feeds(artifact, task, examples_for(task, COUNT), range(COUNT), 1))
+    assert (len(chunks), len(opened)) == (3, 1)
 
 
 def test_samples_go_through_at_their_own_length(exported: Exported) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from edgekit.quantization.litert import (
     left_in_float,
     quantize_model,
     resolve_method,
+    true_ranges,
     weighted_layers,
 )
 from edgekit.quantization.makers import Maker
@@ -104,6 +107,24 @@ def test_a_runtime_that_computes_no_hybrid_layers_gets_none(tflites: Any, tmp_pa
 )
 def test_each_runtime_gets_a_method_that_it_computes_rightly(method: str, litert: str, other: str) -> None:
     assert tuple(resolve_method(method, ARMV7, runtime) for runtime in ("litert", "tflite-runtime")) == (litert, other)
+
+
+def test_calibration_holds_no_samples(tflites: Any) -> None:
+    made, given, most = tflites["bert"], [], 0
+
+    def samples() -> Iterator[Any]:
+        nonlocal most
+        for batch in made.batches(12, 1):
+            copies = {name: values.copy() for name, values in batch.items()}
+            given.append(weakref.ref(copies["input_ids"]))
+            most = max(most, sum(one() is not None for one in given))
+            yield copies
+
+    found = true_ranges(made.artifact(), made.task, samples(), 1)
+    assert len(given) == 12
+    assert most <= 2  # the last one and the next
+    low, high = found["model"][QUERY]
+    assert low < high
 
 
 def test_dynamic_is_refused_for_tflite_runtime() -> None:

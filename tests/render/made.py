@@ -14,6 +14,7 @@ from edgekit.artifact import WHOLE, Artifact, Component, TensorSpec
 from edgekit.measure.quality import compare_classes
 from edgekit.profile import OperatorTime, Profile, Profiles, Rate
 from edgekit.report import Classes, Graph, Measurement, Report, StageReport
+from edgekit.trials import SearchRecord, TrialRecord
 
 LABELS = ("negative", "positive")
 SIGNATURE = {
@@ -92,6 +93,37 @@ PROFILES = Profiles(
     int8=_LIMITS[0],
     fp32=_LIMITS[1],
     warnings=("the machine was busy",),
+)
+
+
+GRAPH = ({"stage": "export"}, {"stage": "optimize"}, {"stage": "quantize"}, {"stage": "verify"})
+FULL: dict[str, Any] = {"stages": ({"stage": "prune", "ratio": 0.7}, {"stage": "distill"}, *GRAPH), "kept": 0.3}
+
+
+def trial(number: int, kind: str, **figures: Any) -> TrialRecord:
+    return TrialRecord.model_validate({"number": number, "kind": kind, "stages": GRAPH, "state": "kept", **figures})
+
+
+TRIALS = (
+    trial(0, "quantized", latency_ms=14.0, size_bytes=22_900_000, selection_drop=0.002, drop=0.001, pareto=True),
+    trial(1, "pace", steps=12, state="timed", kept=1.0),
+    trial(2, "proxy", latency_ms=3.1, selection_drop=0.09, layers=4, steps=200, **(FULL | {"state": "dominated"})),
+    trial(3, "full", latency_ms=3.0, selection_drop=0.02, drop=-0.001, layers=4, steps=4200, pareto=True, **FULL),
+    trial(
+        4, "full", parent=3, layers=4, steps=2100, **(FULL | {"kept": 0.21, "state": "failed", "reason": "<b>no</b>"})
+    ),
+)
+SEARCH = SearchRecord(
+    objective="latency",
+    fill=False,
+    metric="accuracy",
+    seconds=3600.0,
+    spent=3000.0,
+    attempts=2,
+    looks=3,
+    trials=TRIALS,
+    chosen=3,
+    ended="the time is up",
 )
 
 

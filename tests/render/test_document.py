@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from render.made import full_report
+from render.made import SEARCH, full_report
 from render.reading import read
 
 from edgekit.render.comparison import compare_reports
@@ -23,7 +23,7 @@ TEXT_CONTRAST, DRAWN_CONTRAST = 4.5, 3.0
 
 @pytest.fixture
 def pages(tmp_path: Path) -> dict[str, str]:
-    first, second = full_report(tmp_path / "a"), full_report(tmp_path / "b", measured=False)
+    first, second = full_report(tmp_path / "a", search=SEARCH), full_report(tmp_path / "b", measured=False)
     return {"report": report_page(first), "comparison": comparison_page(compare_reports([first, second]))}
 
 

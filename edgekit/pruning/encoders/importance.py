@@ -104,7 +104,7 @@ def _mean_squares(
     tokens = 0
     for batch in batches:
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
-        with _handed_on(layers) as seen, torch.no_grad():
+        with handed_on(layers) as seen, torch.no_grad():
             task.call(model, tensors)
         for (products, squares), total, (mixed, activated) in zip(readers, sums, seen, strict=True):
             real = tensors[MASK].bool() if MASK in tensors else torch.ones(mixed.shape[:2], dtype=torch.bool)
@@ -116,7 +116,7 @@ def _mean_squares(
 
 
 @contextlib.contextmanager
-def _handed_on(layers: list[Layer]) -> Iterator[list[list[torch.Tensor]]]:
+def handed_on(layers: list[Layer]) -> Iterator[list[list[torch.Tensor]]]:
     """What ``o`` and ``down`` of each layer read in the calls of the block: [batch, tokens, columns]."""
     seen: list[list[torch.Tensor]] = [[] for _ in layers]
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from edgekit.render import figures, wording
 from edgekit.render.comparison import LATENCY_AXIS, SIZE_AXIS, AxisName, ComparedRun, Comparison, Group
-from edgekit.render.html.charts import LEAST_METRIC, Axis, axis_row, figure, level, percent, upright, words
 from edgekit.render.html.document import document
 from edgekit.render.html.markup import Child, Html, element, facts, items, join, minus, note, section, table
+from edgekit.render.html.scatter import Scale, Spot, scatter
 from edgekit.render.html.verdict import badge, when
 from edgekit.report import MEGABYTE
 
-HEIGHT, PAD = 320, 30
-# A number stands below its point when another point is above it and nearer than this.
-NEAR_PERCENT, NEAR_PIXELS = 6.0, 30.0
-SAME_PERCENT, SAME_PIXELS = 2.0, 8.0
 # What an axis is called where a run is best, its unit, and its name.
 AXES: dict[AxisName, tuple[str, str, str]] = {
     LATENCY_AXIS: ("speed", "ms", "latency p50"),
@@ -94,79 +89,28 @@ def _chart(group: Group, comparison: Comparison) -> Html:
     scale = 1.0 if group.axis == LATENCY_AXIS else MEGABYTE
     numbers = {run.name: index for index, run in enumerate(comparison.runs, 1)}
     runs = [run for run in comparison.runs if run.name in group.runs]
-    spots = {run.name: (run.cost(group.axis) / scale, float(run.value or 0)) for run in runs}
+    spots = [_spot(run, str(numbers[run.name]), group) for run in runs]
     originals = {(run.original_cost(group.axis) / scale, float(run.original_value or 0)) for run in runs}
-    everything = [*spots.values(), *originals]
-    across = Axis.around([x for x, _ in everything])
-    up = Axis.around([y for _, y in everything], zero=False, least=LEAST_METRIC)
-    places = {run: (across.at(x), _down(up, y)) for run, (x, y) in spots.items()}
-    shapes = [*_grid(up), *_steps([places[run] for run in group.front])]
-    shapes += [
-        element("circle", cx=percent(across.at(x)), cy=_down(up, y), r=5.0, class_="hollow")
-        for x, y in sorted(originals)
-    ]
-    front = {places[run] for run in group.front}
-    spotted: dict[tuple[float, float], list[str]] = {}
-    for run, place in places.items():
-        near = next((other for other in spotted if _is_same(other, place)), place)
-        spotted.setdefault(near, []).append(str(numbers[run]))
-        shapes.append(_mark(place, place in front))
-    shapes += [_number(place, ", ".join(labels), list(spotted)) for place, labels in spotted.items()]
-    said = "; ".join(
-        f"{numbers[run]} {run}: {figures.quality(group.metric, y)} at {x:.4g} {unit}" for run, (x, y) in spots.items()
-    )
-    ticks = [words(100, _down(up, value) + 4, figures.quality(group.metric, value), dx=-8) for value in up.ticks()]
     return element(
         "figure",
         element("figcaption", element("strong", f"{group.metric} against {name}"), f". {group.what}."),
-        element(
-            "div",
-            figure(f"scale of {group.metric}", "round values", *ticks, height=HEIGHT, class_="axis"),
-            figure(f"{group.metric} against {name}", said, *shapes, height=HEIGHT, class_="scatter"),
-            element("span"),
-            axis_row(across, lambda value: f"{value:g} {unit}", name),
-            class_="plot",
+        scatter(
+            spots,
+            originals,
+            Scale(name, lambda value: f"{value:g} {unit}"),
+            Scale(group.metric, lambda value: figures.quality(group.metric, value)),
         ),
         note("Unbeaten, the cheapest first: ", ", ".join(f"{numbers[run]} {run}" for run in group.front), "."),
         class_="wide",
     )
 
 
-def _down(axis: Axis, value: float) -> float:
-    return HEIGHT - PAD - (HEIGHT - 2 * PAD) * axis.at(value) / 100
-
-
-def _grid(axis: Axis) -> list[Html]:
-    return [level(_down(axis, value), "grid") for value in axis.ticks()]
-
-
-def _steps(front: Sequence[tuple[float, float]]) -> list[Html]:
-    """From one unbeaten run to the next, first to the right, then up: the best that can be had at each cost."""
-    shapes: list[Html] = []
-    for (x1, y1), (x2, y2) in itertools.pairwise(front):
-        shapes += [_across(x1, x2, y1), upright(x2, y1, y2, "front")]
-    return [*shapes, _across(front[-1][0], 100, front[-1][1])] if front else shapes
-
-
-def _across(start: float, end: float, y: float) -> Html:
-    return element("line", x1=percent(start), x2=percent(end), y1=y, y2=y, class_="front")
-
-
-def _is_same(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether two marks would cover each other, so that one number has to do for both."""
-    return abs(one[0] - other[0]) < SAME_PERCENT and abs(one[1] - other[1]) < SAME_PIXELS
-
-
-def _mark(place: tuple[float, float], unbeaten: bool) -> Html:
-    kind, radius = ("spot", 6.0) if unbeaten else ("beaten", 5.0)
-    return element("circle", cx=percent(place[0]), cy=place[1], r=radius, class_=kind)
-
-
-def _number(place: tuple[float, float], label: str, marks: Sequence[tuple[float, float]]) -> Html:
-    """The number of a run above its mark, or below it where another one is above."""
-    x, y = place
-    crowded = any(abs(ox - x) < NEAR_PERCENT and 0 < y - oy < NEAR_PIXELS for ox, oy in marks) or y < PAD - 12
-    return words(x, y + (21 if crowded else -11), label, "number", anchor="middle")
+def _spot(run: ComparedRun, label: str, group: Group) -> Spot:
+    unit = AXES[group.axis][1]
+    cost = run.cost(group.axis) / (1.0 if group.axis == LATENCY_AXIS else MEGABYTE)
+    quality = float(run.value or 0)
+    told = f"{label} {run.name}: {figures.quality(group.metric, quality)} at {cost:.4g} {unit}"
+    return Spot(label, cost, quality, run.name in group.front, told)
 
 
 def _details(comparison: Comparison) -> Iterator[Child]:

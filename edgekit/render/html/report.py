@@ -9,12 +9,14 @@ from edgekit.render.html.ledger import ledger
 from edgekit.render.html.origin import repeat, sizes, trust
 from edgekit.render.html.profile import profile
 from edgekit.render.html.quality import cost
+from edgekit.render.html.search import search
 from edgekit.render.html.verdict import head, limits
 from edgekit.report import Report
 
 CONTENTS = (
     ("limits", "Limits"),
     ("stages", "Stages"),
+    ("search", "Search"),
     ("cost", "Cost"),
     ("latency", "Latency"),
     ("profile", "Operators"),
@@ -37,6 +39,7 @@ def report_page(report: Report) -> str:
         head(report),
         limits(report),
         ledger(report),
+        search(report),
         cost(report),
         latency(report),
         profile(report),
@@ -44,6 +47,6 @@ def report_page(report: Report) -> str:
         sizes(report),
         trust(report),
         repeat(report),
-        contents=CONTENTS,
+        contents=[entry for entry in CONTENTS if entry[0] != "search" or report.search is not None],
         foot=f"Made by edgekit {report.edgekit} from report.json, which has every figure with its raw samples.",
     )

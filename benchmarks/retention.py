@@ -1,0 +1,279 @@
+"""The retention curve: the share of the original's accuracy that is kept by artifacts several times faster.
+
+    python benchmarks/retention.py                          MiniLM on SST-2, every point
+    python benchmarks/retention.py --points default,8       two of them
+    python benchmarks/retention.py --case fashion           the ViT on Fashion-MNIST; --case cifar: ResNet-20
+    python benchmarks/retention.py --draw                   the page and the picture, from what was measured
+
+A curve has two fixed points, quantization alone and the default recipe, and aims: how many times faster than the FP32
+export an artifact is to be. What to prune for an aim follows from the points that were measured before it, see
+`settings_for`. All are trained alike, nothing is undone for what it loses, and no point was chosen for its accuracy. A
+line of `results/retention.jsonl` is one point; one that is there for the same code is not run again, so that a curve
+may span several sittings. The tables of all cases go into README.md, and the curve of SST-2 into
+`results/retention-sst2.svg`, beside the published points of `published.toml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from page import put
+from retention_plot import Curve, draw
+from run import ARTIFACTS, CASES, HERE, Case, complete, compress, origin
+
+import edgekit
+
+RESULTS = HERE / "results" / "retention.jsonl"
+README, PUBLISHED = HERE / "README.md", HERE / "published.toml"
+PICTURE, PICTURED = HERE / "results" / "retention-sst2.svg", "sst2"
+# An encoder loses layers where more than these shares of its products go; among layers that are left, widths shrink.
+LAYERS = ((0.35, 0.84), (0.8, 0.67), (1.0, 0.5))
+FLOOR, NARROWEST = 0.2, 0.6  # the default of prune.floor; how far below the mean width a layer may go
+MOST = 0.97  # of the multiply-accumulates: beyond that nothing sensible is left
+
+
+# Points without an aim, by the recipe that makes them: what the shares of the others are reckoned from.
+FIXED = ("quantize", "default")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A curve.
+
+    Attributes:
+        case: model, data and target.
+        aims: how many times faster the points after the fixed ones are to be.
+        encoder: whether there are layers to take out.
+        note: a sentence that belongs under its table.
+    """
+
+    case: Case
+    aims: tuple[int, ...]
+    encoder: bool = True
+    note: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its points in order."""
+        return (*FIXED, *map(str, self.aims))
+
+
+PLANS = {
+    "sst2": Plan(CASES["sst2-vnni"], (4, 8, 12, 16)),
+    "fashion": Plan(CASES["fashion-vnni"], (4, 8, 12)),
+    "cifar": Plan(
+        replace(CASES["cifar-tflite"], format=None),
+        (3, 4, 6),
+        encoder=False,
+        note="The original saw these photographs in its training: the accuracies are no measure of unseen ones.",
+    ),
+}
+
+
+def settings_for(plan: Plan, aim: float, known: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """What is to be pruned for an aim, as settings of the default recipe; None where that is not known.
+
+    Latency is taken as linear in the multiply-accumulates that are left, between the two measured points that are
+    nearest to the aim: an encoder's time is in its products, whose number it is, and in what does not shrink with them.
+
+    Args:
+        plan: the case.
+        aim: times faster than the FP32 export.
+        known: points that were measured, at least two of them.
+    """
+    wanted = 1 / aim
+    nearest = sorted(known, key=lambda row: abs(1 / row["speedup"] - wanted))[:2]
+    (left, time), (other_left, other_time) = [(macs_left(row), 1 / row["speedup"]) for row in nearest]
+    if left == other_left or time == other_time:
+        return None
+    ratio = 1 - (left + (wanted - time) * (other_left - left) / (other_time - time))
+    if not 0 < ratio <= MOST:
+        return None
+    settings = {"prune.ratio": f"{ratio:.4f}"}
+    width = 1 - ratio
+    if plan.encoder:
+        layers = next(share for most, share in LAYERS if ratio <= most)
+        width /= layers
+        settings["prune.layers"] = str(layers)
+    return settings | ({"prune.floor": f"{NARROWEST * width:.4f}"} if NARROWEST * width < FLOOR else {})
+
+
+def macs_left(row: Mapping[str, Any]) -> float:
+    """The share of the multiply-accumulates that pruning left."""
+    return row["macs_after"] / row["macs_before"] if row["macs_before"] else 1.0
+
+
+def macs(report: edgekit.Report) -> tuple[int | None, int | None]:
+    """Multiply-accumulates before and after all pruning, as it counted them; None where nothing was pruned."""
+    details: list[Any] = [stage.details for stage in report.stages if stage.stage == "prune"]
+    kept = {row.stage for row in report.ledger if row.kept}
+    return (details[0]["macs_before"], details[-1]["macs_after"]) if details and "prune" in kept else (None, None)
+
+
+def measured(name: str, report: edgekit.Report) -> dict[str, Any]:
+    """What a line says of any compression: quality, latency, size, work."""
+    quality, (before, after) = report.quality, macs(report)
+    assert quality is not None  # all data here has labels
+    return {
+        **origin(name, report),
+        "metric": quality.metric,
+        "split": quality.split,
+        "n": quality.n,
+        "before": quality.before,
+        "after": quality.after,
+        "drop_low": quality.drop_low,
+        "drop_high": quality.drop_high,
+        "kept": quality.after / quality.before,
+        "before_ms": report.original_latency_ms.p50,
+        "after_ms": report.latency_ms.p50,
+        "speedup": report.speedup,
+        "before_bytes": report.value("size", before=True),
+        "after_bytes": report.value("size"),
+        "macs_before": before,
+        "macs_after": after,
+        "stages": report.recipe["stages"],
+        "seconds": report.seconds,
+        "ledger": [row.model_dump(include={"stage", "kept", "reason"}) for row in report.ledger],
+    }
+
+
+def point(key: str, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One line, by the case and the point: ``sst2/8``."""
+    name, _, which = key.partition("/")
+    plan = PLANS[name]
+    case = replace(plan.case, recipe=which if which in FIXED else "default", max_drop=1.0)
+    if which not in FIXED:
+        settings = settings_for(plan, float(which), known)
+        if settings is None:
+            raise SystemExit(f"{key}: no share to prune is known to lead there; measured: {told(known)}")
+        case = replace(case, settings=case.settings | settings)
+    report = compress(case, ARTIFACTS / f"retention-{name}-{which}")
+    if report.speedup is None:
+        raise SystemExit(f"{key}: {case.target} is not timed here: {report.not_measured_because}")
+    return measured(key, report) | {"settings": case.settings}
+
+
+def told(known: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{row['case']} {row['speedup']:.2f}x with {macs_left(row):.0%} left" for row in known) or "none"
+
+
+def points(name: str, wanted: Sequence[str], results: Path) -> Iterator[dict[str, Any]]:
+    """Points of a case in the order of its plan, each from the results or run now; an aim needs the fixed ones."""
+    known: list[dict[str, Any]] = []
+    needed = {*wanted, *FIXED} if set(wanted) - set(FIXED) else set(wanted)
+    keys = [f"{name}/{which}" for which in PLANS[name].names if which in needed]
+    for row in complete(keys, results, lambda key: point(key, known)):
+        known.append(row)
+        yield row
+
+
+def table(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """A case's points in the order of their speed, under the original."""
+    rows = sorted(rows, key=lambda row: row["speedup"])
+    work = next((row["macs_before"] for row in rows if row["macs_before"]), None)
+    first = rows[0]
+    lines = [
+        f"### {name}\n",
+        f"| x FP32 | p50, ms | MACs, million | MACs left | size, MB | {first['metric']} | kept | trained, minutes |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|",
+        f"| 1 | {first['before_ms']:.2f} | {million(work)} | 100 % | {first['before_bytes'] / 1e6:.1f} "
+        f"| {100 * first['before']:.2f} % | 100 % | |",
+    ]
+    for row in rows:
+        count = row["macs_after"] or work
+        lines.append(
+            f"| {row['speedup']:.2f} | {row['after_ms']:.2f} | {million(count)} | {100 * macs_left(row):.0f} % "
+            f"| {row['after_bytes'] / 1e6:.1f} | {100 * row['after']:.2f} % | {100 * row['kept']:.1f} % "
+            f"| {row['seconds'] / 60:.0f} |"
+        )
+    plan, last = PLANS[name], rows[-1]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{plan.case.model} for {plan.case.target}, {first['n']} samples of {first['split']}; measured "
+            f"{min(row['created'] for row in rows)[:10]} on {last['host']}, ONNX Runtime "
+            f"{last['versions']['onnxruntime']}. Each row is a run of its own, with its own FP32 beside it."
+            + (f" {plan.note}" if plan.note else "")
+            + "\n",
+        ]
+    )
+
+
+def million(count: float | None) -> str:
+    return "" if count is None else f"{count / 1e6:.1f}"
+
+
+def latest(results: Path) -> dict[str, list[dict[str, Any]]]:
+    """The last line of each point, by case."""
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    last = {row["case"]: row for row in map(json.loads, lines)}
+    return {name: [row for key, row in last.items() if key.startswith(f"{name}/")] for name in PLANS}
+
+
+def published() -> list[dict[str, Any]]:
+    """The curves of others that can be drawn, from ``published.toml``: those whose original's score is known."""
+    curves: list[dict[str, Any]] = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))["curves"]
+    return curves
+
+
+def sources() -> str:
+    """Where the published points come from, and their figures."""
+    lines = ["| published | x faster | score | original | where |", "|---|--:|--:|--:|---|"]
+    for curve in published():
+        for one in curve["points"]:
+            lines.append(
+                f"| {curve['name']} | {one['faster']:.1f} | {one['score']:.1f} | {curve.get('original', 'not given')} "
+                f"| [{curve['where']}]({curve['source']}); {curve['device']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """What is drawn: edgekit's points, then those of others, as shares of their originals."""
+    mine = Curve("edgekit, MiniLM, SST-2", tuple(sorted((row["speedup"], row["kept"]) for row in rows)), own=True)
+    others = [
+        Curve(curve["name"], tuple((one["faster"], one["score"] / curve["original"]) for one in curve["points"]))
+        for curve in published()
+        if "original" in curve
+    ]
+    return [mine, *others]
+
+
+def write(results: Path, readme: Path, picture: Path) -> None:
+    """The tables in the page, and the picture, as far as there are points."""
+    found = latest(results)
+    parts = [table(name, rows) for name, rows in found.items() if rows]
+    if found[PICTURED]:
+        picture.write_text(draw(curves(found[PICTURED])), encoding="utf-8")
+        parts.insert(0, f"![Accuracy kept by times faster](results/{picture.name})\n")
+    put(readme, "retention", "\n".join([*(parts or ["Not measured yet.\n"]), sources()]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=list(PLANS), default="sst2")
+    parser.add_argument("--points", help="separated by commas: quantize, default, 4 ...; all of the case by default")
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    asked = parser.parse_args()
+    known = PLANS[asked.case].names
+    wanted = asked.points.split(",") if asked.points else list(known)
+    if unknown := [which for which in wanted if which not in known]:
+        parser.error(f"no point {', '.join(unknown)} of {asked.case}; allowed: {', '.join(known)}")
+    for row in () if asked.draw else points(asked.case, wanted, RESULTS):
+        print(
+            f"{row['case']:10} {row['speedup']:6.2f}x  {row['before']:.4f} -> {row['after']:.4f} (n {row['n']}), "
+            f"{row['kept']:.1%} kept, {macs_left(row):.0%} of the MACs",
+            flush=True,
+        )
+    write(RESULTS, README, PICTURE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Cost tables: what one inference of an encoder costs on one device, by the width of each part of each layer.
+
+Layers run one after the other, so that their costs add up (Wu et al. 2019, FBNet, section 3.3; Kurtic et al. 2023,
+ZipLM, section 3.2). A table holds four curves over widths: attention and feed-forward, in the last layer and in every
+other one. Between measured widths costs are taken to be straight lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, field_validator
+
+from edgekit.artifact import write_text
+from edgekit.errors import UsageError
+from edgekit.settings import MAX_LOCK_BYTES, Frozen, read_bounded, validate
+
+Unit = Literal["ms", "million instructions"]
+# Of each layer that is left, in order: heads, neurons.
+Widths = Sequence[tuple[int, int]]
+# Width and cost, ascending.
+Curve = Annotated[tuple[tuple[int, float], ...], Field(min_length=1)]
+
+
+class Geometry(Frozen):
+    """The shape of an encoder as far as pruning leaves it.
+
+    Attributes:
+        architecture: the model's class.
+        hidden: columns of the stream.
+        head_width: columns of a head.
+        heads, neurons: of the widest layer.
+        first_token_only: whether the last layer is read at the first token alone.
+    """
+
+    architecture: str
+    hidden: int = Field(ge=1)
+    head_width: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    neurons: int = Field(ge=1)
+    first_token_only: bool
+
+
+class Scope(Frozen):
+    """What a table holds for.
+
+    Attributes:
+        target: name of the target.
+        runtime, provider, threads: what computed, as an artifact is run.
+        runtime_version: of the runtime that was measured.
+        device, fingerprint: the machine that was measured on.
+        workload: what one inference is.
+        graph: the stages that make the graph, each with the settings that latency hangs on.
+        geometry: of the encoder.
+    """
+
+    target: str
+    runtime: str
+    provider: str
+    threads: int
+    runtime_version: str = ""
+    device: str
+    fingerprint: str
+    workload: dict[str, JsonValue]
+    graph: tuple[dict[str, JsonValue], ...]
+    geometry: Geometry
+
+    def differs_from(self, other: Scope) -> str:
+        """What sets it apart from another scope, beside the machine and versions; empty where nothing does.
+
+        An encoder that is narrower than the measured ones is within the table.
+        """
+        for name in ("target", "runtime", "provider", "threads", "workload", "graph"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{name}: {mine} in the table, {theirs} here"
+        mine, theirs = self.geometry, other.geometry
+        for name in ("architecture", "hidden", "head_width", "first_token_only"):
+            if getattr(mine, name) != getattr(theirs, name):
+                return f"{name}: {getattr(mine, name)} in the table, {getattr(theirs, name)} here"
+        for name in ("heads", "neurons"):
+            if getattr(mine, name) < getattr(theirs, name):
+                return f"{name}: up to {getattr(mine, name)} in the table, {getattr(theirs, name)} here"
+        return ""
+
+
+class MeasuredEncoder(Frozen):
+    """An encoder that was measured.
+
+    Attributes:
+        widths: heads and neurons of each layer.
+        cost: measured.
+        predicted: by the table.
+        fitted: whether the table was made of it; the others show how well it predicts.
+    """
+
+    widths: tuple[tuple[int, int], ...]
+    cost: float
+    predicted: float
+    fitted: bool
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, less 1."""
+        return self.predicted / self.cost - 1
+
+
+class CostTable(Frozen):
+    """What an inference costs, by widths.
+
+    Attributes:
+        scope: what it holds for.
+        unit: of every cost.
+        base: of embeddings and head, and of what the last layer costs whatever its widths are.
+        attention: by heads, with what a layer costs whatever its widths are.
+        feed_forward: by neurons.
+        last_attention, last_feed_forward: the same of the last layer.
+        rewrites: of the graph, those that paid and were applied.
+        encoders: what was measured.
+        warnings: what disturbed the machine meanwhile.
+    """
+
+    schema_: Literal["edgekit.costs/1"] = Field("edgekit.costs/1", alias="schema")
+    scope: Scope
+    unit: Unit
+    base: float
+    attention: Curve
+    feed_forward: Curve
+    last_attention: Curve
+    last_feed_forward: Curve
+    rewrites: tuple[str, ...] = ()
+    encoders: tuple[MeasuredEncoder, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @field_validator("attention", "feed_forward", "last_attention", "last_feed_forward")
+    @classmethod
+    def _ascending(cls, curve: Curve) -> Curve:
+        if any(one[0] >= other[0] for one, other in pairwise(curve)):
+            raise ValueError("the widths do not ascend")
+        return curve
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all of it."""
+        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def heads_cost(self, heads: int, *, last: bool) -> float:
+        """The cost of attention with so many heads."""
+        return at_width(self.last_attention if last else self.attention, heads)
+
+    def neurons_cost(self, neurons: int, *, last: bool) -> float:
+        """The cost of a feed-forward block with so many neurons."""
+        return at_width(self.last_feed_forward if last else self.feed_forward, neurons)
+
+    def predict(self, widths: Widths) -> float:
+        """The cost of one inference of an encoder with so many heads and neurons in each layer."""
+        total = self.base
+        for index, (heads, neurons) in enumerate(widths):
+            last = index == len(widths) - 1
+            total += self.heads_cost(heads, last=last) + self.neurons_cost(neurons, last=last)
+        return total
+
+    @property
+    def largest_error(self) -> float | None:
+        """Of the encoders that the table was not made of, the largest error; None where there are none."""
+        return max((abs(one.error) for one in self.encoders if not one.fitted), default=None)
+
+    def save(self, file: Path) -> None:
+        """Write it as JSON."""
+        write_text(file, self.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def at_width(curve: Curve, width: int) -> float:
+    """A curve's cost at a width: on the line between its neighbours, beyond an end on the line of the last two."""
+    if len(curve) == 1:
+        return curve[0][1]
+    right = next((index for index, (knot, _) in enumerate(curve) if knot >= width), len(curve) - 1)
+    (low, below), (high, above) = curve[max(right, 1) - 1], curve[max(right, 1)]
+    return below + (above - below) * (width - low) / (high - low)
+
+
+def load_costs(path: str | Path) -> CostTable:
+    """A table from its file.
+
+    Raises:
+        UsageError: there is none, or it is no valid table.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(
+            f"there is no file of costs {str(path)!r}",
+            id="usage.no-file",
+            hint="`edgekit costs MODEL --target T -o FILE` makes one.",
+        )
+    text = read_bounded(file, "costs", MAX_LOCK_BYTES)
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"costs {str(path)!r} are not valid JSON", id="usage.invalid-settings", why=str(error)
+        ) from error
+    return validate(CostTable, values, f"costs {str(path)!r}")
+
+
+def check_scope(table: CostTable, wanted: Scope) -> None:
+    """See that a table holds for what is wanted.
+
+    Raises:
+        UsageError: it does not.
+    """
+    difference = table.scope.differs_from(wanted)
+    if difference:
+        raise UsageError(
+            "the table of costs is for something else",
+            id="usage.costs-mismatch",
+            why=difference,
+            hint="Leave out --costs, and a table is measured; or make one with `edgekit costs` and the same options.",
+        )

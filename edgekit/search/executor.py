@@ -1,0 +1,186 @@
+"""Where trials run: one small interface, and the executor that runs them one after another in this process.
+
+A trial is a record with its stages; it comes back with its figures. Trials that are handed over together do not wait
+for each other, so another executor may run them anywhere the cache can be reached.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from pydantic import JsonValue
+
+from edgekit.artifact import Artifact
+from edgekit.errors import InputError, ModelError, UsageError
+from edgekit.measure.latency import time_artifacts
+from edgekit.pipeline import leave_out
+from edgekit.runtimes.measuring import Timing
+from edgekit.search.box import Box, OutOfTimeError, Watched
+from edgekit.search.space import SHORT_BOX, Table, recipe_of
+from edgekit.stages.base import read_details
+from edgekit.trials import TrialRecord
+from edgekit.workshop import Made, Workshop, use_threads
+
+WEIGHING = Timing(seconds=4.0, rounds=20)
+REFERENCE = "search.reference_ms"
+
+
+class Executor(ABC):
+    """Runs trials."""
+
+    @abstractmethod
+    def submit(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+        """Run trials that do not wait for each other.
+
+        Args:
+            trials: with the stages of each.
+
+        Returns:
+            Each with its figures, or failed with the reason, in the order in which they end.
+        """
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What an artifact costs; None where it is not measured."""
+
+    latency_ms: float | None
+    size_bytes: int
+    instructions: int | None
+
+
+class Scales:
+    """Weighs artifacts: latency by the ratio to one artifact that is timed beside each, so that all compare.
+
+    Args:
+        workshop: of the search.
+        reference: stages of that artifact.
+    """
+
+    def __init__(self, workshop: Workshop, reference: Sequence[Table]) -> None:
+        self._workshop = workshop
+        self._stages = reference
+        self._reference: Made | None = None
+
+    def weigh(self, made: Made) -> Weight:
+        """The cost of an exported artifact."""
+        workshop, limits = self._workshop, self._workshop.request.limits
+        search = workshop.request.search
+        counted = limits.max_instructions is not None or (search is not None and search.objective == "instructions")
+        counts = [count.instructions for count in workshop.counts(made.artifact)] if counted else []
+        return Weight(self._latency(made), made.artifact.size_bytes, max(counts, default=None))
+
+    def _latency(self, made: Made) -> float | None:
+        workshop = self._workshop
+        clock = workshop.request.clock
+        if clock is None:
+            return None
+        self._reference = self._reference or make(for_trial(workshop, self._stages))[-1]
+        pair = {"reference": self._reference.artifact, "candidate": made.artifact}
+        workshop.progress.start("measure: a trial", None)
+        timings = time_artifacts(pair, workshop.task_of, workshop.request.workload, clock, WEIGHING)
+        usual = workshop.decisions.decide(REFERENCE, lambda: timings.p50("reference"))
+        ratio, _ = timings.slowdown("candidate", than="reference")
+        workshop.progress.finish(f"{1 / ratio:.2f}x as fast as without training")
+        return round(float(cast("float", usual)) * ratio, 4)
+
+
+class LocalExecutor(Executor):
+    """Runs trials in this process, one after another.
+
+    Args:
+        workshop: of the search.
+        box: how long all may take.
+        scales: what weighs artifacts.
+    """
+
+    def __init__(self, workshop: Workshop, box: Box, scales: Scales) -> None:
+        self._workshop = workshop
+        self._box = box
+        self._scales = scales
+
+    def submit(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+        for trial in trials:
+            began = self._box.now()
+            watched = Watched(self._workshop.progress, self._box)
+            figures: dict[str, object] = {"state": "timed" if trial.kind in ("pace", "timing") else "kept"}
+            try:
+                figures |= self._run(trial, watched)
+            except (InputError, UsageError) as error:
+                figures = {"state": "failed", "reason": f"{error.what}: {error.why}" if error.why else error.what}
+            except OutOfTimeError as error:
+                figures = {"state": "failed", "reason": str(error)}
+            seconds = round(trial.seconds + self._box.now() - began, 2)
+            yield trial.model_copy(update=figures | {"seconds": seconds, "step_seconds": watched.step_seconds})
+
+    def _run(self, trial: TrialRecord, watched: Watched) -> dict[str, object]:
+        workshop = for_trial(self._workshop, trial.stages)
+        workshop.progress = watched
+        use_threads(workshop.request.jobs)
+        line = make(workshop, training_only=trial.kind == "pace")
+        trained = [made for made in line if made.artifact.format == "torch"]
+        figures: dict[str, object] = _shape(trained)
+        if trial.kind == "pace":
+            return figures
+        weight = self._scales.weigh(line[-1])
+        figures |= {"latency_ms": weight.latency_ms, "size_bytes": weight.size_bytes}
+        figures["instructions"] = weight.instructions
+        if trial.kind == "proxy" or (trial.kind != "timing" and self._box.seconds >= SHORT_BOX):
+            figures["selection_drop"] = _selection_drop(workshop, trained[-1] if trial.kind == "proxy" else line[-1])
+        return figures
+
+
+def for_trial(workshop: Workshop, stages: Sequence[Table]) -> Workshop:
+    """The workshop for one trial's recipe."""
+    request = workshop.request
+    assert request.search is not None  # only a search has trials
+    search = request.search.model_copy(update={"trial": True})
+    return workshop.for_run(replace(request, recipe=recipe_of(request.recipe, stages), search=search))
+
+
+def make(workshop: Workshop, *, training_only: bool = False) -> list[Made]:
+    """Every artifact of a trial up to its last graph, in order; verification is a result's, not a trial's."""
+    at, line = workshop.original, []
+    for step in leave_out(workshop.request)[0]:
+        if step.stage.name == "verify" or (training_only and step.stage.produces != "torch"):
+            continue
+        try:
+            at = workshop.stage(step, at)
+        except ModelError:
+            if workshop.original.artifact.format != "onnx":
+                raise
+            continue  # what cannot be done to a graph of others: the straight line says so
+        line.append(at)
+    return line
+
+
+def _shape(trained: Sequence[Made]) -> dict[str, object]:
+    """The share of the multiply-accumulates that is left, and the layers of an encoder, by what pruning says."""
+    kept, layers = 1.0, None
+    for made in trained:
+        if made.artifact.manifest.stages[-1].stage != "prune":
+            continue
+        details = read_details(made.artifact)
+        kept *= _number(details.get("macs_after")) / (_number(details.get("macs_before")) or 1.0)
+        rows = details.get("kept")
+        layers = len(rows) if isinstance(details.get("before"), dict) and isinstance(rows, list) else None
+    return {"kept": round(kept, 6), "layers": layers} if trained else {}
+
+
+def _number(value: JsonValue) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _selection_drop(workshop: Workshop, made: Made) -> float | None:
+    """Loss of the metric on the selection split; None without data, or without labels there."""
+    if workshop.data is None:
+        return None
+    scores = [_score(workshop, artifact) for artifact in (workshop.original.artifact, made.artifact)]
+    return None if scores[0] is None or scores[1] is None else scores[0] - scores[1]
+
+
+def _score(workshop: Workshop, artifact: Artifact) -> float | None:
+    return workshop.outputs(artifact, "selection").score(workshop.task)

@@ -1,0 +1,243 @@
+"""What a search may change: the shape of the model, how long it is taught, how it is quantized, and further savings.
+
+A trial is a recipe, here as tables of its stages without the settings that are defaults: the base recipe's, with others
+in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue, ValidationError
+
+from edgekit.errors import UsageError
+from edgekit.pipeline import leave_out
+from edgekit.quantization.methods import methods_for
+from edgekit.recipe import Recipe, Step, check_chain, read_step
+from edgekit.request import Request
+from edgekit.stages import STAGES
+from edgekit.stages.distill import DistillSettings, planned_steps
+from edgekit.stages.prune import ENCODER_RATIO, MODULE_RATIO, PruneSettings
+
+Table = dict[str, JsonValue]
+Tables = tuple[Table, ...]
+
+# Where there are no layers to choose, what is cut is found in another way. Both kinds need labels, or none do.
+ENCODER_IMPORTANCE, MODULE_IMPORTANCE = ("taylor", "fisher"), ("taylor", "magnitude")
+FLOOR = 0.2  # the default of prune.floor
+# In a box of fewer seconds there is one training, which is looked at on the evaluation split at once: nothing has to be
+# ranked, and savings of size are tried only where size is what is asked for.
+SHORT_BOX = 600.0
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A saving of size that takes no training.
+
+    Attributes:
+        name: as records call it.
+        stage: that it adds behind the training, or whose settings it changes.
+        settings: of that stage.
+        added: whether the stage is added.
+    """
+
+    name: str
+    stage: str
+    settings: Mapping[str, JsonValue]
+    added: bool
+
+
+# Each is used where this edgekit has the stage or the setting, and the target takes it.
+LEVERS = (
+    Lever("vocabulary", "vocabulary", {}, added=True),
+    Lever("embeddings in INT4", "quantize", {"embeddings": "int4"}, added=False),
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much of the model is left.
+
+    Attributes:
+        kept: share of the original's multiply-accumulates.
+        layers: of an encoder; None for other models.
+        importance: by which the rest is chosen.
+    """
+
+    kept: float
+    layers: int | None
+    importance: str
+
+
+@dataclass(frozen=True)
+class Space:
+    """All that trials are made of.
+
+    Attributes:
+        trains: whether there is data and a model to train.
+        prune, distill: the base recipe's tables.
+        graph: its stages from the export on.
+        methods: of quantization that the target takes beside the base recipe's; an empty one is none at all.
+        levers: that can be used here.
+        layers: of the original, where it is an encoder.
+        full_steps: of the base recipe's distillation.
+    """
+
+    trains: bool
+    prune: Table
+    distill: Table
+    graph: Tables
+    methods: tuple[str, ...]
+    levers: tuple[Lever, ...]
+    layers: int | None
+    full_steps: int
+
+    @property
+    def full_ratio(self) -> float:
+        """What the base recipe removes, of which it is known that its distillation brings it back."""
+        return MODULE_RATIO if self.layers is None else ENCODER_RATIO
+
+    @property
+    def default(self) -> Shape:
+        """The base recipe's shape."""
+        settings = PruneSettings.model_validate({key: value for key, value in self.prune.items() if key != "stage"})
+        layers = None if self.layers is None else max(1, round(self.layers * settings.layers))
+        return Shape(1 - self.full_ratio, layers, settings.importance)
+
+    @property
+    def layer_choices(self) -> tuple[int, ...]:
+        """Numbers of layers worth trying: the base recipe's first, then its neighbours, no fewer than half."""
+        if self.layers is None or self.default.layers is None:
+            return ()
+        usual = self.default.layers
+        near = range(-(-self.layers // 2), self.layers + 1)
+        return tuple(sorted(near, key=lambda count: (abs(count - usual), count)))[:4]
+
+    @property
+    def importances(self) -> tuple[str, ...]:
+        """Ways to choose what stays, the base recipe's first."""
+        known = MODULE_IMPORTANCE if self.layers is None else ENCODER_IMPORTANCE
+        return tuple(dict.fromkeys((self.default.importance, *known)))
+
+    def cut(self, shape: Shape, *, of: Shape | None = None) -> Table:
+        """A prune stage that leaves a shape of the original, or of a student that has another one.
+
+        This is the one place that knows how a shape is asked for.
+        """
+        before = of or Shape(1.0, self.layers, shape.importance)
+        left = shape.kept / before.kept
+        layers = shape.layers / before.layers if shape.layers and before.layers else 1.0
+        table: Table = {**self.prune, "ratio": round(1 - left, 4), "importance": shape.importance}
+        if self.layers is not None:
+            table["layers"] = round(layers, 4)
+        lowest = round(0.6 * left / layers, 2)  # what the widths may go down to, so that the ratio can be reached
+        return table if lowest >= FLOOR else {**table, "floor": lowest}
+
+    def taught(self, steps: int) -> Table:
+        """A distill stage of so many steps, with a few looks at the selection split on the way."""
+        return {**self.distill, "max_steps": steps, "evaluate_every": min(300, max(50, steps // 4))}
+
+    def quantized(self, method: str | None = None) -> Tables:
+        """No training; by another method of quantization, or (an empty one) in FP32."""
+        if method == "":
+            return tuple(table for table in self.graph if table["stage"] != "quantize")
+        return self._graph({} if method is None else {"method": method})
+
+    def whole(self, training: Tables, levers: Sequence[Lever] = (), *, quick: bool = False) -> Tables:
+        """Stages up to the end of training, with all that follows.
+
+        Args:
+            training: prune and distill.
+            levers: further savings.
+            quick: whether only the cost counts, so that no layer needs to fall back.
+        """
+        added: Tables = tuple({"stage": lever.stage, **lever.settings} for lever in levers if lever.added)
+        changes: Table = {}
+        for lever in levers:
+            changes |= {} if lever.added else lever.settings
+        return (*training, *added, *self._graph(changes | ({"fallback": False} if quick else {})))
+
+    def _graph(self, changes: Table) -> Tables:
+        return tuple(table | changes if table["stage"] == "quantize" else table for table in self.graph)
+
+
+def training_of(stages: Sequence[Table]) -> Tables:
+    """The stages of a trial that train: those another trial can go on from."""
+    return tuple(table for table in stages if table["stage"] in ("prune", "distill"))
+
+
+def recipe_of(base: Recipe, stages: Sequence[Table]) -> Recipe:
+    """A trial's stages as a recipe."""
+    steps = tuple(read_step(table, f"stage {number} of a trial") for number, table in enumerate(stages, 1))
+    recipe = Recipe("searched", "found by a search from limits", base.limits, steps)
+    check_chain(recipe)
+    return recipe
+
+
+def space_of(request: Request, layers: int | None, samples: int) -> Space:
+    """What a search for this request may try.
+
+    Args:
+        request: with the base recipe.
+        layers: of the encoder; None for other models.
+        samples: that there are to train on.
+    """
+    steps, _ = leave_out(request)
+    by_name = {step.stage.name: step for step in steps}
+    trains = "prune" in by_name and "distill" in by_name
+    graph = tuple(_table(step) for step in steps if step.stage.produces != "torch" or step.stage.accepts != "torch")
+    distill = by_name.get("distill")
+    return Space(
+        trains=trains,
+        prune=_table(by_name["prune"]) if trains else {},
+        distill=_table(by_name["distill"]) if trains else {},
+        graph=graph,
+        methods=_methods(request, graph),
+        levers=tuple(lever for lever in LEVERS if _usable(request, lever)),
+        layers=layers,
+        full_steps=planned_steps(_distill_settings(distill), samples) if distill else 0,
+    )
+
+
+def _distill_settings(step: Step) -> DistillSettings:
+    assert isinstance(step.settings, DistillSettings)
+    return step.settings
+
+
+def _table(step: Step) -> Table:
+    return {"stage": step.stage.name, **step.settings.model_dump(mode="json", exclude_defaults=True)}
+
+
+def _methods(request: Request, graph: Tables) -> tuple[str, ...]:
+    """Other methods than the base recipe's own, those first that make the model smaller; last, none at all."""
+    quantize = next((table for table in graph if table["stage"] == "quantize"), None)
+    if quantize is None:
+        return ()
+    known = methods_for(request.target, request.format, request.runtime)
+    usual = str(quantize.get("method") or next(iter(known), ""))
+    fit = [method for method in known if method != usual and _usable_method(request, quantize, method)]
+    return (*fit, "")
+
+
+def _usable_method(request: Request, quantize: Table, method: str) -> bool:
+    return _fits(request, {**quantize, "method": method})
+
+
+def _usable(request: Request, lever: Lever) -> bool:
+    """Whether this edgekit has the stage and its settings, and the target takes what comes of it."""
+    if lever.stage not in STAGES or (request.source.kind == "onnx" and lever.added):
+        return False
+    return _fits(request, {"stage": lever.stage, **lever.settings})
+
+
+def _fits(request: Request, table: Table) -> bool:
+    stage = STAGES[str(table["stage"])]
+    try:
+        settings = stage.settings.model_validate({key: value for key, value in table.items() if key != "stage"})
+        stage.check(settings, request.goal)
+    except (ValidationError, UsageError):
+        return False
+    precision = stage.precision(settings, request.goal)
+    without = request.data is None and stage.needs_data(settings, request.goal)
+    return not without and (precision is None or precision in request.target.precisions)

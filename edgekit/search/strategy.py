@@ -1,0 +1,316 @@
+"""Which trial comes next, from those that were made and the time that is left. It remembers nothing and runs nothing.
+
+The order, where there is data and a model to train:
+
+1. The base recipe without training: a valid artifact at once. Where it loses too much, other ways to quantize.
+2. Savings of size that take no training (``space.LEVERS``), unless the box is short and size is not what matters;
+   those that stay are in every later trial.
+3. A few steps of training, for the time that one takes.
+4. Limits on cost that are to be used up: shapes are timed untrained, since latency does not depend on weights, until
+   one lies within the window.
+5. Where time allows, shapes of equal cost are trained briefly and compared: successive halving with two rungs
+   (Jamieson and Talwalkar 2016, Non-stochastic Best Arm Identification and Hyperparameter Optimization). Of those as
+   good as the best, the cheapest goes on, after the rule of one standard error (Breiman et al. 1984, Classification and
+   Regression Trees, 3.4.3), of which it takes half: what they cost differs little, and what they lose may not.
+6. The long distillation. Without limits on cost, bisection on the logarithm of what is left of the model: faster while
+   the limit on the loss holds, slower when it does not. A faster one goes on from the good student, which is gradual
+   pruning (Kurtic et al. 2023, ZipLM); one that misses the limit by little is trained longer once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgekit.recipe import Limits
+from edgekit.search.space import SHORT_BOX, Shape, Space, Tables, training_of
+from edgekit.search.standing import Standing
+from edgekit.trials import Search, TrialRecord
+
+PACE_STEPS = 8
+# Of what is left of the box, the most that comparing shapes may take; fewest and most that are compared.
+PROXY_SHARE, FEWEST_PROXIES, MOST_PROXIES = 0.2, 2, 6
+PROXY_STEPS, TIE = (50, 250), 0.5
+# What a timed shape has to cost of the budget: the user sees 0.90 to 1.00, and a clock errs by 1 to 2 %.
+WINDOW, AIM, MOST_TIMINGS = (0.915, 0.985), 0.955, 7
+LEAST_KEPT, SAME = 0.02, 0.005
+# A training shorter than this share of the base recipe's is not begun.
+SHORTEST = 0.025
+# How much faster the first step of the bisection is where nothing has failed yet; and when two ends have met.
+FASTER, MET = 0.7, 1.06
+# Of a training's estimated room, what it is given: steps take longer when the machine is busy.
+PRUDENCE = 0.9
+# The share of the base recipe's training that is known to bring its ratio back is all of it; a quarter brings back what
+# dropping a third of the layers takes. Between the two the ratio goes with the logarithm of the training.
+SHORT_TRAINING, SHORT_RATIO = 0.25, 0.57
+# What a shape without any multiply-accumulates is taken to cost, of the whole model, before two were timed.
+REST = 0.15
+# The most that a saving without training may lose on the selection split, of what may be lost in all.
+LEVER_SHARE = 0.25
+
+# Trials without which there is no training: a failure of one ends the search, and one of a proxy does not.
+NEEDED = ("pace", "timing", "full")
+
+Suggest = Callable[[Shape], tuple[int, Shape]]
+
+
+@dataclass(frozen=True)
+class Room:
+    """What time there is.
+
+    Attributes:
+        left: seconds for trials, without what the end takes.
+        looks: at the evaluation split that are left.
+        beside: seconds that a full trial takes beside its training, its look included.
+        timing: seconds that timing a shape takes.
+        step_seconds: of one step for a student that keeps all; None before any was timed. A student that keeps a share
+            ``k`` takes ``(1 + 3 k) / 4`` of it: the teacher's forward pass stays (Kaplan et al. 2020, table 1).
+    """
+
+    left: float
+    looks: int
+    beside: float
+    timing: float
+    step_seconds: float | None
+
+    def steps(self, kept: float) -> int:
+        """Steps of training that fit, for a student that keeps so much."""
+        assert self.step_seconds is not None
+        return int(PRUDENCE * (self.left - self.beside) / step_of(self.step_seconds, kept))
+
+
+def step_of(whole: float, kept: float) -> float:
+    """Seconds of a step for a student that keeps a share, from those for one that keeps all."""
+    return whole * (1 + 3 * kept) / 4
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What to try next.
+
+    Attributes:
+        space: what trials are made of.
+        search: what for.
+        limits: that the result must keep.
+        strict: whether they must be proven.
+        suggest: a sampler's proposal for a shape that costs as much as the one given, with its number.
+    """
+
+    space: Space
+    search: Search
+    limits: Limits
+    strict: bool
+    suggest: Suggest
+
+    def propose(self, trials: Sequence[TrialRecord], room: Room) -> TrialRecord | str:
+        """The next trial, or why there is none."""
+        if not trials:
+            return self._trial(trials, "quantized", self.space.quantized())
+        now = Standing(tuple(trials), self.search, self.limits, self.strict)
+        if room.looks <= 0:
+            return "the evaluation split was looked at as often as it may be"
+        if room.left <= 0:
+            return "the time is up"
+        if self.search.fill and now.best is not None and now.misses(now.best) == 0:
+            return "every limit is kept"
+        other = self._other_method(now) or self._lever(now)
+        if other is not None:
+            return other
+        if not self.space.trains:
+            return "every way to quantize that the target takes was tried"
+        return self._trained(now, room)
+
+    def _trial(self, trials: Sequence[TrialRecord], kind: str, stages: Tables, **facts: object) -> TrialRecord:
+        return TrialRecord.model_validate({"number": len(trials), "kind": kind, "stages": stages, **facts})
+
+    def _other_method(self, now: Standing) -> TrialRecord | None:
+        """Another way to quantize: where there is nothing to train, and where the usual one loses too much."""
+        first = now.trials[0]
+        if self.space.trains and first.state != "failed" and not now.loses(first):
+            return None
+        if self.space.trains and any(not now.loses(one) for one in now.candidates if one.kind == "quantized"):
+            return None
+        tried = [trial.stages for trial in now.trials]
+        for method in self.space.methods:
+            stages = self.space.quantized(method)
+            if stages not in tried:
+                return self._trial(now.trials, "quantized", stages)
+        return None
+
+    def _lever(self, now: Standing) -> TrialRecord | None:
+        """Savings of size, all at once, then one by one where together they lose too much."""
+        tried = [trial for trial in now.trials if trial.kind == "extra"]
+        if not self._size_counts(now) or any(trial.kind == "pace" for trial in now.trials):
+            return None  # what is in every later trial is settled before the first of them
+        if any(now.lever_stays(trial, LEVER_SHARE) for trial in tried):
+            return None
+        levers = self.space.levers
+        sets = [levers, *((lever,) for lever in levers)] if len(levers) > 1 else [levers] if levers else []
+        for chosen in sets[len(tried) : len(tried) + 1]:
+            return self._trial(now.trials, "extra", self.space.whole((), chosen), parent=0)
+        return None
+
+    def _size_counts(self, now: Standing) -> bool:
+        too_large = self.limits.max_mb is not None and (now.best is None or now.too_large(now.best))
+        roomy = self.limits.time is not None and self.limits.time >= SHORT_BOX
+        return too_large or self.search.objective == "size" or roomy
+
+    def _whole(self, now: Standing, training: Tables, *, quick: bool = False) -> Tables:
+        """With the savings that stay."""
+        kept = [trial for trial in now.trials if trial.kind == "extra" and now.lever_stays(trial, LEVER_SHARE)]
+        levers = [
+            lever
+            for lever in self.space.levers
+            if any(
+                table["stage"] == lever.stage and lever.settings.items() <= table.items()
+                for trial in kept
+                for table in trial.stages
+            )
+        ]
+        return self.space.whole(training, levers, quick=quick)
+
+    def _trained(self, now: Standing, room: Room) -> TrialRecord | str:
+        failed = next((one for one in now.trials if one.kind in NEEDED and one.state == "failed"), None)
+        if failed is not None:
+            return f"trial {failed.number} failed: {failed.reason}"
+        if not any(trial.kind == "pace" for trial in now.trials):
+            return self._trial(now.trials, "pace", self.space.whole((self.space.taught(PACE_STEPS),)), steps=PACE_STEPS)
+        if room.step_seconds is None:
+            return "no step of training could be timed"
+        if room.steps(self.space.default.kept) < self._shortest:
+            return f"the time that is left is too short for {self._shortest} steps of training"
+        return self._next_full(now, room) if now.of("full") else self._first_full(now, room)
+
+    @property
+    def _shortest(self) -> int:
+        return max(10, round(self.space.full_steps * SHORTEST))
+
+    def _first_full(self, now: Standing, room: Room) -> TrialRecord | str:
+        """The first long training, after what shows which shape it should be of."""
+        shape: Shape | TrialRecord = self._fitted(now, self.space.default) if self.search.fill else self._start(room)
+        if isinstance(shape, TrialRecord):
+            return shape
+        proxy = self._proxy(now, room, shape)
+        if proxy is not None:
+            return proxy
+        chosen: Shape | TrialRecord = self._survivor(now, shape)
+        if self.search.fill:
+            chosen = self._fitted(now, self._survivor(now, shape))
+        return chosen if isinstance(chosen, TrialRecord) else self._full(now, room, chosen, None)
+
+    def _start(self, room: Room) -> Shape:
+        """As small as the training that there is time for is known to bring back."""
+        usual = self.space.default
+        share = min(1.0, max(1, room.steps(usual.kept)) / self.space.full_steps)
+        grown = max(0.0, 1 - math.log(share) / math.log(SHORT_TRAINING))
+        ratio = self.space.full_ratio * (SHORT_RATIO + (1 - SHORT_RATIO) * grown)
+        return Shape(round(1 - ratio, 3), usual.layers, usual.importance)
+
+    def _fitted(self, now: Standing, shape: Shape) -> Shape | TrialRecord:
+        """A shape within the budget, or the next one to be timed."""
+        timed = now.weighed(shape.layers)
+        fit = [trial for trial in timed if WINDOW[0] <= now.pressure(trial) <= WINDOW[1]]
+        done = [trial for trial in timed if trial.kind == "timing"]
+        kept = max(LEAST_KEPT, now.kept_for(AIM, shape.layers, rest=REST))
+        seen = any(trial.asked and abs(kept / trial.asked - 1) < SAME for trial in timed)
+        if fit or seen or len(done) >= MOST_TIMINGS:
+            nearest = min(fit or timed, key=lambda trial: (now.pressure(trial) > 1, abs(now.pressure(trial) - AIM)))
+            return Shape(nearest.asked or 1.0, shape.layers, shape.importance)
+        wanted = Shape(round(kept, 4), shape.layers, shape.importance)
+        stages = self._whole(now, (self.space.cut(wanted),), quick=True)
+        return self._trial(now.trials, "timing", stages, asked=wanted.kept)
+
+    def _proxy(self, now: Standing, room: Room, shape: Shape) -> TrialRecord | None:
+        """A shape of about equal cost, briefly trained; None where there were enough, or no time for any."""
+        assert room.step_seconds is not None
+        steps = min(PROXY_STEPS[1], max(PROXY_STEPS[0], self.space.full_steps // 20))
+        each = room.timing + steps * step_of(room.step_seconds, shape.kept)
+        made = [trial for trial in now.trials if trial.kind == "proxy"]
+        shape = Shape(made[0].asked or shape.kept, shape.layers, shape.importance) if made else shape
+        room_for = int(PROXY_SHARE * (room.left + sum(trial.seconds for trial in made)) / each)
+        most = min(room_for, MOST_PROXIES, max(1, len(self.space.layer_choices)) * len(self.space.importances))
+        if most < FEWEST_PROXIES or len(made) >= most:
+            return None
+        proposal, suggested = self.suggest(shape)
+        training = (self.space.cut(suggested), self.space.taught(steps))
+        stages = self._whole(now, training, quick=True)
+        if any(trial.stages == stages for trial in now.trials):
+            return None  # the sampler has nothing new
+        return self._trial(now.trials, "proxy", stages, proposal=proposal, steps=steps, asked=suggested.kept)
+
+    def _survivor(self, now: Standing, shape: Shape) -> Shape:
+        """The shape of the proxy that goes on: the cheapest of those that are as good as the best."""
+        proxies = [trial for trial in now.of("proxy") if trial.selection_drop is not None]
+        if not proxies:
+            return shape
+        best = min(trial.selection_drop or 0.0 for trial in proxies)
+        good = [trial for trial in proxies if (trial.selection_drop or 0.0) <= best + TIE * now.selection_error]
+        chosen = min(good, key=lambda trial: (trial.cost(self.search.objective) or 0.0, trial.number))
+        cut = training_of(chosen.stages)[0]
+        return Shape(shape.kept, chosen.layers, str(cut.get("importance", shape.importance)))
+
+    def _full(self, now: Standing, room: Room, shape: Shape, parent: TrialRecord | None) -> TrialRecord | str:
+        """A long training of a shape: of the original's, or going on from a student."""
+        usual = self.space.full_steps
+        if parent is None:
+            training: Tables = (self.space.cut(shape),)
+        else:
+            usual = max(1, usual // 2)  # it begins with a student that is good already
+            before = Shape(parent.kept or 1.0, parent.layers, shape.importance)
+            cut = () if before.kept == shape.kept else (self.space.cut(shape, of=before),)
+            training = (*training_of(parent.stages), *cut)
+        steps = min(usual, room.steps(shape.kept))
+        if steps < self._shortest:
+            return "the time that is left is too short for another training"
+        stages = self._whole(now, (*training, self.space.taught(steps)))
+        number = None if parent is None else parent.number
+        return self._trial(now.trials, "full", stages, parent=number, steps=steps, asked=shape.kept)
+
+    def _next_full(self, now: Standing, room: Room) -> TrialRecord | str:
+        """Faster, slower or longer than those that were trained."""
+        trained = [trial for trial in now.of("full") if trial.kept is not None]
+        if not trained:
+            return "no training came to an end"
+        last = trained[-1]
+        if self.search.fill:
+            if now.pressure(last) > 1 and not now.loses(last):
+                shape = self._fitted(now, Shape(last.kept or 1.0, last.layers, self._importance(last)))
+                return shape if isinstance(shape, TrialRecord) else self._once(now, self._full(now, room, shape, None))
+            return self._full(now, room, self._shape_of(last), last)  # within the budget, and not good enough yet
+        good = [trial for trial in trained if not now.loses(trial)]
+        high = min(good, key=lambda trial: trial.kept or 1.0) if good else now.trials[0]
+        high_kept = high.kept or 1.0
+        bad = [trial for trial in trained if now.loses(trial) and (trial.kept or 1.0) < high_kept]
+        if bad:
+            nearest = max(bad, key=lambda trial: (trial.kept or 0.0, trial.number))
+            if now.close(nearest) and not any(trial.kept == nearest.kept for trial in trained if trial is not nearest):
+                return self._full(now, room, self._shape_of(nearest), nearest)
+            low_kept = nearest.kept or high_kept
+            if high_kept / low_kept < MET:
+                return "what is fast enough and what is good enough have met"
+            wanted = math.sqrt(high_kept * low_kept)
+        else:
+            wanted = high_kept * FASTER
+        shape = Shape(round(max(LEAST_KEPT, wanted), 4), *(self._rest(last)))
+        if any(trial.asked == shape.kept for trial in trained):
+            return "no smaller shape is left"
+        parent = high if high.kind == "full" else None
+        if parent is not None:
+            shape = Shape(shape.kept, parent.layers, shape.importance)
+        return self._full(now, room, shape, parent)
+
+    def _once(self, now: Standing, trial: TrialRecord | str) -> TrialRecord | str:
+        """A trial that is not one of those that were made."""
+        if isinstance(trial, TrialRecord) and any(one.asked == trial.asked for one in now.of("full")):
+            return "no shape within the budget is left"
+        return trial
+
+    def _shape_of(self, trial: TrialRecord) -> Shape:
+        return Shape(trial.kept or 1.0, *self._rest(trial))
+
+    def _rest(self, trial: TrialRecord) -> tuple[int | None, str]:
+        return trial.layers, self._importance(trial)
+
+    def _importance(self, trial: TrialRecord) -> str:
+        return str(training_of(trial.stages)[0].get("importance", self.space.default.importance))

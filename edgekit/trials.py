@@ -1,0 +1,117 @@
+"""What a search is asked for, and the record of what it tried: each trial with its figures and what became of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from edgekit.settings import Frozen, Record
+
+Objective = Literal["latency", "size", "instructions", "energy"]
+OBJECTIVES: tuple[Objective, ...] = ("latency", "size", "instructions", "energy")
+Kind = Literal["quantized", "pace", "timing", "proxy", "full", "extra"]
+State = Literal["running", "timed", "kept", "dominated", "failed"]
+
+
+class Search(Frozen):
+    """What a search is for.
+
+    Attributes:
+        objective: what is made as small as the limits allow.
+        fill: whether the limits on cost are used up for quality, in place of going below them.
+        trial: whether this is one recipe of a search: its stages are judged by cost alone, since the search judges the
+            quality of the whole.
+    """
+
+    objective: Objective
+    fill: bool = False
+    trial: bool = False
+
+
+class TrialRecord(Record):
+    """One recipe that was tried, or a part of one.
+
+    Attributes:
+        number: in the order of their start, from 0.
+        kind: ``quantized`` (no training), ``pace`` (a few steps, for the time that one takes), ``timing`` (a shape's
+            cost, not trained), ``proxy`` (briefly trained), ``full`` (a candidate for the result), ``extra`` (one with
+            a further saving that takes no training).
+        stages: of the recipe, each with the settings that are not its defaults.
+        parent: number of the trial whose student it goes on from; None where it starts at the original.
+        proposal: number of the sampler's proposal that it answers; None where it is none.
+        asked: share of the multiply-accumulates that it was to leave; None where nothing is cut.
+        steps: of training that it adds.
+        kept: share of the multiply-accumulates that is left; None where it is not known.
+        layers: of the encoder that are left; None for other models.
+        latency_ms: p50 of the workload, by its ratio to the first trial, with which it was timed in turns; None where
+            it was not timed.
+        size_bytes: of the model's files.
+        instructions: of one inference on the dearest of the emulated devices.
+        selection_drop: loss of the metric on the selection split; None where it was not scored there.
+        drop: loss on the evaluation split; None where nobody looked.
+        drop_high: its one-sided 95 % bound.
+        seconds: that it took.
+        look_seconds: that the look at the evaluation split took, with all that a result needs.
+        step_seconds: of one step of its training; None where it was too short to tell.
+        state: what became of it.
+        reason: why, in words.
+        pareto: whether no other trial is both cheaper and better, among those whose quality is known on one split.
+    """
+
+    number: int
+    kind: Kind
+    stages: tuple[dict[str, JsonValue], ...]
+    parent: int | None = None
+    proposal: int | None = None
+    asked: float | None = None
+    steps: int = 0
+    kept: float | None = None
+    layers: int | None = None
+    latency_ms: float | None = None
+    size_bytes: int | None = None
+    instructions: int | None = None
+    selection_drop: float | None = None
+    drop: float | None = None
+    drop_high: float | None = None
+    seconds: float = 0.0
+    look_seconds: float = 0.0
+    step_seconds: float | None = None
+    state: State = "running"
+    reason: str = ""
+    pareto: bool = False
+
+    def cost(self, objective: Objective) -> float | None:
+        """The figure that an objective is about: ms, bytes or instructions."""
+        figures = {"latency": self.latency_ms, "size": self.size_bytes, "instructions": self.instructions}
+        return figures.get(objective)
+
+
+class SearchRecord(Record):
+    """A search in the report.
+
+    Attributes:
+        objective: what was to be as small as the limits allow.
+        fill: whether the limits on cost were to be used up for quality.
+        metric: whose loss the drops are; empty without data.
+        seconds: the time box.
+        spent: seconds over all attempts, up to the report.
+        attempts: how often the search was started.
+        looks: how often the evaluation split was looked at.
+        trials: in order.
+        chosen: number of the trial that the artifact is.
+        nearest: whether it is only the nearest to the limits, since none keeps them all.
+        ended: why no further trial was made.
+    """
+
+    objective: Objective
+    fill: bool
+    metric: str
+    seconds: float
+    spent: float
+    attempts: int
+    looks: int
+    trials: tuple[TrialRecord, ...]
+    chosen: int
+    nearest: bool = False
+    ended: str = ""

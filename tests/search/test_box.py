@@ -1,0 +1,80 @@
+"""The time box over several attempts, and the steps that are timed in passing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.progress import Silent
+from edgekit.search.box import Box, OutOfTimeError, Watched
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_was_spent_is_kept_over_attempts(tmp_path: Path) -> None:
+    clock = Hands()
+    box = Box(tmp_path / "box.json", 60.0, clock)
+    clock.now += 20
+    box.tick()
+    clock.now += 2  # not written any more: the process is killed
+    other = Hands()
+    other.now = 5.0
+    again = Box(tmp_path / "box.json", 60.0, other)
+    assert (again.attempts, again.spent, again.left) == (2, 20.0, 40.0)
+    other.now += 50
+    assert again.left == -10.0
+
+
+def advance(progress: Watched, clock: Hands, steps: int) -> None:
+    for _ in range(steps):
+        clock.now += 1.0
+        progress.advance(1)
+
+
+def watched(tmp_path: Path, seconds: float) -> tuple[Watched, Hands, Box]:
+    clock = Hands()
+    box = Box(tmp_path / "box.json", seconds, clock)
+    return Watched(Silent(), box), clock, box
+
+
+def test_steps_are_timed_without_the_first_and_the_last(tmp_path: Path) -> None:
+    progress, clock, _ = watched(tmp_path, 1000.0)
+    progress.start("distill", 10)
+    for seconds in (9.0, *[0.5] * 8, 30.0):
+        clock.now += seconds
+        progress.advance(1)
+    progress.finish()
+    assert progress.step_seconds == 0.5
+
+
+@pytest.mark.parametrize(("label", "steps"), [("evaluate: distill", 10), ("distill", 5)])
+def test_nothing_is_timed_beside_training_or_of_too_few_steps(tmp_path: Path, label: str, steps: int) -> None:
+    progress, clock, _ = watched(tmp_path, 1000.0)
+    progress.start(label, steps)
+    advance(progress, clock, steps)
+    progress.finish()
+    assert progress.step_seconds is None
+
+
+def test_training_ends_when_only_what_is_kept_back_is_left(tmp_path: Path) -> None:
+    progress, clock, box = watched(tmp_path, 30.0)
+    box.kept_back = 10.0
+    progress.start("distill", 100)
+    with pytest.raises(OutOfTimeError, match="the time was up after 21 steps"):
+        advance(progress, clock, 100)
+
+
+def test_other_work_is_never_ended(tmp_path: Path) -> None:
+    progress, clock, box = watched(tmp_path, 30.0)
+    progress.start("evaluate: quantize", 100)
+    advance(progress, clock, 100)
+    progress.finish()
+    assert box.left == -70.0

@@ -1,0 +1,269 @@
+"""The whole of a search in a world of formulas, on a clock of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from search.world import FILL, LATENCY, SPACE, UNTRAINED, Killed, World, kinds, session, shape_of, with_levers
+
+from edgekit.recipe import Limits
+from edgekit.search.space import training_of
+from edgekit.trials import Search
+
+HOUR = Limits(max_drop=0.01, time=3600.0)
+
+
+def test_first_trial_is_published_before_anything_is_trained(tmp_path: Path) -> None:
+    world = World(kill_at=1)
+    with pytest.raises(Killed):
+        session(tmp_path, world).run()
+    assert world.published == [0]
+    assert world.now < 150
+
+
+def test_without_limits_on_cost_it_goes_faster_while_the_loss_allows(tmp_path: Path) -> None:
+    world = World(need=0.004)
+    search = session(tmp_path, world, limits=HOUR)
+    best = search.run()
+    record = search.record()
+    fulls = [trial for trial in record.trials if trial.kind == "full"]
+    kept = [trial.kept or 1.0 for trial in fulls]
+    assert len(fulls) == 4
+    assert kept == sorted(kept, reverse=True)
+    assert best.number == fulls[-1].number
+    assert [trial.parent for trial in fulls] == [None, *(trial.number for trial in fulls[:-1])]  # each from the last
+    assert len(training_of(fulls[-1].stages)) == 8
+    assert record.looks == 5
+    assert world.published == [0, *(trial.number for trial in fulls)]
+    assert not record.nearest
+
+
+def test_a_loss_that_is_too_large_makes_it_longer_and_then_slower(tmp_path: Path) -> None:
+    search = session(tmp_path, World(need=0.05), limits=HOUR)
+    best = search.run()
+    first, second, third, *_ = [trial for trial in search.record().trials if trial.kind == "full"]
+    assert first.state == second.state == "failed"
+    assert first.reason == "loses 1.71 points, 1.00 allowed"
+    assert (second.parent, second.kept, second.layers) == (first.number, first.kept, first.layers)
+    assert third.parent is None
+    assert (third.kept or 0) > (first.kept or 1)
+    assert best.kind == "full"
+    assert (best.drop or 1) <= 0.01
+
+
+def test_a_budget_is_used_up(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_ms=7.0, time=3600.0)
+    search = session(tmp_path, World(need=0.01), limits=limits, search=FILL)
+    best = search.run()
+    record = search.record()
+    assert record.ended == "every limit is kept"
+    assert 0.9 * 7.0 <= (best.latency_ms or 0) <= 7.0
+    assert (best.drop or 1) <= 0.01
+    assert "timing" in kinds(record.trials)
+    timings = [trial for trial in record.trials if trial.kind == "timing"]
+    assert all(trial.steps == 0 and trial.state == "timed" for trial in timings)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.25])
+def test_bisection_finds_a_shape_within_the_window_in_few_timings(tmp_path: Path, share: float) -> None:
+    limits = Limits(max_drop=0.01, max_ms=14.0 * share, time=3600.0)
+    search = session(tmp_path, World(need=0.0), limits=limits, search=FILL)
+    best = search.run()
+    assert 0.9 <= (best.latency_ms or 0) / (14.0 * share) <= 1.0
+    assert kinds(search.record().trials).count("timing") <= 4
+
+
+def test_a_budget_that_needs_no_pruning_is_met_without_training(tmp_path: Path) -> None:
+    world = World()
+    search = session(tmp_path, world, limits=Limits(max_drop=0.01, max_ms=20.0, time=3600.0), search=FILL)
+    assert search.run().number == 0
+    assert search.record().ended == "every limit is kept"
+    assert len(world.done) == 1
+
+
+def test_an_impossible_limit_ends_at_the_nearest_point(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_ms=0.5, time=3600.0)
+    search = session(tmp_path, World(), limits=limits, search=FILL)
+    best = search.run()
+    record = search.record()
+    assert record.nearest
+    assert record.chosen == best.number
+    assert best.reason == ""
+    assert record.trials[best.number].state == "kept"
+    assert record.trials[best.number].reason.startswith("nearest to the limits: ")
+    assert "of what is allowed" in record.trials[best.number].reason
+    cheapest = min(trial.latency_ms for trial in record.trials if trial.drop is not None and trial.latency_ms)
+    assert best.latency_ms == cheapest
+
+
+@pytest.mark.parametrize("minutes", [4, 5, 10, 30, 60])
+def test_the_box_holds(tmp_path: Path, minutes: int) -> None:
+    world = World(need=0.004)
+    search = session(tmp_path, world, limits=Limits(max_drop=0.01, time=minutes * 60.0))
+    search.run()
+    assert search.box.spent + 45 <= minutes * 60  # with the end, which comes after
+    trained = sum(trial.steps for trial in world.done if trial.kind == "full")
+    assert trained >= 50 * (minutes - 4)
+
+
+def test_more_time_trains_more_and_prunes_more(tmp_path: Path) -> None:
+    kept = []
+    for minutes in (5, 15, 60):
+        world = World(need=0.0)
+        folder = tmp_path / str(minutes)
+        folder.mkdir()
+        session(folder, world, limits=Limits(max_drop=0.01, time=minutes * 60.0)).run()
+        kept.append(next(shape_of(trial)[0] for trial in world.done if trial.kind == "full"))
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] > 0.5
+    assert kept[-1] == pytest.approx(0.3)
+
+
+def test_a_killed_search_goes_on_with_the_same_trial_and_the_time_that_is_left(tmp_path: Path) -> None:
+    whole = World(need=0.004)
+    (tmp_path / "whole").mkdir()
+    expected = session(tmp_path / "whole", whole, limits=HOUR)
+    expected.run()
+    killed = World(need=0.004, kill_at=8)
+    (tmp_path / "killed").mkdir()
+    with pytest.raises(Killed):
+        session(tmp_path / "killed", killed, limits=HOUR).run()
+    spent = killed.now - 30  # the last beat before it was killed
+    second = World(need=0.004)
+    search = session(tmp_path / "killed", second, limits=HOUR)
+    assert search.box.attempts == 2
+    assert search.box.spent == pytest.approx(spent, abs=5.0)
+    begun = search.book.unfinished
+    assert begun is not None
+    assert begun.number == 8
+    search.run()
+    assert second.done[0].stages == begun.stages
+    assert 0 not in second.published  # what lies there is better than the first artifact
+    assert [trial.stages for trial in search.book.trials[:9]] == [trial.stages for trial in expected.book.trials[:9]]
+    assert search.box.spent <= HOUR.time  # type: ignore[operator]  # it is set
+
+
+def test_a_trial_that_was_not_looked_at_yet_is_looked_at_first(tmp_path: Path) -> None:
+    class DiesLooking(World):
+        def look(self, trial):  # type: ignore[no-untyped-def]  # as above
+            if trial.number:
+                raise Killed
+            return super().look(trial)
+
+    with pytest.raises(Killed):
+        session(tmp_path, DiesLooking(need=0.004), limits=HOUR).run()
+    second = World(need=0.004)
+    search = session(tmp_path, second, limits=HOUR)
+    begun = search.book.unfinished
+    assert begun is not None
+    assert begun.kind == "full"
+    search.run()
+    assert second.looked[0] == begun.number
+    assert begun.number not in [trial.number for trial in second.done]
+
+
+def test_the_evaluation_split_is_looked_at_five_times_at_most(tmp_path: Path) -> None:
+    world = World(need=0.004)
+    search = session(tmp_path, world, limits=Limits(max_drop=0.01, time=36000.0))
+    search.run()
+    assert len(world.looked) == search.record().looks == 5
+    assert search.record().ended == "the evaluation split was looked at as often as it may be"
+
+
+def test_what_would_lose_too_much_by_the_other_students_is_not_looked_at(tmp_path: Path) -> None:
+    world = World(need=0.3)
+    search = session(tmp_path, world, limits=HOUR)
+    search.run()
+    unseen = [trial for trial in search.record().trials if trial.kind == "full" and trial.drop is None]
+    assert unseen
+    assert all(trial.state == "failed" and trial.reason.startswith("would lose about ") for trial in unseen)
+    assert unseen[0].number not in world.looked
+
+
+def test_without_training_every_way_to_quantize_is_tried(tmp_path: Path) -> None:
+    search = session(tmp_path, World(), space=UNTRAINED)
+    search.run()
+    methods = [dict(table).get("method") for trial in search.book.trials for table in trial.stages[2:3]]
+    assert methods == [None, "static", "fp16", None]
+    assert [table["stage"] for table in search.book.trials[-1].stages] == ["export", "optimize", "verify"]
+
+
+def test_a_quantization_that_loses_too_much_is_replaced_before_training(tmp_path: Path) -> None:
+    world = World(base_drop=0.02)
+    search = session(tmp_path, world, limits=HOUR)
+    search.run()
+    assert kinds(search.book.trials)[:4] == ["quantized"] * 4
+
+
+def test_savings_of_size_come_first_and_stay_in_every_later_trial(tmp_path: Path) -> None:
+    search = session(tmp_path, World(need=0.004), search=Search(objective="size"), space=with_levers(), limits=HOUR)
+    search.run()
+    trials = search.record().trials
+    assert kinds(trials)[:3] == ["quantized", "extra", "pace"]
+    full = next(trial for trial in trials if trial.kind == "full")
+    assert [table["stage"] for table in full.stages] == [
+        "prune",
+        "distill",
+        "vocabulary",
+        "export",
+        "optimize",
+        "quantize",
+        "verify",
+    ]
+    assert full.stages[5]["embeddings"] == "int4"
+
+
+@pytest.mark.parametrize(("seconds", "tried"), [(3600.0, True), (300.0, False)])
+def test_savings_of_size_are_tried_for_latency_too_unless_the_box_is_short(
+    tmp_path: Path, seconds: float, *, tried: bool
+) -> None:
+    limits = Limits(max_drop=0.01, time=seconds)
+    search = session(tmp_path, World(need=0.004), space=with_levers(), limits=limits)
+    search.run()
+    assert ("extra" in kinds(search.book.trials)) == tried
+
+
+def test_a_limit_on_size_alone_is_met_without_training_where_savings_do(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_mb=9.0, time=3600.0)
+    search = session(tmp_path, World(), limits=limits, search=FILL, space=with_levers())
+    assert search.run().kind == "extra"
+    assert kinds(search.book.trials) == ["quantized", "extra"]
+
+
+@pytest.mark.parametrize("kind", ["pace", "full"])
+def test_training_that_fails_ends_the_search_and_leaves_the_first_artifact(tmp_path: Path, kind: str) -> None:
+    search = session(tmp_path, World(fails=(kind,)), limits=HOUR)
+    assert search.run().number == 0
+    number = next(trial.number for trial in search.book.trials if trial.kind == kind)
+    assert search.record().ended == f"trial {number} failed: it cannot be"
+    assert search.record().trials[number].reason == "it cannot be"
+
+
+def test_a_failed_proxy_is_only_left_out(tmp_path: Path) -> None:
+    search = session(tmp_path, World(need=0.004, fails=("proxy",)), limits=HOUR)
+    best = search.run()
+    assert best.kind == "full"
+    assert best.layers == 4  # the base recipe's
+
+
+def test_proxies_choose_the_shape(tmp_path: Path) -> None:
+    class Shallow(World):
+        def _figures(self, trial):  # type: ignore[no-untyped-def]  # as the world's
+            found = super()._figures(trial)
+            worse = 0.03 * abs(shape_of(trial)[1] - 3) if trial.kind == "proxy" and found.selection_drop else 0.0
+            return found.model_copy(update={"selection_drop": found.selection_drop and found.selection_drop + worse})
+
+    search = session(tmp_path, Shallow(need=0.004), limits=HOUR)
+    assert search.run().layers == 3
+    proxies = [trial for trial in search.record().trials if trial.kind == "proxy"]
+    assert {trial.layers for trial in proxies} == {3, 4, 5, 6}
+    assert len({trial.asked for trial in proxies}) == 1
+    assert search.strategy.search == LATENCY
+
+
+def test_without_data_nothing_is_looked_at(tmp_path: Path) -> None:
+    search = session(tmp_path, World(), space=replace(SPACE, trains=False), scored=False)
+    search.run()
+    assert search.record().looks == 0

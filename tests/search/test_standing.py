@@ -1,0 +1,137 @@
+"""How trials stand to the limits and to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgekit.recipe import Limits
+from edgekit.search.outcome import settle
+from edgekit.search.standing import Standing, pareto
+from edgekit.trials import Search, TrialRecord
+
+LATENCY = Search(objective="latency")
+LIMITS = Limits(max_drop=0.01)
+
+
+def trial(number: int, kind: str = "full", **figures: Any) -> TrialRecord:
+    known: dict[str, Any] = {"steps": 100, "state": "kept", "look_seconds": 1.0, "size_bytes": 1000}
+    return TrialRecord.model_validate({"number": number, "kind": kind, "stages": (), **known, **figures})
+
+
+def standing(*trials: TrialRecord, search: Search = LATENCY, limits: Limits = LIMITS, strict: bool = False) -> Standing:
+    return Standing(trials, search, limits, strict)
+
+
+def test_what_one_student_loses_beside_the_selection_split_is_expected_of_the_next() -> None:
+    seen = trial(0, selection_drop=0.03, drop=0.005, drop_high=0.015)
+    unseen = trial(1, selection_drop=0.042, look_seconds=0.0)
+    now = standing(seen, unseen)
+    assert now.offset == pytest.approx(-0.025)
+    assert now.expected_drop(unseen) == pytest.approx(0.017)
+    assert now.error == pytest.approx(0.01 / 1.645)
+    assert now.loses(unseen)
+    assert now.hopeless(unseen)
+    assert not now.hopeless(trial(2, selection_drop=0.037, look_seconds=0.0))  # 1.2 points, and the error is 0.6
+
+
+def test_nothing_is_expected_before_a_student_was_looked_at() -> None:
+    untrained = trial(0, "quantized", steps=0, selection_drop=0.01, drop=0.0)
+    unseen = trial(1, selection_drop=0.08, look_seconds=0.0)
+    now = standing(untrained, unseen)
+    assert now.offset is None
+    assert now.expected_drop(unseen) is None
+    assert not now.hopeless(unseen)
+
+
+def test_strict_counts_the_bound() -> None:
+    one = trial(0, drop=0.005, drop_high=0.02)
+    assert not standing(one).loses(one)
+    assert standing(one, strict=True).loses(one)
+
+
+def test_the_best_is_the_cheapest_within_the_limits_and_else_the_nearest() -> None:
+    good = trial(0, latency_ms=10.0, drop=0.0)
+    fast = trial(1, latency_ms=5.0, drop=0.009)
+    faster = trial(2, latency_ms=4.0, drop=0.02)
+    assert standing(good, fast, faster).best == fast
+    assert standing(faster, trial(3, latency_ms=3.0, drop=0.013)).best is not None
+    nearest = standing(faster, trial(3, latency_ms=3.0, drop=0.013)).best
+    assert nearest is not None
+    assert nearest.number == 3
+
+
+def test_where_a_budget_is_used_up_the_best_is_the_one_that_loses_least_on_the_selection_split() -> None:
+    search, limits = Search(objective="latency", fill=True), Limits(max_drop=0.01, max_ms=6.0)
+    fast = trial(0, latency_ms=3.0, drop=0.004, selection_drop=0.03)
+    slow = trial(1, latency_ms=5.9, drop=0.006, selection_drop=0.01)
+    over = trial(2, latency_ms=7.0, drop=0.0, selection_drop=0.0)
+    now = standing(fast, slow, over, search=search, limits=limits)
+    assert now.best == slow
+    assert now.pressure(over) == pytest.approx(7 / 6)
+    assert now.misses(over) == pytest.approx(1 / 6)
+
+
+def test_pressure_is_the_largest_of_all_limits_on_cost() -> None:
+    limits = Limits(max_ms=10.0, max_mb=2.0, max_instructions=1000)
+    one = trial(0, latency_ms=5.0, size_bytes=3_000_000, instructions=900)
+    now = standing(one, limits=limits)
+    assert now.pressure(one) == 1.5
+    assert now.too_large(one)
+
+
+def test_cost_is_linear_between_the_two_nearest_of_the_same_layers() -> None:
+    limits = Limits(max_ms=10.0)
+    whole = trial(0, "quantized", latency_ms=20.0)
+    now = standing(whole, limits=limits)
+    assert now.kept_for(0.95, 4, rest=0.1) == pytest.approx((0.95 - 0.2) / 1.8)
+    half = trial(1, "timing", kept=0.5, layers=4, latency_ms=9.0)
+    other = trial(2, "timing", kept=0.6, layers=3, latency_ms=1.0)
+    now = standing(whole, half, other, limits=limits)
+    assert now.kept_for(0.95, 4, rest=0.1) == pytest.approx(0.5 + 0.05 * 0.5 / 1.1)
+    near = trial(3, "timing", kept=0.54, layers=4, latency_ms=9.8)
+    now = standing(whole, half, near, limits=limits)
+    assert now.kept_for(0.95, 4, rest=0.1) == pytest.approx(0.5 + 0.05 * 0.04 / 0.08)
+
+
+def test_pareto_holds_what_nothing_beats_in_both() -> None:
+    points = ((10.0, 0.00), (5.0, 0.01), (6.0, 0.02), (4.0, 0.03), (4.0, 0.04), (5.0, 0.01))
+    trials = [trial(n, latency_ms=cost, selection_drop=drop) for n, (cost, drop) in enumerate(points)]
+    assert pareto(trials, LATENCY) == {0, 1, 3, 5}
+
+
+def test_pareto_leaves_out_what_cannot_be_compared() -> None:
+    trials = [
+        trial(0, latency_ms=10.0, selection_drop=0.0),
+        trial(1, "timing", latency_ms=1.0),
+        trial(2, latency_ms=None, selection_drop=0.0),
+        trial(3, latency_ms=2.0, selection_drop=None, drop=0.0),
+    ]
+    assert pareto(trials, LATENCY) == {0}
+    seen = [
+        trial(0, latency_ms=2.0, drop=0.0),
+        trial(1, latency_ms=1.0, drop=0.01),
+        trial(2, latency_ms=3.0, drop=0.01),
+    ]
+    assert pareto(seen, LATENCY) == {0, 1}
+
+
+def test_each_trial_is_told_what_became_of_it() -> None:
+    trials = (
+        trial(0, "quantized", latency_ms=10.0, selection_drop=0.002, drop=0.0, steps=0),
+        trial(1, latency_ms=5.0, selection_drop=0.02, drop=0.005),
+        trial(2, latency_ms=4.0, selection_drop=0.05, drop=0.03),
+        trial(3, "proxy", latency_ms=6.0, selection_drop=0.06, look_seconds=0.0),
+        trial(4, "timing", state="timed", latency_ms=5.0),
+        trial(5, state="failed", reason="it cannot be"),
+    )
+    told = [(one.state, one.reason, one.pareto) for one in settle(standing(*trials))]
+    assert told == [
+        ("kept", "nothing is cheaper and better", True),
+        ("kept", "the result", True),
+        ("failed", "loses 3.00 points, 1.00 allowed", True),
+        ("dominated", "trial 1 is as cheap and as good", False),
+        ("timed", "", False),
+        ("failed", "it cannot be", False),
+    ]
