@@ -71,6 +71,11 @@ CASES = {
     # what must be undone: a scheme that this target is slow at, and pruning that prunes nothing
     "sst2-s8s8": Case(recipe="quantize", settings={"quantize.scheme": "s8s8"}),
     "sst2-prune-0": Case(settings={"prune.ratio": "0", "distill.max_steps": "50"}),
+    # from limits to a recipe: the search, in a short box and a long one, and how far it goes when more may be lost
+    "sst2-5m": Case(recipe=None, options={"time": 300.0}),
+    "sst2-60m": Case(recipe=None, options={"time": 3600.0}),
+    "sst2-60m-2-points": Case(recipe=None, max_drop=0.02, options={"time": 3600.0}),
+    "sst2-60m-5-points": Case(recipe=None, max_drop=0.05, options={"time": 3600.0}),
 }
 
 # Cases that belong together: one model, data and target, whose artifacts are compared with those of other tools.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -35,6 +35,15 @@ class RunDecisions(Decisions):
             self.known[name] = measure()
             write_text(self._file, json.dumps(self.known, indent=1, sort_keys=True))
         return self.known[name]
+
+    def adopt(self, decided: Mapping[str, JsonValue]) -> None:
+        """Take what was decided elsewhere, unless it is decided here."""
+        for name, value in decided.items():
+            self.decide(name, lambda value=value: value)  # type: ignore[misc]  # mypy: a default is no argument
+
+    def inside(self, stage: str) -> dict[str, JsonValue]:
+        """What was decided inside one stage."""
+        return {name: value for name, value in self.known.items() if name.startswith(f"{stage}.")}
 
     def locked_for(self, stage: str) -> dict[str, JsonValue]:
         """What a lock has decided inside one stage."""

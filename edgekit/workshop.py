@@ -155,8 +155,8 @@ class Workshop:
 
     def _adopt_decisions(self, key: str) -> None:
         found = self.cache.get(cache_key("decisions", key))
-        for name, value in json.loads((found / DECISIONS).read_bytes()).items() if found else ():
-            self.decisions.decide(name, lambda value=value: value)  # type: ignore[misc]  # mypy: a default is no argument
+        if found is not None:
+            self.decisions.adopt(json.loads((found / DECISIONS).read_bytes()))
 
     def costs(self) -> CostTable:
         """What an inference costs, by widths: the table that was given, else from the cache, else measured.

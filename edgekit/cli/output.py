@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from edgekit.cli.failures import CommandLineError, Failure, debugging
@@ -105,11 +104,18 @@ def print_failure(failure: Failure, error: BaseException, *, as_json: bool) -> N
     console = side_screen()
     console.print(Text.assemble((f"error[{failure.id}]: ", "bold red"), failure.what))
     for line in failure.why.splitlines():
-        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+        _print_indented(console, Text(line))
     if failure.hint:
-        console.print(Padding(Text.assemble(("hint: ", "bold"), failure.hint), (0, 0, 0, 2), expand=False))
+        _print_indented(console, Text.assemble(("hint: ", "bold"), failure.hint))
     if as_json:
         print_document({"schema": ERROR_SCHEMA, "error": failure.as_dict()})
+
+
+def _print_indented(console: Console, text: Text) -> None:
+    """Print a paragraph two columns in, with nothing behind the ends of its lines."""
+    for line in text.wrap(console, console.width - 2):
+        line.rstrip()
+        console.print(Text.assemble("  ", line))
 
 
 def flush() -> None:

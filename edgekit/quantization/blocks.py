@@ -29,7 +29,7 @@ SHARES = tuple(step / 20 for step in range(20, 12, -1))
 MOST_SMALL = 2048
 
 
-def quantize_blocks(table: Array) -> tuple[Array, Array]:
+def quantize_blocks(table: Array, block: int = BLOCK) -> tuple[Array, Array]:
     """A table [rows, width] as INT4, and a scale for each block of a row [rows, blocks].
 
     The element of a block that is furthest from 0 becomes -8, so that all 16 steps are used and a scale may be
@@ -41,8 +41,8 @@ def quantize_blocks(table: Array) -> tuple[Array, Array]:
     import numpy as np
 
     rows, width = table.shape
-    blocks = -(-width // BLOCK)
-    padded = np.pad(table.astype(np.float32), ((0, 0), (0, blocks * BLOCK - width))).reshape(rows, blocks, BLOCK)
+    blocks = -(-width // block)
+    padded = np.pad(table.astype(np.float32), ((0, 0), (0, blocks * block - width))).reshape(rows, blocks, block)
     furthest = np.take_along_axis(padded, np.abs(padded).argmax(axis=-1, keepdims=True), axis=-1)
     whole = np.where(furthest == 0, np.float32(1), furthest / LOWEST)
     values, scales = np.zeros(padded.shape, np.int8), whole.copy()
@@ -82,23 +82,28 @@ def narrow_tables(model: ir.Model, names: Collection[str]) -> None:
     """Let the nodes of these names, for which ``looks_up_tokens`` holds, read tables in INT4; in place."""
     graph = model.graph
     for node in [node for node in graph if node.name in names]:
-        table, found = node.inputs[0], constant(node.inputs[0])
+        table = node.inputs[0]
         assert table is not None
-        assert found is not None
-        values, scales = quantize_blocks(found)
-        inputs = [
-            add_initializer(graph, f"{table.name}_int4", values),
-            node.inputs[1],
-            add_initializer(graph, f"{table.name}_block_scale", scales),
-        ]
-        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK, "bits": 4}
-        output = node.outputs[0]
-        made = insert_node(
-            graph, node, "GatherBlockQuantized", inputs, f"{output.name}_int4", attributes=attributes, domain=CONTRIB
-        )
+        made = narrow_beside(graph, node, "int4")
         made.name = node.name
-        replace(output, made.outputs[0])
+        replace(node.outputs[0], made.outputs[0])
         graph.remove(node, safe=True)
         if not list(table.uses()) and table.name in graph.initializers:
             del graph.initializers[str(table.name)]
     model.opset_imports[CONTRIB] = 1
+
+
+def narrow_beside(graph: ir.Graph, node: ir.Node, ending: str) -> ir.Node:
+    """A node in front of another, which looks the same rows up in a table in INT4."""
+    table, found = node.inputs[0], constant(node.inputs[0])
+    assert table is not None
+    assert found is not None
+    values, scales = quantize_blocks(found)
+    inputs = [
+        add_initializer(graph, f"{table.name}_{ending}", values),
+        node.inputs[1],
+        add_initializer(graph, f"{table.name}_block_scale", scales),
+    ]
+    attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK, "bits": 4}
+    name = f"{node.outputs[0].name}_{ending}"
+    return insert_node(graph, node, "GatherBlockQuantized", inputs, name, attributes=attributes, domain=CONTRIB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -9,7 +10,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
 from edgekit.formats.graphs import count_operators
-from edgekit.measure.latency import MARGIN
+from edgekit.measure.latency import MARGIN, Timings
 from edgekit.measure.statistics import Interval
 from edgekit.quantization.litert import LiteRTScheme
 from edgekit.quantization.schemes import Scheme
@@ -116,3 +117,34 @@ def choose_engine(
         points = f"{(first.drop - second.drop) * 100:.2f} points less"
         return Choice(second.engine, f"loses {points} on the selection split than {first.engine}; {equal}, as small")
     return Choice(first.engine, f"{second.engine} is no better; {equal}, as small")
+
+
+def compare_candidates(made: Sequence[Candidate], timings: Timings | None, tolerance: float) -> JsonValue:
+    """Which of one or two candidates stays, why, and the figures of each.
+
+    Args:
+        made: in the order in which they are preferred.
+        timings: of both by engine, in one interleaved run; None where they were not timed.
+        tolerance: drop on the selection split that is accepted.
+    """
+    names = [candidate.engine for candidate in made]
+    rows: list[dict[str, JsonValue]] = [
+        {
+            "engine": candidate.engine,
+            "size_bytes": candidate.artifact.size_bytes,
+            "drop": candidate.standing().drop,
+            "fallback_layers": len(candidate.fallbacks),
+        }
+        for candidate in made
+    ]
+    if len(made) == 1:
+        return {"engine": names[0], "reason": "the only one that takes this model", "engines": cast("JsonValue", rows)}
+    slowdown = None
+    if timings is not None:
+        slowdown = timings.slowdown(names[1], than=names[0])
+        for row, name in zip(rows, names, strict=True):
+            row["p50_ms"], row["samples"] = round(timings.p50(name), 4), len(timings.samples(name))
+        ratio, interval = slowdown
+        rows[1]["slowdown"] = [round(value, 4) for value in (ratio, interval.low, interval.high)]
+    choice = choose_engine(made[0].standing(), made[1].standing(), slowdown, tolerance)
+    return {"engine": choice.engine, "reason": choice.reason, "engines": cast("JsonValue", rows)}

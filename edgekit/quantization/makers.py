@@ -92,7 +92,7 @@ def integers_of(scheme: Scheme | LiteRTScheme) -> str:
     """
     if isinstance(scheme, LiteRTScheme) or scheme.method == "fp16":
         return ""
-    parts = [f"{scheme.activations}{scheme.weights}"]
+    parts = ["weights of 4 bits"] if scheme.method == "int4" else [f"{scheme.activations}{scheme.weights}"]
     if scheme.reduce_range:
         parts += ["weights of 7 bits", *(["of 8 in some layers"] if scheme.full_range else [])]
     return ", ".join([*parts, *(["tables of 4 bits"] if scheme.int4 else [])])

@@ -14,6 +14,7 @@ from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.quantization.blocks import looks_up_tokens, narrow_tables
 from edgekit.quantization.methods import HALF, advise, methods_for
+from edgekit.quantization.products import pack_products, packs
 from edgekit.runtimes import ort
 from edgekit.settings import Frozen
 from edgekit.target import Target
@@ -21,7 +22,7 @@ from edgekit.target import Target
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Method = Literal["auto", "dynamic", "static", "fp16", "bf16", "weight-only"]
+Method = Literal["auto", "dynamic", "static", "fp16", "bf16", "int4", "weight-only"]
 SchemeName = Literal["auto", "u8s8", "s8s8", "u8u8"]
 Embeddings = Literal["int8", "int4", "float"]
 
@@ -40,7 +41,8 @@ class Scheme(Frozen):
     """A resolved scheme.
 
     Attributes:
-        method: ``dynamic`` (activations scaled as they come), ``static`` (scaled once, from calibration) or ``fp16``.
+        method: ``dynamic`` (activations scaled as they come), ``static`` (scaled once, from calibration), ``fp16``, or
+            ``int4`` (weights of products of matrices alone; tables are INT8 as in ``dynamic``).
         activations, weights: integer types.
         per_channel: one weight scale per output channel.
         reduce_range: 7-bit weights.
@@ -51,7 +53,7 @@ class Scheme(Frozen):
         int4: tables of words in INT4, as component/node.
     """
 
-    method: Literal["dynamic", "static", "fp16"]
+    method: Literal["dynamic", "static", "fp16", "int4"]
     activations: Literal["u8", "s8"]
     weights: Literal["u8", "s8"]
     per_channel: bool
@@ -61,6 +63,10 @@ class Scheme(Frozen):
     biases: bool = True
     full_range: tuple[str, ...] = ()
     int4: tuple[str, ...] = ()
+
+    def takes(self, node: WeightedNode) -> bool:
+        """Whether it quantizes a node."""
+        return self.method != "int4" or node.packs or not node.multiplies
 
     def within(self, component: str) -> Scheme:
         """The same for one component: its layers by the names of their nodes."""
@@ -73,12 +79,20 @@ class Scheme(Frozen):
 
 
 class WeightedNode(NamedTuple):
-    """A node with constant weights that can be quantized; ``narrows``: to INT4, since it looks up tokens in a table."""
+    """A node with constant weights that can be quantized.
+
+    Attributes:
+        name, kind: of the node.
+        elements: of its weights.
+        narrows: whether it looks up tokens in a table, which may be INT4.
+        packs: whether it is a product whose weights may be.
+    """
 
     name: str
     kind: str
     elements: int
     narrows: bool = False
+    packs: bool = False
 
     @property
     def multiplies(self) -> bool:
@@ -135,15 +149,16 @@ def resolve_scheme(
         resolved = "static" if activations == "s8" or convolutional else "dynamic"
         if scheme == "auto" and "int8" not in target.precisions and "fp16" in target.precisions:
             resolved = "fp16"
-    if embeddings == "int4":
-        _check_tables(resolved, target)
+    if "int4" in (embeddings, resolved):
+        _check_blocks("embeddings" if embeddings == "int4" else "method", resolved, target)
     return Scheme.model_validate(
         {
             "method": resolved,
             "activations": activations,
             "weights": weights,
             "per_channel": wish.per_channel,
-            "reduce_range": wish.reduce_range and weights == "s8",
+            # the products of INT4 do not saturate, and tables are not multiplied
+            "reduce_range": wish.reduce_range and weights == "s8" and resolved != "int4",
             "embeddings": embeddings != "float",
             "convolutions": convolutional and resolved == "static",
             "biases": wish.biases,
@@ -151,15 +166,16 @@ def resolve_scheme(
     )
 
 
-def _check_tables(method: str, target: Target) -> None:
-    """Refuse tables in INT4 where the weights are FP16, or where something else than the processor computes."""
-    if method == HALF or target.runtime.provider != "cpu":
+def _check_blocks(setting: str, method: str, target: Target) -> None:
+    """Refuse INT4 where the weights are FP16, or where something else than onnxruntime on the processor computes."""
+    if method == HALF or target.runtime.provider != "cpu" or target.runtime.name != ort.NAME:
+        reads = {"embeddings": "GatherBlockQuantized reads the tables", "method": "MatMulNBits reads the weights"}
         raise UsageError(
-            "quantize.embeddings=int4 cannot go with "
+            f"quantize.{setting}=int4 cannot go with "
             + ("quantize.method=fp16" if method == HALF else f"the target {target.name!r}"),
             id="usage.settings-conflict",
-            why="it is a choice beside INT8, for onnxruntime on a CPU: its GatherBlockQuantized reads the tables",
-            hint="Leave quantize.embeddings away.",
+            why=f"it is a choice beside INT8, for onnxruntime on a CPU: its {reads[setting]}",
+            hint=f"Leave quantize.{setting} away.",
         )
 
 
@@ -178,7 +194,7 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
         table = constant(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
         shaped = table is not None and (table.ndim > 2 if node.op_type == CONVOLUTION_KIND else table.ndim == 2)
         if table is not None and shaped and table.dtype.kind == "f" and table.size >= FEWEST_ELEMENTS:
-            found.append(WeightedNode(node.name, node.op_type, int(table.size), looks_up_tokens(node)))
+            found.append(WeightedNode(node.name, node.op_type, int(table.size), looks_up_tokens(node), packs(node)))
     return found
 
 
@@ -235,6 +251,10 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
     # onnxruntime's tool splits a Gemm first, and looks for the new product's name
     narrow = [name for name in nodes if name in scheme.int4]
     nodes = [name for name in nodes if name not in narrow]
+    packed: list[str] = []
+    if scheme.method == "int4":
+        packed = [str(node.name) for node in load_graph(source).graph if node.name in nodes and packs(node)]
+        nodes = [name for name in nodes if name not in packed]
     if scheme.convolutions and nodes:
         nodes = [*nodes, *passing_nodes(load_graph(source), nodes)]
     nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]
@@ -247,6 +267,8 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         model = load_graph(destination)
         if narrow:
             narrow_tables(model, narrow)
+        if packed:
+            pack_products(model, [*packed, *(f"{name}_MatMul" for name in packed)])
         save_graph(model, destination)
 
 
@@ -257,10 +279,10 @@ def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]
         ModelError: they do not take the graph; the reason is theirs.
     """
     with told_refusals("onnxruntime's quantizer"):
-        if scheme.method == "dynamic":
-            _dynamic(source, destination, scheme, nodes)
-        else:
+        if scheme.method == "static":
             _static(source, destination, scheme, nodes, ranges)
+        else:
+            _dynamic(source, destination, scheme, nodes)
 
 
 def _dynamic(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]) -> None:

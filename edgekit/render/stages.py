@@ -11,6 +11,8 @@ from edgekit.report import MEGABYTE, Report
 Details = Mapping[str, JsonValue]
 # Nodes that are named; the report has them all.
 NAMED_NODES = 5
+# What methods of quantization are called that are not INT8.
+METHODS = {"fp16": "FP16", "int4": "INT4, weights only"}
 
 
 def stage_lines(report: Report) -> Iterator[tuple[str, str]]:
@@ -82,7 +84,7 @@ def _quantize(details: Details) -> str:
     scheme, layers, fallbacks = details.get("scheme"), details.get("layers"), details.get("fallback_layers")
     if not isinstance(scheme, dict) or not isinstance(layers, int):
         return ""
-    method = "FP16" if scheme.get("method") == "fp16" else f"INT8, {scheme.get('method')}"
+    method = METHODS.get(str(scheme.get("method"))) or f"INT8, {scheme.get('method')}"
     fallen = [str(name) for name in fallbacks] if isinstance(fallbacks, list) else []
     unasked = float_layers(details)
     small = layers - len(fallen) - sum(map(len, unasked.values()))

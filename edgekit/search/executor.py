@@ -28,6 +28,7 @@ from edgekit.workshop import Made, Workshop, use_threads
 
 WEIGHING = Timing(seconds=4.0, rounds=20)
 REFERENCE = "search.reference_ms"
+OPTIMIZE = "optimize"
 
 
 class Executor(ABC):
@@ -135,6 +136,7 @@ class LocalExecutor(Executor):
         workshop.progress = watched
         use_threads(workshop.request.jobs)
         line = make(workshop, training_only=trial.kind == "pace")
+        self._workshop.decisions.adopt(workshop.decisions.inside(OPTIMIZE))
         trained = [made for made in line if made.artifact.format == "torch"]
         figures: dict[str, object] = _shape(trained)
         if trial.kind == "pace":
@@ -148,11 +150,13 @@ class LocalExecutor(Executor):
 
 
 def for_trial(workshop: Workshop, stages: Sequence[Table]) -> Workshop:
-    """The workshop for one trial's recipe."""
+    """The workshop for one trial's recipe; which rewrites pay is decided by the first trial, for all of them."""
     request = workshop.request
     assert request.search is not None  # only a search has trials
     search = request.search.model_copy(update={"trial": True})
-    return workshop.for_run(replace(request, recipe=recipe_of(request.recipe, stages), search=search))
+    own = workshop.for_run(replace(request, recipe=recipe_of(request.recipe, stages), search=search))
+    own.decisions.adopt(workshop.decisions.inside(OPTIMIZE))
+    return own
 
 
 def make(workshop: Workshop, *, training_only: bool = False) -> list[Made]:

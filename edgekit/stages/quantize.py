@@ -20,7 +20,7 @@ from edgekit.optimization import REWRITES
 from edgekit.progress import Silent
 from edgekit.quantization import neural_compressor
 from edgekit.quantization.calibration import calibrate, draw_samples, record_feeds
-from edgekit.quantization.engines import Candidate, EngineName, choose_engine
+from edgekit.quantization.engines import Candidate, EngineName, compare_candidates
 from edgekit.quantization.half import find_overflows, halve_graph, holders
 from edgekit.quantization.litert import (
     LiteRTScheme,
@@ -47,6 +47,7 @@ from edgekit.quantization.schemes import (
     weighted_nodes,
 )
 from edgekit.quantization.sensitivity import fall_back
+from edgekit.quantization.shadows import LayerError, Rounding, layer_errors, read_ranges
 from edgekit.quantization.tables import narrow
 from edgekit.quantization.widths import EIGHT, SEVEN, Range, Width, candidate_widths, choose_width, describe_saturation
 from edgekit.runtimes import LITERT, open_runner
@@ -62,9 +63,10 @@ ENGINES: dict[EngineName, tuple[str, ...]] = {
     "both": (ONNXRUNTIME, neural_compressor.NAME),
 }
 COMPARING = Timing(seconds=6.0, rounds=25)
-# How many training samples show which sums saturate: what a layer's activations are like, not which way they decide.
+# How many training samples show which sums saturate, and how far layers move: what activations are like.
 PROBED = 64
 UNCALIBRATED = "convolutions, most of the weights, stay float: their static INT8 is calibrated on data (--data)"
+UNPACKED = "convolutions, most of the weights, stay float: INT4 is for products of matrices"
 
 
 class QuantizeSettings(StageSettings):
@@ -73,7 +75,9 @@ class QuantizeSettings(StageSettings):
         description="onnxruntime, neural-compressor (static INT8; the extra [inc]), or both, of which the better stays",
     )
     method: Method = Field(
-        "auto", description="dynamic, static, fp16, auto (what the target takes); TFLite: weight-only too"
+        "auto",
+        description="dynamic, static, fp16, int4 (weights of products alone), auto (what the target takes); TFLite:"
+        " weight-only too",
     )
     scheme: SchemeName = Field(
         "auto", description="types of activations and weights: u8s8, s8s8, u8u8, or the target's own"
@@ -192,32 +196,14 @@ def _precision(settings: StageSettings, goal: Goal) -> Precision:
 
 
 def _compare(made: Sequence[Candidate], settings: QuantizeSettings, job: Job) -> JsonValue:
-    """Which of the candidates stays, why, and the figures of each; timed interleaved where the target can be timed."""
-    names = [candidate.engine for candidate in made]
-    rows: list[dict[str, JsonValue]] = [
-        {
-            "engine": candidate.engine,
-            "size_bytes": candidate.artifact.size_bytes,
-            "drop": candidate.standing().drop,
-            "fallback_layers": len(candidate.fallbacks),
-        }
-        for candidate in made
-    ]
-    if len(made) == 1:
-        return {"engine": names[0], "reason": "the only one that takes this model", "engines": cast("JsonValue", rows)}
-    slowdown = None
-    if job.clock is not None and len(made[0].artifact.manifest.components) == 1:
+    """Which of the candidates stays; timed interleaved where the target can be timed."""
+    timings = None
+    if job.clock is not None and len(made) > 1 and len(made[0].artifact.manifest.components) == 1:
         job.progress.start("quantize: which engine", None)
         artifacts = {candidate.engine: candidate.artifact for candidate in made}
         timings = time_artifacts(artifacts, lambda _: job.task, job.workload, job.clock, COMPARING)
-        slowdown = timings.slowdown(names[1], than=names[0])
-        for row, name in zip(rows, names, strict=True):
-            row["p50_ms"], row["samples"] = round(timings.p50(name), 4), len(timings.samples(name))
-        ratio, interval = slowdown
-        rows[1]["slowdown"] = [round(value, 4) for value in (ratio, interval.low, interval.high)]
         job.progress.finish()
-    choice = choose_engine(made[0].standing(), made[1].standing(), slowdown, settings.tolerance)
-    return {"engine": choice.engine, "reason": choice.reason, "engines": cast("JsonValue", rows)}
+    return compare_candidates(made, timings, settings.tolerance)
 
 
 def _candidate(engine: str, artifact: Artifact, settings: QuantizeSettings, job: Job) -> Candidate:
@@ -274,7 +260,7 @@ def _fit(
 ) -> tuple[Maker, dict[str, JsonValue] | None]:
     """Weights as wide as sums of the target's 16 bits can bear, and why; nothing where its sums are wider."""
     scheme = maker.scheme
-    if not isinstance(scheme, Scheme) or scheme.method == "fp16" or scheme.weights != "s8":
+    if not isinstance(scheme, Scheme) or scheme.method in ("fp16", "int4") or scheme.weights != "s8":
         return maker, None
     if not job.target.int8.saturates:
         return maker, None
@@ -308,21 +294,43 @@ def _ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
     graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
-    uncalibrated = is_convolutional(found) and job.data is None
-    scheme = _scheme(settings, job.target, convolutional=is_convolutional(found) and not uncalibrated)
+    convolutional = is_convolutional(found)
+    uncalibrated = convolutional and job.data is None
+    scheme = _scheme(settings, job.target, convolutional=convolutional and not uncalibrated)
     if scheme.method == "fp16":
         return _half(prepared, scheme, job, _calibration_samples(settings, job) if job.data else [])
-    nodes = {
+    weighted = {
         name: weighted_nodes(graph, embeddings=scheme.embeddings, convolutions=scheme.convolutions)
         for name, graph in graphs.items()
     }
+    nodes = {name: [node for node in part if scheme.takes(node)] for name, part in weighted.items()}
     ranges = _calibrate(prepared, scheme, settings, job) if scheme.method == "static" else {}
+    left = UNPACKED if convolutional and scheme.method == "int4" else UNCALIBRATED if uncalibrated else ""
+    notes: dict[str, JsonValue] = {"left_float": left} if left else {}
+    if job.data is not None:
+        errors = _layer_errors(prepared, nodes, scheme, ranges, _calibration_samples(settings, job)[:PROBED], job)
+        notes["layer_errors"] = [list(one) for one in errors]
 
     def write(asked: Scheme, component: str, file: Path, chosen: Sequence[str]) -> None:
         quantize_graph(prepared.file(component), file, asked.within(component), chosen, ranges.get(component))
 
-    maker = _maker(prepared, scheme, nodes, write, job)
-    return replace(maker, notes={"left_float": UNCALIBRATED}) if uncalibrated else maker
+    return replace(_maker(prepared, scheme, nodes, write, job), notes=notes)
+
+
+def _layer_errors(
+    artifact: Artifact,
+    nodes: dict[str, list[WeightedNode]],
+    scheme: Scheme,
+    ranges: dict[str, Path],
+    samples: Sequence[int],
+    job: Job,
+) -> list[LayerError]:
+    job.progress.start("quantize: how far each layer moves", None)
+    fed = record_feeds(artifact, job.task, job.need_data().train, samples, job.jobs)
+    asked = Rounding(scheme, {name: read_ranges(file) for name, file in ranges.items()})
+    found = layer_errors(artifact, nodes, asked, fed, scratch=job.scratch, threads=job.jobs)
+    job.progress.finish(f"{len(found)} layers")
+    return found
 
 
 def _half(artifact: Artifact, scheme: Scheme, job: Job, samples: Sequence[int]) -> Maker:

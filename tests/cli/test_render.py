@@ -271,12 +271,14 @@ def test_stages_tell_equal_layers_once_and_half_precision_by_name(folder):
     stages = (
         StageReport(stage="prune", settings={}, details={"before": before, "kept": kept}),
         StageReport(stage="quantize", settings={}, details={"scheme": {"method": "fp16"}, "layers": 9}),
+        StageReport(stage="quantize", settings={}, details={"scheme": {"method": "int4"}, "layers": 9}),
         StageReport(stage="quantize", settings={}, details={"scheme": {"method": "dynamic"}, "layers": 9} | tables),
         StageReport(stage="vocabulary", settings={}, details={"tokens_before": 900, "tokens_after": 300, "used": 250}),
     )
     assert list(stage_lines(make_report(folder, stages=stages))) == [
         ("prune", "2 of 2 layers; heads 2 each of 4; neurons 32 each of 64"),
         ("quantize", "all 9 layers in FP16"),
+        ("quantize", "all 9 layers in INT4, weights only"),
         (
             "quantize",
             "all 9 layers in INT8, dynamic; tables in INT4: words;"

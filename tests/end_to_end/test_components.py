@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -139,6 +140,9 @@ def test_quantized_components_are_verified_with_golden_files_for_each_and_for_th
     # two embedding tables, and the products project, inward, round, context and out
     assert details["layers"] == 7
     assert details["fallback_layers"] == []
+    errors = cast("list[tuple[str, float, float | None]]", details["layer_errors"])
+    assert len({name for name, _, _ in errors}) == 7
+    assert all(0 < error < 0.1 for _, error, _ in errors)
     for name in PARTS:
         assert quantized.manifest.components[name].precision == "int8"
         assert integers(quantized, name) > 0
@@ -175,6 +179,22 @@ def test_quantized_components_are_verified_with_golden_files_for_each_and_for_th
     (size,) = [metric.value for metric in measured.metrics if metric.name == "size"]
     assert size == sum(quantized.file(name).stat().st_size for name in PARTS)
     assert measured.subject["sha256"] == {name: sha256_file(result.file(name)) for name in PARTS}
+
+
+def test_products_have_weights_in_int4_where_that_is_asked_for(bench: Bench, exported: Artifact) -> None:
+    quantized = bench.run("quantize", exported, method="int4", tolerance=1.0)
+    details = read_details(quantized)
+    assert (details["layers"], details["fallback_layers"]) == (7, [])
+    for name in PARTS:
+        part = quantized.manifest.components[name]
+        assert (part.precision, part.integers) == ("int8", "weights of 4 bits")  # two in a byte
+        kinds = [node.op_type for node in load_graph(quantized.file(name)).graph]
+        assert kinds.count("MatMulNBits") > 0
+        assert kinds.count("MatMulInteger") == 0
+    errors = cast("list[tuple[str, float, float | None]]", details["layer_errors"])
+    assert sum(int4 is not None for _, _, int4 in errors) >= 5
+    assert np.abs(bench.outputs(quantized).logits - bench.outputs(exported).logits).max() > 0
+    assert cast("float", bench.outputs(quantized).score(bench.task)) > 0.8
 
 
 def test_half_precision_keeps_float32_at_the_edges(bench: Bench, exported: Artifact) -> None:

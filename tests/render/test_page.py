@@ -311,6 +311,7 @@ def test_quantization_names_what_stayed_in_float_and_what_was_most_sensitive(fol
         "fallback_layers": ["model/a"],
         "float_layers": {"model/b": "there is no kernel"},
         "selection_check": {"samples": 100, "drop": 0.02, "tolerance": 0.005, "sensitivity": [["model/a", 0.5]]},
+        "layer_errors": [["model/a", 0.08123, 0.2], *[[f"model/{one}", 0.01, None] for one in range(10)]],
     }
     inside = page(full_report(folder, stages=(StageReport(stage="quantize", settings={}, details=details),))).one(
         "inside"
@@ -325,6 +326,9 @@ def test_quantization_names_what_stayed_in_float_and_what_was_most_sensitive(fol
     assert [node.text for node in inside.all("li")] == ["model/a", "model/b"]
     assert "1 in float, since there is no kernel:" in [node.text for node in inside.all("p")]
     assert rows(table_of(inside, "the most sensitive")) == [["model/a", "0.5"]]
+    moved = rows(table_of(inside, "how far each layer's output moves"))
+    assert (moved[:2], len(moved)) == ([["model/a", "8.12%", "20.00%"], ["model/0", "1.00%", "-"]], 10)
+    assert "1 further layers, which move less, are in report.json." in [node.text for node in inside.all("p")]
 
 
 def test_details_of_another_kind_are_left_out(folder: Path) -> None:

@@ -170,6 +170,22 @@ def _quantize(stage: StageReport) -> Iterator[Child]:
     if isinstance(ranked, list):
         rows = [(str(pair[0]), f"{number(pair[1]):.3g}") for pair in ranked[:MOST_SENSITIVE] if isinstance(pair, list)]
         yield table(("layer", "error alone"), rows, kinds="tn", caption="the most sensitive layers")
+    yield from _layer_errors(details.get("layer_errors"))
+
+
+def _layer_errors(found: JsonValue) -> Iterator[Child]:
+    """How far the outputs of layers move, those that move most in INT8."""
+    rows = [
+        (str(row[0]), *("-" if share is None else f"{number(share):.2%}" for share in row[1:]))
+        for row in (found if isinstance(found, list) else [])
+        if isinstance(row, list) and len(row) == 3
+    ]
+    if rows:
+        head = ("layer", "INT8", "INT4 weights")
+        caption = "how far each layer's output moves, by itself, as a share of the output"
+        yield table(head, rows[:MOST_SENSITIVE], kinds="tnn", caption=caption)
+        if len(rows) > MOST_SENSITIVE:
+            yield note(f"{len(rows) - MOST_SENSITIVE} further layers, which move less, are in report.json.")
 
 
 SHOWN = {"prune": _prune, "distill": _distill, "optimize": _optimize, "quantize": _quantize}
