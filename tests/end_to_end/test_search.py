@@ -141,7 +141,7 @@ def test_a_search_that_is_killed_in_a_training_leaves_a_valid_artifact_and_goes_
     assert found.chosen == full.number
     assert found.nearest
     starts = [event["step"] for event in events(cache) if event["event"] == "distill.start"]
-    assert starts[-1] >= reached  # not from its beginning
+    assert max(starts) >= reached  # not from its beginning
     edgekit.verify(out)
 
 
