@@ -34,13 +34,13 @@ def _prune(details: Details) -> str:
     if isinstance(before, dict):
         whole = "the encoder's"
         parts = [f"{len(layers)} of {before['layers']} layers"]
-        parts += [
-            f"{name} {_each([layer[name] for layer in layers])} of {before[name]}" for name in ("heads", "neurons")
-        ]
+        for name in ("heads", "neurons"):
+            of = _each([layer.get(f"{name}_of", before[name]) for layer in layers]).removesuffix(" each")
+            parts.append(f"{name} {_each([layer[name] for layer in layers])} of {of}")
     else:
         whole = "the"
-        left, of = (sum(number(layer.get(name)) for layer in layers) for name in ("channels", "of"))
-        parts = [f"{left:g} of {of:g} channels"]
+        left, total = (sum(number(layer.get(name)) for layer in layers) for name in ("channels", "of"))
+        parts = [f"{left:g} of {total:g} channels"]
     if number(details.get("macs_before")):
         share = number(details.get("macs_after")) / number(details.get("macs_before"))
         parts.append(f"{share:.0%} of {whole} multiply-accumulates")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.render.stages import Details, overflow_lines
+from edgekit.render.stages import DESCRIPTIONS, Details, overflow_lines
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,10 @@ from edgekit.render.stages import Details, overflow_lines
 )
 def test_what_stays_in_fp32_is_named(details: Details, lines: list[str]) -> None:
     assert overflow_lines(details) == lines
+
+
+def test_layers_that_were_pruned_before_are_told_of_what_each_had() -> None:
+    row = {"layer": 0, "heads": 6, "neurons": 64, "heads_of": 8, "neurons_of": 96}
+    other = {"layer": 1, "heads": 11, "neurons": 64, "heads_of": 12, "neurons_of": 96}
+    details: Details = {"before": {"layers": 2, "heads": 8, "neurons": 96}, "kept": [row, other]}  # type: ignore[dict-item]  # a table is JSON
+    assert DESCRIPTIONS["prune"](details) == "2 of 2 layers; heads 6 11 of 8 12; neurons 64 each of 96"
