@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from edgekit.report import MEGABYTE, Report
+from edgekit.report import MEGABYTE, Report, StageReport
 
 Details = Mapping[str, JsonValue]
 # Nodes that are named; the report has them all.
@@ -23,6 +23,21 @@ def stage_lines(report: Report) -> Iterator[tuple[str, str]]:
         line = describe(stage.details) if describe and stage.stage not in undone else ""
         if line:
             yield stage.stage, line
+
+
+def row_lines(report: Report) -> list[str]:
+    """The sentence of each stage of the ledger, row by row; empty for one that was undone or has nothing to say.
+
+    A stage that ran twice has a sentence for each time.
+    """
+    told: dict[str, Iterator[StageReport]] = {
+        row.stage: iter([stage for stage in report.stages if stage.stage == row.stage]) for row in report.ledger
+    }
+    lines = []
+    for row in report.ledger[1:]:
+        stage, describe = next(told[row.stage], None), DESCRIPTIONS.get(row.stage)
+        lines.append(describe(stage.details) if stage is not None and describe is not None and row.kept else "")
+    return lines
 
 
 def _prune(details: Details) -> str:
