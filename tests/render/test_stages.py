@@ -35,8 +35,8 @@ def test_layers_that_were_pruned_before_are_told_of_what_each_had() -> None:
     assert DESCRIPTIONS["prune"](details) == "2 of 2 layers; heads 6 11 of 8 12; neurons 64 each of 96"
 
 
-def test_a_stage_that_ran_twice_has_a_sentence_for_each_time(folder: Path) -> None:
-    report = make_report(folder)
+def test_a_stage_that_ran_twice_has_a_sentence_for_each_time(tmp_path: Path) -> None:
+    report = make_report(tmp_path)
     twice = (*report.ledger[:2], *report.ledger[1:])
     first, second = ({"channels": left, "of": 8} for left in (6, 4))
     stages = tuple(StageReport(stage="prune", settings={}, details={"kept": [row]}) for row in (first, second))
