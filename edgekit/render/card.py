@@ -11,7 +11,7 @@ from edgekit.render import figures, wording
 from edgekit.render.repeat import compress_command, from_hub, repeat_notes, shell
 from edgekit.render.search import search_sentence
 from edgekit.render.snippets import usage
-from edgekit.render.stages import stage_lines
+from edgekit.render.stages import row_lines
 from edgekit.report import FILE, Report
 from edgekit.target import EXECUTION_PROVIDERS, HOST
 
@@ -162,10 +162,9 @@ def _comparison(report: Report) -> Iterator[tuple[str, str, str, str]]:
 def _done(report: Report) -> Iterator[str]:
     if report.search is not None:
         yield f"**recipe**: {_text(search_sentence(report.search))}"
-    said = dict(stage_lines(report))
-    for row in report.ledger[1:]:
+    for row, line in zip(report.ledger[1:], row_lines(report), strict=True):
         what = "kept" if row.kept else "undone"
-        details = "; ".join(part for part in (row.reason, said.get(row.stage, "") if row.kept else "") if part)
+        details = "; ".join(part for part in (row.reason, line) if part)
         yield f"**{_text(row.stage)}**: {what}{f', {_text(details)}' if details else ''}"
 
 

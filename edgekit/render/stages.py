@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from edgekit.report import MEGABYTE, Report
+from edgekit.report import MEGABYTE, Report, StageReport
 
 Details = Mapping[str, JsonValue]
 # Nodes that are named; the report has them all.
@@ -25,6 +25,21 @@ def stage_lines(report: Report) -> Iterator[tuple[str, str]]:
             yield stage.stage, line
 
 
+def row_lines(report: Report) -> list[str]:
+    """The sentence of each stage of the ledger, row by row; empty for one that was undone or has nothing to say.
+
+    A stage that ran twice has a sentence for each time.
+    """
+    told: dict[str, Iterator[StageReport]] = {
+        row.stage: iter([stage for stage in report.stages if stage.stage == row.stage]) for row in report.ledger
+    }
+    lines = []
+    for row in report.ledger[1:]:
+        stage, describe = next(told[row.stage], None), DESCRIPTIONS.get(row.stage)
+        lines.append(describe(stage.details) if stage is not None and describe is not None and row.kept else "")
+    return lines
+
+
 def _prune(details: Details) -> str:
     """What is left: ``3 of 6 layers; heads 6 4 5 of 12; neurons 384 each of 1536``, or ``410 of 512 channels``."""
     before, kept = details.get("before"), details.get("kept")
@@ -34,13 +49,13 @@ def _prune(details: Details) -> str:
     if isinstance(before, dict):
         whole = "the encoder's"
         parts = [f"{len(layers)} of {before['layers']} layers"]
-        parts += [
-            f"{name} {_each([layer[name] for layer in layers])} of {before[name]}" for name in ("heads", "neurons")
-        ]
+        for name in ("heads", "neurons"):
+            of = _each([layer.get(f"{name}_of", before[name]) for layer in layers]).removesuffix(" each")
+            parts.append(f"{name} {_each([layer[name] for layer in layers])} of {of}")
     else:
         whole = "the"
-        left, of = (sum(number(layer.get(name)) for layer in layers) for name in ("channels", "of"))
-        parts = [f"{left:g} of {of:g} channels"]
+        left, total = (sum(number(layer.get(name)) for layer in layers) for name in ("channels", "of"))
+        parts = [f"{left:g} of {total:g} channels"]
     if number(details.get("macs_before")):
         share = number(details.get("macs_after")) / number(details.get("macs_before"))
         parts.append(f"{share:.0%} of {whole} multiply-accumulates")

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from edgekit.render.stages import Details, overflow_lines
+import pytest
+from cli.samples import make_report
+
+from edgekit.render.stages import DESCRIPTIONS, Details, overflow_lines, row_lines
+from edgekit.report import StageReport
 
 
 @pytest.mark.parametrize(
@@ -22,3 +26,22 @@ from edgekit.render.stages import Details, overflow_lines
 )
 def test_what_stays_in_fp32_is_named(details: Details, lines: list[str]) -> None:
     assert overflow_lines(details) == lines
+
+
+def test_layers_that_were_pruned_before_are_told_of_what_each_had() -> None:
+    row = {"layer": 0, "heads": 6, "neurons": 64, "heads_of": 8, "neurons_of": 96}
+    other = {"layer": 1, "heads": 11, "neurons": 64, "heads_of": 12, "neurons_of": 96}
+    details: Details = {"before": {"layers": 2, "heads": 8, "neurons": 96}, "kept": [row, other]}  # type: ignore[dict-item]  # a table is JSON
+    assert DESCRIPTIONS["prune"](details) == "2 of 2 layers; heads 6 11 of 8 12; neurons 64 each of 96"
+
+
+def test_a_stage_that_ran_twice_has_a_sentence_for_each_time(tmp_path: Path) -> None:
+    report = make_report(tmp_path)
+    twice = (*report.ledger[:2], *report.ledger[1:])
+    first, second = ({"channels": left, "of": 8} for left in (6, 4))
+    stages = tuple(StageReport(stage="prune", settings={}, details={"kept": [row]}) for row in (first, second))
+    assert row_lines(report.model_copy(update={"ledger": twice, "stages": stages}))[:3] == [
+        "6 of 8 channels",
+        "4 of 8 channels",
+        "",
+    ]

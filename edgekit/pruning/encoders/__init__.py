@@ -120,10 +120,17 @@ def _choose(scores: Scores, whole: EncoderPlan, aim: Aim, measured: Measured) ->
 
 
 def _describe(before: EncoderPlan, after: EncoderPlan, cost: CostModel) -> dict[str, JsonValue]:
+    shape, whole = before.layers[0], {layer.index: layer for layer in before.layers}
     kept: list[JsonValue] = [
-        {"layer": layer.index, "heads": len(layer.heads), "neurons": len(layer.neurons)} for layer in after.layers
+        {
+            "layer": layer.index,
+            "heads": len(layer.heads),
+            "neurons": len(layer.neurons),
+            "heads_of": len(whole[layer.index].heads),
+            "neurons_of": len(whole[layer.index].neurons),
+        }
+        for layer in after.layers
     ]
-    shape = before.layers[0]
     return {
         "before": {"layers": len(before.layers), "heads": len(shape.heads), "neurons": len(shape.neurons)},
         "kept": kept,

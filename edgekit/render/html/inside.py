@@ -62,7 +62,8 @@ def _encoder(before: Row, kept: list[dict[str, JsonValue]]) -> Html:
     for index in range(min(layers, MOST_LAYERS)):
         cells: list[Child] = []
         for name in ("heads", "neurons"):
-            of, left = number(before.get(name)), number(by_layer.get(index, {}).get(name))
+            row = by_layer.get(index, {})
+            of, left = number(row.get(f"{name}_of", before.get(name))), number(row.get(name))
             said = f"{left:g} of {of:g}" if index in by_layer else "removed"
             cells.append(_left(left, of, f"layer {index}, {name}", said))
         body.append((str(index), *cells))

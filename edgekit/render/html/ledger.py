@@ -10,7 +10,7 @@ from edgekit.ledger import ORIGINAL, LedgerRow
 from edgekit.render import figures, wording
 from edgekit.render.html.charts import LEAST_METRIC, ROW, Axis, axis_row, box, figure, upright
 from edgekit.render.html.markup import Child, Html, element, join, minus, note, section, table
-from edgekit.render.stages import stage_lines
+from edgekit.render.stages import row_lines
 from edgekit.report import Report
 
 _Read = Callable[[LedgerRow], float | None]
@@ -182,9 +182,8 @@ def _short(fall: Fall, value: float) -> str:
 
 
 def _outcomes(report: Report) -> Iterator[tuple[Child, ...]]:
-    said = dict(stage_lines(report))
-    for row in report.ledger[1:]:
+    for row, line in zip(report.ledger[1:], row_lines(report), strict=True):
         mark = ("\N{CHECK MARK}", "kept", "good") if row.kept else ("\N{BALLOT X}", "undone", "doubt")
         sign = element("span", element("span", mark[0], aria_hidden="true"), " ", mark[1], class_=f"badge {mark[2]}")
-        left = element("div", said[row.stage], class_="small") if row.kept and row.stage in said else None
+        left = element("div", line, class_="small") if line else None
         yield row.stage, sign, join((row.reason, left))
