@@ -26,16 +26,19 @@ class Rewrite:
         name: as reports call it.
         apply: changes the graph in place; returns how often.
         removes_work: whether it saves work on any machine, and so is right where nothing can be timed.
+        stays_in_doubt: whether it stays unless it was measured to be slower, and not only where it was measured to be
+            faster: what it saves is the same in INT8, where everything else takes a third of the time.
     """
 
     name: str
     apply: Callable[[ir.Graph], int]
     removes_work: bool
+    stays_in_doubt: bool = False
 
 
 # In the order in which they are applied.
 REWRITES: dict[str, Rewrite] = {
     "first_token": Rewrite("first_token", keep_first_token, removes_work=True),
     "attention": Rewrite("attention", fuse_attention, removes_work=True),
-    "residual": Rewrite("residual", keep_sums_apart, removes_work=False),
+    "residual": Rewrite("residual", keep_sums_apart, removes_work=False, stays_in_doubt=True),
 }
