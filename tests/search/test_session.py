@@ -229,6 +229,22 @@ def test_savings_of_size_come_first_and_stay_in_every_later_trial(tmp_path: Path
     assert full.stages[5]["embeddings"] == "int4"
 
 
+def test_a_short_box_begins_with_a_gentler_shape_in_more_layers(tmp_path: Path) -> None:
+    shapes = []
+    for name, seconds in (("short", 300.0), ("long", 3600.0)):
+        (tmp_path / name).mkdir()
+        search = session(tmp_path / name, World(need=0.004), limits=Limits(max_drop=0.01, time=seconds))
+        search.run()
+        shapes.append(next(trial for trial in search.book.trials if trial.kind == "full"))
+    short, long = shapes
+    assert short.asked is not None
+    assert long.asked is not None
+    assert short.asked > 1.5 * long.asked
+    assert short.layers is not None
+    assert long.layers is not None
+    assert short.layers > long.layers
+
+
 @pytest.mark.parametrize(("seconds", "tried"), [(3600.0, True), (300.0, False)])
 def test_savings_of_size_are_tried_for_latency_too_unless_the_box_is_short(
     tmp_path: Path, seconds: float, *, tried: bool
