@@ -24,7 +24,7 @@ from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
 from edgekit.measure.profile import profile_sides
-from edgekit.pipeline import Trail, is_trial, leave_out
+from edgekit.pipeline import Trail, leave_out
 from edgekit.places import FASTER_HERE
 from edgekit.profile import Profiles
 from edgekit.quantization.saturating import Saturated, arithmetic_on
@@ -328,7 +328,7 @@ def _rows(workshop: Workshop, trail: Trail, measured: Measured, *, complete: boo
     rows = []
     ends = (trail.entries[0].scored.key, trail.best.key)  # all that is scored of a trial, while its search goes on
     for entry in trail.entries:
-        scored = workshop.data is not None and (complete or not is_trial(workshop) or entry.scored.key in ends)
+        scored = workshop.data is not None and (complete or not workshop.request.is_trial or entry.scored.key in ends)
         score = workshop.outputs(entry.scored.artifact).score(workshop.task) if scored else None
         latency = _p50(measured.timings, entry.timed.key, entry.timed.artifact)
         rows.append(

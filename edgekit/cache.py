@@ -21,6 +21,9 @@ import logging
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -148,3 +151,19 @@ def find_damage(folder: Path) -> str | None:
         except OSError:
             return f"{name} cannot be read"
     return None
+
+
+@contextmanager
+def folders_in(root: Path) -> Iterator[Callable[[], Path]]:
+    """Makes empty folders in ``root``; it is gone after the block, and they with it unless they were moved away."""
+    numbers = count()
+
+    def make() -> Path:
+        folder = root / str(next(numbers))
+        folder.mkdir()
+        return folder
+
+    try:
+        yield make
+    finally:
+        shutil.rmtree(root, ignore_errors=True)

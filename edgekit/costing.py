@@ -1,31 +1,29 @@
 """Cost tables, measured: small encoders of a model's shape, made as it would be, and timed together or counted.
 
-An export of such an encoder takes three to five seconds of a core, and about a dozen are measured (``Design``), once
-for a target, a runtime and a shape. Weights are cut from the model, since latency does not hang on them.
+About a dozen are exported and measured (``Design``), once for a target, a runtime and a shape. Weights are cut from the
+model, since latency does not hang on them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
-from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
 
 from edgekit.artifact import Artifact, open_artifact, write_text
+from edgekit.cache import folders_in
 from edgekit.errors import HostError, UsageError
 from edgekit.feasibility import provider_for
 from edgekit.formats.encoder import encoder_layers, is_encoder
 from edgekit.formats.plans import chain
 from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
 from edgekit.formats.torch import load_model, save_weights, torch_components
-from edgekit.measure.instructions import INFERENCES
+from edgekit.measure.instructions import INFERENCES, middle
 from edgekit.measure.latency import named_subjects, time_all
 from edgekit.progress import Silent
 from edgekit.pruning.encoders import geometry_of
@@ -73,7 +71,7 @@ def place_of(request: Request) -> Place:
     Raises:
         HostError: neither can be had.
     """
-    place = request.clock or next(iter(request.places), None)
+    place = _first_place(request)
     if place is None:
         raise HostError(
             f"what an inference costs on {request.target.name!r} cannot be measured",
@@ -82,6 +80,10 @@ def place_of(request: Request) -> Place:
             hint="Give a table that was measured elsewhere (--costs FILE), or leave prune.cost to macs.",
         )
     return place
+
+
+def _first_place(request: Request) -> Place | None:
+    return request.clock or next(iter(request.places), None)
 
 
 def scope_of(request: Request, whole: Artifact, task: Task) -> Scope:
@@ -110,7 +112,7 @@ def scope_of(request: Request, whole: Artifact, task: Task) -> Scope:
             why="costs are measured of an encoder's heads and neurons",
             hint="Leave prune.cost to macs.",
         )
-    place = request.clock or next(iter(request.places), None)
+    place = _first_place(request)
     return Scope(
         target=request.target.name,
         runtime=request.runtime,
@@ -220,18 +222,8 @@ def _encoder(whole: Artifact, shape: Key, steps: Sequence[Step], job: Job) -> Ar
 @contextmanager
 def _own_folders(job: Job) -> Iterator[Job]:
     """The same job, silent, with folders that are gone after the block, unless they were moved away."""
-    root = job.scratch()
-    numbers = count()
-
-    def scratch() -> Path:
-        folder = root / str(next(numbers))
-        folder.mkdir()
-        return folder
-
-    try:
+    with folders_in(job.scratch()) as scratch:
         yield replace(job, scratch=scratch, progress=Silent())
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _cut(whole: Artifact, shape: Key, job: Job) -> Artifact:
@@ -271,7 +263,7 @@ def _measure(made: Mapping[str, Artifact], job: Job, place: Place) -> Costed:
         timings = time_all(subjects, place, TIMING)
         return Costed(level_costs(timings.blocks_ms), "ms", timings.runtime_version, timings.warnings)
     answer = count_instructions(subjects, place, INFERENCES)
-    costs = {name: sorted(numbers)[len(numbers) // 2] / MILLION for name, numbers in answer.instructions.items()}
+    costs = {name: middle(numbers) / MILLION for name, numbers in answer.instructions.items()}
     return Costed(costs, "million instructions", answer.runtime_version)
 
 

@@ -157,7 +157,7 @@ def _torch_block(workshop: Workshop, trail: Trail, block: list[Step], export: St
         at = workshop.stage(step, at)
         waiting.append((step.stage.name, at))
         following = block[number + 1].stage.name if number + 1 < len(block) else ""
-        if following == "distill" and is_trial(workshop):
+        if following == "distill" and workshop.request.is_trial:
             continue  # training changes no shape, so the latency of what comes of it is this one's, too
         timed = workshop.stage(export, at)
         rows += [(name, made, timed) for name, made in waiting]
@@ -173,7 +173,7 @@ def _settle(workshop: Workshop, trail: Trail, name: str, candidate: Made, rows: 
         verdict = judge(_evidence(workshop, name, candidate, trail.best))
         return {"kept": verdict.kept, "reason": verdict.reason}
 
-    trail.looks += workshop.data is not None and not is_trial(workshop)
+    trail.looks += workshop.data is not None and not workshop.request.is_trial
     number = 1 + sum(entry.stage == rows[-1][0] for entry in trail.entries)
     found = workshop.decisions.decide(f"keep.{name}" if number == 1 else f"keep.{name}.{number}", measure)
     assert isinstance(found, dict)
@@ -192,7 +192,7 @@ def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> E
     if request.clock is not None:
         workshop.progress.start(f"measure: {name}", None)
         pair = {"parent": parent.artifact, "candidate": candidate.artifact}
-        timing = JUDGING_A_TRIAL if is_trial(workshop) else JUDGING
+        timing = JUDGING_A_TRIAL if workshop.request.is_trial else JUDGING
         timings = time_artifacts(pair, workshop.task_of, request.workload, request.clock, timing)
         slowdown = timings.slowdown("candidate", than="parent")
         workshop.progress.finish(f"{1 / slowdown[0]:.2f}x as fast as before")
@@ -220,18 +220,13 @@ def _dearer(before: Sequence[Count], after: Sequence[Count]) -> dict[str, float]
 
 def _drop(workshop: Workshop, candidate: Made) -> float | None:
     """Loss of the metric against the original; under ``strict`` its one-sided 95 % bound; a search sees to it."""
-    if workshop.data is None or is_trial(workshop):
+    if workshop.data is None or workshop.request.is_trial:
         return None
     original, outputs = workshop.outputs(workshop.original.artifact), workshop.outputs(candidate.artifact)
     quality = compare(original, outputs, workshop.task, split=workshop.data.rule, looks=0)
     if quality is None:
         return None
     return quality.drop_high if workshop.request.strict else quality.drop
-
-
-def is_trial(workshop: Workshop) -> bool:
-    """Whether this is one recipe of a search."""
-    return workshop.request.search is not None and workshop.request.search.trial
 
 
 def shape_of_work(artifact: Artifact) -> list[list[tuple[str, tuple[str, ...]]]]:

@@ -158,6 +158,11 @@ class Request:
         return ResolvedModel(self.source, self.task, self.build)
 
     @property
+    def is_trial(self) -> bool:
+        """Whether it is one recipe of a search."""
+        return self.search is not None and self.search.trial
+
+    @property
     def builds(self) -> dict[str, Build]:
         """What builds a fresh module, by the digest of the model that was given as code."""
         models = [model for model in (self.original, self.student) if model is not None]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,7 +15,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import Cache, cache_key, folders_in
 from edgekit.costing import graph_of, graph_steps, measure_costs, place_of, scope_of
 from edgekit.decisions import DECISIONS, Noted, RunDecisions
 from edgekit.environment import spin_briefly, versions
@@ -295,22 +294,9 @@ class Workshop:
                 found = self.cache.put(key, folder)
         return kind.model_validate_json((found / RECORD).read_bytes())
 
-    @contextmanager
-    def scratch(self) -> Iterator[Callable[[], Path]]:
+    def scratch(self) -> AbstractContextManager[Callable[[], Path]]:
         """Makes empty folders that are gone after the block, unless they were moved away."""
-        root = self.cache.scratch()
-
-        def make() -> Path:
-            folder = root / str(len(list(root.iterdir())))
-            while folder.exists():
-                folder = folder.with_name(f"{folder.name}_")
-            folder.mkdir()
-            return folder
-
-        try:
-            yield make
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
+        return folders_in(self.cache.scratch())
 
     def _job(self, key: str, scratch: Callable[[], Path], reading: Reading) -> Job:
         request = self.request

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from edgekit.recipe import Limits
+from edgekit.report import MEGABYTE
 from edgekit.trials import MEASURING, Search, TrialRecord
 
 LOOKED = ("quantized", "full", "extra")
@@ -57,14 +58,14 @@ class Standing:
         limits, size = self.limits, trial.size_bytes
         pairs = (
             (trial.latency_ms, limits.max_ms),
-            (None if size is None else size / 1e6, limits.max_mb),
+            (None if size is None else size / MEGABYTE, limits.max_mb),
             (trial.instructions, limits.max_instructions),
         )
         return max((cost / bound for cost, bound in pairs if cost is not None and bound is not None), default=0.0)
 
     def too_large(self, trial: TrialRecord) -> bool:
         """Whether a trial misses the limit on size."""
-        return bool(self.limits.max_mb and trial.size_bytes and trial.size_bytes / 1e6 > self.limits.max_mb)
+        return bool(self.limits.max_mb and trial.size_bytes and trial.size_bytes / MEGABYTE > self.limits.max_mb)
 
     def expected_drop(self, trial: TrialRecord) -> float | None:
         """The loss on the evaluation split as the limit counts it: what was seen there, else what is to be expected."""
