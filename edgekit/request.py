@@ -249,7 +249,8 @@ class Request:
             decisions: what a lock has already decided for it.
             costs: digest of the cost table that decides; empty where none does.
         """
-        facets: list[JsonValue] = [[name, self.facet(name)] for name in step.stage.uses]
+        used = (*step.stage.uses, *step.stage.also_uses(step.settings))
+        facets: list[JsonValue] = [[name, self.facet(name)] for name in used]
         facets += [["costs", costs]] if costs else []
         settings = step.settings.model_dump(mode="json")
         return cache_key(

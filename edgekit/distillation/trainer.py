@@ -23,6 +23,7 @@ from edgekit.distillation.checkpoint import (
     student_tensors,
 )
 from edgekit.distillation.losses import LayerMap, Weights, distillation_loss
+from edgekit.distillation.rounding import Rounding, round_while_learning
 from edgekit.errors import UsageError
 from edgekit.formats.torch import batch_norms
 from edgekit.progress import Progress
@@ -51,6 +52,8 @@ class Schedule:
         checkpoint_every: steps between two checkpoints.
         precision: of the products while training.
         dropout: whether the student's dropout is on.
+        rounded: share of the steps, the last ones, that are learned with rounded weights and inputs.
+        rounding: how they are rounded then.
     """
 
     epochs: float
@@ -65,10 +68,16 @@ class Schedule:
     checkpoint_every: int
     precision: Literal["fp32", "bf16"]
     dropout: bool
+    rounded: float = 0.0
+    rounding: Rounding = field(default_factory=Rounding)
 
     def steps(self, samples: int) -> int:
         """Steps in all, for so many training samples."""
         return max(1, min(self.most_steps, round(self.epochs * max(1, samples // self.batch_size))))
+
+    def first_rounded(self, steps: int) -> int | None:
+        """The step from which on weights and inputs are rounded; None where they never are."""
+        return steps - max(1, round(self.rounded * steps)) if self.rounded else None
 
     def rate(self, step: int, steps: int) -> float:
         """A step's learning rate: linear warm-up, then half a cosine to zero (Loshchilov and Hutter 2017, eq. 5)."""
@@ -134,23 +143,28 @@ def train(
     loop = _Loop(lesson, schedule, accelerator, teacher, student, optimizer, seed)
     progress.start("distill", steps)
     progress.advance(state.progressed.step)
+    first = schedule.first_rounded(steps)
     while state.progressed.step < steps and not state.progressed.stopped:
         step = state.progressed.step
+        if first is not None and step >= first:
+            _begin_rounding(state, loop, first)
         loss = loop.step(step, steps)
         done = step + 1
         state.progressed = state.progressed.model_copy(update={"step": done})
         if done % schedule.evaluate_every == 0 or done == steps:
-            _keep_best(state, loop.selection_loss(), lesson.student, schedule.patience)
+            patience = schedule.patience if first is None or step >= first else steps
+            _keep_best(state, loop.selection_loss(), lesson.student, patience)
         if done % schedule.checkpoint_every == 0 and done < steps and accelerator.is_main_process:
             save_checkpoint(folder, state, lesson.student, optimizer)
             note("distill.checkpoint", step=done)
         progress.advance(1, f"loss {loss:.3f}")
+    loop.end_rounding()
     load_tensors(lesson.student, state.best)
     lesson.student.to("cpu").eval()
     teacher.to("cpu")
     progress.finish(f"best at step {state.progressed.best_step} of {steps}")
     note("distill.done", step=state.progressed.step, best_step=state.progressed.best_step)
-    return _figures(state.progressed, steps)
+    return _figures(state.progressed, steps) | ({} if first is None else {"rounded_from": first})
 
 
 @dataclass
@@ -166,6 +180,18 @@ class _Loop:
     seed: int
     _epoch: int = 0
     _batches: list[list[int]] = field(default_factory=list)
+    _end: Callable[[], None] | None = None
+
+    def begin_rounding(self) -> None:
+        """From here on the student learns with rounded weights and inputs."""
+        if self._end is None:
+            self._end = round_while_learning(self.lesson.student, self.schedule.rounding)
+
+    def end_rounding(self) -> None:
+        """The student computes as it did before."""
+        if self._end is not None:
+            self._end()
+            self._end = None
 
     def step(self, step: int, steps: int) -> float:
         """One optimizer step; returns the loss."""
@@ -244,6 +270,14 @@ def _train_norms(student: nn.Module) -> None:
     student.eval()
     for _, layer in batch_norms(student):
         layer.train()
+
+
+def _begin_rounding(state: TrainingState, loop: _Loop, first: int) -> None:
+    """Round; at the first such step the best student is forgotten, since it has not learned to be rounded."""
+    loop.begin_rounding()
+    if state.progressed.step == first:
+        state.best = {}
+        state.progressed = state.progressed.model_copy(update={"best_loss": None, "best_step": 0})
 
 
 def _keep_best(state: TrainingState, loss: float, student: nn.Module, patience: int) -> None:

@@ -166,9 +166,14 @@ def resolve_scheme(
     )
 
 
+def reads_blocks(target: Target) -> bool:
+    """Whether a target has operators that read INT4: onnxruntime's on a processor."""
+    return target.runtime.provider == "cpu" and target.runtime.name == ort.NAME
+
+
 def _check_blocks(setting: str, method: str, target: Target) -> None:
     """Refuse INT4 where the weights are FP16, or where something else than onnxruntime on the processor computes."""
-    if method == HALF or target.runtime.provider != "cpu" or target.runtime.name != ort.NAME:
+    if method == HALF or not reads_blocks(target):
         reads = {"embeddings": "GatherBlockQuantized reads the tables", "method": "MatMulNBits reads the weights"}
         raise UsageError(
             f"quantize.{setting}=int4 cannot go with "

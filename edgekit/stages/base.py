@@ -180,6 +180,11 @@ def _no_need(settings: StageSettings) -> bool:
     return False
 
 
+def _nothing_else(settings: StageSettings) -> tuple[Facet, ...]:
+    del settings
+    return ()
+
+
 def _nothing_to_check(settings: StageSettings, goal: Goal) -> None:
     del settings, goal
 
@@ -200,6 +205,7 @@ class Stage:
         precision: what the target must take for these settings and the goal; None where it does not matter.
         check: raises what can be known of these settings before any work.
         needs_costs: whether these settings ask for a cost table.
+        also_uses: what more of the job decides its result, given its settings.
         formats: of graphs that it knows.
         closes: of a stage in torch, whether it comes after all others there and is judged by itself.
     """
@@ -215,6 +221,7 @@ class Stage:
     precision: Callable[[StageSettings, Goal], Precision | None] = _any_precision
     check: Callable[[StageSettings, Goal], None] = _nothing_to_check
     needs_costs: Callable[[StageSettings], bool] = _no_need
+    also_uses: Callable[[StageSettings], tuple[Facet, ...]] = _nothing_else
     formats: tuple[Format, ...] = ("onnx", "tflite")
     closes: bool = False
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 
 from edgekit.artifact import Artifact
 from edgekit.distillation.losses import LayerMap, Weights
+from edgekit.distillation.rounding import Rounding, mostly_convolutions
 from edgekit.distillation.trainer import Lesson, Schedule, train
+from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, evenly, is_encoder, stream_width
 from edgekit.formats.plans import Plan
 from edgekit.formats.surgery import EncoderPlan, whole_plan
 from edgekit.formats.torch import load_model, save_weights, torch_components
-from edgekit.stages.base import Job, Stage, StageSettings, finish
+from edgekit.quantization.schemes import Method, SchemeName, reads_blocks, resolve_scheme
+from edgekit.stages.base import Facet, Goal, Job, Stage, StageSettings, finish
+from edgekit.target import Target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +52,18 @@ class DistillSettings(StageSettings):
     attention: float = Field(0.0, ge=0, description="weight of the attention maps (slower: they have to be computed)")
     dropout: bool = Field(False, description="whether the student's dropout is on")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the products while training")
+    quantize_last: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps, the last ones, that are learned with rounded weights and inputs",
+    )
+    quantize_bits: Literal[8, 4] = Field(
+        8, description="of the weights in these steps: 8, or 4 for quantize.method=int4"
+    )
+    quantize_scheme: SchemeName = Field(
+        "auto", description="types of activations and weights in these steps: as quantize.scheme"
+    )
     evaluate_every: int = Field(300, ge=1, description="steps between two looks at the selection split")
     patience: int = Field(6, ge=1, description="looks without a better student before training ends early")
     checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
@@ -73,12 +90,66 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         selection=data.selection,
     )
     schedule = _schedule(settings, len(data.train), encoder=is_encoder(student))
+    if settings.quantize_last:
+        rounding = rounding_for(settings, job.target, convolutional=mostly_convolutions(student))
+        schedule = replace(schedule, rounded=settings.quantize_last, rounding=rounding)
     figures = train(lesson, schedule, job.work, seed=job.seed, progress=job.progress, note=job.note)
     folder = job.scratch()
     save_weights(student, folder, plan)
     asked = {"hidden states": (settings.hidden, hidden), "attention maps": (settings.attention, attention)}
     figures["not_compared"] = [name for name, (wanted, used) in asked.items() if wanted and not used]
     return finish(folder, artifact, DISTILL, settings, changes={"components": torch_components()}, details=figures)
+
+
+def check(settings: StageSettings, goal: Goal) -> None:
+    settings = cast("DistillSettings", settings)
+    if not settings.quantize_last:
+        return
+    if settings.quantize_bits == 4 and not (goal.format == "onnx" and reads_blocks(goal.target)):
+        where = f"the format {goal.format}" if goal.format != "onnx" else f"the target {goal.target.name!r}"
+        raise UsageError(
+            f"distill.quantize_bits=4 cannot go with {where}",
+            id="usage.settings-conflict",
+            why="only onnxruntime on a CPU reads weights in INT4",
+            hint="Leave distill.quantize_bits away.",
+        )
+    rounding_for(settings, goal.target, convolutional=False)
+
+
+def rounding_for(settings: DistillSettings, target: Target, *, convolutional: bool) -> Rounding:
+    """How the stage quantize will round, by the target and the settings.
+
+    Args:
+        settings: with the bits and the scheme.
+        target: the device.
+        convolutional: whether most of the weights are in convolutions, which are then quantized.
+
+    Raises:
+        UsageError: the target takes no such integers.
+    """
+    method: Method = "auto" if settings.quantize_bits == 8 else "int4"
+    scheme = resolve_scheme(method, settings.quantize_scheme, "int8", target, convolutional=convolutional)
+    if scheme.method == "fp16":
+        raise UsageError(
+            f"distill.quantize_last cannot go with the target {target.name!r}",
+            id="usage.settings-conflict",
+            why="it is taken to FP16, which is too fine to be learned",
+            hint="Leave distill.quantize_last away, or name the integers: --set distill.quantize_scheme=s8s8.",
+        )
+    return Rounding(
+        bits=settings.quantize_bits,
+        activations=scheme.activations if scheme.method == "static" else "u8",
+        weights=scheme.weights,
+        last=64 if scheme.reduce_range else 127,
+        per_channel=scheme.per_channel,
+        static=scheme.method == "static",
+        convolutions=scheme.convolutions,
+    )
+
+
+def _also_uses(settings: StageSettings) -> tuple[Facet, ...]:
+    """The target's integers, where they are learned."""
+    return ("int8",) if cast("DistillSettings", settings).quantize_last else ()
 
 
 def layer_map(teacher: nn.Module, student: nn.Module, plan: Plan | None, *, own: bool = False) -> LayerMap:
@@ -142,4 +213,6 @@ DISTILL = Stage(
     uses=("data", "original", "seed", "jobs"),
     needs_data=lambda settings, goal: True,
     run=run,
+    check=check,
+    also_uses=_also_uses,
 )

@@ -100,7 +100,9 @@ def _distill(stage: StageReport) -> Iterator[Child]:
     ]
     if len(points) < 2 or points[0][0] >= points[-1][0]:
         return
-    best = min(points, key=lambda point: point[1])
+    # before weights were rounded, no student was kept
+    first = number(stage.details.get("rounded_from"))
+    best = min([point for point in points if point[0] > first] or points, key=lambda point: point[1])
     said = (
         f"From {points[0][1]:.3f} after {points[0][0]:g} steps to {best[1]:.3f} after {best[0]:g}, whose weights were"
         f" kept, of {points[-1][0]:g}" + (", where it stopped early." if stage.details.get("stopped_early") else ".")
