@@ -45,6 +45,7 @@ from edgekit.request import Request
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
 from edgekit.stages.base import DETAILS, read_details
+from edgekit.stages.quantize.makers import RANGES
 from edgekit.target import PACKAGES
 from edgekit.trials import SearchRecord
 from edgekit.verdicts import Found, verdicts
@@ -55,6 +56,7 @@ INTERIM = Timing(seconds=2.0, rounds=10)
 # The least share of predictions that a device has to have in common with this machine. INT8 differs between processors
 # by less than its own rounding, which now and then tips a sample whose best classes are as good as equal.
 SAME_ANSWERS = 0.99
+QUANTIZE = "quantize"
 # What the user says by a file of his own, of which the name alone is told.
 FILES = ("weights", "preprocess")
 # What a metric says where the data has no labels, by its name.
@@ -227,7 +229,7 @@ def _report(workshop: Workshop, trail: Trail, measured: Measured, *, complete: b
         quality=quality,
         limits=(*_limits(workshop, trail, measured, time.monotonic() - began), *device_limits(checks)),
         strict=request.strict,
-        stages=_stage_reports(trail),
+        stages=_stage_reports(workshop, trail, complete=complete),
         notes=tuple(notes),
         warnings=measured.timings.warnings if measured.timings else (),
         seconds=round(time.monotonic() - began, 1),
@@ -390,15 +392,22 @@ def _limits(workshop: Workshop, trail: Trail, measured: Measured, seconds: float
     return verdicts(workshop.request.limits, found)
 
 
-def _stage_reports(trail: Trail) -> tuple[StageReport, ...]:
-    reports = []
+def _stage_reports(workshop: Workshop, trail: Trail, *, complete: bool) -> tuple[StageReport, ...]:
+    """What each stage said of its work, and what only those who read a finished report want to know of it."""
+    reports, parent = [], trail.entries[0].timed
     for entry in (*trail.entries[1:], None):
         made = trail.finished if entry is None else entry.scored
         record = made.artifact.manifest.stages[-1] if made.artifact.manifest.stages else None
         if record is not None:
             details = read_details(made.artifact)
             details.pop("quality", None)  # the report's own
+            details.pop(RANGES, None)  # what the layers' errors are computed with
+            if complete and entry is not None and entry.stage == record.stage == QUANTIZE:
+                moved = workshop.layer_errors(parent, made)
+                details |= {"layer_errors": [list(one) for one in moved]} if moved else {}
             reports.append(StageReport(stage=record.stage, settings=record.settings, details=details))
+        if entry is not None and entry.kept:
+            parent = entry.timed
     return tuple(reports)
 
 

@@ -38,13 +38,16 @@ from edgekit.quantization.saturating import (
     open_as_on,
     open_with,
 )
+from edgekit.quantization.shadows import LayerError
 from edgekit.recipe import Step
 from edgekit.report import Count, DeviceCheck
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.source import model_files, weight_files
-from edgekit.stages.base import Job, task_at
+from edgekit.stages.base import Job, read_details, task_at
+from edgekit.stages.quantize.makers import layer_errors_of
+from edgekit.stages.quantize.settings import QuantizeSettings
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task
 from edgekit.tasks.data import Data
@@ -129,6 +132,16 @@ class Workshop:
         else:
             self._adopt_decisions(key)
         return Made(open_artifact(found), key)
+
+    def layer_errors(self, parent: Made, made: Made) -> list[LayerError]:
+        """How far the stage quantize, which made an artifact of its parent, moves each layer: a pass over samples."""
+        settings = QuantizeSettings.model_validate(made.artifact.manifest.stages[-1].settings)
+        key = cache_key("layer errors", made.key)
+        with self.scratch() as scratch:
+            job = self._job(key, scratch, self.reading(parent.artifact))
+            found = layer_errors_of(parent.artifact, settings, read_details(made.artifact), job)
+        self.cache.forget_work(key)
+        return found
 
     def reading(self, artifact: Artifact) -> Reading:
         """How an artifact is fed: as the original, unless it has a tokenizer of its own."""

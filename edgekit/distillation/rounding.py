@@ -160,7 +160,7 @@ def _forward(layer: nn.Module, rounding: Rounding, values: torch.Tensor) -> torc
     if isinstance(layer, nn.Embedding):  # a table is large, and few of its rows are read
         rows = type(layer).forward(layer, values)
         return _straight(rows, on_steps(rows.detach(), layer.weight.detach().aminmax(), rounding.activations))
-    layer = cast("nn.Linear", layer)
+    layer = cast("nn.Linear | nn.Conv2d", layer)
     weights = _straight(layer.weight, round_weights(layer.weight, rounding))
     inputs = _straight(values, round_inputs(values, rounding))
     if isinstance(layer, nn.Linear):

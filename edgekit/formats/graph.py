@@ -88,6 +88,14 @@ def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     return value
 
 
+def exchange_constant(graph: ir.Graph, node: ir.Node, place: int, array: Array, name: str) -> None:
+    """Let an input of a node be another constant; the old one goes where nothing else reads it."""
+    old = node.inputs[place]
+    node.replace_input_with(place, add_initializer(graph, name, array))
+    if old is not None and not list(old.uses()) and old.name in graph.initializers:
+        del graph.initializers[str(old.name)]
+
+
 def insert_node(
     graph: ir.Graph,
     before: ir.Node,

@@ -123,7 +123,7 @@ def refuse_onnx_choices(**settings: str) -> None:
         UsageError: one is not.
     """
     for name, value in settings.items():
-        if value not in ("auto", "onnxruntime", "int8", "float"):
+        if value not in ("auto", "onnxruntime", "int8", "float", "none", "false"):
             raise UsageError(
                 f"quantize.{name}={value} cannot go with the format tflite",
                 id="usage.settings-conflict",

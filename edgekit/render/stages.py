@@ -112,7 +112,23 @@ def _quantize(details: Details) -> str:
     if isinstance(weights, dict):
         line += f"; weights of {weights.get('chosen')}"
     left = [str(details["left_float"])] if "left_float" in details else []
-    return "; ".join([line, *table_lines(details), *left, *overflow_lines(details), *engine_lines(details)])
+    more = (*rescaled_lines(details), *table_lines(details), *left, *overflow_lines(details), *engine_lines(details))
+    return "; ".join([line, *more])
+
+
+def rescaled_lines(details: Details) -> list[str]:
+    """What was smoothed or equalized before, and what could not be, where that was asked for."""
+    lines = list[str]()
+    pairs, smoothed = details.get("equalized"), details.get("smoothed")
+    if isinstance(pairs, list):
+        many = f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} of convolutions equalized"
+        lines.append(many if pairs else "no pair of convolutions to equalize")
+    if isinstance(smoothed, dict):
+        done, left = (found if isinstance(found := smoothed.get(key), list) else [] for key in ("layers", "left"))
+        lines.append(f"{len(done)} layer{'s' if len(done) != 1 else ''} smoothed")
+        if left:
+            lines.append(f"{len(left)} not, since {smoothed.get('because')}: {shortened([str(name) for name in left])}")
+    return lines
 
 
 def table_lines(details: Details) -> list[str]:

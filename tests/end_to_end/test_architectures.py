@@ -117,6 +117,7 @@ def check_nothing_left_in_float(report: edgekit.Report, out: Path) -> None:
     """Every layer that could be quantized is, since the report names none that fell back."""
     (quantized,) = [stage for stage in report.stages if stage.stage == "quantize"]
     assert quantized.details["fallback_layers"] == []
+    assert len(quantized.details["layer_errors"]) == quantized.details["layers"]  # type: ignore[arg-type]  # a list of rows
     assert weighted_nodes(load_graph(out / "model.onnx"), embeddings=True) == []
 
 

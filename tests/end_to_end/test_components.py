@@ -20,12 +20,15 @@ from edgekit.errors import VerificationError
 from edgekit.formats.onnx import load_graph
 from edgekit.measure.quality import Outputs, collect_outputs
 from edgekit.progress import Silent
+from edgekit.quantization.shadows import LayerError
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.measuring import here
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.source import sha256_file
 from edgekit.stages import STAGES
 from edgekit.stages.base import Job, read_details
+from edgekit.stages.quantize.makers import layer_errors_of
+from edgekit.stages.quantize.settings import QuantizeSettings
 from edgekit.tasks import TASKS
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
@@ -48,9 +51,13 @@ class Bench:
 
     def run(self, stage: str, artifact: Artifact, **settings: object) -> Artifact:
         """Run one stage as a recipe would."""
+        return STAGES[stage].run(artifact, STAGES[stage].settings(**settings), self.job())
+
+    def job(self) -> Job:
+        """What a stage is handed."""
         work = self.root / f"work-{next(self.made)}"
         work.mkdir()
-        job = Job(
+        return Job(
             task=self.task,
             target=self.target,
             workload=Workload(tokens=6),
@@ -61,7 +68,11 @@ class Bench:
             clock=here(1),
             outputs=self.outputs,
         )
-        return STAGES[stage].run(artifact, STAGES[stage].settings(**settings), job)
+
+    def layer_errors(self, parent: Artifact, quantized: Artifact) -> list[LayerError]:
+        """How far the layers of a quantized artifact are from those of its parent."""
+        settings = QuantizeSettings.model_validate(quantized.manifest.stages[-1].settings)
+        return layer_errors_of(parent, settings, read_details(quantized), self.job())
 
     def scratch(self) -> Path:
         folder = self.root / f"scratch-{next(self.made)}"
@@ -140,7 +151,8 @@ def test_quantized_components_are_verified_with_golden_files_for_each_and_for_th
     # two embedding tables, and the products project, inward, round, context and out
     assert details["layers"] == 7
     assert details["fallback_layers"] == []
-    errors = cast("list[tuple[str, float, float | None]]", details["layer_errors"])
+    errors = bench.layer_errors(exported, quantized)
+    assert "layer_errors" not in details  # only a report that is read has them
     assert len({name for name, _, _ in errors}) == 7
     assert all(0 < error < 0.1 for _, error, _ in errors)
     for name in PARTS:
@@ -191,7 +203,7 @@ def test_products_have_weights_in_int4_where_that_is_asked_for(bench: Bench, exp
         kinds = [node.op_type for node in load_graph(quantized.file(name)).graph]
         assert kinds.count("MatMulNBits") > 0
         assert kinds.count("MatMulInteger") == 0
-    errors = cast("list[tuple[str, float, float | None]]", details["layer_errors"])
+    errors = bench.layer_errors(exported, quantized)
     assert sum(int4 is not None for _, _, int4 in errors) >= 5
     assert np.abs(bench.outputs(quantized).logits - bench.outputs(exported).logits).max() > 0
     assert cast("float", bench.outputs(quantized).score(bench.task)) > 0.8

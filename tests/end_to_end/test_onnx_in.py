@@ -19,7 +19,7 @@ from edgekit.formats.foreign import opset_of
 from edgekit.formats.onnx import load_graph
 from edgekit.render.stages import stage_lines
 from edgekit.stages.base import read_details
-from edgekit.stages.quantize import UNCALIBRATED
+from edgekit.stages.quantize.makers import UNCALIBRATED
 
 LEFT_OUT = (
     "prune: left out, since an .onnx file cannot be trained",

@@ -209,7 +209,7 @@ def test_what_saturates_is_told_of_neural_compressor_too(
     width: str, chosen: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its part is played by the other engine, whose graphs are of the same kind."""
-    monkeypatch.setattr(quantize, "_theirs", quantize._ours)
+    monkeypatch.setattr(quantize, "theirs", quantize.ours)
     monkeypatch.setattr("edgekit.quantization.neural_compressor.require", lambda: None)
     measured = Selection.drop
     monkeypatch.setattr(Selection, "drop", lambda *given: measured(*given) + 0.2)

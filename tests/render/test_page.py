@@ -304,6 +304,15 @@ def test_operators_and_precision_are_those_of_both_graphs(folder: Path) -> None:
     assert [row[:4] for row in precision] == [["float32", "0.000", "1.00", "5.9%"], ["int8", "-", "16.0", "94.1%"]]
 
 
+def test_no_student_of_before_weights_were_rounded_is_the_best(folder: Path) -> None:
+    details = {"selection_losses": [[100, 0.2], [200, 0.4], [300, 0.3]], "rounded_from": 100}
+    told = page(full_report(folder, stages=(StageReport(stage="distill", settings={}, details=details),))).one("inside")
+    assert (
+        "From 0.200 after 100 steps to 0.300 after 300, whose weights were kept, of 300. "
+        "Behind step 100, weights and inputs were rounded."
+    ) in told.text
+
+
 def test_quantization_names_what_stayed_in_float_and_what_was_most_sensitive(folder: Path) -> None:
     details = {
         "scheme": {"method": "static", "per_channel": True},

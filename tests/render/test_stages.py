@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cli.samples import make_report
 
-from edgekit.render.stages import DESCRIPTIONS, Details, overflow_lines, row_lines
+from edgekit.render.stages import DESCRIPTIONS, Details, overflow_lines, rescaled_lines, row_lines
 from edgekit.report import StageReport
 
 
@@ -26,6 +26,25 @@ from edgekit.report import StageReport
 )
 def test_what_stays_in_fp32_is_named(details: Details, lines: list[str]) -> None:
     assert overflow_lines(details) == lines
+
+
+@pytest.mark.parametrize(
+    ("details", "lines"),
+    [
+        ({}, []),
+        ({"equalized": []}, ["no pair of convolutions to equalize"]),
+        ({"equalized": [["model/a", "model/b"]] * 2}, ["2 pairs of convolutions equalized"]),
+        ({"smoothed": {"layers": ["model/a"], "left": [], "because": "x"}}, ["1 layer smoothed"]),
+        (
+            {"smoothed": {"layers": ["model/a"] * 3, "left": ["model/b"], "because": "no norm precedes them"}},
+            ["3 layers smoothed", "1 not, since no norm precedes them: model/b"],
+        ),
+    ],
+)
+def test_what_was_rescaled_before_is_told(details: Details, lines: list[str]) -> None:
+    assert rescaled_lines(details) == lines
+    whole: Details = {"scheme": {"method": "static"}, "layers": 4, "fallback_layers": [], **details}
+    assert DESCRIPTIONS["quantize"](whole) == "; ".join(["all 4 layers in INT8, static", *lines])
 
 
 def test_layers_that_were_pruned_before_are_told_of_what_each_had() -> None:

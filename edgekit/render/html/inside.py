@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from edgekit.render import figures
 from edgekit.render.html.charts import Axis, axis_row, curve, share_bar
 from edgekit.render.html.markup import Child, Html, element, facts, items, join, minus, note, section, table
-from edgekit.render.stages import engine_lines, float_layers, number, table_lines
+from edgekit.render.stages import engine_lines, float_layers, number, rescaled_lines, table_lines
 from edgekit.report import Graph, Report, StageReport
 
 # Layers that are shown one by one; a network with more has the rest counted.
@@ -100,12 +100,13 @@ def _distill(stage: StageReport) -> Iterator[Child]:
     ]
     if len(points) < 2 or points[0][0] >= points[-1][0]:
         return
-    # before weights were rounded, no student was kept
-    first = number(stage.details.get("rounded_from"))
+    first = number(stage.details.get("rounded_from"))  # no student of the steps before was kept
     best = min([point for point in points if point[0] > first] or points, key=lambda point: point[1])
     said = (
         f"From {points[0][1]:.3f} after {points[0][0]:g} steps to {best[1]:.3f} after {best[0]:g}, whose weights were"
-        f" kept, of {points[-1][0]:g}" + (", where it stopped early." if stage.details.get("stopped_early") else ".")
+        f" kept, of {points[-1][0]:g}"
+        + (", where it stopped early." if stage.details.get("stopped_early") else ".")
+        + (f" Behind step {first:g}, weights and inputs were rounded." if first else "")
     )
     yield element("h3", "How distillation went")
     yield element(
@@ -161,7 +162,7 @@ def _quantize(stage: StageReport) -> Iterator[Child]:
     weights = details.get("weights")
     if isinstance(weights, dict):
         yield element("p", f"Weights: {weights.get('reason')}")
-    for line in (*table_lines(details), *engine_lines(details)):
+    for line in (*rescaled_lines(details), *table_lines(details), *engine_lines(details)):
         yield element("p", line)
     if left:
         yield element("p", "Layers that stayed in float, since they lose too much:")
