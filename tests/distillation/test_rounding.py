@@ -234,6 +234,13 @@ def test_a_share_too_small_for_a_step_is_one_step(task: Task, tmp_path: Path) ->
     assert "rounded_from" not in run(lesson_of(task), tmp_path / "other", replace(LAST, rounded=0.0))
 
 
+def test_weights_are_rounded_in_float32_where_products_are_in_bfloat16(task: Task, tmp_path: Path) -> None:
+    figures = run(lesson_of(task), tmp_path, replace(LAST, precision="bf16"))
+    assert figures["best_step"] > 10
+    losses = dict(figures["selection_losses"])
+    assert losses[20] < losses[4]
+
+
 def test_training_does_not_end_early_before_weights_were_rounded(task: Task, tmp_path: Path) -> None:
     hasty = replace(LAST, evaluate_every=1, patience=1, learning_rate=0.3, rounded=0.25)
     figures = run(lesson_of(task), tmp_path, hasty)
