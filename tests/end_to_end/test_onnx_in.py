@@ -150,6 +150,22 @@ def test_convolutions_without_data_are_named_beside_the_products_that_are_quanti
 
 
 @pytest.mark.usefixtures("device")
+def test_convolutions_are_equalized_where_that_is_asked_for_and_the_report_has_the_errors_of_layers(
+    tmp_path: Path,
+) -> None:
+    file, data = foreign.conv_net(tmp_path / "net.onnx"), arrays(tmp_path / "data.npz")
+    asked = {"quantize.tolerance": "1.0", "quantize.equalize": "true"}
+    report = compress(file, tmp_path / "out", data=data, max_drop=0.5, settings=asked)
+    assert "1 pair of convolutions equalized" in dict(stage_lines(report))["quantize"]
+    (details,) = [stage.details for stage in report.stages if stage.stage == "quantize"]
+    assert details["scheme"]["method"] == "static"  # type: ignore[index, call-overload]  # a table is JSON
+    assert len(details["layer_errors"]) == details["layers"]  # type: ignore[arg-type]  # a list of rows
+    assert "ranges" not in details
+    assert report.quality is not None
+    assert report.quality.cosine > 0.99
+
+
+@pytest.mark.usefixtures("device")
 def test_what_the_quantizer_does_not_take_is_undone_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
