@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, JsonValue, PrivateAttr, ValidationError
 
 from edgekit.artifact import Artifact, open_artifact, write_text
+from edgekit.bounds import MAX_REPORT_BYTES
 from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
@@ -22,7 +23,6 @@ from edgekit.trials import SearchRecord
 
 FILE = "report.json"
 SCHEMA = "edgekit.report/1"
-MAX_REPORT_BYTES = 64 * 1024 * 1024
 MEGABYTE = 1e6
 # Name of the limit on a device's answers: a least, where all others are a most.
 DEVICE_AGREEMENT = "agreement_on_the_device"

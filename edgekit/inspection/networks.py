@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekit.bounds import MAX_CONFIG_BYTES, load_json
 from edgekit.errors import ModelError
 from edgekit.formats.plans import read_plan
 from edgekit.formats.surgery import EncoderPlan
 from edgekit.formats.tensors import StoredTensor, is_parameter, read_tensors
 from edgekit.inspection.encoders import estimate_memory, estimate_work, find_encoder
 from edgekit.inspection.records import FileRecord, NetworkRecord, PartRecord, WeightsRecord, WorkRecord
-from edgekit.source import MAX_CONFIG_BYTES, WEIGHT_SUFFIXES, weight_files
+from edgekit.source import WEIGHT_SUFFIXES, weight_files
 from edgekit.tasks.base import Workload
 
 CONFIG = "config.json"
@@ -78,8 +78,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{CONFIG} has {file.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {MAX_CONFIG_BYTES}"
         )
     try:
-        config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
+        config = load_json(file.read_bytes())
+    except ValueError as error:
         raise ModelError(
             f"{CONFIG} of {folder.name!r} is not valid JSON", id="model.invalid-config", why=str(error)
         ) from error

@@ -17,6 +17,7 @@ from edgekit.formats.graphs import count_operators
 from edgekit.formats.torch import load_model
 from edgekit.measure.golden import relative_difference
 from edgekit.runtimes import open_runner
+from edgekit.runtimes.child import ConfinedRunner
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.tasks.base import Array, Batch, ComponentSpec, Runner, Task
@@ -89,7 +90,7 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     """A graph of others, made usable as far as it then answers as the file given."""
     file, states = artifact.file(), artifact.manifest.components[WHOLE].states
     _check_opset(file, job)
-    given = open_runner(artifact, job.jobs)
+    given = ConfinedRunner(artifact, job.jobs)  # the first that runs it: what brings a runtime down ends here
     feeds, batches = job.task.workload_feeds(job.workload)[WHOLE], _samples(settings, job)
     expected = _first_answers(given, feeds)
     wanted = [job.task.forward(given, batch) for batch in batches]

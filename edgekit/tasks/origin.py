@@ -83,7 +83,7 @@ class TransformersOrigin(Origin):
     def config(self) -> PretrainedConfig:
         from transformers import AutoConfig
 
-        config = cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder))
+        config = cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder, trust_remote_code=False))
         if type(config) not in self.auto_class._model_mapping:
             raise ModelError(
                 f"transformers has no {config.model_type} model for this task",
@@ -112,6 +112,7 @@ class TransformersOrigin(Origin):
                 self.folder,
                 dtype=torch.float32,
                 weights_only=True,
+                trust_remote_code=False,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import BaseImageProcessor
 
+# What Pillow raises on a damaged image, beside its own error of one with more pixels than anybody has.
+READING = (OSError, ValueError, SyntaxError, TypeError, OverflowError, EOFError)
 # torchvision resizes to slightly different pixels: one backend everywhere, recorded in the manifest.
 BACKEND = "pil"
 
@@ -111,7 +113,8 @@ def load_processor(folder: Path) -> BaseImageProcessor:
     import transformers
 
     pillow = {"use_fast": False} if transformers.__version__.startswith("4.") else {"backend": BACKEND}
-    return cast("BaseImageProcessor", transformers.AutoImageProcessor.from_pretrained(folder, **pillow))
+    options: dict[str, Any] = {"trust_remote_code": False, **pillow}
+    return cast("BaseImageProcessor", transformers.AutoImageProcessor.from_pretrained(folder, **options))
 
 
 class DescribedPixels:
@@ -180,18 +183,22 @@ def pixel_reader(origin: Origin) -> PixelReader:
 
 def decode(image: Any, channels: int) -> Image:
     """A Pillow image, of a path or of one already decoded, in the colours that so many channels hold."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if not isinstance(image, Image.Image):
         try:
             image = Image.open(image)
-        except (UnidentifiedImageError, OSError) as error:
-            name = Path(str(image)).name
-            raise DataError(
-                f"{name!r} is not an image that Pillow reads", id="data.unsuitable-sample", why=str(error)
-            ) from error
-    converted: Image.Image = image.convert("RGB" if channels == 3 else "L")
+        except (*READING, Image.DecompressionBombError) as error:
+            raise _unreadable(Path(str(image)).name, error) from error
+    try:
+        converted: Image.Image = image.convert("RGB" if channels == 3 else "L")
+    except (*READING, Image.DecompressionBombError) as error:
+        raise _unreadable(Path(getattr(image, "filename", "") or "an image").name, error) from error
     return converted
+
+
+def _unreadable(name: str, error: BaseException) -> DataError:
+    return DataError(f"{name!r} is not an image that Pillow reads", id="data.unsuitable-sample", why=str(error))
 
 
 def _resize(image: Image, height: int, width: int, pixels: Pixels) -> Image:

@@ -59,7 +59,7 @@ class TextClassification(Classification):
                 hint="Save it beside the model: tokenizer.save_pretrained(FOLDER).",
             )
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder)
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 "the model folder has no usable tokenizer",
