@@ -16,6 +16,7 @@ are not done again. A mutant that ends in anything but a documented way is kept 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import random
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -148,6 +150,9 @@ def _control_flow(file: Path) -> None:
 def mutate(content: bytes, draw: random.Random, *, text: bool) -> bytes:
     """A file that differs: one to four changes of bits, bytes, numbers, pieces, or what stands in a text."""
     changed = bytearray(content)
+    if not text and draw.random() < 0.5:  # a small file falls apart under more
+        draw.choice((_flip_one, _number))(changed, draw)
+        return bytes(changed)
     for _ in range(draw.choice((1, 1, 1, 2, 2, 3, 4))):
         changes = (_flip, _replace, _number, _cut, _repeat, _insert, _shorten)
         change = draw.choice((_value, _text, _cut, _repeat, _flip) if text and draw.random() < 0.8 else changes)
@@ -155,14 +160,32 @@ def mutate(content: bytes, draw: random.Random, *, text: bool) -> bytes:
     return bytes(changed)
 
 
+def _mutate_inside(content: bytes, draw: random.Random) -> bytes:
+    """An archive one of whose entries differs, with a right sum."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        chosen = draw.choice(source.namelist())
+        for name in source.namelist():
+            entry = source.read(name)
+            if name == chosen:  # its header has the most to say
+                head = mutate(entry[:128], draw, text=draw.random() < 0.5)
+                entry = head + entry[128:] if draw.random() < 0.7 else mutate(entry, draw, text=False)
+            archive.writestr(name, entry)
+    return stream.getvalue()
+
+
 def _place(content: bytearray, draw: random.Random, size: int = 1) -> int:
     return draw.randrange(max(1, len(content) - size + 1)) if content else 0
 
 
+def _flip_one(content: bytearray, draw: random.Random) -> None:
+    if content:
+        content[_place(content, draw)] ^= 1 << draw.randrange(8)
+
+
 def _flip(content: bytearray, draw: random.Random) -> None:
     for _ in range(draw.randint(1, 8)):
-        if content:
-            content[_place(content, draw)] ^= 1 << draw.randrange(8)
+        _flip_one(content, draw)
 
 
 def _replace(content: bytearray, draw: random.Random) -> None:
@@ -268,7 +291,9 @@ class Arena:
         """The file, its content, and the words of the command that opens it."""
         draw = random.Random(f"{self.seed} {number}")
         name = draw.choice(self.kind.files)
-        content = mutate(self.contents[name], draw, text=self.kind.text)
+        right = self.contents[name]
+        inner = name.endswith(".npz") and draw.random() < 0.7  # else the sums of the archive find all that changed
+        content = _mutate_inside(right, draw) if inner else mutate(right, draw, text=self.kind.text)
         program = number % PROGRAM_EVERY == 0
         weights = [1] * len(self.kind.commands) if program else self.kind.weights
         words = draw.choices(self.kind.commands, weights)[0]

@@ -48,6 +48,7 @@ SECONDS_VARIABLE, MEMORY_VARIABLE = "EDGEKIT_MODEL_SECONDS", "EDGEKIT_MODEL_MB"
 SECONDS, BYTES_PER_SECOND = 120.0, 20e6
 # An interpreter with a runtime takes 300 MB.
 LEAST_BYTES = GIB
+GRACE_SECONDS = 5
 # How the ends of processes that found no memory look, by what they say last.
 NO_MEMORY = ("bad_alloc", "MemoryError", "allocate memory", "bad allocation", "out of memory", "Cannot allocate")
 
@@ -147,7 +148,9 @@ def _limit(pid: int, limits: Limits) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has ended already
             _, hardest = resource.prlimit(pid, kind)
             limit = most if hardest == resource.RLIM_INFINITY else min(most, hardest)
-            resource.prlimit(pid, kind, (limit, limit))
+            # at the soft limit of processor time comes SIGXCPU, which says what it is; at the hard one SIGKILL
+            above = limit + GRACE_SECONDS if kind == resource.RLIMIT_CPU else limit
+            resource.prlimit(pid, kind, (limit, above if hardest == resource.RLIM_INFINITY else min(above, hardest)))
 
 
 def death(name: str, code: int, told: str, limits: Limits) -> EdgekitError | None:

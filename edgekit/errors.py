@@ -20,8 +20,9 @@ Every error has an id that does not change while its text may: the kind of its c
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 from edgekit.error_catalogue import remedy
@@ -121,3 +122,25 @@ class ArtifactError(InputError):
 class ResourceLimitError(EdgekitError):
     exit_code = 5
     kind = "resource-limit"
+
+
+@contextlib.contextmanager
+def retelling(tell: Callable[[str], EdgekitError], but: type[Exception] = MemoryError) -> Iterator[None]:
+    """Tell what a library raises on a stranger's file as one of edgekit's errors: it may be of any class.
+
+    What says that memory ran out is left as it is, and so is what edgekit raises itself.
+
+    Args:
+        tell: makes the error of the library's own words.
+        but: a class that is left as it is, too.
+    """
+    try:
+        yield
+    except (EdgekitError, MemoryError, but):
+        raise
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # what Rust's libraries raise, beside Exception
+        if not (isinstance(error, Exception) or panic) or "can't allocate memory" in str(error):
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise tell(f"{type(error).__name__}: {' '.join(lines[:2])[:300]}") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from edgekit.artifact import Artifact, Component
-from edgekit.confinement import Limits, death, lacks_memory, limits_for, out_of_memory, out_of_time, start
+from edgekit.confinement import death, lacks_memory, limits_for, out_of_memory, out_of_time, start
 from edgekit.environment import version_of
 from edgekit.errors import EdgekitError, HostError, ModelError
 from edgekit.formats.flatbuffer import RUNTIME as LITERT_PACKAGE
@@ -61,7 +61,8 @@ class Child:
     """
 
     def __init__(self, file: Path, component: Component, host: Host, threads: int = 1) -> None:
-        self.limits: Limits = limits_for(sum(part.stat().st_size for part in (file, *(file.parent / name for name in component.files[1:]))))
+        parts = (file, *(file.parent / name for name in component.files[1:]))
+        self.limits = limits_for(sum(part.stat().st_size for part in parts))
         errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         process: subprocess.Popen[bytes] = start(
             [sys.executable, *host.options, str(SCRIPT)],

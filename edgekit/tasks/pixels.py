@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from pydantic import JsonValue
 
 from edgekit.description import Pixels
-from edgekit.errors import DataError, ModelError
+from edgekit.errors import DataError, ModelError, retelling
 from edgekit.tasks.base import Array
 from edgekit.tasks.origin import ModuleOrigin, Origin, TransformersOrigin
 
@@ -63,15 +63,8 @@ class ProcessorPixels:
 
     @cached_property
     def processor(self) -> BaseImageProcessor:
-        try:
+        with retelling(_no_processor):
             return load_processor(self._origin.folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(
-                "the model folder has no usable image processor",
-                id="model.no-preprocessor",
-                why=str(error).splitlines()[0],
-                hint="Save it beside the model: processor.save_pretrained(FOLDER).",
-            ) from error
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -104,8 +97,18 @@ class ProcessorPixels:
         import numpy as np
 
         arrays = [np.atleast_3d(np.asarray(image)) for image in images]  # transformers 4 takes no grey image without it
-        pixels: Array = self.processor(arrays, input_data_format="channels_last", return_tensors="np")["pixel_values"]
+        with retelling(_no_processor):
+            pixels: Array = self.processor(arrays, input_data_format="channels_last", return_tensors="np")[self.name]
         return pixels
+
+
+def _no_processor(why: str) -> ModelError:
+    return ModelError(
+        "the model folder has no usable image processor",
+        id="model.no-preprocessor",
+        why=why,
+        hint="Save it beside the model: processor.save_pretrained(FOLDER).",
+    )
 
 
 def load_processor(folder: Path) -> BaseImageProcessor:
@@ -185,16 +188,14 @@ def decode(image: Any, channels: int) -> Image:
     """A Pillow image, of a path or of one already decoded, in the colours that so many channels hold."""
     from PIL import Image
 
-    if not isinstance(image, Image.Image):
-        try:
-            image = Image.open(image)
-        except (*READING, Image.DecompressionBombError) as error:
-            raise _unreadable(Path(str(image)).name, error) from error
+    mode, name = "RGB" if channels == 3 else "L", "an image" if isinstance(image, Image.Image) else Path(image).name
     try:
-        converted: Image.Image = image.convert("RGB" if channels == 3 else "L")
+        if isinstance(image, Image.Image):
+            return image.convert(mode)
+        with Image.open(image) as opened:
+            return opened.convert(mode)
     except (*READING, Image.DecompressionBombError) as error:
-        raise _unreadable(Path(getattr(image, "filename", "") or "an image").name, error) from error
-    return converted
+        raise _unreadable(name, error) from error
 
 
 def _unreadable(name: str, error: BaseException) -> DataError:
