@@ -43,6 +43,8 @@ DOCUMENTED = (0, 1, 2, 3, 4, 5)
 # One answer may take so long; a machine that is busy gets a second, longer look before it is called a hang.
 HANG_SECONDS, SECOND_LOOK_SECONDS = 20.0, 180.0
 PROGRAM_EVERY = 20
+# Of a forked child: the command line lives on, and tells it as `model.crashes`.
+DIED = "children that died"
 BLOCK = 500
 INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
 NUMBERS = ("-1", "0", "1e999", "NaN", "9" * 400, "-9223372036854775809", "0.1", "null", "true", "[]", "{}", '""')
@@ -304,33 +306,37 @@ class Arena:
     def open(self, number: int) -> Ended:
         """One mutant, opened."""
         name, content, words = self.mutant(number)
+        return self.look(name, content, words, program=number % PROGRAM_EVERY == 0)
+
+    def look(self, name: str, content: bytes, words: tuple[str, ...], *, program: bool) -> Ended:
+        """A command on the folder with one file replaced; a second, longer look where the first one took too long."""
         (self.work / name).write_bytes(content)
         given = [word.replace("{file}", str(self.work / name)).replace("{}", str(self.work)) for word in words]
         try:
-            ended = self._watched(given, number, HANG_SECONDS)
-            if ended.hung:
-                ended = self._watched(given, number, SECOND_LOOK_SECONDS)
+            ended = self._watched(given, HANG_SECONDS, program=program)
+            return self._watched(given, SECOND_LOOK_SECONDS, program=program) if ended.hung else ended
         finally:
             (self.work / name).write_bytes(self.contents[name])
-        return ended
 
-    def _watched(self, given: list[str], number: int, seconds: float) -> Ended:
-        before = {path for path in self.work.rglob("*") if "__pycache__" not in path.parts}
+    def _watched(self, given: list[str], seconds: float, *, program: bool) -> Ended:
+        before = self._files()
         out, told = self.folder / "out.txt", self.folder / "told.txt"
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         with out.open("wb") as one, told.open("wb") as other:
-            start = _program if number % PROGRAM_EVERY == 0 else _fork
-            pid = start(given, one.fileno(), other.fileno(), self.work)
+            pid = (_program if program else _fork)(given, one.fileno(), other.fileno(), self.work)
             code, late = _wait(pid, seconds)
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         busy = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-        left = [str(path) for path in self.work.rglob("*") if path not in before and "__pycache__" not in path.parts]
+        left = self._files() - before
         for path in left:
-            shutil.rmtree(path, ignore_errors=True) if Path(path).is_dir() else Path(path).unlink(missing_ok=True)
+            path.unlink()
         texts = [file.read_text(encoding="utf-8", errors="replace") for file in (out, told)]
         # A second look that ended has only waited for the machine, unless it computed all the time.
         hung = late or (seconds == SECOND_LOOK_SECONDS and busy > HANG_SECONDS)
-        return Ended(code, texts[0], texts[1], left, hung)
+        return Ended(code, texts[0], texts[1], sorted(map(str, left)), hung)
+
+    def _files(self) -> set[Path]:
+        return {path for path in self.work.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
 
 
 def _fork(given: list[str], out: int, told: int, folder: Path) -> int:
@@ -421,7 +427,7 @@ def run_blocks(kind: str, seed: int, count: int, done: set[int], keep: Path) -> 
                     faults[fault] += 1
                     _keep(arena, number, fault, ended, keep)
                 if ended.code < 0 and not ended.hung:
-                    faults["children that died"] += 1
+                    faults[DIED] += 1
                     _keep(arena, number, "crash", ended, keep)
             shutil.rmtree(Path(name) / "cache", ignore_errors=True)
             yield {
@@ -468,7 +474,7 @@ def table(records: list[dict[str, Any]]) -> str:
         for record in mine:
             codes.update(record["codes"])
             faults.update(record["faults"])
-        died = faults.pop("children that died", 0)
+        died = faults.pop(DIED, 0)
         total, seconds = codes.total(), sum(record["seconds"] for record in mine)
         lines.append(
             f"| {kind} | {total} | {total - codes['0']} | {codes['0']} | {faults.total()} | {died} | {seconds:.0f} |"
@@ -509,7 +515,7 @@ def main() -> int:
             with given.results.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
             print(json.dumps(record), flush=True)
-            wrong += sum(number for name, number in record["faults"].items() if name != "children that died")
+            wrong += sum(number for name, number in record["faults"].items() if name != DIED)
     return min(wrong, 1)
 
 
