@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, control_characters, inside
+from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, check_texts, control_characters, inside
 from edgekit.errors import ArtifactError, UsageError
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
@@ -167,6 +167,12 @@ def open_artifact(path: str | Path) -> Artifact:
             f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=f"{where}: {first['msg']}"
         ) from error
     _check_names(root, manifest)
+    try:
+        check_texts(manifest.model_dump(mode="json"))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=str(error)
+        ) from error
     return Artifact(root, manifest)
 
 

@@ -66,6 +66,28 @@ def load_json(content: bytes, most: int = MAX_NESTING) -> Any:
     return found
 
 
+def check_texts(values: Any) -> None:
+    """Refuse tables and lists with texts in them that steer the terminal that they are printed on.
+
+    Raises:
+        ValueError: there is one; ends of lines and tabs are none.
+    """
+    waiting = [values]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple)):
+            waiting += one
+        elif isinstance(one, str) and control_characters(one.replace("\n", "").replace("\t", "").replace("\r", "")):
+            raise ValueError(f"the text {one[:80]!r} has control characters")
+
+
+def visible(text: str) -> str:
+    """A text with its control characters spelled out; ends of lines and tabs stay."""
+    return _CONTROL.sub(lambda found: found[0] if found[0] in "\n\t" else repr(found[0])[1:-1], text)
+
+
 def control_characters(name: str) -> str:
     """What a name has of characters that steer a terminal or turn the direction of a text; empty where it has none."""
     return "".join(_CONTROL.findall(name))

@@ -11,7 +11,6 @@ reserve much more than they use. Both are Linux's; elsewhere only the wall time 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.bounds import GIB, MIB
+from edgekit.bounds import GIB, KIB, MIB
 from edgekit.environment import available_cores, available_memory_bytes
 from edgekit.errors import EdgekitError, ModelError, ResourceLimitError, UsageError
 
@@ -101,7 +100,10 @@ def surroundings(also: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def start(command: Sequence[str], limits: Limits, *, also: Mapping[str, str] | None = None, **pipes: Any) -> Any:
-    """Start a confined process, as ``subprocess.Popen``; its limits hold before its interpreter has begun.
+    """Start a confined process, as ``subprocess.Popen``.
+
+    A shell sets the limits and becomes the program: set from here, they would come after it has begun on a busy
+    machine, and to run Python between fork and exec is not safe where there are threads.
 
     Args:
         command: the program and its arguments.
@@ -109,9 +111,7 @@ def start(command: Sequence[str], limits: Limits, *, also: Mapping[str, str] | N
         also: variables beside those that are allowed.
         **pipes: further arguments of ``subprocess.Popen``.
     """
-    process = subprocess.Popen(command, env=surroundings(also), **pipes)
-    _limit(process.pid, limits)
-    return process
+    return subprocess.Popen([*_limiting(limits), *command], env=surroundings(also), **pipes)
 
 
 def run(command: Sequence[str], limits: Limits) -> subprocess.CompletedProcess[str]:
@@ -120,8 +120,10 @@ def run(command: Sequence[str], limits: Limits) -> subprocess.CompletedProcess[s
     Raises:
         subprocess.TimeoutExpired: it took longer than allowed, and was stopped.
     """
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with start(command, limits, text=True, errors="replace", **pipes) as process:
+    pipe = subprocess.PIPE
+    with start(
+        command, limits, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace"
+    ) as process:
         try:
             out, told = process.communicate(timeout=limits.seconds)
         except BaseException:  # also Ctrl-C: no process of a stranger's is left behind
@@ -133,24 +135,46 @@ def run(command: Sequence[str], limits: Limits) -> subprocess.CompletedProcess[s
 
 def limit_self(limits: Limits) -> None:
     """Put limits on this very process."""
-    _limit(0, limits)
+    if sys.platform == "linux":
+        import resource
+
+        for kind, bounds in _bounds(limits).items():
+            resource.setrlimit(kind, bounds)
 
 
-def _limit(pid: int, limits: Limits) -> None:
+def _limiting(limits: Limits) -> list[str]:
+    """What stands before a command to limit it; nothing on a system without such limits."""
     if sys.platform != "linux":
-        return
+        return []
     import resource
 
-    wanted = {resource.RLIMIT_DATA: limits.memory_bytes, resource.RLIMIT_CORE: 0}
+    flags = {resource.RLIMIT_DATA: ("d", KIB), resource.RLIMIT_CORE: ("c", 512), resource.RLIMIT_CPU: ("t", 1)}
+    steps = []
+    for kind, (soft, hard) in _bounds(limits).items():
+        flag, unit = flags[kind]
+        steps += [f"ulimit -S -{flag} {soft // unit}", f"ulimit -H -{flag} {hard // unit}"]
+    return ["/bin/sh", "-c", " && ".join([*steps, 'exec "$@"']), "edgekit"]
+
+
+def _bounds(limits: Limits) -> dict[int, tuple[int, int]]:
+    """The soft and the hard limit of each kind, within those that this process has.
+
+    At the soft limit of processor time comes SIGXCPU, which says what it is; at the hard one SIGKILL.
+    """
+    import resource
+
+    wanted = {
+        resource.RLIMIT_DATA: (limits.memory_bytes, limits.memory_bytes),
+        resource.RLIMIT_CORE: (0, 0),
+    }
     if limits.cpu_seconds is not None:
-        wanted[resource.RLIMIT_CPU] = limits.cpu_seconds
-    for kind, most in wanted.items():
-        with contextlib.suppress(ProcessLookupError):  # it has ended already
-            _, hardest = resource.prlimit(pid, kind)
-            limit = most if hardest == resource.RLIM_INFINITY else min(most, hardest)
-            # at the soft limit of processor time comes SIGXCPU, which says what it is; at the hard one SIGKILL
-            above = limit + GRACE_SECONDS if kind == resource.RLIMIT_CPU else limit
-            resource.prlimit(pid, kind, (limit, above if hardest == resource.RLIM_INFINITY else min(above, hardest)))
+        wanted[resource.RLIMIT_CPU] = (limits.cpu_seconds, limits.cpu_seconds + GRACE_SECONDS)
+    found = {}
+    for kind, (soft, hard) in wanted.items():
+        _, hardest = resource.getrlimit(kind)
+        most = hard if hardest == resource.RLIM_INFINITY else min(hard, hardest)
+        found[kind] = (min(soft, most), most)
+    return found
 
 
 def death(name: str, code: int, told: str, limits: Limits) -> EdgekitError | None:

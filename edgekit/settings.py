@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, nesting
+from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, check_texts, nesting
 from edgekit.errors import UsageError
 
 Table = TypeVar("Table", bound=BaseModel)
@@ -60,11 +60,13 @@ def load_toml(text: str) -> dict[str, Any]:
     """TOML text as tables; it is looked at before the parser sees it, which follows tables in tables by recursion.
 
     Raises:
-        ValueError: not TOML, nested too deep, or a number of thousands of digits.
+        ValueError: not TOML, nested too deep, a number of thousands of digits, or a text with control characters.
     """
     if nesting(text) > MAX_NESTING:
         raise ValueError(f"it is nested deeper than {MAX_NESTING}")
-    return tomllib.loads(text)
+    values = tomllib.loads(text)
+    check_texts(values)
+    return values
 
 
 def validate(kind: type[Table], values: object, origin: str) -> Table:

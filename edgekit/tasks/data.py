@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from edgekit.bounds import MAX_CARD_BYTES, check_yaml
 from edgekit.description import Sample
-from edgekit.errors import DataError, HostError, UnknownNameError
+from edgekit.errors import DataError, HostError, UnknownNameError, retelling
 from edgekit.settings import Frozen
 from edgekit.source import CARD, digest_files
 from edgekit.tasks.arrays import SUFFIX as ARRAYS
@@ -391,7 +391,11 @@ def _load(source: DataSource) -> dict[str, Dataset]:
     arrays = _array_files(source, path)
     if arrays:
         return {name: read_arrays(file) for name, file in arrays.items()}
-    with _quiet():
+
+    def unreadable(why: str) -> DataError:
+        return DataError(f"the data in {path.name!r} cannot be read", id="data.unreadable", why=why)
+
+    with _quiet(), retelling(unreadable):
         try:
             if source.kind == "file":
                 reader = READERS[path.suffix.lower()]

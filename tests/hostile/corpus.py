@@ -210,6 +210,8 @@ family(
         "too-large": RECIPE + "# x\n" * 400_000,
         "not-text": b"\xff\xfe\x00",
         "with-a-null": f"{RECIPE}x = 1\x00\n",
+        "with-a-name-that-steers-the-terminal": RECIPE.replace('"x"', '"\\u001b[2Jx"')
+        + '[[stages]]\nstage = "export"\n',
         "with-an-escape": f'{RECIPE}x = "\x1b[2J"\n',
     },
     recipe,
@@ -629,6 +631,7 @@ family(
         "with-a-component-that-is-a-path": {"components": {"../x": of_file("a")["components"]["model"]}},
         "with-sums-of-files-above": {"files": {"../outside.onnx": "0" * 64}},
         "with-a-deep-manifest": DEEP_JSON,
+        "with-labels-that-steer-the-terminal": {"labels": ["\x1b[2J"]},
     },
     artifact,
 )
