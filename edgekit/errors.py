@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
@@ -128,7 +129,7 @@ class ResourceLimitError(EdgekitError):
 def retelling(tell: Callable[[str], EdgekitError], but: type[Exception] = MemoryError) -> Iterator[None]:
     """Tell what a library raises on a stranger's file as one of edgekit's errors: it may be of any class.
 
-    What says that memory ran out is left as it is, and so is what edgekit raises itself.
+    What says that memory or the disk ran out is left as it is, and so is what edgekit raises itself.
 
     Args:
         tell: makes the error of the library's own words.
@@ -139,8 +140,12 @@ def retelling(tell: Callable[[str], EdgekitError], but: type[Exception] = Memory
     except (EdgekitError, MemoryError, but):
         raise
     except BaseException as error:
-        panic = type(error).__name__ == "PanicException"  # what Rust's libraries raise, beside Exception
-        if not (isinstance(error, Exception) or panic) or "can't allocate memory" in str(error):
+        name = type(error).__name__
+        if not isinstance(error, Exception) and name != "PanicException":  # what Rust's libraries raise
+            raise
+        if name == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's, on a GPU and on a CPU
+            raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise tell(f"{type(error).__name__}: {' '.join(lines[:2])[:300]}") from error
+        raise tell(f"{name}: {' '.join(lines[:2])[:300]}") from error

@@ -67,6 +67,8 @@ def watch(arguments: Sequence[str], run: Callable[[], int]) -> int | EdgekitErro
     name = repr(files[0].name) if files else "what was given"
     if code is None:
         return out_of_time(name, limits)
+    if -code in SIGNALS:  # it came before the command was ready for it
+        return 128 - code
     return code if code >= 0 else death(name, code, "", limits) or code
 
 

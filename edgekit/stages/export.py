@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats import onnx, tflite, tflite_export
-from edgekit.formats.foreign import adopt_graph, opset_of
+from edgekit.formats.foreign import adopt_graph, check_memory, opset_of
 from edgekit.formats.graphs import count_operators
 from edgekit.formats.torch import load_model
 from edgekit.measure.golden import relative_difference
@@ -90,6 +90,7 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     """A graph of others, made usable as far as it then answers as the file given."""
     file, states = artifact.file(), artifact.manifest.components[WHOLE].states
     _check_opset(file, job)
+    check_memory(file, job.workload)
     given = ConfinedRunner(artifact, job.jobs)  # the first that runs it: what brings a runtime down ends here
     feeds, batches = job.task.workload_feeds(job.workload)[WHOLE], _samples(settings, job)
     expected = _first_answers(given, feeds)
