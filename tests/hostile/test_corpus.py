@@ -104,5 +104,7 @@ def test_the_program_refuses_it_likewise(name: str, tmp_path: Path) -> None:
 
 def test_there_are_as_many_as_promised() -> None:
     assert len(CASES) >= 60
+    page = Path(__file__).parents[2] / "docs" / "security.md"
+    assert f"makes {len(CASES)} hostile files" in page.read_text(encoding="utf-8")
     assert sum(name.startswith("pickle-") for name in CASES) >= 5
     assert sum(name.startswith("external-data-") for name in CASES) >= 6
