@@ -73,6 +73,7 @@ class Child:
             stderr=errors,
         )
         self._file, self._host, self._process, self._errors = file, host, process, errors
+        self._turn = threading.Lock()
         weakref.finalize(self, _end, process, errors)
         described = component.model_dump(mode="json")
         spec = {"graph": str(file.resolve()), "component": described, "threads": threads, "runtime": host.runtime}
@@ -90,7 +91,8 @@ class Child:
         return graph_child.unpack_arrays(self._ask(graph_child.pack_arrays(feeds)))
 
     def _ask(self, content: bytes) -> bytes:
-        given = self._exchange(content)
+        with self._turn:  # threads that share it wait for each other
+            given = self._exchange(content)
         kind, answer = given[:1], given[1:]
         if kind == graph_child.DONE:
             return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,11 @@ def test_what_the_runtime_refuses_is_told_with_its_reason(tmp_path: Path) -> Non
         child.run({"x": np.ones((1, 3), np.float32)})
     assert "Got invalid dimensions for input: x" in caught.value.why
     assert child.run(FEEDS)["y"].tolist() == [[1.0, 1.0]]  # it goes on
+
+
+def test_threads_that_share_it_get_their_own_answers(tmp_path: Path) -> None:
+    child = child_of("agraph (float[N, 2] x) => (float[N, 2] y) { y = Neg (x) }", tmp_path / "net.onnx")
+    rows = [np.full((1, 2), number, np.float32) for number in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda row: child.run({"x": row})["y"], rows))
+    assert all(np.array_equal(answer, -row) for answer, row in zip(answers, rows, strict=True))
