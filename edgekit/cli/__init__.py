@@ -102,13 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None and watch.wanted(given):
         return _watched(given)
-    return _run(given)
+    return _finish(given)
 
 
 def _watched(given: list[str]) -> int:
     """A command in a process of its own; what it did not survive is told here."""
     try:
-        ended = watch.watch(given, lambda: _run(given))
+        ended = watch.watch(given, lambda: _finish(given))
     except EdgekitError as error:  # a variable that sets a limit is no number
         ended = error
     if isinstance(ended, int):
@@ -118,7 +118,7 @@ def _watched(given: list[str]) -> int:
     return failure.exit_code
 
 
-def _run(given: list[str]) -> int:
+def _finish(given: list[str]) -> int:
     output.prepare()
     try:
         try:

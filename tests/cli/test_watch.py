@@ -21,7 +21,7 @@ import edgekit.cli as cli
 def work(given):
     {work}
 
-cli._run = work
+cli._finish = work
 sys.argv = ["edgekit", *{words!r}]
 sys.exit(cli.main())
 """
