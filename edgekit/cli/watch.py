@@ -48,9 +48,9 @@ def watch(arguments: Sequence[str], run: Callable[[], int]) -> int | EdgekitErro
     """
     from edgekit.confinement import death, limit_self, limits_for, out_of_time
 
-    files = [Path(word) for word in arguments[1:] if not word.startswith("-") and len(word) < 4096]
-    files = [file for file in files if file.exists()]
-    limits = limits_for(sum(file.stat().st_size for file in files if file.is_file()))
+    # os.path's question, since pathlib raises where a text to predict is longer than a name may be
+    files = [Path(word) for word in arguments[1:] if not word.startswith("-") and os.path.exists(word)]
+    limits = limits_for(sum(map(_size_bytes, files)))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))
     waiting = os.getpid()
     child = os.fork()
@@ -70,6 +70,15 @@ def watch(arguments: Sequence[str], run: Callable[[], int]) -> int | EdgekitErro
     if -code in SIGNALS:  # it came before the command was ready for it
         return 128 - code
     return code if code >= 0 else death(name, code, "", limits) or code
+
+
+def _size_bytes(path: Path) -> int:
+    """Of a file, or of the files in a folder; 0 where that may not be read, which the command itself will tell."""
+    try:
+        parts = list(path.iterdir()) if path.is_dir() else [path]
+        return sum(part.stat().st_size for part in parts if part.is_file())
+    except OSError:
+        return 0
 
 
 def _wait(child: int, ends_at: float | None) -> int | None:

@@ -71,6 +71,17 @@ def test_exit_codes_and_output_pass_through(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (3, "answer\n", "")
 
 
+def test_a_text_that_is_longer_than_a_name_is_a_text(tmp_path: Path) -> None:
+    done = watched("return len(given[2]) // 1000", "predict", "x", "w" * 5000, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (5, "")
+
+
+def test_files_of_a_folder_count_for_its_time(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"12")
+    (tmp_path / "b.bin").write_bytes(b"345")
+    assert [watch._size_bytes(path) for path in (tmp_path, tmp_path / "a.bin", tmp_path / "none")] == [5, 2, 0]
+
+
 def test_a_wrong_limit_is_a_wrong_use(tmp_path: Path) -> None:
     done = watched("return 0", "inspect", "x", folder=tmp_path, EDGEKIT_MODEL_SECONDS="long")
     assert done.returncode == 2
