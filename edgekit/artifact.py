@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
+from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, check_texts, control_characters, inside
 from edgekit.errors import ArtifactError, UsageError
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
@@ -28,7 +29,6 @@ PAGE, CARD = "report.html", "README.md"
 WHOLE = "model"
 # Never part of the model: written beside it, after it.
 UNSEALED = (MANIFEST, SUMS, PAGE, CARD, "report.json", "recipe.lock.toml", "details.json")
-MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 Format = Literal["torch", "onnx", "tflite"]
 Shape = tuple[int | str, ...]
@@ -159,13 +159,43 @@ def open_artifact(path: str | Path) -> Artifact:
             why=f"allowed: {MAX_MANIFEST_BYTES}",
         )
     try:
-        return Artifact(root, Manifest.model_validate_json(file.read_bytes()))
+        manifest = Manifest.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(
             f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=f"{where}: {first['msg']}"
         ) from error
+    _check_names(root, manifest)
+    try:
+        check_texts(manifest.model_dump(mode="json"))
+    except ValueError as error:
+        raise ArtifactError(
+            f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=str(error)
+        ) from error
+    return Artifact(root, manifest)
+
+
+def _check_names(root: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that names files outside its folder, or links, which lead there.
+
+    Raises:
+        ArtifactError: it does, or a name steers the terminal that it is printed on.
+    """
+    parts = [name for part in manifest.components.values() for name in part.files]
+    for name in (*parts, *manifest.files):
+        if not inside(name) or control_characters(name):
+            raise _wrong_name(root, name, "it is no plain name of a file below its folder")
+    for name in parts:
+        if any((root / part).is_symlink() for part in (name, *map(str, Path(name).parents)) if part != "."):
+            raise _wrong_name(root, name, "it is a link, and an artifact holds its files itself")
+    for name in manifest.components:
+        if not inside(name) or "/" in name or control_characters(name):
+            raise _wrong_name(root, name, "it is no plain name of a component")
+
+
+def _wrong_name(root: Path, name: str, why: str) -> ArtifactError:
+    return ArtifactError(f"{str(root / MANIFEST)!r} names {name!r}", id="artifact.invalid-file", why=why)
 
 
 def is_artifact(path: str | Path) -> bool:
@@ -200,6 +230,8 @@ def find_tampering(root: Path) -> list[str]:
     sums = root / SUMS
     if not sums.is_file():
         raise ArtifactError(f"{str(root)!r} is not sealed", id="artifact.not-sealed", why=f"it has no {SUMS}")
+    if sums.is_symlink() or sums.stat().st_size > MAX_SUMS_BYTES:
+        return [f"{SUMS}: {'a link' if sums.is_symlink() else f'more than {MAX_SUMS_BYTES} bytes'}"]
     expected: dict[str, str] = {}
     for number, line in enumerate(sums.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         digest, separator, name = line.partition("  ")

@@ -13,7 +13,7 @@ from edgekit.errors import HostError, UnknownNameError, UsageError
 from edgekit.measure.instructions import INFERENCES, count_subjects
 from edgekit.measure.latency import Timings, measure_memory, time_all, untimed
 from edgekit.measure.profile import profile_sides
-from edgekit.measure.subjects import describe, format_at, parts_at, size_at, subjects_at
+from edgekit.measure.subjects import describe, format_at, parts_at, size_at, subjects_at, try_subjects
 from edgekit.places import NO_CLOCK, Exported, find_target
 from edgekit.profile import Profiles
 from edgekit.progress import Progress, Silent
@@ -68,6 +68,8 @@ def bench(
     else:
         places = model.reach(device, threads, told, computes)
     place = places[0]
+    if place.local and place.provider == "cpu":
+        try_subjects(path, subjects, threads)
     told.start(f"measure: {', '.join(one.label for one in places)}", None)
     size = Measurement(name="size", unit="bytes", value=float(size_at(path)), n=1)
     timings = time_all(subjects, place, TIMING) if place.device.timed else None

@@ -5,11 +5,14 @@ This is the one place where the latter is read: by torch's loader that runs no c
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.errors import ModelError
+from edgekit.bounds import check_archive
+from edgekit.errors import HostError, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 # Name of edgekit's own file.
 WEIGHTS = "model.safetensors"
+# Before it, torch's loader that runs no code wrote beyond its memory on a crafted file (CVE-2026-24747).
+SAFE_TORCH = (2, 10)
 # Where trainers put the state dict inside their own dictionary.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 # What names of weights begin with after DataParallel, torch.compile, and a trainer that holds the module as its model.
@@ -114,10 +119,20 @@ def load_checkpoint(file: Path) -> dict[str, torch.Tensor]:
 
     Raises:
         ModelError: it holds anything but tensors, or no state dict.
+        HostError: this torch is too old to read a stranger's file.
     """
     import torch
 
+    if parse_version(torch.__version__) < SAFE_TORCH:
+        raise HostError(
+            f"torch {torch.__version__} does not read {file.name!r} safely",
+            id="environment.old-package",
+            why=f"before {'.'.join(map(str, SAFE_TORCH))} a checkpoint could change its memory (CVE-2026-24747)",
+            hint="Bring torch up to date, or save the weights as safetensors.",
+        )
     try:
+        if zipfile.is_zipfile(file):
+            check_archive(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251  # weights_only reads tensors
     except Exception as error:  # on a broken file its loader raises anything
         raise ModelError(
@@ -134,6 +149,12 @@ def load_checkpoint(file: Path) -> dict[str, torch.Tensor]:
             f"{file.name!r} holds no state dict", id="model.weights-format", why=f"it holds a {type(loaded).__name__}"
         )
     return loaded
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """The first two numbers of a version such as ``2.10.0+cpu``."""
+    major, minor = re.findall(r"\d+", text)[:2]
+    return int(major), int(minor)
 
 
 def first_lines(error: BaseException) -> str:

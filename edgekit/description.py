@@ -14,6 +14,7 @@ from typing import Literal, TypedDict
 from pydantic import Field, ValidationError, model_validator
 
 from edgekit.artifact import State, TensorSpec
+from edgekit.bounds import MAX_MODULE_BYTES
 from edgekit.errors import ModelError, UsageError
 from edgekit.settings import Frozen, parse_toml, read_bounded
 from edgekit.source import MODULE
@@ -25,9 +26,6 @@ LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
 
 
 IMAGE_CHANNELS = (1, 3)
-
-
-MAX_MODULE_BYTES = 1024 * 1024
 
 
 class Pixels(Frozen):

@@ -168,6 +168,29 @@ def _memory_bytes() -> int:
         return 0
 
 
+def available_memory_bytes() -> int:
+    """What a process here may still take: free memory and swap, and less where a container's limit is nearer."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+        found = sizes["MemAvailable"] + sizes["SwapFree"]
+    except (OSError, KeyError, ValueError, IndexError):
+        return _memory_bytes()
+    return min([found, *_left_in_group()])
+
+
+def _left_in_group() -> list[int]:
+    """What the memory limit of this process' control group (version 2) leaves; empty where it has none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+        place = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        folder = Path("/sys/fs/cgroup") / place
+        limit, used = ((folder / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
+        return [int(limit) - int(used)]
+    except (OSError, StopIteration, ValueError):  # no such files, or no limit: "max"
+        return []
+
+
 def cuda_devices() -> tuple[CudaDevice, ...]:
     """The GPUs that the CUDA driver shows to this process; none where there is no driver. No framework is loaded."""
     try:

@@ -20,8 +20,10 @@ Every error has an id that does not change while its text may: the kind of its c
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import errno
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 from edgekit.error_catalogue import remedy
@@ -121,3 +123,29 @@ class ArtifactError(InputError):
 class ResourceLimitError(EdgekitError):
     exit_code = 5
     kind = "resource-limit"
+
+
+@contextlib.contextmanager
+def retelling(tell: Callable[[str], EdgekitError], but: type[Exception] = MemoryError) -> Iterator[None]:
+    """Tell what a library raises on a stranger's file as one of edgekit's errors: it may be of any class.
+
+    What says that memory or the disk ran out is left as it is, and so is what edgekit raises itself.
+
+    Args:
+        tell: makes the error of the library's own words.
+        but: a class that is left as it is, too.
+    """
+    try:
+        yield
+    except (EdgekitError, MemoryError, but):
+        raise
+    except BaseException as error:
+        name = type(error).__name__
+        if not isinstance(error, Exception) and name != "PanicException":  # what Rust's libraries raise
+            raise
+        if name == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's, on a GPU and on a CPU
+            raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise tell(f"{name}: {' '.join(lines[:2])[:300]}") from error

@@ -13,6 +13,7 @@ from edgekit.formats.foreign_tflite import tflite_artifact
 from edgekit.formats.torch import load_model
 from edgekit.models import ResolvedModel
 from edgekit.runtimes import open_runner, runtime_here
+from edgekit.runtimes.child import ConfinedRunner
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task, TaskOptions
@@ -49,7 +50,7 @@ def model_subject(model: ResolvedModel, options: TaskOptions, threads: int) -> S
     if model.source.kind in ("onnx", "tflite"):
         make = tflite_artifact if model.source.kind == "tflite" else graph_artifact
         artifact = make(model.source, model.task)
-        runner = open_runner(artifact, threads)
+        runner = ConfinedRunner(artifact, threads)
         bound = bind_task(model.task, Path(model.source.path), options)
         return Subject(bound, runner, runtime_here(artifact.format), artifact.format, artifact)
     return _in_torch(bind_task(model.task, Path(model.source.path), options, model.build), threads)

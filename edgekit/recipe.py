@@ -6,7 +6,6 @@ measurement: with it as the recipe, the run repeats.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -15,8 +14,9 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from edgekit.bounds import MAX_LOCK_BYTES
 from edgekit.errors import UnknownNameError, UsageError
-from edgekit.settings import MAX_LOCK_BYTES, Frozen, parse_toml, read_bounded, validate
+from edgekit.settings import Frozen, load_toml, parse_toml, read_bounded, validate
 from edgekit.stages import STAGES
 from edgekit.stages.base import Stage, StageSettings
 from edgekit.tasks.base import Workload
@@ -222,8 +222,8 @@ def _change(recipe: Recipe, key: str, value: str) -> Recipe:
 def _value(text: str) -> object:
     """A value as TOML writes it; anything else is a string."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return load_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 

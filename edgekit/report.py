@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, JsonValue, PrivateAttr, ValidationError
 
 from edgekit.artifact import Artifact, open_artifact, write_text
+from edgekit.bounds import MAX_REPORT_BYTES, check_texts
 from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
@@ -22,7 +23,6 @@ from edgekit.trials import SearchRecord
 
 FILE = "report.json"
 SCHEMA = "edgekit.report/1"
-MAX_REPORT_BYTES = 64 * 1024 * 1024
 MEGABYTE = 1e6
 # Name of the limit on a device's answers: a least, where all others are a most.
 DEVICE_AGREEMENT = "agreement_on_the_device"
@@ -378,12 +378,13 @@ def load_report(folder: str | Path, *, cached: bool = False) -> Report:
     content = file.read_bytes()
     try:
         report = Report.model_validate_json(content)
-    except ValidationError as error:
+        check_texts(report.model_dump())
+    except ValueError as error:  # pydantic's is one
         raise _invalid(file, content, error) from error
     return report.located(open_artifact(folder), cached=cached)
 
 
-def _invalid(file: Path, content: bytes, error: ValidationError) -> ArtifactError:
+def _invalid(file: Path, content: bytes, error: ValueError) -> ArtifactError:
     """What is wrong with a report: its version, where that is another one, else its first wrong key."""
     try:
         schema = _Schema.model_validate_json(content).schema_
@@ -396,13 +397,12 @@ def _invalid(file: Path, content: bytes, error: ValidationError) -> ArtifactErro
             why=f"this edgekit reads {SCHEMA!r}",
             hint="Read it with the edgekit that wrote it, or run compress again.",
         )
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return ArtifactError(
-        f"{str(file)!r} is no valid report",
-        id="artifact.invalid-file",
-        why=f"{where}: {first['msg']}" if where else first["msg"],
-    )
+    why = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        why = f"{where}: {first['msg']}" if where else first["msg"]
+    return ArtifactError(f"{str(file)!r} is no valid report", id="artifact.invalid-file", why=why)
 
 
 class _Schema(BaseModel):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, check_texts, nesting
 from edgekit.errors import UsageError
-
-MAX_FILE_BYTES = 64 * 1024
-MAX_LOCK_BYTES = 1024 * 1024
 
 Table = TypeVar("Table", bound=BaseModel)
 
@@ -49,13 +47,26 @@ def parse_toml(kind: type[Table], text: str, origin: str) -> Table:
     """TOML text as one of edgekit's tables; errors name each wrong key and what is allowed.
 
     Raises:
-        UsageError: not TOML, or not valid for ``kind``.
+        UsageError: not TOML, nested too deep, or not valid for ``kind``.
     """
     try:
-        values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        values = load_toml(text)
+    except ValueError as error:
         raise UsageError(f"{origin} is not valid TOML", id="usage.invalid-settings", why=str(error)) from error
     return validate(kind, values, origin)
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """TOML text as tables; it is looked at before the parser sees it, which follows tables in tables by recursion.
+
+    Raises:
+        ValueError: not TOML, nested too deep, a number of thousands of digits, or a text with control characters.
+    """
+    if nesting(text) > MAX_NESTING:
+        raise ValueError(f"it is nested deeper than {MAX_NESTING}")
+    values = tomllib.loads(text)
+    check_texts(values)
+    return values
 
 
 def validate(kind: type[Table], values: object, origin: str) -> Table:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError, field_validator
 
+from edgekit.bounds import MAX_CONFIG_BYTES, MAX_LICENCE_BYTES, MAX_TOKENIZER_BYTES, load_json
 from edgekit.errors import HostError, ModelError, UsageError
 from edgekit.settings import Frozen
 
@@ -22,13 +23,21 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin")
 # Where a model folder says under which licence it is: the model card, and files of these names.
 CARD = "README.md"
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md", "COPYING")
-MAX_LICENCE_BYTES = 256 * 1024
 # How a path ends that cannot be a hub's id.
 FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".onnx", ".pt", ".pth", ".py", ".tflite")
+# Settings of a model folder, each of which transformers looks for the name of code in.
+SETTINGS = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+)
 MODULE = "module.json"
 GRAPH_SUFFIX = ".onnx"
 TFLITE_SUFFIX = ".tflite"
-MAX_CONFIG_BYTES = 16 * 1024 * 1024
 
 
 class _Config(BaseModel):
@@ -37,7 +46,6 @@ class _Config(BaseModel):
     architectures: list[str] = []
     model_type: str = ""
     problem_type: str | None = None
-    auto_map: dict[str, object] | None = None
 
     @field_validator("architectures", mode="before")
     @classmethod
@@ -261,13 +269,38 @@ def _read_config(folder: Path, text: str) -> _Config:
             id="model.invalid-config",
             hint='Add "architectures": ["..."], or save the model again with save_pretrained.',
         )
-    if config.auto_map is not None:
-        raise ModelError(
-            f"{text!r} needs code of its own (auto_map in config.json)",
-            id="model.own-code",
-            why="edgekit does not run code that comes with a model",
-        )
+    _check_settings(folder, text)
     return config
+
+
+def _check_settings(folder: Path, text: str) -> None:
+    """Look at every JSON file of a model folder before a library does: its size, its depth, and whether it names code.
+
+    Raises:
+        ModelError: one is too large, is no JSON, or wants code that comes with the model to be run.
+    """
+    for path in model_files(folder):
+        if path.suffix != ".json":
+            continue
+        allowed = MAX_CONFIG_BYTES if path.name in SETTINGS else MAX_TOKENIZER_BYTES
+        if path.stat().st_size > allowed:
+            raise ModelError(
+                f"{str(path)!r} has {path.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {allowed}"
+            )
+        if path.name not in SETTINGS:
+            continue
+        try:
+            found = load_json(path.read_bytes())
+        except ValueError as error:
+            raise ModelError(
+                f"{str(path)!r} is no valid JSON", id="model.invalid-config", why=str(error).splitlines()[0]
+            ) from error
+        if isinstance(found, dict) and found.get("auto_map") is not None:
+            raise ModelError(
+                f"{text!r} needs code of its own (auto_map in {path.name})",
+                id="model.own-code",
+                why="edgekit does not run code that comes with a model",
+            )
 
 
 def _need_weights(folder: Path, text: str) -> list[Path]:

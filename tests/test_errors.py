@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from docs.reading import GENERATE
 
 from edgekit import errors
 from edgekit.error_catalogue import load_catalogue
-from edgekit.errors import DataError, EdgekitError, UnknownNameError
+from edgekit.errors import DataError, EdgekitError, ModelError, UnknownNameError, retelling
 
 PACKAGE = Path(errors.__file__).parent
 CATALOGUE = load_catalogue()
@@ -124,3 +125,34 @@ def test_an_error_without_a_hint_of_its_own_has_the_remedy_of_its_id() -> None:
     assert DataError("no rows", id="data.empty", hint="Look.").hint == "Look."
     assert (DataError("no rows").id, DataError("no rows").hint) == ("data", "")
     assert str(DataError("no rows", id="data.empty")) == "no rows"
+
+
+class PanicException(BaseException):
+    """As Rust's libraries raise it."""
+
+
+@pytest.mark.parametrize("error", [KeyError("input_ids"), TypeError("a\n\nb"), PanicException("no such token")])
+def test_what_a_library_raises_on_a_file_becomes_one_error(error: BaseException) -> None:
+    with (
+        pytest.raises(DataError) as caught,
+        retelling(lambda why: DataError("not read", id="data.unreadable", why=why)),
+    ):
+        raise error
+    assert caught.value.why == f"{type(error).__name__}: {' '.join(str(error).split())}"
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        MemoryError(),
+        ModelError("ours", id="model.missing"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_what_is_no_fault_of_the_file_is_left_as_it_is(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, retelling(lambda why: DataError("not read", id="data.unreadable")):
+        raise error
+    assert caught.value is error

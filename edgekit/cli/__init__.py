@@ -26,10 +26,12 @@ from edgekit.cli import (
     report,
     targets,
     verify,
+    watch,
 )
 from edgekit.cli.failures import OUTPUT_CLOSED_EXIT_CODE, Terminated, describe, raise_on_sigterm
 from edgekit.cli.groups import NAME, Commands, epilog, show_help
 from edgekit.cli.output import OutputClosed
+from edgekit.errors import EdgekitError
 
 # name: what runs, and its examples
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
@@ -98,6 +100,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, as `edgekit.errors` lists them.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and watch.wanted(given):
+        return _watched(given)
+    return _finish(given)
+
+
+def _watched(given: list[str]) -> int:
+    """A command in a process of its own; what it did not survive is told here."""
+    try:
+        ended = watch.watch(given, lambda: _finish(given))
+    except EdgekitError as error:  # a variable that sets a limit is no number
+        ended = error
+    if isinstance(ended, int):
+        return ended
+    failure = describe(ended)
+    output.print_failure(failure, ended, as_json=output.json_wanted(given))
+    return failure.exit_code
+
+
+def _finish(given: list[str]) -> int:
     output.prepare()
     try:
         try:

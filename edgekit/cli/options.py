@@ -224,7 +224,8 @@ def read_labels(text: str | None) -> tuple[str, ...] | None:
             id="usage.no-file",
             hint="Give a file with one name a line, or names between commas: --labels cat,dog.",
         )
-    from edgekit.settings import MAX_LOCK_BYTES, read_bounded
+    from edgekit.bounds import MAX_LOCK_BYTES
+    from edgekit.settings import read_bounded
 
     return tuple(line.strip() for line in read_bounded(file, "labels", MAX_LOCK_BYTES).splitlines() if line.strip())
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from edgekit.bounds import visible
 from edgekit.cli.failures import CommandLineError, Failure, debugging
 from edgekit.cli.groups import NAME
 
@@ -101,12 +102,12 @@ def print_failure(failure: Failure, error: BaseException, *, as_json: bool) -> N
     """Tell an error: on stderr for people, and as the one document on stdout where JSON was asked for."""
     if debugging() and not isinstance(error, CommandLineError):
         traceback.print_exception(error, file=sys.stderr)
-    console = side_screen()
-    console.print(Text.assemble((f"error[{failure.id}]: ", "bold red"), failure.what))
-    for line in failure.why.splitlines():
+    console = side_screen()  # what a stranger's file is quoted with does not steer the terminal
+    console.print(Text.assemble((f"error[{failure.id}]: ", "bold red"), visible(failure.what)))
+    for line in visible(failure.why).splitlines():
         _print_indented(console, Text(line))
     if failure.hint:
-        _print_indented(console, Text.assemble(("hint: ", "bold"), failure.hint))
+        _print_indented(console, Text.assemble(("hint: ", "bold"), visible(failure.hint)))
     if as_json:
         print_document({"schema": ERROR_SCHEMA, "error": failure.as_dict()})
 

@@ -80,14 +80,19 @@ def finished(command: Sequence[str], seconds: float, label: str) -> str:
             hint="Install it, or give its whole path.",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise HostError(
-            f"the measuring process on {label} hung and was stopped",
-            id="environment.measuring",
-            why=f"no answer in {error.timeout:.0f} s",
-        ) from error
+        raise hung(error.timeout, label) from error
     if done.returncode != 0:
         raise failure(done.returncode, done.stderr, label)
     return done.stdout
+
+
+def hung(seconds: float, label: str) -> HostError:
+    """The error of a runner that gave no answer."""
+    return HostError(
+        f"the measuring process on {label} hung and was stopped",
+        id="environment.measuring",
+        why=f"no answer in {seconds:.0f} s",
+    )
 
 
 def failure(code: int, stderr: str, label: str) -> ModelError | HostError:

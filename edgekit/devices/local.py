@@ -1,11 +1,14 @@
-"""This machine as the device: a fresh process, so that nothing of edgekit's own is measured."""
+"""This machine as the device: a fresh process with limits, so that nothing of edgekit's own is measured or harmed."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from edgekit.devices.base import RUNNER, SPEC, Device, finished
+from edgekit.confinement import death, limits_for, run
+from edgekit.devices.base import RUNNER, SPEC, Device, failure, hung
 from edgekit.environment import host
 
 
@@ -27,4 +30,14 @@ class LocalDevice(Device):
 
     def execute(self, folder: Path, seconds: float) -> str:
         command = [self._python, str(folder / RUNNER), str(folder / SPEC)]
-        return finished(command, seconds, self.label)
+        limits = replace(limits_for(0), seconds=seconds)
+        try:
+            done = run(command, limits)
+        except subprocess.TimeoutExpired as error:
+            raise hung(error.timeout, self.label) from error
+        died = death("the model that is measured", done.returncode, done.stderr, limits)
+        if died is not None:
+            raise died
+        if done.returncode != 0:
+            raise failure(done.returncode, done.stderr, self.label)
+        return done.stdout

@@ -2,9 +2,10 @@
 
     python converting.py SPEC.json
 
-onnx's checker and its converter are native code that a graph of a stranger can bring down. So they run here, in a
-process whose memory is bounded. SPEC names the file, and what is wanted: ``opset`` and ``into`` for a conversion. The
-answer is one JSON document on standard output: ``{"refused": ""}``, or with the reason.
+onnx's parser, checker and converter are native code that a graph of a stranger can bring down. So they run here, in a
+process whose memory and time edgekit limits (``confinement.py``). SPEC names the file, and what is wanted: ``opset``
+and ``into`` for a conversion. The answer is one JSON document on standard output: ``{"refused": ""}``, or with the
+reason.
 """
 
 from __future__ import annotations
@@ -12,16 +13,6 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
-
-
-def bound_memory(limit_bytes: int) -> None:
-    """No more address space than this; left as it is on a system without such bounds."""
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
-    except (ImportError, OSError, ValueError):
-        pass
 
 
 def check(file: str) -> None:
@@ -45,7 +36,6 @@ def main() -> None:
     """Do what the specification says and print the answer."""
     with open(sys.argv[1], encoding="utf-8") as stream:
         spec: dict[str, Any] = json.load(stream)
-    bound_memory(spec["memory_bytes"])
     reason = ""
     try:
         if "opset" in spec:

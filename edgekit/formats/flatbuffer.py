@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edgekit.bounds import MAX_GRAPH_BYTES, control_characters
 from edgekit.environment import version_of
 from edgekit.errors import HostError, ModelError
 
@@ -21,7 +22,6 @@ IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every file: `file_identifier` in the sch
 RUNTIME = "ai-edge-litert"
 # What the extra [tflite] brings, by the names of the package index.
 PACKAGES = ("litert-torch", "ai-edge-quantizer", RUNTIME)
-LARGEST_FILE_BYTES = 2**31 - 1  # a flatbuffer's offsets are signed 32-bit integers
 DATA_FIELD = 4  # of the schema's table Buffer: its first field lies behind two 16-bit sizes
 # What flatbuffers' reader raises where an offset leads nowhere.
 CORRUPT = (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError, MemoryError)
@@ -135,8 +135,8 @@ def read_model(data: bytes, name: str) -> Model:
         HostError: the package with the schema is missing.
     """
     require((RUNTIME,))
-    if len(data) > LARGEST_FILE_BYTES:
-        raise _invalid(name, f"{len(data)} bytes; a TFLite file has at most {LARGEST_FILE_BYTES}")
+    if len(data) > MAX_GRAPH_BYTES:
+        raise _invalid(name, f"{len(data)} bytes; a TFLite file has at most {MAX_GRAPH_BYTES}")
     if data[4:8] != IDENTIFIER:
         raise _invalid(name, f"it does not have {IDENTIFIER.decode()} in bytes 4 to 8")
     try:
@@ -307,4 +307,7 @@ def _numbers(found: Any) -> tuple[int, ...]:
 
 
 def _text(value: bytes | None) -> str:
-    return "" if value is None else value.decode("utf-8", errors="replace")
+    text = "" if value is None else value.decode("utf-8", errors="replace")
+    if control_characters(text):
+        raise ValueError(f"the name {text!r} has control characters")
+    return text

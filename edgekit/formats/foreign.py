@@ -20,17 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest, write_text
+from edgekit.bounds import MAX_GRAPH_BYTES
 from edgekit.cache import Cache, cache_key
+from edgekit.confinement import death, lacks_memory, limits_for, out_of_memory, out_of_time, run
 from edgekit.description import (
     Feeding,
     Sample,
     read_description,
 )
-from edgekit.errors import ModelError
-from edgekit.formats.known import subgraphs
+from edgekit.errors import ModelError, ResourceLimitError
+from edgekit.formats.liveness import find_peak
 from edgekit.formats.onnx import load_graph, precision_of, save_graph
 from edgekit.formats.shapes import infer_shapes
 from edgekit.formats.signatures import describe_images, describe_tensors, read_signature, softmax_outputs
+from edgekit.formats.wellformed import all_tensors, check_names, external_files, inline_functions
+from edgekit.formats.work import all_nodes
 from edgekit.source import MODULE, Source, digest_files
 from edgekit.tasks.base import Workload
 from edgekit.tasks.feeds import free_size
@@ -40,12 +44,8 @@ if TYPE_CHECKING:
 
 GRAPH = "model.onnx"
 WORKER = Path(__file__).with_name("converting.py")
-WORKER_SECONDS = 300
-# A graph's file, its parsed form, and the converter's two: beside what Python and onnx take themselves.
-WORKER_COPIES, WORKER_BYTES = 8, 4 * 1024**3
-# protobuf reads no message above 2 GiB.
-LARGEST_FILE_BYTES = 2**31 - 1
-LARGEST_VALUE_BYTES = 16 * 1024**3
+# What onnx_ir raises on protobuf that is no graph.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # Split and Slice take their sizes as inputs, and QuantizeLinear takes an axis, from 13 on: the rewrites write the
 # first two, and weights are scaled by output channel.
 NEEDED_OPSET = 13
@@ -72,7 +72,7 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
     parts = [file, *check_graph(file)]
     model = load_graph(file)
     signature = read_signature(model, feeding.get("state") or ())
-    _check_sizes(file)
+    check_memory(file, Workload())
     softmaxed = softmax_outputs(model)
     described = describe_images(softmaxed, signature, feeding, sample, file.name) if images else None
     if described is None:
@@ -100,7 +100,7 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
 
 def graph_files(folder: Path) -> list[Path]:
     """The files of a graph as ``resolve_graph`` left it: the graph first, its external data after it."""
-    return [folder / GRAPH, *_external_files(load_graph(folder / GRAPH), folder / GRAPH)]
+    return [folder / GRAPH, *external_files(load_graph(folder / GRAPH), folder / GRAPH)]
 
 
 def graph_component(folder: Path) -> Component:
@@ -127,23 +127,27 @@ def graph_artifact(source: Source, task: str) -> Artifact:
 def check_graph(file: Path) -> list[Path]:
     """Check a file before anything else looks at it, and give the files of its external data.
 
+    It is parsed and checked in a process of its own first: what brings that down is not opened here.
+
     Raises:
-        ModelError: it is no valid graph, lacks external data, has operators that nobody knows, or takes no numbers.
+        ModelError: it is no valid graph, lacks external data, has operators that nobody knows, or crashes its parser.
+        ResourceLimitError: its parser takes more time or memory than it may.
     """
-    if file.stat().st_size > LARGEST_FILE_BYTES:
+    if file.stat().st_size > MAX_GRAPH_BYTES:
         raise ModelError(
             f"{file.name!r} has {file.stat().st_size} bytes",
             id="model.invalid-onnx",
-            why=f"allowed: {LARGEST_FILE_BYTES}; larger weights lie in files beside the graph",
+            why=f"allowed: {MAX_GRAPH_BYTES}; larger weights lie in files beside the graph",
         )
+    refused = _ask_worker({"file": str(file.resolve())}, file)
     try:
         model = load_graph(file)
-    except (AttributeError, LookupError, RuntimeError, TypeError) as error:  # onnx_ir on protobuf that is no graph
+    except UNREADABLE as error:
         first = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ModelError(f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=first) from error
-    external = _external_files(model, file)
+    check_names(model, file)
+    external = external_files(model, file)
     _check_operators(model, file)
-    refused = _ask_worker({"file": str(file.resolve())}, file.stat().st_size)
     if refused:
         raise ModelError(f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=refused)
     return external
@@ -154,7 +158,7 @@ def _check_operators(model: ir.Model, file: Path) -> None:
     strange = sorted(
         {
             f"{node.domain}.{node.op_type}"
-            for node in _all_nodes(model.graph)
+            for node in all_nodes(model.graph)
             if node.domain not in KNOWN_DOMAINS and node.domain not in own
         }
     )
@@ -166,81 +170,41 @@ def _check_operators(model: ir.Model, file: Path) -> None:
         )
 
 
-def _check_sizes(file: Path) -> None:
-    """Check that no single value is larger than a machine could hold, by inference, which computes no large value.
+def check_memory(file: Path, workload: Workload) -> None:
+    """Check that a machine could hold what a graph makes, by inference, which computes no large value.
+
+    A graph of a few bytes can ask for any amount: ``ConstantOfShape`` of 2^36 passes onnx's checker, and onnxruntime
+    then asks for 256 GiB.
+
+    Args:
+        file: the graph, checked.
+        workload: what its free dimensions are set to.
 
     Raises:
-        ModelError: one is.
+        ResourceLimitError: weights and the largest set of values that live at once do not fit.
     """
     import onnx_ir as ir
-    from onnx_ir.passes.common import InlinePass
 
     model = load_graph(file)
-    if model.functions:
-        InlinePass()(model)
+    inline_functions(model, file)
     sizes = {
-        str(dim.value): free_size(str(dim.value), axis, Workload())
+        str(dim.value): free_size(str(dim.value), axis, workload)
         for value in model.graph.inputs
         for axis, dim in enumerate(value.shape or ())
         if isinstance(dim, ir.SymbolicDim) and dim.value is not None
     }
-    for value, known in infer_shapes(model, sizes).known.items():
-        if (known.nbytes or 0) > LARGEST_VALUE_BYTES:
-            raise ModelError(
-                f"{file.name!r} makes {value.name!r} of {known.nbytes} bytes",
-                id="model.unsuitable-graph",
-                why=f"allowed for a single value: {LARGEST_VALUE_BYTES}",
-            )
-
-
-def _all_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    for node in graph:
-        yield node
-        for inner in subgraphs(node).values():
-            yield from _all_nodes(inner)
-
-
-def _all_tensors(graph: ir.Graph) -> Iterator[Any]:
-    import onnx_ir as ir
-
-    yield from (value.const_value for value in graph.initializers.values() if value.const_value is not None)
-    for node in graph:
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.TENSOR:
-                yield attribute.as_tensor()
-        for inner in subgraphs(node).values():
-            yield from _all_tensors(inner)
-
-
-def _external_files(model: ir.Model, file: Path) -> list[Path]:
-    """The files that hold weights, sorted; each is there, in the graph's folder, and as long as the graph says.
-
-    Raises:
-        ModelError: one is not.
-    """
-    import onnx_ir as ir
-
-    folder, found = file.resolve().parent, set()
-    for tensor in _all_tensors(model.graph):
-        if not isinstance(tensor, ir.ExternalTensor):
-            continue
-        place = (folder / str(tensor.location)).resolve()
-        if not place.is_relative_to(folder):
-            raise ModelError(
-                f"{file.name!r} keeps weights outside its own folder, in {str(tensor.location)!r}",
-                id="model.no-external-data",
-                why="nothing but what lies beside a graph, or below it, is read",
-            )
-        needed = (tensor.offset or 0) + (tensor.length if tensor.length is not None else tensor.nbytes)
-        if not place.is_file() or place.stat().st_size < needed:
-            length = f"has {place.stat().st_size} bytes, needed: {needed}" if place.is_file() else "is not there"
-            raise ModelError(
-                f"{file.name!r} keeps weights in {str(tensor.location)!r}, which {length}",
-                id="model.no-external-data",
-                hint="Put the file beside the graph, as it was exported.",
-            )
-        found.add(place)
-    return [file.parent / place.relative_to(folder) for place in sorted(found)]
+    shapes = infer_shapes(model, sizes)
+    peak = find_peak(model.graph, shapes, set())
+    weights = sum(tensor.nbytes for tensor in all_tensors(model.graph))
+    allowed = limits_for(file.stat().st_size).memory_bytes
+    if weights + peak.nbytes > allowed:
+        raise ResourceLimitError(
+            f"{file.name!r} would take about {weights + peak.nbytes} bytes of memory",
+            id="resource-limit.model-memory",
+            why=f"{weights} of weights, and {peak.nbytes} of values that live at once at {peak.node or peak.kind!r};"
+            f" there are {allowed}",
+            hint="Use a smaller workload (--batch, --tokens, --image), or a machine with more memory.",
+        )
 
 
 @dataclass(frozen=True)
@@ -269,7 +233,6 @@ def adopt_graph(source: Path, destination: Path, *, upgrade: bool = True) -> Ado
     """
     import onnx_ir as ir
     from onnx_ir.passes.common import (
-        InlinePass,
         LiftConstantsToInitializersPass,
         NameFixPass,
         RemoveInitializersFromInputsPass,
@@ -291,13 +254,12 @@ def adopt_graph(source: Path, destination: Path, *, upgrade: bool = True) -> Ado
                 done.append(told)
         model = ir.external_data.load_to_model(load_graph(file))  # what lies beside the source is not beside the copy
         given = sum(value.name in model.graph.initializers for value in model.graph.inputs)
-        if model.functions:
-            InlinePass()(model)
+        if inline_functions(model, file):
             done.append("functions inlined")
         if given:
             RemoveInitializersFromInputsPass()(model)
             done.append(f"{given} weights are no inputs any more")
-        unnamed = sum(not node.name for node in _all_nodes(model.graph))
+        unnamed = sum(not node.name for node in all_nodes(model.graph))
         for change in (LiftConstantsToInitializersPass(), NameFixPass()):
             change(model)
         if unnamed:
@@ -324,24 +286,33 @@ def opset_of(model: ir.Model) -> int:
 def convert_graph(source: Path, destination: Path, opset: int) -> str:
     """Write a graph in another operator set, in a process of its own; why it cannot be, empty where it was."""
     spec = {"file": str(source.resolve()), "opset": opset, "into": str(destination)}
-    return _ask_worker(spec, source.stat().st_size)
+    return _ask_worker(spec, source)
 
 
-def _ask_worker(spec: dict[str, Any], size_bytes: int) -> str:
-    """What the program beside this file has against a graph."""
+def _ask_worker(spec: dict[str, Any], file: Path) -> str:
+    """What the program beside this file has against a graph.
+
+    Raises:
+        ModelError: it crashed on it.
+        ResourceLimitError: it took more time or memory than it may.
+    """
+    limits = limits_for(file.stat().st_size, once=True)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-        file = Path(name) / "spec.json"
-        memory = WORKER_BYTES + WORKER_COPIES * size_bytes
-        file.write_text(json.dumps({**spec, "memory_bytes": memory}), encoding="utf-8")
-        command = [sys.executable, "-P", str(WORKER), str(file)]
+        written = Path(name) / "spec.json"
+        written.write_text(json.dumps(spec), encoding="utf-8")
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=WORKER_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            return f"onnx gave no answer in {WORKER_SECONDS} s"
+            done = run([sys.executable, "-P", str(WORKER), str(written)], limits)
+        except subprocess.TimeoutExpired as error:
+            raise out_of_time(repr(file.name), limits) from error
+    died = death(repr(file.name), done.returncode, done.stderr, limits)
+    if died is not None:
+        raise died
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or [f"onnx ended with code {done.returncode}"]
-        return last[0]
-    return str(json.loads(done.stdout)["refused"])
+        return (done.stderr.strip().splitlines() or [f"onnx ended with code {done.returncode}"])[-1]
+    refused = str(json.loads(done.stdout)["refused"])
+    if lacks_memory(refused):
+        raise out_of_memory(repr(file.name), limits, refused)
+    return refused
 
 
 def _fold_batch_norms(model: ir.Model) -> int:

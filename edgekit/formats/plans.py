@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from edgekit.artifact import PLAN, write_text
+from edgekit.bounds import MAX_PLAN_BYTES
 from edgekit.errors import ArtifactError
 from edgekit.formats.channels import ChannelPlan, cut_channels
 from edgekit.formats.surgery import EncoderPlan, replay
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 Plan = EncoderPlan | ChannelPlan
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Annotated[Plan, Field(discriminator="kind")])
-MAX_PLAN_BYTES = 64 * 1024 * 1024
 
 
 def save_plan(plan: Plan, folder: Path) -> None:

@@ -63,6 +63,8 @@ def make_signature(
     """
     if not inputs:
         raise ModelError("the graph takes no inputs", id="model.unsuitable-graph", why="nothing could be fed to it")
+    if not outputs:
+        raise ModelError("the graph gives no outputs", id="model.unsuitable-graph", why="it would answer nothing")
     for side, specs in (("input", inputs), ("output", outputs)):
         for spec in specs:
             if spec.dtype not in NUMBERS:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from edgekit.bounds import control_characters
 from edgekit.errors import ModelError
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
@@ -42,6 +43,11 @@ def read_tensors(files: list[Path]) -> dict[str, StoredTensor]:
     found: dict[str, StoredTensor] = {}
     for file in files:
         found |= _safetensors(file) if file.suffix == ".safetensors" else _checkpoint(file)
+    strange = next((name for name in found if control_characters(name)), None)
+    if strange is not None:
+        raise ModelError(
+            f"a tensor is called {strange!r}", id="model.corrupt-weights", why="the name has control characters"
+        )
     return found
 
 

@@ -25,6 +25,7 @@ from edgekit.formats.liveness import RULE as MEMORY_RULE
 from edgekit.formats.liveness import find_peak
 from edgekit.formats.onnx import load_graph
 from edgekit.formats.shapes import infer_shapes
+from edgekit.formats.wellformed import check_names, inline_functions
 from edgekit.formats.work import RULE as WORK_RULE
 from edgekit.formats.work import Work, all_nodes, count_work
 from edgekit.inspection.records import (
@@ -73,12 +74,8 @@ def _describe(file: Path, workload: Workload, component: str, states: tuple[Stat
     except (AttributeError, LookupError, RuntimeError, TypeError) as error:  # onnx_ir on protobuf that is no graph
         first = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ModelError(f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=first) from error
-    _check_names(model, file)
-    functions = len(model.functions)
-    if functions:
-        from onnx_ir.passes.common import InlinePass
-
-        InlinePass()(model)
+    check_names(model, file)
+    functions = inline_functions(model, file)
     sizes, free = bind_dimensions(model.graph, workload)
     shapes = infer_shapes(model, sizes)
     work = count_work(model.graph, shapes)
@@ -171,19 +168,6 @@ def _sum(name: str, sizes: dict[str, int]) -> int | None:
         return None
     known = [int(part) if re.fullmatch(r"\d+", part) else sizes.get(part) for part in parts]
     return None if None in known else sum(size for size in known if size is not None)
-
-
-def _check_names(model: ir.Model, file: Path) -> None:
-    """Names that are not UTF-8 come out of protobuf as bytes, and onnx's checker does not mind them."""
-    nodes = [*all_nodes(model.graph), *(node for function in model.functions.values() for node in function)]
-    values = [*model.graph.inputs, *model.graph.outputs, *(value for node in nodes for value in node.outputs)]
-    names: list[object] = [name for node in nodes for name in (node.name, node.op_type, node.domain)]
-    names += [value.name for value in values] + list(model.graph.initializers)
-    wrong = next((name for name in names if isinstance(name, bytes)), None)
-    if wrong is not None:
-        raise ModelError(
-            f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=f"the name {wrong!r} is not UTF-8"
-        )
 
 
 def _invalid_because(file: Path) -> str | None:

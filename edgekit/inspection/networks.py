@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import ModelError
+from edgekit.bounds import MAX_CONFIG_BYTES, load_json
+from edgekit.errors import ModelError, retelling
 from edgekit.formats.plans import read_plan
 from edgekit.formats.surgery import EncoderPlan
 from edgekit.formats.tensors import StoredTensor, is_parameter, read_tensors
 from edgekit.inspection.encoders import estimate_memory, estimate_work, find_encoder
 from edgekit.inspection.records import FileRecord, NetworkRecord, PartRecord, WeightsRecord, WorkRecord
-from edgekit.source import MAX_CONFIG_BYTES, WEIGHT_SUFFIXES, weight_files
+from edgekit.source import WEIGHT_SUFFIXES, weight_files
 from edgekit.tasks.base import Workload
 
 CONFIG = "config.json"
@@ -48,20 +48,25 @@ def inspect_network(folder: Path, workload: Workload, architecture: str = "") ->
     trained = {name: tensor for name, tensor in tensors.items() if is_parameter(name, tensor)}
     parameters = sum(tensor.elements for tensor in trained.values())
     kept = tuple(layer.index for layer in plan.layers) if isinstance(plan, EncoderPlan) else None
-    encoder = find_encoder(config, trained, kept)
-    unknown = WorkRecord(macs=None, complete=False, rule="", notes=(UNKNOWN_WORK,))
-    return NetworkRecord(
-        architecture=str((config.get("architectures") or [architecture])[0]),
-        family=str(config.get("model_type", "")),
-        files=tuple(FileRecord(name=file.name, size_bytes=file.stat().st_size) for file in files),
-        parameters=parameters,
-        weights=_weights(trained),
-        parts=_parts(trained),
-        encoder=encoder.record if encoder else None,
-        pruned=plan.kind if plan else "",
-        work=estimate_work(encoder, workload) if encoder else unknown,
-        memory=estimate_memory(encoder, parameters, workload) if encoder else None,
-    )
+    with retelling(_unsuitable_config):  # the types of what it says are not checked before
+        encoder = find_encoder(config, trained, kept)
+        unknown = WorkRecord(macs=None, complete=False, rule="", notes=(UNKNOWN_WORK,))
+        return NetworkRecord(
+            architecture=str((config.get("architectures") or [architecture])[0]),
+            family=str(config.get("model_type", "")),
+            files=tuple(FileRecord(name=file.name, size_bytes=file.stat().st_size) for file in files),
+            parameters=parameters,
+            weights=_weights(trained),
+            parts=_parts(trained),
+            encoder=encoder.record if encoder else None,
+            pruned=plan.kind if plan else "",
+            work=estimate_work(encoder, workload) if encoder else unknown,
+            memory=estimate_memory(encoder, parameters, workload) if encoder else None,
+        )
+
+
+def _unsuitable_config(why: str) -> ModelError:
+    return ModelError(f"{CONFIG} is no valid model configuration", id="model.invalid-config", why=why)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -78,8 +83,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{CONFIG} has {file.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {MAX_CONFIG_BYTES}"
         )
     try:
-        config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
+        config = load_json(file.read_bytes())
+    except ValueError as error:
         raise ModelError(
             f"{CONFIG} of {folder.name!r} is not valid JSON", id="model.invalid-config", why=str(error)
         ) from error

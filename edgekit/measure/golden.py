@@ -64,7 +64,9 @@ def check_golden(artifact: Artifact, task: Task) -> dict[str, float]:
                 {"logits": task.forward(runner, feeds)} if component == TASK_FILE else runner.run(component, feeds)
             )
             for name, values in expected.items():
-                worst[component] = max(worst[component], relative_difference(outputs[name], values))
+                mine = outputs.get(name)
+                difference = float("inf") if mine is None else relative_difference(mine, values)
+                worst[component] = max(worst[component], difference)
     allowed = artifact.manifest.golden_tolerance or 0.0
     for component, difference in worst.items():
         if not difference <= allowed:
@@ -101,7 +103,14 @@ def _read(file: Path) -> list[tuple[Batch, Batch]]:
         ) from error
     calls: dict[int, tuple[Batch, Batch]] = {}
     for key, values in tensors.items():
-        index, side, name = key.split("/", 2)
+        index, _, rest = key.partition("/")
+        side, _, name = rest.partition("/")
+        if not index.isdecimal() or side not in ("in", "out") or not name:
+            raise VerificationError(
+                f"golden/{file.name} cannot be read",
+                id="verification.golden-unreadable",
+                why=f"it holds {key!r}; allowed: NUMBER/in/NAME and NUMBER/out/NAME",
+            )
         calls.setdefault(int(index), ({}, {}))[0 if side == "in" else 1][name] = values
     return [calls[index] for index in sorted(calls)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -9,7 +10,9 @@ from pydantic import JsonValue
 from edgekit.artifact import WHOLE, Component, Format, is_artifact, open_artifact
 from edgekit.errors import UsageError
 from edgekit.formats import onnx, tflite
+from edgekit.formats.foreign import check_graph, check_memory
 from edgekit.measure.latency import subject_at, subjects_of
+from edgekit.runtimes.child import open_child
 from edgekit.runtimes.measuring import Subject
 from edgekit.source import names_graph, names_tflite, sha256_file
 from edgekit.tasks import TASKS, bind_task
@@ -44,8 +47,25 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
             id="usage.not-measurable",
             hint="`edgekit compress` makes artifacts.",
         )
+    if names_graph(root):
+        check_graph(root)
+        check_memory(root, workload)
     part = _component(root)
     return {WHOLE: subject_at(root.parent, part, {spec.name: made_up(spec, workload) for spec in part.inputs})}
+
+
+def try_subjects(path: str | Path, subjects: Mapping[str, Subject], threads: int) -> None:
+    """Run a file of others once, in a process with limits, before it is measured for minutes.
+
+    Raises:
+        ModelError: it does not run, or crashes.
+        ResourceLimitError: it takes more time or memory than it may.
+    """
+    if is_artifact(Path(path).expanduser()):
+        return
+    for subject in subjects.values():
+        part = subject.component or _component(subject.graph)
+        open_child(subject.graph, part, threads).run(subject.feeds)
 
 
 def format_at(path: str | Path) -> Format:

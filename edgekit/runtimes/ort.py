@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact
+from edgekit.confinement import lacks_memory
 from edgekit.environment import version_of
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, ResourceLimitError
 from edgekit.tasks.base import Array, Runner
 
 if TYPE_CHECKING:
@@ -97,6 +98,12 @@ class OnnxRunner:
         try:
             values = self._sessions[component].run(None, dict(feeds))
         except refusals as error:
+            if lacks_memory(str(error)):
+                raise ResourceLimitError(
+                    "onnxruntime got no memory for the model",
+                    id="resource-limit.memory",
+                    why=str(error).splitlines()[0],
+                ) from error
             raise ModelError(
                 f"onnxruntime {version_of(NAME)} does not run the model",
                 id="model.does-not-load",

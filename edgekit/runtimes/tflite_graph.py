@@ -1,24 +1,13 @@
 """A TFLite graph that is run by whichever interpreter: one file, needing only Python, numpy and a TFLite runtime.
 
-It is used here with LiteRT, and as a child process where an older runtime lives in an environment of its own. The child
-reads frames on standard input and answers each on standard output. A frame is a length, 8 bytes, and so many bytes. The
-first one is JSON: the graph, its component as the manifest describes it, the threads, the runtime. Every other is a
-``.npz`` of named arrays, one call. An answer begins with one byte, ``DONE``, ``REFUSED`` or ``TOO_LARGE``, and then has
-what came out, as JSON and ``.npz`` likewise, or the reason.
+It is used here with LiteRT, on devices by ``devices/runner.py``, and in processes of their own by ``graph_child.py``.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import sys
-from typing import IO, Any
+from typing import Any
 
 BATCH = "batch"
-# What an answer begins with: done, the runtime refuses, and a sample is larger than every signature.
-DONE, REFUSED, TOO_LARGE = b"+", b"-", b">"
-LENGTH_BYTES = 8
 
 
 class DoesNotFit(ValueError):
@@ -195,64 +184,3 @@ def open_interpreter(graph: str, threads: int, runtime: str) -> tuple[Any, str]:
 
         name = f"ai-edge-litert {ai_edge_litert.__version__}"
     return Interpreter(model_path=graph, num_threads=threads), name
-
-
-def read_frame(stream: IO[bytes]) -> bytes | None:
-    """The next frame of a stream; None where it has ended."""
-    head = stream.read(LENGTH_BYTES)
-    if len(head) < LENGTH_BYTES:
-        return None
-    size = int.from_bytes(head, "big")
-    content = stream.read(size)
-    return content if len(content) == size else None
-
-
-def write_frame(stream: IO[bytes], content: bytes) -> None:
-    """Write a frame."""
-    stream.write(len(content).to_bytes(LENGTH_BYTES, "big") + content)
-    stream.flush()
-
-
-def pack_arrays(arrays: Any) -> bytes:
-    """Named arrays as a ``.npz``."""
-    import numpy as np
-
-    stream = io.BytesIO()
-    np.savez(stream, **{f"array/{name}": value for name, value in arrays.items()})
-    return stream.getvalue()
-
-
-def unpack_arrays(content: bytes) -> dict[str, Any]:
-    """What ``pack_arrays`` packed."""
-    import numpy as np
-
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        return {key.partition("/")[2]: stored[key] for key in stored.files}
-
-
-def serve(source: IO[bytes], sink: IO[bytes]) -> None:
-    """Open the graph of the first frame, and run it on every other until there are no more."""
-    graph = None
-    while True:
-        content = read_frame(source)
-        if content is None:
-            return
-        try:
-            if graph is None:
-                spec = json.loads(content)
-                interpreter, runtime = open_interpreter(spec["graph"], spec["threads"], spec["runtime"])
-                interpreter.allocate_tensors()  # where an operator that the runtime lacks shows
-                graph = Graph(interpreter, spec["component"])
-                answer = json.dumps({"runtime": runtime}).encode()
-            else:
-                answer = pack_arrays(graph.run(unpack_arrays(content)))
-        except (ValueError, RuntimeError) as error:
-            write_frame(sink, (TOO_LARGE if isinstance(error, DoesNotFit) else REFUSED) + str(error).encode())
-        else:
-            write_frame(sink, DONE + answer)
-
-
-if __name__ == "__main__":
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a runtime prints is no answer
-    serve(sys.stdin.buffer, answers)

@@ -13,25 +13,19 @@ matrices in static INT8 differ from LiteRT's less than INT8 does from float32.
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import platform
 import subprocess
 import sys
 import tempfile
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from edgekit.artifact import Artifact, Component
 from edgekit.cache import Cache, cache_key
 from edgekit.errors import HostError, ModelError
 from edgekit.formats.flatbuffer import load_model
 from edgekit.formats.tflite import hybrid_layers
-from edgekit.runtimes import tflite_graph
-from edgekit.runtimes.litert import too_large
+from edgekit.runtimes.child import Child, Host
 from edgekit.tasks.base import Array
 
 NAME = "tflite-runtime"
@@ -41,8 +35,6 @@ PACKAGES = (f"{NAME}=={VERSION}", "numpy==1.26.4")
 # What it computes rightly; of INT8, weights that are unpacked before they are multiplied, and integers on both sides.
 METHODS = ("fp16", "weight-only", "static")
 INSTALL_SECONDS = 600
-RUN_SECONDS = 600
-SCRIPT = Path(tflite_graph.__file__)
 
 
 def environment(cache: Cache | None = None) -> Path:
@@ -69,8 +61,8 @@ def environment(cache: Cache | None = None) -> Path:
     return found
 
 
-class Child:
-    """A file in tflite-runtime, in a process of its own that ends with this object.
+def open_child(file: Path, component: Component, threads: int = 1, cache: Cache | None = None) -> Child:
+    """A file in tflite-runtime, in a process of its own.
 
     Args:
         file: the graph.
@@ -82,79 +74,10 @@ class Child:
         ModelError: the runtime refuses the file, or would compute it wrongly.
         HostError: there is no runtime here, or the process failed.
     """
-
-    def __init__(self, file: Path, component: Component, threads: int = 1, cache: Cache | None = None) -> None:
-        check_file(file)
-        packages = environment(cache)
-        # no site-packages but the folder's, and nothing written into the folder
-        surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        surroundings["PYTHONPATH"] = str(packages)
-        errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
-        process = subprocess.Popen(
-            [sys.executable, "-S", "-B", "-P", str(SCRIPT)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=surroundings,
-        )
-        self._file, self._process, self._errors = file, process, errors
-        weakref.finalize(self, _end, process, errors)
-        spec = {"graph": str(file), "component": component.model_dump(), "threads": threads, "runtime": NAME}
-        self._ask(json.dumps(spec).encode())
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the graph on named arrays; see ``tflite_graph.Graph.run`` for what fits.
-
-        Raises:
-            UsageError: a sample is larger than every signature.
-            ModelError: the inputs are not the component's, or the runtime fails on them.
-            HostError: the process failed.
-        """
-        return tflite_graph.unpack_arrays(self._ask(tflite_graph.pack_arrays(feeds)))
-
-    def _ask(self, content: bytes) -> bytes:
-        given = self._exchange(content)
-        kind, answer = given[:1], given[1:]
-        if kind == tflite_graph.DONE:
-            return answer
-        reason = answer.decode().strip()
-        if kind == tflite_graph.TOO_LARGE:
-            raise too_large(ValueError(reason))
-        raise ModelError(
-            f"{NAME} {VERSION} does not run {self._file.name!r}",
-            id="model.does-not-load",
-            why=reason.splitlines()[0] if reason else "",
-        )
-
-    def _exchange(self, content: bytes) -> bytes:
-        """Send a frame and wait for the answer."""
-        assert self._process.stdin is not None  # both are pipes
-        assert self._process.stdout is not None
-        hung = threading.Event()
-
-        def stop() -> None:
-            hung.set()
-            self._process.kill()
-
-        timer = threading.Timer(RUN_SECONDS, stop)
-        timer.start()
-        try:
-            tflite_graph.write_frame(self._process.stdin, content)
-            answer = tflite_graph.read_frame(self._process.stdout)
-        except OSError:  # it is gone
-            answer = None
-        finally:
-            timer.cancel()
-        if answer is not None:
-            return answer
-        if hung.is_set():
-            raise HostError(
-                f"{NAME} hung and was stopped", id="environment.measuring", why=f"no answer in {RUN_SECONDS} s"
-            )
-        code = self._process.wait()
-        self._errors.seek(0)
-        last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:] or [f"it ended with code {code}"]
-        raise HostError(f"{NAME} failed", id="environment.measuring", why=last[0])
+    check_file(file)
+    # no site-packages but the folder's, and nothing written into the folder
+    packages = {"PYTHONPATH": str(environment(cache))}
+    return Child(file, component, Host(NAME, f"{NAME} {VERSION}", ("-S", "-B", "-P"), packages), threads)
 
 
 class TFLiteRuntimeRunner:
@@ -167,7 +90,7 @@ class TFLiteRuntimeRunner:
 
     def __init__(self, artifact: Artifact, threads: int = 1) -> None:
         self._children = {
-            name: Child(artifact.file(name), part, threads) for name, part in artifact.manifest.components.items()
+            name: open_child(artifact.file(name), part, threads) for name, part in artifact.manifest.components.items()
         }
 
     def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -218,13 +141,6 @@ def _execute(command: Sequence[str], purpose: str) -> None:
             why=(lines or done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1],
             hint=f"{NAME} is fetched once and kept in edgekit's cache: run this once where pip reaches an index.",
         )
-
-
-def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
-    """Stop a child and close what it was spoken to through."""
-    process.kill()
-    process.communicate()
-    errors.close()
 
 
 def _dotted(version: tuple[int, ...]) -> str:

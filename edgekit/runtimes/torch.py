@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgekit.errors import ModelError, retelling
 from edgekit.tasks.base import Array, ComponentSpec
 
 NAME = "torch"
@@ -24,7 +25,11 @@ class TorchRunner:
         import torch
 
         spec = self._components[component]
-        with torch.inference_mode():
+        with torch.inference_mode(), retelling(_does_not_run):
             outputs = spec.module(**{name: torch.from_numpy(values) for name, values in feeds.items()})
         values = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
         return {name: value.numpy() for name, value in zip(spec.outputs, values, strict=True)}
+
+
+def _does_not_run(why: str) -> ModelError:
+    return ModelError("torch does not run the model", id="model.does-not-load", why=why)

@@ -12,11 +12,12 @@ from pydantic import Field, JsonValue
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats import onnx, tflite, tflite_export
-from edgekit.formats.foreign import adopt_graph, opset_of
+from edgekit.formats.foreign import adopt_graph, check_memory, opset_of
 from edgekit.formats.graphs import count_operators
 from edgekit.formats.torch import load_model
 from edgekit.measure.golden import relative_difference
 from edgekit.runtimes import open_runner
+from edgekit.runtimes.child import ConfinedRunner
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.tasks.base import Array, Batch, ComponentSpec, Runner, Task
@@ -89,7 +90,8 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     """A graph of others, made usable as far as it then answers as the file given."""
     file, states = artifact.file(), artifact.manifest.components[WHOLE].states
     _check_opset(file, job)
-    given = open_runner(artifact, job.jobs)
+    check_memory(file, job.workload)
+    given = ConfinedRunner(artifact, job.jobs)  # the first that runs it: what brings a runtime down ends here
     feeds, batches = job.task.workload_feeds(job.workload)[WHOLE], _samples(settings, job)
     expected = _first_answers(given, feeds)
     wanted = [job.task.forward(given, batch) for batch in batches]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.bounds import check_archive
 from edgekit.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,8 +17,21 @@ if TYPE_CHECKING:
 SUFFIX = ".npz"
 # Under which of these a text array that is shorter than the others names the classes, and is no column of samples.
 CLASS_NAMES = ("names", "classes", "class_names", "label_names")
-# Of all arrays of a file together, unpacked.
-LARGEST_BYTES = 8 * 1024**3
+
+
+# What zipfile, zlib and numpy raise on a damaged file; an unknown way of packing, or a version, is not implemented.
+READING = (
+    OSError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    RecursionError,
+)
 
 
 class Arrays:
@@ -62,7 +77,7 @@ def read_arrays(file: Path) -> Arrays:
         _check_sizes(file)
         with np.load(file, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except READING as error:
         raise DataError(
             f"the data in {file.name!r} cannot be read",
             id="data.unreadable",
@@ -97,18 +112,15 @@ def _check_sizes(file: Path) -> None:
     """Compare what each array's header says with the bytes that the archive has of it, before any is made.
 
     Raises:
-        ValueError: they differ, an array holds objects, or all are too large together.
+        ValueError: they differ, an array holds objects, or the archive is not what it seems.
     """
     import math
 
     from numpy.lib import format as npy
 
-    total = 0
+    check_archive(file)
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
-            total += entry.file_size
-            if total > LARGEST_BYTES:
-                raise ValueError(f"it has more than {LARGEST_BYTES} bytes unpacked")
             with archive.open(entry) as stream:
                 version = npy.read_magic(stream)
                 read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import JsonValue
 
+from edgekit.bounds import MAX_CARD_BYTES, check_yaml
 from edgekit.description import Sample
-from edgekit.errors import DataError, HostError, UnknownNameError
+from edgekit.errors import DataError, HostError, UnknownNameError, retelling
 from edgekit.settings import Frozen
-from edgekit.source import digest_files
+from edgekit.source import CARD, digest_files
 from edgekit.tasks.arrays import SUFFIX as ARRAYS
 from edgekit.tasks.arrays import read_arrays
 from edgekit.tasks.base import Examples, Task
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SUFFIXES = (*READERS, ARRAYS)
+# What datasets would unpack by itself.
+PACKED = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 # How a split may be called, and what it is then.
 ROLES = {
     "train": "train",
@@ -88,6 +91,7 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         if not files:
             raise DataError(f"the data folder {text!r} is empty", id="data.empty")
+        _check_folder(path, files)
         return DataSource(location=str(path.resolve()), kind="folder", digest=digest_files(path, files))
     if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in SUFFIXES:
         raise DataError(
@@ -96,6 +100,35 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
             hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'.",
         )
     return _resolve_hub(text, revision)
+
+
+def _check_folder(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse what ``datasets`` would unpack or expand before anybody has looked at it.
+
+    Raises:
+        DataError: a packed file, or a card whose header grows when it is read.
+    """
+    packed = next((file for file in files if file.suffix.lower() in PACKED), None)
+    if packed is not None:
+        raise DataError(
+            f"the data folder {str(folder)!r} holds the packed file {packed.name!r}",
+            id="data.unreadable",
+            why="what a packed file becomes is not known before it is unpacked",
+            hint="Unpack it yourself, and remove it.",
+        )
+    card = folder / CARD
+    if not card.is_file():
+        return
+    try:
+        if card.stat().st_size > MAX_CARD_BYTES:
+            raise ValueError(f"it has {card.stat().st_size} bytes; allowed: {MAX_CARD_BYTES}")
+        text = card.read_text(encoding="utf-8")
+        if text.startswith("---"):
+            check_yaml(text[3:].partition("\n---")[0])
+    except ValueError as error:
+        raise DataError(
+            f"the card {CARD} of the data folder {str(folder)!r} is not read", id="data.unreadable", why=str(error)
+        ) from error
 
 
 def _resolve_hub(name: str, revision: str | None) -> DataSource:
@@ -358,7 +391,11 @@ def _load(source: DataSource) -> dict[str, Dataset]:
     arrays = _array_files(source, path)
     if arrays:
         return {name: read_arrays(file) for name, file in arrays.items()}
-    with _quiet():
+
+    def unreadable(why: str) -> DataError:
+        return DataError(f"the data in {path.name!r} cannot be read", id="data.unreadable", why=why)
+
+    with _quiet(), retelling(unreadable):
         try:
             if source.kind == "file":
                 reader = READERS[path.suffix.lower()]

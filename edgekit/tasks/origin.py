@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from edgekit.bounds import control_characters
 from edgekit.checkpoint import WEIGHTS, load_state, weights_mismatch
 from edgekit.description import Description, read_description
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, retelling
 from edgekit.modules import Build, build_module
 from edgekit.source import MODULE
 from edgekit.tasks.base import TrainingOutput
@@ -83,7 +84,9 @@ class TransformersOrigin(Origin):
     def config(self) -> PretrainedConfig:
         from transformers import AutoConfig
 
-        config = cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder))
+        with retelling(_unsuitable_config):
+            config = cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder, trust_remote_code=False))
+            _check_types(config)
         if type(config) not in self.auto_class._model_mapping:
             raise ModelError(
                 f"transformers has no {config.model_type} model for this task",
@@ -108,17 +111,15 @@ class TransformersOrigin(Origin):
         from safetensors import SafetensorError
 
         try:
-            model, found = self.auto_class.from_pretrained(
-                self.folder,
-                dtype=torch.float32,
-                weights_only=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(
-                "the model does not load", id="model.does-not-load", why=str(error).splitlines()[0]
-            ) from error
+            with retelling(_does_not_load, but=SafetensorError):
+                model, found = self.auto_class.from_pretrained(
+                    self.folder,
+                    dtype=torch.float32,
+                    weights_only=True,
+                    trust_remote_code=False,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                )
         except SafetensorError as error:
             raise ModelError(
                 "the model's weights are not valid safetensors", id="model.corrupt-weights", why=str(error)
@@ -129,7 +130,8 @@ class TransformersOrigin(Origin):
     def build(self) -> torch.nn.Module:
         import torch
 
-        return cast("torch.nn.Module", self.auto_class.from_config(self.config, dtype=torch.float32).eval())
+        with retelling(_unsuitable_config):
+            return cast("torch.nn.Module", self.auto_class.from_config(self.config, dtype=torch.float32).eval())
 
     def call(
         self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], *, hidden_states: bool, attentions: bool
@@ -142,6 +144,32 @@ class TransformersOrigin(Origin):
             tuple(output.hidden_states) if hidden_states else (),
             tuple(output.attentions) if attentions else (),
         )
+
+
+def _check_types(config: PretrainedConfig) -> None:
+    """See that what edgekit reads of a configuration is what it has to be; transformers 4 takes anything.
+
+    Raises:
+        TypeError: it is not.
+    """
+    for name in ("max_position_embeddings", "vocab_size", "num_channels"):
+        value = getattr(config, name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise TypeError(f"{name} is {value!r}, and has to be a whole number above 0")
+    labels = cast("object", config.id2label)
+    if not isinstance(labels, dict) or not labels or not all(isinstance(name, str) for name in labels.values()):
+        raise TypeError("id2label is no table of names")
+    strange = next((name for name in labels.values() if control_characters(name)), None)
+    if strange is not None:
+        raise TypeError(f"id2label has {strange!r}, with control characters")
+
+
+def _unsuitable_config(why: str) -> ModelError:
+    return ModelError("transformers does not take the model's configuration", id="model.invalid-config", why=why)
+
+
+def _does_not_load(why: str) -> ModelError:
+    return ModelError("the model does not load", id="model.does-not-load", why=why)
 
 
 class ModuleOrigin(Origin):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from pydantic import JsonValue
 
 from edgekit.description import Pixels
-from edgekit.errors import DataError, ModelError
+from edgekit.errors import DataError, ModelError, retelling
 from edgekit.tasks.base import Array
 from edgekit.tasks.origin import ModuleOrigin, Origin, TransformersOrigin
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import BaseImageProcessor
 
+# What Pillow raises on a damaged image, beside its own error of one with more pixels than anybody has.
+READING = (OSError, ValueError, SyntaxError, TypeError, OverflowError, EOFError)
 # torchvision resizes to slightly different pixels: one backend everywhere, recorded in the manifest.
 BACKEND = "pil"
 
@@ -61,15 +63,8 @@ class ProcessorPixels:
 
     @cached_property
     def processor(self) -> BaseImageProcessor:
-        try:
+        with retelling(_no_processor):
             return load_processor(self._origin.folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(
-                "the model folder has no usable image processor",
-                id="model.no-preprocessor",
-                why=str(error).splitlines()[0],
-                hint="Save it beside the model: processor.save_pretrained(FOLDER).",
-            ) from error
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,8 +97,18 @@ class ProcessorPixels:
         import numpy as np
 
         arrays = [np.atleast_3d(np.asarray(image)) for image in images]  # transformers 4 takes no grey image without it
-        pixels: Array = self.processor(arrays, input_data_format="channels_last", return_tensors="np")["pixel_values"]
+        with retelling(_no_processor):
+            pixels: Array = self.processor(arrays, input_data_format="channels_last", return_tensors="np")[self.name]
         return pixels
+
+
+def _no_processor(why: str) -> ModelError:
+    return ModelError(
+        "the model folder has no usable image processor",
+        id="model.no-preprocessor",
+        why=why,
+        hint="Save it beside the model: processor.save_pretrained(FOLDER).",
+    )
 
 
 def load_processor(folder: Path) -> BaseImageProcessor:
@@ -111,7 +116,8 @@ def load_processor(folder: Path) -> BaseImageProcessor:
     import transformers
 
     pillow = {"use_fast": False} if transformers.__version__.startswith("4.") else {"backend": BACKEND}
-    return cast("BaseImageProcessor", transformers.AutoImageProcessor.from_pretrained(folder, **pillow))
+    options: dict[str, Any] = {"trust_remote_code": False, **pillow}
+    return cast("BaseImageProcessor", transformers.AutoImageProcessor.from_pretrained(folder, **options))
 
 
 class DescribedPixels:
@@ -180,18 +186,20 @@ def pixel_reader(origin: Origin) -> PixelReader:
 
 def decode(image: Any, channels: int) -> Image:
     """A Pillow image, of a path or of one already decoded, in the colours that so many channels hold."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    if not isinstance(image, Image.Image):
-        try:
-            image = Image.open(image)
-        except (UnidentifiedImageError, OSError) as error:
-            name = Path(str(image)).name
-            raise DataError(
-                f"{name!r} is not an image that Pillow reads", id="data.unsuitable-sample", why=str(error)
-            ) from error
-    converted: Image.Image = image.convert("RGB" if channels == 3 else "L")
-    return converted
+    mode, name = "RGB" if channels == 3 else "L", "an image" if isinstance(image, Image.Image) else Path(image).name
+    try:
+        if isinstance(image, Image.Image):
+            return image.convert(mode)
+        with Image.open(image) as opened:
+            return opened.convert(mode)
+    except (*READING, Image.DecompressionBombError) as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: BaseException) -> DataError:
+    return DataError(f"{name!r} is not an image that Pillow reads", id="data.unsuitable-sample", why=str(error))
 
 
 def _resize(image: Image, height: int, width: int, pixels: Pixels) -> Image:

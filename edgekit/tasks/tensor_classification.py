@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE
+from edgekit.bounds import load_json
 from edgekit.description import TensorInput
 from edgekit.errors import DataError, ModelError
 from edgekit.tasks.base import LABELS, Array, Batch, ComponentSpec, Examples, Metric, Workload, softmax
@@ -72,8 +72,8 @@ class TensorClassification(Classification):
 
     def read_input(self, text: str) -> dict[str, Any]:
         try:
-            return {"input": json.loads(text)}
-        except json.JSONDecodeError as error:
+            return {"input": load_json(text.encode())}
+        except ValueError as error:
             raise DataError(f"{text[:80]!r} is no JSON array", id="data.unsuitable-sample", why=str(error)) from error
 
     def is_label(self, value: object) -> bool:

@@ -11,7 +11,6 @@ are scores of classes; ``closeness``, 1 less the mean relative error, where ther
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE, TensorSpec
+from edgekit.bounds import load_json
 from edgekit.description import Signature
 from edgekit.errors import DataError, ModelError
 from edgekit.modules import Build
@@ -223,8 +223,8 @@ class Tensors(Classification):
                 raise DataError(f"there is no file {text!r}", id="data.missing")
             return cast("dict[str, Any]", read_arrays(Path(text).expanduser())[0])
         try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
+            found = load_json(text.encode())
+        except ValueError as error:
             raise DataError(
                 f"{text[:80]!r} is neither a {SUFFIX} file nor JSON",
                 id="data.unsuitable-sample",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from edgekit.artifact import WHOLE
-from edgekit.errors import ModelError, UsageError
+from edgekit.errors import ModelError, UsageError, retelling
 from edgekit.tasks.base import Batch, ComponentSpec, Examples, Workload
 from edgekit.tasks.classification import Classification
 
@@ -58,17 +58,12 @@ class TextClassification(Classification):
                 why=f"it holds none of {', '.join(TOKENIZER_FILES)}",
                 hint="Save it beside the model: tokenizer.save_pretrained(FOLDER).",
             )
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(
-                "the model folder has no usable tokenizer",
-                id="model.no-preprocessor",
-                why=str(error).splitlines()[0],
-                hint="Save it beside the model: tokenizer.save_pretrained(FOLDER).",
-            ) from error
+        with retelling(_no_tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         if not tokenizer.is_fast:
             raise ModelError("the model's tokenizer has no fast version (tokenizer.json)", id="model.no-preprocessor")
+        if "input_ids" not in tokenizer.model_input_names:
+            raise _no_tokenizer(f"it gives {tokenizer.model_input_names}, and no input_ids")
         return tokenizer
 
     @property
@@ -115,7 +110,9 @@ class TextClassification(Classification):
 
     def encode(self, rows: Mapping[str, Sequence[Any]]) -> Examples:
         pair = list(rows["pair"]) if "pair" in rows else None
-        encoded = self.tokenizer(list(rows["text"]), pair, truncation=True, max_length=self.max_length)
+        tokenizer, longest = self.tokenizer, self.max_length
+        with retelling(_no_tokenizer):
+            encoded = tokenizer(list(rows["text"]), pair, truncation=True, max_length=longest)
         return TextExamples(self, {name: encoded[name] for name in self.input_names}, rows.get("label"))
 
     def workload_feeds(self, workload: Workload) -> dict[str, Batch]:
@@ -139,6 +136,15 @@ class TextClassification(Classification):
     def read_input(self, text: str) -> dict[str, Any]:
         first, tab, second = text.partition("\t")
         return {"text": first, "pair": second} if tab else {"text": text}
+
+
+def _no_tokenizer(why: str) -> ModelError:
+    return ModelError(
+        "the model folder has no usable tokenizer",
+        id="model.no-preprocessor",
+        why=why,
+        hint="Save it beside the model: tokenizer.save_pretrained(FOLDER).",
+    )
 
 
 @dataclass(frozen=True)

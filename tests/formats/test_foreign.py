@@ -14,7 +14,7 @@ from graphs import random_array
 
 from edgekit.artifact import State
 from edgekit.description import Feeding, Sample, read_description
-from edgekit.errors import EdgekitError, ModelError, UsageError
+from edgekit.errors import EdgekitError, ModelError, ResourceLimitError, UsageError
 from edgekit.formats.foreign import (
     adopt_graph,
     check_graph,
@@ -197,14 +197,15 @@ def test_a_graph_that_makes_more_than_a_machine_holds_is_refused(tmp_path: Path)
         onnx.helper.make_node("Add", ["x", "sum"], ["y"]),
     ]
     ends = [foreign.value(name, ["n", 3]) for name in ("x", "y")]
-    error = fails(ModelError, foreign.write(tmp_path / "vast.onnx", nodes, ends[:1], ends[1:], shape))
-    assert error.what == "'vast.onnx' makes 'vast' of 17592186044416 bytes"
+    error = fails(ResourceLimitError, foreign.write(tmp_path / "vast.onnx", nodes, ends[:1], ends[1:], shape))
+    assert error.id == "resource-limit.model-memory"
+    assert error.exit_code == 5
+    assert error.what == f"'vast.onnx' would take about {17592186044416 + 2 * 12 + 8} bytes of memory"
+    assert " of weights, and 1759218604" in error.why
     wide = foreign.value("x", ["n", 2**40])
     same = onnx.helper.make_node("Identity", ["x"], ["y"])
-    error = fails(
-        ModelError, foreign.write(tmp_path / "wide.onnx", [same], [wide], [foreign.value("y", ["n", "m"])], {})
-    )
-    assert error.id == "model.unsuitable-graph"
+    vast = foreign.write(tmp_path / "wide.onnx", [same], [wide], [foreign.value("y", ["n", "m"])], {})
+    assert fails(ResourceLimitError, vast).id == "resource-limit.model-memory"
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08" * 100])

@@ -11,11 +11,11 @@ from tflites import pretend_runtime
 
 from edgekit.artifact import WHOLE
 from edgekit.cache import Cache
-from edgekit.errors import HostError, ModelError, UsageError
+from edgekit.errors import HostError, ModelError, ResourceLimitError, UsageError
 from edgekit.formats.tflite import axes_of, describe_component
 from edgekit.quantization.litert import LiteRTScheme, quantize_model
 from edgekit.runtimes import open_runner, runtime_here, tflite_runtime
-from edgekit.runtimes.tflite_runtime import METHODS, Child, TFLiteRuntimeRunner, check_file, environment
+from edgekit.runtimes.tflite_runtime import METHODS, TFLiteRuntimeRunner, check_file, environment, open_child
 
 
 def test_file_that_it_would_compute_wrongly_is_refused(tflites: Any, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("pretended")
 def test_child_answers_each_call_and_ends_with_its_object(tflites: Any) -> None:
     made = tflites["bert"]
-    child = Child(made.file, made.component)
+    child = open_child(made.file, made.component)
     process = child._process
     for feeds in made.batches(4, 2):
         assert np.abs(child.run(feeds)["logits"] - made.reference(feeds)).max() < 1e-5
@@ -102,21 +102,21 @@ def test_file_that_the_runtime_does_not_open_is_an_error_of_the_model(tflites: A
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tflite_runtime, "check_file", lambda one: (check(one), refuse(one)))
         with pytest.raises(ModelError, match=r"tflite-runtime 2\.14\.0 does not run 'model\.tflite'"):
-            Child(file, tflites["bert"].component)
+            open_child(file, tflites["bert"].component)
 
 
 def test_child_that_dies_is_told_with_its_last_words(pretended: Path, tflites: Any) -> None:
     (pretended / "tflite_runtime" / "interpreter.py").write_text("raise SystemExit('no such instruction')\n")
     with pytest.raises(HostError) as caught:
-        Child(tflites["bert"].file, tflites["bert"].component)
+        open_child(tflites["bert"].file, tflites["bert"].component)
     assert (caught.value.what, caught.value.why) == ("tflite-runtime failed", "no such instruction")
 
 
 def test_child_that_hangs_is_stopped(pretended: Path, tflites: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tflite_runtime, "RUN_SECONDS", 0.2)
+    monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", "0.2")
     (pretended / "tflite_runtime" / "interpreter.py").write_text("import time\ntime.sleep(60)\n")
-    with pytest.raises(HostError, match="tflite-runtime hung and was stopped"):
-        Child(tflites["bert"].file, tflites["bert"].component)
+    with pytest.raises(ResourceLimitError, match=r"gave no answer in 0 s, and its process was stopped"):
+        open_child(tflites["bert"].file, tflites["bert"].component)
 
 
 def test_only_tflite_runs_in_it_and_only_when_it_is_named(tflites: Any) -> None:
@@ -139,7 +139,7 @@ def test_answers_are_those_of_torch(tflites: Any, tmp_path: Path, name: str) -> 
             file = tmp_path / f"{method}.tflite"
             quantize_model(made.file, file, LiteRTScheme(method=method, hybrid=False), made.ranges())
             component = describe_component(file, axes_of(made.component))
-        child = Child(file, component)
+        child = open_child(file, component)
         found = [child.run(feeds) for feeds in batches]
         assert (
             max(abs(mine["logits"] - made.reference(feeds)).max() for mine, feeds in zip(found, batches, strict=True))

@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from edgekit.artifact import write_text
+from edgekit.bounds import MAX_LOCK_BYTES, load_json
 from edgekit.errors import UsageError
-from edgekit.settings import MAX_LOCK_BYTES, Frozen, read_bounded, validate
+from edgekit.settings import Frozen, read_bounded, validate
 
 Unit = Literal["ms", "million instructions"]
 # Of each layer that is left, in order: heads, neurons.
@@ -200,8 +201,8 @@ def load_costs(path: str | Path) -> CostTable:
         )
     text = read_bounded(file, "costs", MAX_LOCK_BYTES)
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = load_json(text.encode())
+    except ValueError as error:
         raise UsageError(
             f"costs {str(path)!r} are not valid JSON", id="usage.invalid-settings", why=str(error)
         ) from error

@@ -1,0 +1,174 @@
+"""How much is read of a file that somebody else made: the bounds of every kind of file, in one place.
+
+What is larger, deeper or packed more tightly is refused before a parser sees it. None of the bounds is near what real
+files have: the largest tokenizers have about 35 MB, configurations a few kilobytes, recipes a page. What runs a model,
+and for how long and in how much memory, is bounded in ``confinement.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import zipfile
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+# Recipes, targets and pre-processing are written by hand; locks, costs and lists of labels by programs.
+MAX_FILE_BYTES, MAX_LOCK_BYTES = 64 * KIB, MIB
+MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES = 16 * MIB, 256 * MIB
+MAX_MODULE_BYTES, MAX_MANIFEST_BYTES, MAX_PLAN_BYTES = MIB, 16 * MIB, 64 * MIB
+MAX_REPORT_BYTES, MAX_SUMS_BYTES, MAX_LICENCE_BYTES = 64 * MIB, 16 * MIB, 256 * KIB
+# protobuf reads no message above 2 GiB, and a flatbuffer's offsets are signed 32-bit integers.
+MAX_GRAPH_BYTES = 2**31 - 1
+# Of all arrays of a data file together, unpacked.
+MAX_ARRAYS_BYTES = 8 * GIB
+# Tables in tables, lists in lists: edgekit's own files have 5 levels, Python's parsers end at about 1000.
+MAX_NESTING = 64
+# What a document may have in it once every alias stands for what it names.
+MAX_YAML_NODES = 200_000
+# A card says what its data is in a header of this size.
+MAX_CARD_BYTES = MIB
+# Deflate packs equal bytes by 1032:1, and text or weights by less than 20:1. Small files may be as empty as they like.
+MAX_RATIO, RATIO_MATTERS_FROM_BYTES = 200, 4 * MIB
+MAX_ENTRIES = 100_000
+
+# What stands between quotes, and comments of TOML: brackets in there nest nothing.
+_QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*')
+_OPENING, _CLOSING = "[{", "]}"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def nesting(text: str) -> int:
+    """How deep the lists and tables of TOML or JSON text are in each other; keys such as ``a.b.c`` count as well."""
+    bare = _QUOTED.sub("", text)
+    steps = (1 if sign in _OPENING else -1 for sign in bare if sign in _OPENING or sign in _CLOSING)
+    dotted = max((line.partition("=")[0].count(".") for line in bare.splitlines()), default=0)
+    return max(max(accumulate(steps), default=0), dotted)
+
+
+def load_json(content: bytes, most: int = MAX_NESTING) -> Any:
+    """JSON of a file whose size was checked.
+
+    Raises:
+        ValueError: it is no JSON, no UTF-8, deeper than ``most``, or has a number of thousands of digits.
+    """
+    text = content.decode("utf-8")
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {most}") from None
+    if len(content) <= MAX_FILE_BYTES and nesting(text) > most:
+        raise ValueError(f"it is nested deeper than {most}")
+    return found
+
+
+def check_texts(values: Any) -> None:
+    """Refuse tables and lists with texts in them that steer the terminal that they are printed on.
+
+    Raises:
+        ValueError: there is one; ends of lines and tabs are none.
+    """
+    waiting = [values]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple)):
+            waiting += one
+        elif isinstance(one, str) and control_characters(one.replace("\n", "").replace("\t", "").replace("\r", "")):
+            raise ValueError(f"the text {one[:80]!r} has control characters")
+
+
+def visible(text: str) -> str:
+    """A text with its control characters spelled out; ends of lines and tabs stay."""
+    return _CONTROL.sub(lambda found: found[0] if found[0] in "\n\t" else repr(found[0])[1:-1], text)
+
+
+def control_characters(name: str) -> str:
+    """What a name has of characters that steer a terminal or turn the direction of a text; empty where it has none."""
+    return "".join(_CONTROL.findall(name))
+
+
+def inside(name: str) -> bool:
+    """Whether a name is that of a file below the folder that names it: relative, without ``..``, on any system."""
+    path = PurePosixPath(name)
+    parts = name.replace("\\", "/").split("/")
+    return bool(name) and not path.is_absolute() and ".." not in parts and ":" not in parts[0] and "\\" not in name
+
+
+def check_archive(file: Path) -> None:
+    """Refuse a zip that would unpack to something else than it seems.
+
+    Python's ``zipfile`` takes ``..`` out of names and lets two entries have one name, in silence; so such an archive is
+    refused, and not cleaned.
+
+    Raises:
+        ValueError: it has an entry outside of itself, a link, two entries of one name, too many or too large ones, or
+            ones that are packed more tightly than data is.
+        zipfile.BadZipFile: it is no zip.
+    """
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    if len(entries) > MAX_ENTRIES:
+        raise ValueError(f"it has {len(entries)} entries; allowed: {MAX_ENTRIES}")
+    seen: set[str] = set()
+    for entry in entries:
+        name = entry.orig_filename
+        if not inside(name) or control_characters(name):
+            raise ValueError(f"its entry {name!r} would lie outside of it")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise ValueError(f"its entry {name!r} is a link")
+        if name.casefold() in seen:
+            raise ValueError(f"it has two entries {name!r}, as far as capitals do not count")
+        seen.add(name.casefold())
+        if entry.flag_bits & 1:
+            raise ValueError(f"its entry {name!r} is encrypted")
+        if entry.file_size > max(RATIO_MATTERS_FROM_BYTES, MAX_RATIO * entry.compress_size):
+            ratio = entry.file_size // max(entry.compress_size, 1)
+            raise ValueError(
+                f"its entry {name!r} is packed {ratio}:1, to {entry.file_size} bytes; allowed: {MAX_RATIO}:1"
+            )
+    total = sum(entry.file_size for entry in entries)
+    if total > MAX_ARRAYS_BYTES:
+        raise ValueError(f"it has more than {MAX_ARRAYS_BYTES} bytes unpacked")
+
+
+def check_yaml(text: str) -> None:
+    """Refuse YAML that becomes large by naming one part in another again and again.
+
+    Raises:
+        ValueError: it has more than ``MAX_YAML_NODES`` parts, names itself, is nested too deep, or is no YAML.
+    """
+    import yaml
+
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _count(root, {})
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_NESTING}") from None
+
+
+def _count(node: Any, known: dict[int, int]) -> int:
+    """How many parts a node has once all aliases are spelled out."""
+    import yaml
+
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in known:
+        if not known[id(node)]:
+            raise ValueError("it contains itself")
+        return known[id(node)]
+    known[id(node)] = 0
+    inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+    total = 1 + sum(_count(part, known) for part in inner)
+    if total > MAX_YAML_NODES:
+        raise ValueError(f"it has more than {MAX_YAML_NODES} parts once its aliases are spelled out")
+    known[id(node)] = total
+    return total

@@ -1,0 +1,113 @@
+"""Commands that read files, watched from outside: their end is told, whatever it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekit.cli import watch
+
+# A command line whose work is what stands in WORK.
+SCRIPT = """
+import os, signal, sys, time
+import edgekit.cli as cli
+
+def work(given):
+    {work}
+
+cli._finish = work
+sys.argv = ["edgekit", *{words!r}]
+sys.exit(cli.main())
+"""
+
+
+def watched(work: str, *words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(work=work, words=list(words))],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_only_commands_that_read_are_watched() -> None:
+    assert watch.wanted(["inspect", "x.onnx"]) is (watch.threading.active_count() == 1)
+    assert not watch.wanted(["compress", "x"])
+    assert not watch.wanted(["--help"])
+    assert not watch.wanted([])
+
+
+def test_a_crash_is_told_as_an_error_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"")
+    done = watched("os.kill(os.getpid(), signal.SIGSEGV)", "inspect", "x.onnx", "--json", folder=tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.startswith("error[model.crashes]: the process that reads or runs 'x.onnx' crashed")
+    assert json.loads(done.stdout)["error"]["id"] == "model.crashes"
+
+
+def test_what_takes_too_long_to_read_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"")
+    done = watched("time.sleep(100)", "inspect", "x.onnx", folder=tmp_path, EDGEKIT_MODEL_SECONDS="0.5")
+    assert done.returncode == 5
+    assert done.stderr.startswith("error[resource-limit.model-time]: 'x.onnx' gave no answer in 0 s")
+
+
+def test_memory_is_limited_from_outside(tmp_path: Path) -> None:
+    done = watched("return len(bytearray(2 * 1024**3))", "verify", "x", folder=tmp_path, EDGEKIT_MODEL_MB="1000")
+    assert "MemoryError" in done.stderr
+
+
+def test_exit_codes_and_output_pass_through(tmp_path: Path) -> None:
+    done = watched("print('answer'); return 3", "predict", "x", "y", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "answer\n", "")
+
+
+def test_a_text_that_is_longer_than_a_name_is_a_text(tmp_path: Path) -> None:
+    done = watched("return len(given[2]) // 1000", "predict", "x", "w" * 5000, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (5, "")
+
+
+def test_files_of_a_folder_count_for_its_time(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"12")
+    (tmp_path / "b.bin").write_bytes(b"345")
+    assert [watch._size_bytes(path) for path in (tmp_path, tmp_path / "a.bin", tmp_path / "none")] == [5, 2, 0]
+
+
+def test_a_wrong_limit_is_a_wrong_use(tmp_path: Path) -> None:
+    done = watched("return 0", "inspect", "x", folder=tmp_path, EDGEKIT_MODEL_SECONDS="long")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[usage.bad-value]: EDGEKIT_MODEL_SECONDS is 'long'")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_reach_the_command(number: int, code: int, tmp_path: Path) -> None:
+    ready = "signal.signal({0}, lambda *_: sys.exit({1})); print('ready', flush=True); time.sleep(100)"
+    script = SCRIPT.format(work=ready.format(int(number), code), words=["inspect", "x"])
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+
+
+def test_the_command_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
+    script = SCRIPT.format(work="print(os.getpid(), flush=True); time.sleep(100)", words=["inspect", "x"])
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        descriptor = os.pidfd_open(child)
+        process.kill()
+        process.wait(timeout=60)
+        import select
+
+        assert select.select([descriptor], [], [], 60)[0]
+        os.close(descriptor)

@@ -1,0 +1,91 @@
+"""Damaged files by the thousand, and those that ever ended in another way than they may."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from scripts import FOLDER, scripts
+from tflites import INSTALLED
+
+FOUND = sorted(file for file in Path(__file__).with_name("found").iterdir() if file.suffix != ".md")
+# `make test-slow` opens so many of each of six formats; `benchmarks/mutants.py` opens 10,000.
+COUNT = 334
+
+
+@pytest.fixture(scope="module")
+def mutants() -> Iterator[ModuleType]:
+    with scripts() as load:
+        yield load("mutants")
+
+
+@pytest.fixture(scope="module")
+def arenas(mutants: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A folder of right files for each format of which a file was found."""
+    kinds = {file.name.partition("-")[0] for file in FOUND}
+    return {kind: mutants.Arena(kind, 0, tmp_path_factory.mktemp(kind) / "arena") for kind in sorted(kinds)}
+
+
+@pytest.mark.parametrize("file", FOUND, ids=lambda file: file.name)
+def test_what_was_found_once_is_refused_or_read(file: Path, mutants: ModuleType, arenas: dict[str, Any]) -> None:
+    kind = file.name.partition("-")[0]
+    if kind == "tflite" and not INSTALLED:
+        pytest.skip("needs the extra: edgekit[tflite]")
+    name = next(name for name in mutants.KINDS[kind].files if file.name.endswith(f"-{name}"))
+    for words in mutants.KINDS[kind].commands:
+        if words[0] == "bench":
+            continue
+        ended = arenas[kind].look(name, file.read_bytes(), words, program="crash" in file.name)
+        assert ended.faults(program=True) == [], ended.told
+
+
+def test_a_mutant_is_made_again_by_its_number(mutants: ModuleType, tmp_path: Path) -> None:
+    one, other = (mutants.Arena("toml", 3, tmp_path / name / "arena") for name in ("a", "b"))
+    assert [one.mutant(number) for number in range(20)] == [other.mutant(number) for number in range(20)]
+    assert len({one.mutant(number)[1] for number in range(20)}) > 15
+
+
+def test_faults_are_told_apart(mutants: ModuleType) -> None:
+    ended = mutants.Ended
+    assert ended(4, "", "error[model.invalid-onnx]: x", []).faults(program=True) == []
+    assert ended(4, "", "error[model.invalid-onnx]: x", []).id == "model.invalid-onnx"
+    assert ended(0, "answer", "", []).faults(program=True) == []
+    assert ended(70, "", "", []).faults(program=True) == ["undocumented"]
+    assert ended(1, "", "Traceback (most recent call last):", []).faults(program=True) == ["traceback"]
+    assert ended(4, "half", "", []).faults(program=True) == ["partial"]
+    assert ended(4, "", "", ["left.bin"]).faults(program=True) == ["partial"]
+    assert ended(-11, "", "", []).faults(program=True) == ["death"]
+    assert ended(-11, "", "", []).faults(program=False) == []
+    assert ended(-9, "", "", [], hung=True).faults(program=False) == ["hang"]
+
+
+def test_results_are_added_up_by_format(mutants: ModuleType) -> None:
+    record = {"format": "onnx", "code": "b", "codes": {"0": 3, "4": 7}, "faults": {"hang": 1}, "seconds": 2.0}
+    told = mutants.table([{**record, "code": "a"}, record, {**record, "faults": {mutants.DIED: 2}}])
+    assert "| onnx | 20 | 14 | 6 | 1 | 2 | 4 |" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "tflite", "safetensors", "json", "toml", "npz"])
+def test_damaged_files_end_as_documented(kind: str, tmp_path: Path) -> None:
+    if kind == "tflite" and not INSTALLED:
+        pytest.skip("needs the extra: edgekit[tflite]")
+    options = ["--count", str(COUNT), "--seed", "7", "--results", tmp_path / "m.jsonl", "--keep", tmp_path / "found"]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "mutants.py", "--format", kind, *map(str, options)],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sum(record["count"] for record in records) == COUNT
+    assert {int(code) for record in records for code in record["codes"]} <= {0, 1, 2, 3, 4, 5}

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgekit.bounds import (
+    MAX_NESTING,
+    MAX_YAML_NODES,
+    check_archive,
+    check_yaml,
+    control_characters,
+    inside,
+    load_json,
+    nesting,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("a = 1", 0),
+        ("a = [1, [2], {b = [3]}]", 3),
+        ('a = "[[[[" # [[[', 0),
+        ("a = '[[[['", 0),
+        ("[a.b.c]\nd.e = 1", 2),
+        ("x = [" * 70, 70),
+        ('{"a": [{"b": "]]]"}]}', 3),
+    ],
+)
+def test_depth_is_counted_outside_of_texts_and_comments(text: str, depth: int) -> None:
+    assert nesting(text) == depth
+
+
+def test_json_is_bounded_in_depth_and_in_digits() -> None:
+    assert load_json(b'{"a": [1, 2.5]}') == {"a": [1, 2.5]}
+    deep = json.dumps([[0]]).replace("0", "[" * MAX_NESTING + "]" * MAX_NESTING).encode()
+    with pytest.raises(ValueError, match=f"it is nested deeper than {MAX_NESTING}"):
+        load_json(deep)
+    with pytest.raises(ValueError, match=f"it is nested deeper than {MAX_NESTING}"):
+        load_json(b"[" * 100_000)
+    with pytest.raises(ValueError, match="Exceeds the limit"):
+        load_json(b"9" * 10_000)
+    with pytest.raises(UnicodeDecodeError):
+        load_json(b"\xff\xfe")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "a/b.bin", ".hidden", "a..b", "übermut"])
+def test_plain_names_lie_inside(name: str) -> None:
+    assert inside(name)
+    assert control_characters(name) == ""
+
+
+@pytest.mark.parametrize("name", ["", "/a", "../a", "a/../../b", "..", "a\\b", "C:a", "c:/a", "..\\a"])
+def test_names_that_lead_elsewhere_do_not(name: str) -> None:
+    assert not inside(name)
+
+
+def test_characters_that_steer_a_terminal_are_found() -> None:
+    assert control_characters("a\x1b[2Jb\x7f") == "\x1b\x7f"
+    assert control_characters("gpj.\u202eexe") == "\u202e"
+
+
+def test_an_archive_that_is_what_it_seems_passes(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/one.txt", "one " * 1000)
+        archive.writestr("zeros", bytes(1_000_000))  # a small file may be as empty as it likes
+    check_archive(tmp_path / "x.zip")
+
+
+def test_yaml_is_counted_with_its_aliases_spelled_out() -> None:
+    check_yaml("a: &x [1, 2]\nb: *x\nc: [*x, *x]\n")
+    check_yaml("")
+    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+    with pytest.raises(ValueError, match=f"more than {MAX_YAML_NODES} parts"):
+        check_yaml(bomb)
+    with pytest.raises(ValueError, match="it contains itself"):
+        check_yaml("a: &x [*x]\n")
+    with pytest.raises(ValueError, match="while parsing"):
+        check_yaml("a: [\n")
