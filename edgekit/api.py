@@ -94,6 +94,7 @@ def output_path(request: Request, output: str | Path | None) -> Path:
 def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -> Report:
     """Run a resolved request, or take its finished result from the cache, and leave it in ``out``."""
     began = time.monotonic()
+    cache.sweep(out.resolve())
     key = request.run_key()
     finished = load_finished(cache, key)
     if finished is None:
@@ -107,7 +108,7 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             with workshop.scratch() as scratch:
                 folder = scratch()
                 assemble(workshop, trail, folder, complete=False, began=began, search=record)
-                hand_over(folder, out)
+                hand_over(folder, out, cache)
 
         record = None
         if request.search is None:
@@ -120,10 +121,10 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             folder = scratch()
             assemble(workshop, trail, folder, complete=True, began=began, search=record)
             finished = cache.put(key, folder)
-        hand_over(finished, out)
+        hand_over(finished, out, cache)
         return load_report(out)
     if not _is_current(out, finished):
-        hand_over(finished, out)
+        hand_over(finished, out, cache)
     return load_report(out, cached=True)
 
 

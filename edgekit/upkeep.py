@@ -329,7 +329,7 @@ def _describe(place: Place, folder: Path) -> tuple[str, str, str]:
         stage = str(stages[-1].get("stage", "")) if stages else ""
         kind = "result" if (folder / SUMS).is_file() else "stage" if stages else "original"
         return kind, stage if kind == "stage" else "", str(source.get("name") or "")
-    for name, kind in ((OUTPUTS, "outputs"), (MODULE, "module"), (DEMO_MODEL, "demo"), (DECISIONS, "decisions")):
+    for name, kind in ((OUTPUTS, "outputs"), (MODULE, "module"), (DEMO_MODEL, "demo")):
         if (folder / name).exists():
             return kind, "", ""
     return KINDS[place], "", ""

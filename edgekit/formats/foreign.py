@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest, write_text
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import Cache, cache_key, temporary
 from edgekit.description import (
     Feeding,
     Sample,
@@ -278,10 +278,10 @@ def adopt_graph(source: Path, destination: Path, *, upgrade: bool = True) -> Ado
 
     done, refused = [], []
     opset = opset_of(load_graph(source))
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
+    with temporary() as scratch:
         file = source
         if upgrade and opset < NEEDED_OPSET:
-            file = Path(name) / GRAPH
+            file = scratch / GRAPH
             reason = convert_graph(source, file, NEEDED_OPSET)
             told = f"operator set {opset} to {NEEDED_OPSET}"
             if reason:
