@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from edgekit.cli import (
 from edgekit.cli.failures import OUTPUT_CLOSED_EXIT_CODE, Terminated, describe, raise_on_sigterm
 from edgekit.cli.groups import NAME, Commands, epilog, show_help
 from edgekit.cli.output import OutputClosed
+from edgekit.cli.stopping import watched
 
 # name: what runs, and its examples
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
@@ -92,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line.
 
     Args:
-        arguments: without the program's name; None takes those of the process.
+        arguments: without the program's name; None takes those of the process, which then has a watcher that ends it
+            where a signal does not: ``stopping.py``.
 
     Returns:
         The exit code, as `edgekit.errors` lists them.
@@ -101,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output.prepare()
     try:
         try:
-            with raise_on_sigterm():
+            with raise_on_sigterm(), contextlib.nullcontext() if arguments is not None else watched():
                 code = _invoke(given)
         # The one place where every error ends: a person sees a sentence and an exit code, never a bare traceback.
         except (KeyboardInterrupt, Terminated, Exception) as error:
