@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from edgekit.errors import ArtifactError, UsageError
+from edgekit.errors import ArtifactError, UsageError, VerificationError
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
 
@@ -218,6 +218,22 @@ def find_tampering(root: Path) -> list[str]:
     sealed = open_artifact(root).manifest.files if not problems else {}
     problems += [f"{name}: not what {MANIFEST} says" for name, digest in sealed.items() if expected.get(name) != digest]
     return problems
+
+
+def check_seal(root: Path) -> None:
+    """See that a sealed directory is as it was sealed.
+
+    Raises:
+        VerificationError: it is not; every file is named.
+        ArtifactError: there is none, or it was never sealed.
+    """
+    if not root.is_dir():
+        raise ArtifactError(f"there is no directory {str(root)!r}", id="artifact.missing")
+    problems = find_tampering(root)
+    if problems:
+        raise VerificationError(
+            f"{str(root)!r} is not as it was sealed", id="verification.changed", why="\n".join(problems)
+        )
 
 
 def walk(root: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import typer
 
 import edgekit
 from edgekit.cli import (
+    attest,
     bench,
     cache,
     compress,
@@ -25,6 +26,7 @@ from edgekit.cli import (
     predict,
     recipes,
     report,
+    sign,
     targets,
     verify,
 )
@@ -40,6 +42,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "bench": (bench.bench, bench.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
     "costs": (costs.costs, costs.EXAMPLES),
+    "sign": (sign.sign, sign.EXAMPLES),
+    "attest": (attest.attest, attest.EXAMPLES),
     "verify": (verify.verify, verify.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "inspect": (inspect.inspect, inspect.EXAMPLES),
