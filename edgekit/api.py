@@ -35,6 +35,7 @@ from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
 from edgekit.trials import SearchRecord
+from edgekit.upkeep import keep_below, read_limit
 from edgekit.workshop import Workshop, use_threads
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def output_path(request: Request, output: str | Path | None) -> Path:
 
 def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -> Report:
     """Run a resolved request, or take its finished result from the cache, and leave it in ``out``."""
-    began = time.monotonic()
+    began, limit = time.monotonic(), read_limit()
     cache.sweep(out.resolve())
     key = request.run_key()
     finished = load_finished(cache, key)
@@ -127,6 +128,8 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             assemble(workshop, trail, folder, complete=True, began=began, search=record)
             finished = cache.put(key, folder)
         hand_over(finished, out, cache)
+        if limit is not None:
+            keep_below(cache, limit)
         return load_report(out)
     if not _is_current(out, finished):
         check_room_for(finished, out)
