@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -173,7 +174,7 @@ class Cache:
             if entry.startswith("tmp/"):
                 shutil.rmtree(self.root / entry, ignore_errors=True)
         used = used_entries(self.root)
-        for staged in out.parent.glob(f".{out.name}.{STAGED}*"):
+        for staged in out.parent.glob(f".{glob.escape(out.name)}.{STAGED}*"):
             entry = f"tmp/{staged.name.rpartition(STAGED)[2].partition('-')[0]}"
             with contextlib.suppress(OSError):  # gone meanwhile
                 old = time.time() - staged.stat().st_mtime > DAY_SECONDS

@@ -31,6 +31,8 @@ GRACE_SECONDS = 3.5
 LAST_SECONDS = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SA_RESETHAND = 0x80000000
+# What the command says when it is done; no signal has this number.
+DONE = b"\0"
 
 
 class _Action(ctypes.Structure):
@@ -63,6 +65,7 @@ def watched() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        os.write(writing, DONE)  # not by closing it alone: a forked child may have it, too
         os.close(writing)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(watcher, 0)
@@ -97,10 +100,11 @@ def _watch(reading: int, writing: int) -> None:
 
 
 def _ends(reading: int, seconds: float) -> bool:
-    """Whether the command ends in this time: its end of the pipe is closed then."""
+    """Whether the command ends in this time: it says so, or its end of the pipe is closed."""
     until = time.monotonic() + seconds
     while select.select([reading], [], [], max(0.0, until - time.monotonic()))[0]:
-        if not os.read(reading, 64):
+        heard = os.read(reading, 64)
+        if not heard or DONE in heard:
             return True
     return False
 
