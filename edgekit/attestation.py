@@ -162,9 +162,7 @@ def _model_card(artifact: Artifact, report: Report) -> Document:
         figures = {quality.metric: quality.after, f"{quality.metric} of the original": quality.before}
         card["quantitativeAnalysis"] = {
             "performanceMetrics": [
-                {"type": name, "value": repr(value), "slice": quality.split}
-                for name, value in figures.items()
-                if value is not None
+                {"type": name, "value": repr(value), "slice": quality.split} for name, value in figures.items()
             ]
         }
     return card

@@ -97,8 +97,8 @@ class Cache:
             folder: on the cache's file system, as ``scratch`` makes them; gone afterwards.
             decided: what was decided by measurement while it was made.
         """
-        files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in walk(folder)}
-        record = {"schema": SCHEMA, "files": files, "decided": dict(decided or {})}
+        files: dict[str, JsonValue] = {path.relative_to(folder).as_posix(): sha256_file(path) for path in walk(folder)}
+        record: dict[str, JsonValue] = {"schema": SCHEMA, "files": files, "decided": dict(decided or {})}
         write_text(folder / OBJECT, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
         mark(self.root, f"objects/{key}")
         place = self.root / "objects" / key

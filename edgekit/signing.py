@@ -8,7 +8,7 @@ here, model-signing's own command accepts, and the other way round.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import write_bytes
 from edgekit.errors import HostError, UsageError, VerificationError
@@ -85,14 +85,14 @@ def check_signature(root: Path, key: Path, file: Path) -> None:
         ) from error
 
 
-def _every_file() -> object:
+def _every_file() -> Any:
     """Every file counts: model-signing leaves out what belongs to git unless it is told not to."""
     import model_signing
 
     return model_signing.hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False)
 
 
-def _load(open_with: Callable[..., object], key: Path, kind: str) -> object:
+def _load(open_with: Callable[[Any], Any], key: Path, kind: str) -> Any:
     """A signer or verifier with its key."""
     try:
         import model_signing

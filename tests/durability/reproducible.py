@@ -45,7 +45,7 @@ def build(root: Path, place: Path, surroundings: dict[str, Any], given: list[str
         if surroundings["cores"]:
             os.sched_setaffinity(0, list(os.sched_getaffinity(0))[: surroundings["cores"]])
 
-    command = [sys.executable, "-P", str(Path(__file__)), "--build", str(root), str(place), *given]
+    command = [sys.executable, str(Path(__file__)), "--build", str(root), str(place), *given]
     done = subprocess.run(
         command, cwd=place, env=environment, preexec_fn=begin, capture_output=True, text=True, check=False
     )

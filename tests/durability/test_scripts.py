@@ -20,7 +20,7 @@ pytestmark = [
 
 def figures(results: Path, name: str, *arguments: str) -> dict[str, Any]:
     """What a script found; it ends with 0 where nothing was lost."""
-    command = [sys.executable, "-P", str(HERE / f"{name}.py"), *arguments]
+    command = [sys.executable, str(HERE / f"{name}.py"), *arguments]
     environment = {**os.environ, "DURABILITY_RESULTS": str(results)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
