@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgekit.api import compress, costs, evaluate, load, load_pruned, verify
+    from edgekit.api import compress, costs, evaluate, load, load_pruned, sign, verify
     from edgekit.artifact import Artifact
+    from edgekit.attestation import attest
     from edgekit.benching import bench
     from edgekit.description import Feeding
     from edgekit.errors import EdgekitError
@@ -44,6 +45,7 @@ _HOMES = {
     "Target": "edgekit.target",
     "Task": "edgekit.tasks.base",
     "Workload": "edgekit.tasks.base",
+    "attest": "edgekit.attestation",
     "bench": "edgekit.benching",
     "compare": "edgekit.reporting",
     "compress": "edgekit.api",
@@ -57,6 +59,7 @@ _HOMES = {
     "load_target": "edgekit.target",
     "plan": "edgekit.planning",
     "render_report": "edgekit.reporting",
+    "sign": "edgekit.api",
     "verify": "edgekit.api",
 }
 
@@ -72,6 +75,7 @@ __all__ = [
     "Target",
     "Task",
     "Workload",
+    "attest",
     "bench",
     "compare",
     "compress",
@@ -85,6 +89,7 @@ __all__ = [
     "load_target",
     "plan",
     "render_report",
+    "sign",
     "verify",
 ]
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from edgekit.artifact import Artifact, check_output, find_tampering, is_artifact, open_artifact
+from edgekit.artifact import Artifact, check_output, check_seal, find_tampering, is_artifact, open_artifact
 from edgekit.assembly import SAME_ANSWERS, assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.description import Feeding
 from edgekit.devices import Reached
 from edgekit.environment import available_cores, host
-from edgekit.errors import ArtifactError, DataError, HostError, UsageError, VerificationError
+from edgekit.errors import ArtifactError, DataError, HostError, UsageError
 from edgekit.models import resolve_model
 from edgekit.modules import Build, code_entry
 from edgekit.pipeline import Trail, run
@@ -24,15 +24,18 @@ from edgekit.progress import Progress, Silent
 from edgekit.pruning.encoders.table import CostTable
 from edgekit.report import DeviceCheck, EvalRecord, Measurement, Report, load_report
 from edgekit.request import Request, RunOptions, resolve_request
+from edgekit.room import check_room, check_room_for
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import Place
 from edgekit.search import open_box, search
 from edgekit.settings import Frozen
+from edgekit.signing import check_signature, sign_folder, signature_path
 from edgekit.target import Target
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
 from edgekit.trials import SearchRecord
+from edgekit.upkeep import keep_below, read_limit
 from edgekit.workshop import Workshop, use_threads
 
 if TYPE_CHECKING:
@@ -50,11 +53,13 @@ class VerifyRecord(Frozen):
         files: how many files have the hash they were sealed with.
         golden: for each component and the whole, the largest difference to the golden outputs.
         tolerance: what was allowed.
+        signed: whether a signature was checked.
     """
 
     files: int
     golden: dict[str, float]
     tolerance: float
+    signed: bool = False
 
 
 def compress(
@@ -93,7 +98,8 @@ def output_path(request: Request, output: str | Path | None) -> Path:
 
 def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -> Report:
     """Run a resolved request, or take its finished result from the cache, and leave it in ``out``."""
-    began = time.monotonic()
+    began, limit = time.monotonic(), read_limit()
+    cache.sweep(out.resolve())
     key = request.run_key()
     finished = load_finished(cache, key)
     if finished is None:
@@ -101,13 +107,14 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
         key = request.run_key()  # another one where the device could not be had
         finished = load_finished(cache, key)
     if finished is None:
+        check_room(request, cache, out)
         workshop = Workshop(request, cache, progress)
 
         def interim(workshop: Workshop, trail: Trail, record: SearchRecord | None = None) -> None:
             with workshop.scratch() as scratch:
                 folder = scratch()
                 assemble(workshop, trail, folder, complete=False, began=began, search=record)
-                hand_over(folder, out)
+                hand_over(folder, out, cache)
 
         record = None
         if request.search is None:
@@ -120,10 +127,13 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             folder = scratch()
             assemble(workshop, trail, folder, complete=True, began=began, search=record)
             finished = cache.put(key, folder)
-        hand_over(finished, out)
+        hand_over(finished, out, cache)
+        if limit is not None:
+            keep_below(cache, limit)
         return load_report(out)
     if not _is_current(out, finished):
-        hand_over(finished, out)
+        check_room_for(finished, out)
+        hand_over(finished, out, cache)
     return load_report(out, cached=True)
 
 
@@ -306,27 +316,53 @@ def _exported(subject: Subject, target: str | Path | Target | None, device: str 
     )
 
 
-def verify(path: str | Path) -> VerifyRecord:
+def verify(path: str | Path, key: str | Path | None = None, signature: str | Path | None = None) -> VerifyRecord:
     """Check that every file is as it was sealed, none missing or added, and that golden inputs give golden outputs.
+
+    Args:
+        path: the artifact.
+        key: a public key: then the signature has to be of it, too.
+        signature: its file; ``OUT.sig`` beside ``OUT`` by default.
 
     Raises:
         VerificationError: something is not; every file is named.
+        UsageError: the key cannot be used, or a signature was named without one.
+        HostError: a key was given, and model-signing is not installed.
     """
     from edgekit.measure.golden import check_golden
 
     root = Path(path).expanduser()
-    if not root.is_dir():
-        raise ArtifactError(f"there is no directory {str(path)!r}", id="artifact.missing")
-    problems = find_tampering(root)
-    if problems:
-        raise VerificationError(
-            f"{str(path)!r} is not as it was sealed", id="verification.changed", why="\n".join(problems)
-        )
+    check_seal(root)
+    if key is not None:
+        check_signature(root, Path(key).expanduser(), Path(signature or signature_path(root)).expanduser())
+    elif signature is not None:
+        raise UsageError("a signature was named without a key", id="usage.options-conflict", hint="Add --key FILE.")
     artifact = open_artifact(root)
     task = bind_task(artifact.manifest.task, artifact.path, TaskOptions())
     golden = check_golden(artifact, task)
     files = len((root / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
-    return VerifyRecord(files=files, golden=golden, tolerance=artifact.manifest.golden_tolerance or 0.0)
+    tolerance = artifact.manifest.golden_tolerance or 0.0
+    return VerifyRecord(files=files, golden=golden, tolerance=tolerance, signed=key is not None)
+
+
+def sign(path: str | Path, key: str | Path, *, output: str | Path | None = None) -> Path:
+    """Sign an artifact that is as it was sealed; the file of the signature.
+
+    Args:
+        path: the artifact.
+        key: an elliptic private key in PEM.
+        output: ``OUT.sig`` beside ``OUT`` by default.
+
+    Raises:
+        VerificationError: it is not as it was sealed.
+        UsageError: the key cannot be used.
+        HostError: model-signing, of the extra ``[sign]``, is not installed.
+    """
+    root = Path(path).expanduser()
+    check_seal(root)
+    file = Path(output or signature_path(root)).expanduser()
+    sign_folder(root, Path(key).expanduser(), file)
+    return file
 
 
 def load(

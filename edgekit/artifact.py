@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, ValidationError
 
 from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, check_texts, control_characters, inside
-from edgekit.errors import ArtifactError, UsageError
+from edgekit.errors import ArtifactError, UsageError, VerificationError
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
 
@@ -252,6 +252,22 @@ def find_tampering(root: Path) -> list[str]:
     return problems
 
 
+def check_seal(root: Path) -> None:
+    """See that a sealed directory is as it was sealed.
+
+    Raises:
+        VerificationError: it is not; every file is named.
+        ArtifactError: there is none, or it was never sealed.
+    """
+    if not root.is_dir():
+        raise ArtifactError(f"there is no directory {str(root)!r}", id="artifact.missing")
+    problems = find_tampering(root)
+    if problems:
+        raise VerificationError(
+            f"{str(root)!r} is not as it was sealed", id="verification.changed", why="\n".join(problems)
+        )
+
+
 def walk(root: Path) -> list[Path]:
     """Every file below ``root``, sorted by name; links count as files, so that an added one is seen."""
     return sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
@@ -265,10 +281,15 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_bytes(content)
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def copy_files(files: list[Path], destination: Path) -> None:
@@ -303,22 +324,26 @@ def publish(staged: Path, out: Path) -> None:
     ``staged`` lies on the same file system as ``out``, and is gone afterwards.
     """
     check_output(out)
-    _write_through(staged)
+    write_through(staged)
     out = out.resolve()  # a link to an earlier output stays a link
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         staged.rename(out)
         return
-    if _exchange(staged, out):
-        shutil.rmtree(staged)
+    if exchange(staged, out):
+        shutil.rmtree(staged, ignore_errors=True)  # the old one, by now
         return
-    old = out.with_name(f".{out.name}.{uuid.uuid4().hex}")  # a system without renameat2: two renames
+    old = staged.with_name(f"{staged.name}-old")  # a system without renameat2: two renames
     out.rename(old)
-    staged.rename(out)
-    shutil.rmtree(old)
+    try:
+        staged.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_through(folder: Path) -> None:
+def write_through(folder: Path) -> None:
     """Have all of a directory on the disk: else its name may be there after a power cut, and its files empty."""
     for path in (*folder.rglob("*"), folder):
         if not path.is_symlink():
@@ -329,7 +354,7 @@ def _write_through(folder: Path) -> None:
                 os.close(descriptor)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two directories atomically (Linux ``renameat2``, ``RENAME_EXCHANGE``); False where that cannot be had."""
     at_fdcwd, rename_exchange = -100, 2
     try:

@@ -14,7 +14,7 @@ import tomli_w
 from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
-from edgekit.cache import OBJECT, Cache, copy_object
+from edgekit.cache import OBJECT, STAGED, Cache, copy_object
 from edgekit.costing import GRAPH_SETTINGS, MILLION
 from edgekit.environment import host, numeric_level, version_of, versions
 from edgekit.errors import HostError, ModelError
@@ -118,15 +118,17 @@ def _write_pages(report: Report, folder: Path) -> None:
     write_text(folder / CARD, model_card(located))
 
 
-def hand_over(folder: Path, out: Path) -> None:
+def hand_over(folder: Path, out: Path, cache: Cache) -> None:
     """Copy a finished directory beside ``out`` and exchange the two."""
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    staged = out.with_name(f".{out.name}.edgekit-new")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    copy_object(folder, staged)
-    publish(staged, out)
+    staged = out.with_name(f".{out.name}.{STAGED}{cache.claim()}")
+    try:
+        staged.mkdir()
+        copy_object(folder, staged)
+        publish(staged, out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _copy_artifact(artifact: Artifact, folder: Path) -> None:

@@ -4,36 +4,46 @@
     work/KEY/        checkpoints of a stage that runs; taken up by the next run of the same key, then removed
     runs/KEY/        what a run decided by measurement, and its log
     tmp/ID/          what is being written, before it is renamed into place
+    turns/KEY        locked by the process that makes an object, see ``turns.py``
     roots/KIND-KEY/  what an emulated processor runs with, see ``devices/emulation/root.py``
     demo/KEY/        the model and the data of `edgekit demo`, copied out of their object
     processes/       which process uses which of these, see ``marks.py``
 
 Nothing that computes depends on a lock: an object is written under a name of its own and renamed into place, and the
-second of two writers keeps what the first one put there. When an object was last used is the time of its list of files.
+second of two writers keeps what the first one put there. An object that is damaged is no object: it is named in the
+log, and whoever makes it anew exchanges the two in one step. When an object was last used is the time of its list of
+files. That list is ``.object.json``: sha256 of each file, what the stage decided by measurement, and sha256 of these.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import logging
 import os
 import shutil
+import tempfile
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from edgekit.artifact import walk, write_text
-from edgekit.marks import mark
+from edgekit.artifact import exchange, walk, write_text
+from edgekit.marks import DAY_SECONDS, left_behind, mark, used_entries
 from edgekit.source import sha256_file
+from edgekit.turns import turn
 
 OBJECT = ".object.json"
-SCHEMA = "edgekit.object/1"
+SCHEMA = "edgekit.object/2"
+# How the folder is called in which an output is put together, beside it: .NAME.edgekit-ID
+STAGED = "edgekit-"
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +71,10 @@ class Cache:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
+        self._named: set[str] = set()
 
     def get(self, key: str) -> Path | None:
-        """The finished object of a key, or None. A corrupt one is named in the log, removed, and counts as absent."""
+        """The finished object of a key, or None. A corrupt one is named in the log, once, and counts as absent."""
         folder = self.root / "objects" / key
         if not folder.is_dir():
             return None
@@ -73,56 +84,126 @@ class Cache:
             with contextlib.suppress(OSError):  # a cache that may only be read
                 os.utime(folder / OBJECT)
             return folder
-        log.warning("cache: object %s is damaged (%s); it is made again", key[:12], problem)
-        shutil.rmtree(folder, ignore_errors=True)
+        if key not in self._named:
+            self._named.add(key)
+            log.warning("cache: object %s is damaged (%s); it is made again", key[:12], problem)
         return None
 
-    def put(self, key: str, folder: Path) -> Path:
-        """Move a finished directory into the cache and return where it lies now."""
-        files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in walk(folder)}
-        write_text(folder / OBJECT, json.dumps({"schema": SCHEMA, "files": files}, indent=1, sort_keys=True))
+    def put(self, key: str, folder: Path, decided: Mapping[str, JsonValue] | None = None) -> Path:
+        """Move a finished directory into the cache and return where it lies now.
+
+        Args:
+            key: of the object.
+            folder: on the cache's file system, as ``scratch`` makes them; gone afterwards.
+            decided: what was decided by measurement while it was made.
+        """
+        files: dict[str, JsonValue] = {path.relative_to(folder).as_posix(): sha256_file(path) for path in walk(folder)}
+        record: dict[str, JsonValue] = {"schema": SCHEMA, "files": files, "decided": dict(decided or {})}
+        write_text(folder / OBJECT, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
         mark(self.root, f"objects/{key}")
         place = self.root / "objects" / key
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.rename(place)
-        except OSError:
-            if self.get(key) is None:  # what was there was damaged, and is gone now
-                folder.rename(place)
-            else:
-                shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            if find_damage(place) is not None:
+                _replace(folder, place)
+            shutil.rmtree(folder, ignore_errors=True)
+        self._named.discard(key)
         return place
+
+    def get_or_make(self, key: str, make: Callable[[Callable[[], Path]], Path]) -> Path:
+        """The object of a key: as it lies here, or made now, by one process at a time.
+
+        Args:
+            key: of the object.
+            make: gets what makes empty folders, and returns the one that becomes the object.
+        """
+        found = self.get(key)
+        if found is None:
+            with turn(self.root, key):
+                found = self.get(key)
+                if found is None:
+                    with folders_in(self.scratch()) as scratch:
+                        found = self.put(key, make(scratch))
+        return found
 
     def scratch(self) -> Path:
         """A new empty directory on the cache's file system."""
-        name = uuid.uuid4().hex
-        mark(self.root, f"tmp/{name}")
-        folder = self.root / "tmp" / name
+        folder = self.root / "tmp" / self.claim()
         folder.mkdir(parents=True)
         return folder
 
+    def claim(self) -> str:
+        """A name that no other process has, for what is given up when this one ends: see ``sweep``."""
+        name = uuid.uuid4().hex
+        mark(self.root, f"tmp/{name}")
+        return name
+
     def work(self, key: str) -> Path:
-        """The directory in which a stage keeps its checkpoints."""
+        """The directory in which a stage keeps its checkpoints.
+
+        Where another living process works in it, which is so only without locks, it is one that nobody goes on with.
+        """
         mark(self.root, f"work/{key}")
-        folder = self.root / "work" / key
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        if self._is_shared(f"work/{key}"):
+            return self.scratch()
+        return self._tidy(self.root / "work" / key)
 
     def forget_work(self, key: str) -> None:
         """Remove a stage's checkpoints, once its result is an object."""
-        shutil.rmtree(self.root / "work" / key, ignore_errors=True)
+        folder = self.root / "work" / key
+        if folder.is_dir() and not self._is_shared(f"work/{key}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, key: str) -> Path:
         """The directory of a run's decisions and log."""
         mark(self.root, f"runs/{key}")
         folder = self.root / "runs" / key
+        if self._is_shared(f"runs/{key}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        return self._tidy(folder)
+
+    def sweep(self, out: Path) -> None:
+        """Remove what ended processes left half-written, here and beside an output."""
+        left = left_behind(self.root)
+        for entry in left:
+            if entry.startswith("tmp/"):
+                shutil.rmtree(self.root / entry, ignore_errors=True)
+        used = used_entries(self.root)
+        for staged in out.parent.glob(f".{glob.escape(out.name)}.{STAGED}*"):
+            entry = f"tmp/{staged.name.rpartition(STAGED)[2].partition('-')[0]}"
+            with contextlib.suppress(OSError):  # gone meanwhile
+                old = time.time() - staged.stat().st_mtime > DAY_SECONDS
+                if entry in left or (old and entry not in used):
+                    shutil.rmtree(staged)
+
+    def _is_shared(self, entry: str) -> bool:
+        return entry in used_entries(self.root)
+
+    @staticmethod
+    def _tidy(folder: Path) -> Path:
+        """Make a folder, and remove what a killed process has half-written there."""
         folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         return folder
 
 
 def object_files(folder: Path) -> list[Path]:
     """The files of a cached object without the cache's own."""
     return [path for path in walk(folder) if path.name != OBJECT]
+
+
+def decided_in(folder: Path) -> dict[str, JsonValue]:
+    """What was decided by measurement while an object was made."""
+    return dict(json.loads((folder / OBJECT).read_text(encoding="utf-8"))["decided"])
 
 
 def copy_object(folder: Path, destination: Path) -> None:
@@ -138,19 +219,30 @@ def find_damage(folder: Path) -> str | None:
     """What of an object is not as it was put, or None: every file is hashed."""
     try:
         record = json.loads((folder / OBJECT).read_text(encoding="utf-8"))
-        expected = dict(record["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+        expected, own, schema = dict(record["files"]), record.pop("sha256", None), record["schema"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return f"{OBJECT} cannot be read"
+    if schema != "edgekit.object/1" and (schema != SCHEMA or own != cache_key(record)):  # 1 was without a sum
+        return f"{OBJECT} changed"
     present = {path.relative_to(folder).as_posix(): path for path in object_files(folder)}
     if missing := expected.keys() ^ present.keys():
         return f"{min(missing)} is missing or was added"
     for name, path in present.items():
         try:
-            if sha256_file(path) != expected[name]:
+            if path.is_symlink() or sha256_file(path) != expected[name]:
                 return f"{name} changed"
         except OSError:
             return f"{name} cannot be read"
     return None
+
+
+def _replace(folder: Path, place: Path) -> None:
+    """Put a folder in the place of a damaged one, which is in its own afterwards."""
+    if not exchange(folder, place):  # a system without renameat2: for a moment there is none
+        away = folder.with_name(f"{folder.name}-damaged")
+        place.rename(away)
+        folder.rename(place)
+        shutil.rmtree(away, ignore_errors=True)
 
 
 @contextmanager
@@ -167,3 +259,21 @@ def folders_in(root: Path) -> Iterator[Callable[[], Path]]:
         yield make
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """An empty folder, gone after the block; should this process be killed, the next run removes it.
+
+    It lies in the cache, and where that may only be read, in the system's temporary folder.
+    """
+    try:
+        folder = Cache().scratch()
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

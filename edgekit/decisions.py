@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import json
+import shutil
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,10 +17,15 @@ from edgekit.artifact import write_text
 from edgekit.stages.base import Decisions
 
 DECISIONS = "decisions.json"
+# Beside it, a folder for each decision with the one file ``DECISION``.
+CLAIMS, DECISION = "decided", "decision.json"
 
 
 class RunDecisions(Decisions):
     """Decisions of a run, written down the moment they fall; those of a lock come first.
+
+    Of several processes that do the same run at once, the first to decide something decides it for all: a decision is a
+    folder that is renamed into place, which fails where there is one already.
 
     Args:
         file: where they are kept.
@@ -26,20 +36,48 @@ class RunDecisions(Decisions):
         self._file = file
         self.locked = locked
         self.known: dict[str, JsonValue] = dict(locked)
-        if file.is_file():
-            self.known |= json.loads(file.read_text(encoding="utf-8"))
+        self.known |= self._written()
 
     def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
         """The decision of this name."""
         if name not in self.known:
-            self.known[name] = measure()
-            write_text(self._file, json.dumps(self.known, indent=1, sort_keys=True))
+            self._write({name: self._first(name, measure())})
         return self.known[name]
 
     def adopt(self, decided: Mapping[str, JsonValue]) -> None:
-        """Take what was decided elsewhere, unless it is decided here."""
-        for name, value in decided.items():
-            self.decide(name, lambda value=value: value)  # type: ignore[misc]  # mypy: a default is no argument
+        """Take what was decided while an object was made that this run takes, unless the lock says otherwise."""
+        taken = {name: value for name, value in decided.items() if name not in self.locked}
+        if any(name not in self.known or self.known[name] != value for name, value in taken.items()):
+            self._write(taken)
+
+    def _first(self, name: str, value: JsonValue) -> JsonValue:
+        """What the first process decided, which may be this one."""
+        claim = self._file.parent / CLAIMS / hashlib.sha256(name.encode()).hexdigest()[:32]
+        mine = self._file.parent / f".{uuid.uuid4().hex}"
+        mine.mkdir(parents=True)
+        write_text(mine / DECISION, json.dumps({name: value}))
+        claim.parent.mkdir(exist_ok=True)
+        try:
+            mine.rename(claim)
+        except OSError as error:
+            shutil.rmtree(mine, ignore_errors=True)
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            first: dict[str, JsonValue] = json.loads((claim / DECISION).read_text(encoding="utf-8"))
+            return first[name]
+        return value
+
+    def _write(self, decided: Mapping[str, JsonValue]) -> None:
+        self.known = self._written() | self.known | dict(decided)
+        write_text(self._file, json.dumps(self.known, indent=1, sort_keys=True))
+
+    def _written(self) -> dict[str, JsonValue]:
+        """What is on the disk, be it of this process or of another one."""
+        found: dict[str, JsonValue] = {}
+        for file in (*sorted((self._file.parent / CLAIMS).glob(f"*/{DECISION}")), self._file):
+            with contextlib.suppress(FileNotFoundError):
+                found |= json.loads(file.read_text(encoding="utf-8"))
+        return found
 
     def inside(self, stage: str) -> dict[str, JsonValue]:
         """What was decided inside one stage."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from edgekit.artifact import Format
 from edgekit.devices import Reached
 from edgekit.environment import numeric_level
-from edgekit.errors import HostError, UnknownNameError, UsageError
+from edgekit.errors import HostError, ModelError, UnknownNameError, UsageError
+from edgekit.formats.flatbuffer import LARGEST_FILE_BYTES
 from edgekit.pruning.vocabulary import check_tokenizer
 from edgekit.quantization.methods import advise, methods_for
 from edgekit.recipe import Recipe
@@ -29,9 +30,11 @@ def check_request(request: Request) -> None:
     Raises:
         UsageError: two of them cannot go together.
         HostError: the device that the user named cannot be had.
+        ModelError: the model does not fit into the format.
     """
     _check_lock(request)
     _check_target(request)
+    _check_size(request)
     _check_limits(request)
     check_reached(request.target, request.reached)
     _check_student(request)
@@ -88,6 +91,17 @@ def choose_objective(request: Request, asked: str | None) -> Search:
     if asked == "instructions":
         _check_counted(request, "--objective instructions")
     return Search(objective=cast("Objective", asked))
+
+
+def _check_size(request: Request) -> None:
+    """A format that has no place for more; the original is exported whole, before anything makes it smaller."""
+    size = request.source.size_bytes
+    if request.format == "tflite" and size > LARGEST_FILE_BYTES:
+        raise ModelError(
+            f"the weights have {size} bytes",
+            id="model.too-large",
+            why=f"a TFLite file has at most {LARGEST_FILE_BYTES}",
+        )
 
 
 def _check_limits(request: Request) -> None:

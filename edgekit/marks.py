@@ -65,7 +65,7 @@ class _Held:
         unseen = folder / f".{name}"  # until it is locked
         self.pid = os.getpid()
         self.descriptor = os.open(unseen, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
-        locked = _lock(self.descriptor) and _is_locked(unseen)
+        locked = lock(self.descriptor) and _is_locked(unseen)
         header = _Header(pid=self.pid, locked=locked)
         os.write(self.descriptor, (header.model_dump_json() + "\n").encode())
         unseen.rename(folder / name)
@@ -115,6 +115,13 @@ def used_entries(root: Path) -> dict[str, tuple[int, ...]]:
     return used
 
 
+def left_behind(root: Path) -> frozenset[str]:
+    """Entries that processes named which ended within a day, and that no living one names."""
+    marks = read_marks(root)
+    ended = {entry for found in marks if found.state == "ended" for entry in found.entries}
+    return frozenset(ended - {entry for found in marks if found.state == "alive" for entry in found.entries})
+
+
 def _read(folder: Path) -> Iterator[Mark]:
     for file in sorted(folder.glob("[!.]*")):
         try:
@@ -135,14 +142,19 @@ def _sweep(folder: Path) -> None:
                 found.file.unlink()
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open file; False where that cannot be had at once."""
+def lock(descriptor: int, *, wait: bool = False) -> bool:
+    """Lock an open file; False where that cannot be had, at once or at all.
+
+    Args:
+        descriptor: of the file.
+        wait: for whoever has it now.
+    """
     try:
         import fcntl
     except ModuleNotFoundError:  # not on Windows
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True
@@ -152,7 +164,7 @@ def _is_locked(file: Path) -> bool:
     """Whether somebody holds the lock of a file; on file systems that only pretend to lock, nobody ever does."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        return not _lock(descriptor)
+        return not lock(descriptor)
     finally:
         os.close(descriptor)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import shutil
 import time
 import uuid
@@ -25,7 +27,12 @@ from edgekit.devices.emulation.root import find_root_damage
 from edgekit.marks import DAY_SECONDS, mark, read_marks, used_entries
 from edgekit.progress import Progress, Silent
 from edgekit.settings import Frozen
+from edgekit.sizes import read_size
 from edgekit.source import MODULE
+
+LIMIT = "EDGEKIT_CACHE_LIMIT"
+
+log = logging.getLogger(__name__)
 
 Place = Literal["objects", "work", "runs", "tmp", "demo", "roots"]
 Use = Literal["free", "in use", "unknown"]
@@ -247,6 +254,24 @@ def carry_out(cache: Cache, plan: Pruning) -> Pruning:
     )
 
 
+def read_limit() -> int | None:
+    """The most bytes that a cache is to keep, from ``$EDGEKIT_CACHE_LIMIT``; None where there is no limit.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    said = os.environ.get(LIMIT)
+    return read_size(said, LIMIT) if said else None
+
+
+def keep_below(cache: Cache, limit: int) -> None:
+    """Remove what was not used for longest until so many bytes are left, but what living processes use."""
+    plan = plan_pruning(list_cache(cache), Choice(keep_below=limit))
+    if plan.removed:
+        done = carry_out(cache, plan)
+        log.info("cache: %d entries removed to keep below %s", len(done.removed), os.environ.get(LIMIT, limit))
+
+
 def remove_entry(cache: Cache, entry: Entry) -> bool:
     """Remove an entry; False where a process uses it after all.
 
@@ -329,7 +354,7 @@ def _describe(place: Place, folder: Path) -> tuple[str, str, str]:
         stage = str(stages[-1].get("stage", "")) if stages else ""
         kind = "result" if (folder / SUMS).is_file() else "stage" if stages else "original"
         return kind, stage if kind == "stage" else "", str(source.get("name") or "")
-    for name, kind in ((OUTPUTS, "outputs"), (MODULE, "module"), (DEMO_MODEL, "demo"), (DECISIONS, "decisions")):
+    for name, kind in ((OUTPUTS, "outputs"), (MODULE, "module"), (DEMO_MODEL, "demo")):
         if (folder / name).exists():
             return kind, "", ""
     return KINDS[place], "", ""

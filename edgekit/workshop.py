@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
-from edgekit.cache import Cache, cache_key, folders_in
+from edgekit.cache import Cache, cache_key, decided_in, folders_in
 from edgekit.costing import graph_of, graph_steps, measure_costs, place_of, scope_of
 from edgekit.decisions import DECISIONS, Noted, RunDecisions
 from edgekit.environment import spin_briefly, versions
@@ -51,6 +51,7 @@ from edgekit.stages.quantize.settings import QuantizeSettings
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task
 from edgekit.tasks.data import Data
+from edgekit.turns import turn
 
 log = logging.getLogger(__name__)
 
@@ -121,16 +122,10 @@ class Workshop:
         self._trained[key] = parent.artifact if parent.artifact.format == "torch" else self._trained.get(parent.key)
         found = self.cache.get(key)
         if found is None:
-            began = time.monotonic()
-            noted = Noted(self.decisions)
-            with self.scratch() as scratch:
-                job = replace(self._job(key, scratch, self.reading(parent.artifact)), decisions=noted)
-                made = step.stage.run(parent.artifact, step.settings, job)
-                self._keep_decisions(key, noted.made)
-                found = self.cache.put(key, made.path)
-            self._log(step.stage.name, key, time.monotonic() - began)
-        else:
-            self._adopt_decisions(key)
+            with turn(self.cache.root, key):
+                found = self.cache.get(key) or self._make(step, parent, key)
+        self.decisions.adopt(decided_in(found))
+        self.cache.forget_work(key)
         return Made(open_artifact(found), key)
 
     def layer_errors(self, parent: Made, made: Made) -> list[LayerError]:
@@ -141,6 +136,17 @@ class Workshop:
             job = self._job(key, scratch, self.reading(parent.artifact))
             found = layer_errors_of(parent.artifact, settings, read_details(made.artifact), job)
         self.cache.forget_work(key)
+        return found
+
+    def _make(self, step: Step, parent: Made, key: str) -> Path:
+        """Run a stage, and keep its result with what was decided inside it: a run that takes it decides the same."""
+        began = time.monotonic()
+        noted = Noted(self.decisions)
+        with self.scratch() as scratch:
+            job = replace(self._job(key, scratch, self.reading(parent.artifact)), decisions=noted)
+            made = step.stage.run(parent.artifact, step.settings, job)
+            found = self.cache.put(key, made.path, noted.made)
+        self._log(step.stage.name, key, job.work, time.monotonic() - began)
         return found
 
     def reading(self, artifact: Artifact) -> Reading:
@@ -156,19 +162,6 @@ class Workshop:
     def task_of(self, artifact: Artifact) -> Task:
         """The task that feeds an artifact."""
         return self.reading(artifact).task
-
-    def _keep_decisions(self, key: str, made: dict[str, JsonValue]) -> None:
-        """Keep what was decided inside a stage beside its result: a run that takes that decides the same."""
-        if made:
-            with self.scratch() as scratch:
-                folder = scratch()
-                write_text(folder / DECISIONS, json.dumps(made, indent=1, sort_keys=True))
-                self.cache.put(cache_key("decisions", key), folder)
-
-    def _adopt_decisions(self, key: str) -> None:
-        found = self.cache.get(cache_key("decisions", key))
-        if found is not None:
-            self.decisions.adopt(json.loads((found / DECISIONS).read_bytes()))
 
     def costs(self) -> CostTable:
         """What an inference costs, by widths: the table that was given, else from the cache, else measured.
@@ -228,18 +221,16 @@ class Workshop:
         runtime = "torch" if artifact.format == "torch" else self.request.answers_in
         key = self.request.outputs_key(dict(artifact.manifest.files), runtime, self._arithmetic(artifact))
         key = key if split == "evaluation" else cache_key(split, key)
-        found = self.cache.get(key)
-        if found is None:
+
+        def make(scratch: Callable[[], Path]) -> Path:
             computed, saturated = self._compute_outputs(artifact, split)
             tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
-            with self.scratch() as scratch:
-                folder = scratch()
-                save_file(
-                    {name: np.ascontiguousarray(values) for name, values in tensors.items()}, str(folder / OUTPUTS)
-                )
-                write_text(folder / SATURATION, saturated.model_dump_json(indent=1) + "\n")
-                found = self.cache.put(key, folder)
-        return found
+            folder = scratch()
+            save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, str(folder / OUTPUTS))
+            write_text(folder / SATURATION, saturated.model_dump_json(indent=1) + "\n")
+            return folder
+
+        return self.cache.get_or_make(key, make)
 
     def counts(self, artifact: Artifact) -> tuple[Count, ...]:
         """Instructions of one inference on each emulated device: from the cache, or counted and kept there."""
@@ -298,14 +289,13 @@ class Workshop:
 
     def _remember(self, key: str, kind: type[R], compute: Callable[[], R]) -> R:
         """A record from the cache, or computed and kept there."""
-        found = self.cache.get(key)
-        if found is None:
-            record = compute()
-            with self.scratch() as scratch:
-                folder = scratch()
-                write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
-                found = self.cache.put(key, folder)
-        return kind.model_validate_json((found / RECORD).read_bytes())
+
+        def make(scratch: Callable[[], Path]) -> Path:
+            record, folder = compute(), scratch()
+            write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
+            return folder
+
+        return kind.model_validate_json((self.cache.get_or_make(key, make) / RECORD).read_bytes())
 
     def scratch(self) -> AbstractContextManager[Callable[[], Path]]:
         """Makes empty folders that are gone after the block, unless they were moved away."""
@@ -344,28 +334,27 @@ class Workshop:
     def _import(self, model: ResolvedModel, task: Task) -> Made:
         """A model as an artifact of its own: copies of the files that decide its answers."""
         key = self.request.import_key(model)
-        found = self.cache.get(key)
-        if found is None:
-            source, graph = Path(model.source.path), model.source.kind == "onnx"
-            with self.scratch() as scratch:
-                folder = scratch()
-                copy_files(model_files(source), folder)
-                for file in graph_files(source) if graph else ():
-                    copy_files([file], (folder / file.relative_to(source)).parent)
-                weights = tuple(path.name for path in weight_files(source))
-                manifest = Manifest(
-                    format="onnx" if graph else "torch",
-                    task=self.request.task,
-                    labels=task.labels,
-                    source=model.source.record,
-                    teacher=self.request.source.record if model is self.request.student else None,
-                    components={WHOLE: graph_component(source)} if graph else torch_components(weights),
-                    data=self.request.data.record if self.request.data else {},
-                    tools=versions(),
-                    preprocessing=task.preprocessing,
-                )
-                found = self.cache.put(key, write_artifact(folder, manifest).path)
-        return Made(open_artifact(found), key)
+
+        def make(scratch: Callable[[], Path]) -> Path:
+            source, graph, folder = Path(model.source.path), model.source.kind == "onnx", scratch()
+            copy_files(model_files(source), folder)
+            for file in graph_files(source) if graph else ():
+                copy_files([file], (folder / file.relative_to(source)).parent)
+            weights = tuple(path.name for path in weight_files(source))
+            manifest = Manifest(
+                format="onnx" if graph else "torch",
+                task=self.request.task,
+                labels=task.labels,
+                source=model.source.record,
+                teacher=self.request.source.record if model is self.request.student else None,
+                components={WHOLE: graph_component(source)} if graph else torch_components(weights),
+                data=self.request.data.record if self.request.data else {},
+                tools=versions(),
+                preprocessing=task.preprocessing,
+            )
+            return write_artifact(folder, manifest).path
+
+        return Made(open_artifact(self.cache.get_or_make(key, make)), key)
 
     def _compute_outputs(self, artifact: Artifact, split: Split) -> tuple[Outputs, Saturated]:
         reading = self.reading(artifact)
@@ -391,14 +380,13 @@ class Workshop:
         original = artifact.path == self.original.artifact.path
         return arithmetic_on(self.request.target, artifact.format, original=original)
 
-    def _log(self, stage: str, key: str, seconds: float) -> None:
-        """Add a finished stage's events to the run's log, and forget its checkpoints."""
-        events = self.cache.work(key) / EVENTS
+    def _log(self, stage: str, key: str, work: Path, seconds: float) -> None:
+        """Add a finished stage's events to the run's log."""
+        events = work / EVENTS
         lines = events.read_text(encoding="utf-8") if events.is_file() else ""
         done = json.dumps({"event": "stage.done", "stage": stage, "key": key, "seconds": round(seconds, 2)})
         with (self.folder / EVENTS).open("a", encoding="utf-8") as stream:
             stream.write(lines + done + "\n")
-        self.cache.forget_work(key)
         log.info("%s", done)
 
 

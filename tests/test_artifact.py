@@ -183,7 +183,7 @@ def test_publishing_leaves_the_new_and_nothing_else(
     tmp_path: Path, there: str, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(module, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(module, "exchange", lambda one, other: False)
     out = tmp_path / "place" / "out"
     if there == "empty":
         out.mkdir(parents=True)
@@ -221,7 +221,7 @@ def test_the_exchange_swaps_two_folders_in_one_step(tmp_path: Path) -> None:
     make(one, CONTENTS | {"one.txt": b""})
     make(other, CONTENTS | {"other.txt": b""})
     inodes = one.stat().st_ino, other.stat().st_ino
-    if not module._exchange(one, other):
+    if not module.exchange(one, other):
         pytest.skip("this system has no renameat2")
     assert (other.stat().st_ino, one.stat().st_ino) == inodes
     assert (one / "other.txt").exists()

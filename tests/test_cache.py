@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+import errno
+import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import another_process
 
-from edgekit.cache import OBJECT, Cache, cache_key, copy_object, default_root
+from edgekit.cache import (
+    OBJECT,
+    STAGED,
+    Cache,
+    cache_key,
+    copy_object,
+    decided_in,
+    default_root,
+    find_damage,
+    temporary,
+)
 
 KEY = "a" * 64
 
@@ -63,8 +77,10 @@ def test_a_flipped_bit_is_a_miss_and_logged(cache: Cache, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         assert cache.get(KEY) is None
     assert caplog.messages == [f"cache: object {KEY[:12]} is damaged (model.onnx changed); it is made again"]
-    assert not place.exists()
-    assert cache.put(KEY, fill(cache)) == cache.get(KEY)
+    assert cache.get(KEY) is None
+    assert len(caplog.messages) == 1  # named once
+    assert cache.put(KEY, fill(cache)) == cache.get(KEY) == place
+    assert not any((cache.root / "tmp").iterdir())
 
 
 @pytest.mark.parametrize("damage", ["missing", "added", "no list", "empty list"])
@@ -108,6 +124,143 @@ def test_a_cached_object_is_copied_without_the_caches_own(cache: Cache, tmp_path
     copy_object(cache.put(KEY, fill(cache)), tmp_path / "out")
     assert names(tmp_path / "out") == ["golden/model.safetensors", "model.onnx"]
     assert (tmp_path / "out" / "model.onnx").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_was_decided_stays_with_the_object(cache: Cache) -> None:
+    assert decided_in(cache.put(KEY, fill(cache), {"optimize.model": ["residual"]})) == {"optimize.model": ["residual"]}
+    assert decided_in(cache.put("b" * 64, fill(cache))) == {}
+
+
+def test_every_single_bit_of_an_object_counts(cache: Cache) -> None:
+    place = cache.put(KEY, fill(cache), {"keep": True})
+    for path in (place / OBJECT, place / "model.onnx"):
+        content = path.read_bytes()
+        for bit in range(8 * len(content)):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            assert find_damage(place) is not None, (path.name, bit)
+        path.write_bytes(content)
+    assert find_damage(place) is None
+
+
+def test_an_object_of_an_earlier_version_is_still_checked(cache: Cache) -> None:
+    place = cache.put(KEY, fill(cache))
+    record = json.loads((place / OBJECT).read_text())
+    (place / OBJECT).write_text(json.dumps({"schema": "edgekit.object/1", "files": record["files"]}))
+    assert find_damage(place) is None
+    (place / "model.onnx").write_text("other")
+    assert find_damage(place) == "model.onnx changed"
+
+
+def test_a_link_in_place_of_a_file_is_damage(cache: Cache, tmp_path: Path) -> None:
+    place = cache.put(KEY, fill(cache))
+    (place / "model.onnx").rename(tmp_path / "elsewhere")
+    (place / "model.onnx").symlink_to(tmp_path / "elsewhere")
+    assert find_damage(place) == "model.onnx changed"
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_damaged_object_is_exchanged_for_the_new_one(
+    cache: Cache, exchanges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanges:
+        monkeypatch.setattr("edgekit.cache.exchange", lambda one, other: False)
+    place = cache.put(KEY, fill(cache, "first"))
+    (place / "model.onnx").write_text("fiRst")
+    assert cache.get_or_make(KEY, lambda scratch: _filled(scratch(), "second")) == place
+    assert (place / "model.onnx").read_text() == "second"
+    assert find_damage(place) is None
+    assert list((cache.root / "tmp").iterdir()) == []
+
+
+def _filled(folder: Path, text: str) -> Path:
+    (folder / "model.onnx").write_text(text)
+    return folder
+
+
+def test_what_could_not_be_made_leaves_nothing(cache: Cache) -> None:
+    def fail(scratch: Callable[[], Path]) -> Path:
+        _filled(scratch(), "half")
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        cache.get_or_make(KEY, fail)
+    assert cache.get(KEY) is None
+    assert names(cache.root / "tmp") == []
+
+
+def test_what_ended_processes_left_is_swept_and_what_living_ones_write_stays(cache: Cache, tmp_path: Path) -> None:
+    out, dead, alive = tmp_path / "out", "d" * 32, "a" * 32
+    folders = [
+        folder
+        for name in (dead, alive)
+        for folder in (
+            cache.root / "tmp" / name,
+            tmp_path / f".out.{STAGED}{name}",
+            tmp_path / f".out.{STAGED}{name}-old",
+        )
+    ]
+    with another_process(cache.root, f"tmp/{dead}"):
+        pass
+    with another_process(cache.root, f"tmp/{alive}"):
+        for folder in (*folders, out, tmp_path / f".other.{STAGED}{dead}", cache.scratch()):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "file").write_text("x")
+        cache.sweep(out)
+        assert [folder.exists() for folder in folders] == [False] * 3 + [True] * 3
+        assert len(list((cache.root / "tmp").iterdir())) == 2
+    assert (tmp_path / f".other.{STAGED}{dead}").exists()
+    cache.sweep(out)
+    assert not any(folder.exists() for folder in folders)
+    assert (out / "file").exists()
+
+
+def test_two_processes_never_work_in_one_folder(cache: Cache) -> None:
+    with another_process(cache.root, f"work/{KEY}"):
+        (cache.root / "work" / KEY).mkdir(parents=True)
+        (cache.root / "work" / KEY / "step").write_text("theirs")
+        mine = cache.work(KEY)
+        assert mine.parent == cache.root / "tmp"
+        cache.forget_work(KEY)
+        assert (cache.root / "work" / KEY / "step").read_text() == "theirs"
+    assert (cache.work(KEY) / "step").read_text() == "theirs"  # it has ended, and its work is gone on with
+
+
+def test_what_a_killed_process_half_wrote_among_its_checkpoints_is_removed(cache: Cache) -> None:
+    folder = cache.work(KEY)
+    (folder / "step-1").mkdir()
+    (folder / ".step-2").mkdir()
+    (folder / ".step-2" / "half").write_text("x")
+    (folder / ".done.json.123").write_text("x")
+    assert [path.name for path in cache.work(KEY).iterdir()] == ["step-1"]
+
+
+def test_temporary_folders_lie_in_the_cache_and_go(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(cache.root))
+    with temporary() as folder:
+        (folder / "file").write_text("x")
+        assert folder.parent == cache.root / "tmp"
+    assert list((cache.root / "tmp").iterdir()) == []
+
+
+def test_a_cache_that_may_only_be_read_needs_no_temporary_folder_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Cache) -> Path:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(Cache, "scratch", refuse)
+    with temporary() as folder:
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_a_full_disk_is_no_reason_to_look_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Cache) -> Path:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Cache, "scratch", full)
+    with pytest.raises(OSError, match="full"), temporary():
+        pass
 
 
 def test_checkpoints_stay_until_they_are_forgotten(cache: Cache) -> None:

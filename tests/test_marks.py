@@ -42,7 +42,9 @@ def test_a_mark_of_a_process_that_ended_long_ago_is_swept(tmp_path: Path) -> Non
 def test_without_locks_a_mark_counts_for_a_day(
     tmp_path: Path, age: float, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(marks, "_lock", lambda descriptor: True)  # a file system that gives a lock to everyone
+    monkeypatch.setattr(
+        marks, "lock", lambda descriptor, wait=False: True
+    )  # a file system that gives a lock to everyone
     mark(tmp_path, "work/a")
     (found,) = read_marks(tmp_path)
     os.utime(found.file, (found.file.stat().st_mtime - age,) * 2)

@@ -10,13 +10,17 @@ import pytest
 from processes import another_process
 
 from edgekit.cache import OBJECT, Cache
+from edgekit.errors import UsageError
 from edgekit.upkeep import (
+    LIMIT,
     Choice,
     Entry,
     Listing,
     carry_out,
+    keep_below,
     list_cache,
     plan_pruning,
+    read_limit,
     remove_entry,
     verify_cache,
 )
@@ -265,6 +269,29 @@ def test_what_a_process_begins_to_use_meanwhile_stays(cache: Cache) -> None:
         done = carry_out(cache, plan)
         assert (done.removed, [one.key for one in done.kept_in_use], done.freed_bytes) == ((), [A], 0)
     assert cache.get(A) is not None
+
+
+def test_a_limit_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LIMIT, raising=False)
+    assert read_limit() is None
+    monkeypatch.setenv(LIMIT, "10GB")
+    assert read_limit() == 10**10
+    monkeypatch.setenv(LIMIT, "many")
+    with pytest.raises(UsageError, match="EDGEKIT_CACHE_LIMIT 'many' is no size"):
+        read_limit()
+
+
+def test_a_cache_keeps_below_its_limit_by_what_was_unused_longest(cache: Cache) -> None:
+    for age, key in enumerate((A, B, C)):
+        os.utime(put(cache, key, file="x" * 1000) / OBJECT, (1000.0 - age, 1000.0 - age))
+    one = list_cache(cache).entries[0].size_bytes
+    with another_process(cache.root, f"objects/{C}"):
+        keep_below(cache, 2 * one)
+        assert {one.key for one in list_cache(cache).entries if one.place == "objects"} == {A, C}
+    keep_below(cache, 2 * one)
+    assert {one.key for one in list_cache(cache).entries if one.place == "objects"} == {A, C}
+    keep_below(cache, one)
+    assert [one.key for one in list_cache(cache).entries if one.place == "objects"] == [A]
 
 
 def test_what_somebody_else_removed_is_gone(cache: Cache) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import typer
 
 import edgekit
 from edgekit.cli import (
+    attest,
     bench,
     cache,
     compress,
@@ -24,6 +26,7 @@ from edgekit.cli import (
     predict,
     recipes,
     report,
+    sign,
     targets,
     verify,
     watch,
@@ -31,6 +34,7 @@ from edgekit.cli import (
 from edgekit.cli.failures import OUTPUT_CLOSED_EXIT_CODE, Terminated, describe, raise_on_sigterm
 from edgekit.cli.groups import NAME, Commands, epilog, show_help
 from edgekit.cli.output import OutputClosed
+from edgekit.cli.stopping import ended_by_signals
 from edgekit.errors import EdgekitError
 
 # name: what runs, and its examples
@@ -40,6 +44,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "bench": (bench.bench, bench.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
     "costs": (costs.costs, costs.EXAMPLES),
+    "sign": (sign.sign, sign.EXAMPLES),
+    "attest": (attest.attest, attest.EXAMPLES),
     "verify": (verify.verify, verify.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "inspect": (inspect.inspect, inspect.EXAMPLES),
@@ -94,21 +100,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line.
 
     Args:
-        arguments: without the program's name; None takes those of the process.
+        arguments: without the program's name; None takes those of the process, which then has a watcher that ends it
+            where a signal does not: ``stopping.py``.
 
     Returns:
         The exit code, as `edgekit.errors` lists them.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and watch.wanted(given):
-        return _watched(given)
-    return _finish(given)
+    if arguments is not None:
+        return _finish(given, contextlib.nullcontext())
+    return _watched(given) if watch.wanted(given) else _finish(given, ended_by_signals())
 
 
 def _watched(given: list[str]) -> int:
     """A command in a process of its own; what it did not survive is told here."""
     try:
-        ended = watch.watch(given, lambda: _finish(given))
+        ended = watch.watch(given, lambda: _finish(given, ended_by_signals()))
     except EdgekitError as error:  # a variable that sets a limit is no number
         ended = error
     if isinstance(ended, int):
@@ -118,11 +125,11 @@ def _watched(given: list[str]) -> int:
     return failure.exit_code
 
 
-def _finish(given: list[str]) -> int:
+def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None]) -> int:
     output.prepare()
     try:
         try:
-            with raise_on_sigterm():
+            with raise_on_sigterm(), stopping:
                 code = _invoke(given)
         # The one place where every error ends: a person sees a sentence and an exit code, never a bare traceback.
         except (KeyboardInterrupt, Terminated, Exception) as error:

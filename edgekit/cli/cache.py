@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from edgekit.cli import options, output
 from edgekit.cli.groups import Commands, epilog, show_help
 from edgekit.errors import UsageError, VerificationError
+from edgekit.sizes import read_figure, read_size
 
 if TYPE_CHECKING:
     from edgekit.upkeep import Pruning
@@ -29,10 +29,6 @@ edgekit cache prune --larger-than 10GB --dry-run
 edgekit cache prune --all -y
 """
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-# Sizes go by powers of 1000, as everywhere in edgekit; the binary ones by their own names.
-BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_FIGURE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
-
 app = typer.Typer(cls=Commands, help="List, check and prune the cache of finished and unfinished stages.")
 
 
@@ -154,7 +150,7 @@ def read_duration(text: str, option: str) -> float:
     Raises:
         UsageError: none.
     """
-    number, unit = _figure(text)
+    number, unit = read_figure(text)
     if number is not None and unit in SECONDS:
         return number * SECONDS[unit]
     guess = f"Did you mean '{number:g}{unit[0].lower()}'?" if number is not None and unit[:1].lower() in SECONDS else ""
@@ -164,30 +160,6 @@ def read_duration(text: str, option: str) -> float:
         why="allowed: a number with s, m (minutes), h, d or w, such as 30d or 12h",
         hint=guess,
     )
-
-
-def read_size(text: str, option: str) -> int:
-    """A size in bytes: ``10GB`` is 10^10; ``10GiB`` is 10 * 2^30.
-
-    Raises:
-        UsageError: none.
-    """
-    number, unit = _figure(text)
-    if number is not None and unit in BYTES:
-        return round(number * BYTES[unit])
-    alike = [name for name in BYTES if name.lower() == unit.lower() or name[:1].lower() == unit.lower() != "b"]
-    guess = f"Did you mean '{number:g}{alike[0]}'?" if number is not None and alike else ""
-    raise UsageError(
-        f"{option} {text!r} is no size",
-        id="usage.bad-value",
-        why=f"allowed: a number with {', '.join(BYTES)}, such as 10GB or 500MB",
-        hint=guess,
-    )
-
-
-def _figure(text: str) -> tuple[float | None, str]:
-    match = _FIGURE.fullmatch(text.strip())
-    return (float(match[1]), match[2]) if match else (None, "")
 
 
 def _agreed(plan: Pruning, now: float, *, json_: bool) -> bool:

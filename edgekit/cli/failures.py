@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
 from typing import cast
 
@@ -22,6 +24,7 @@ INTERRUPTED_EXIT_CODE = 128 + signal.SIGINT
 TERMINATED_EXIT_CODE = 128 + signal.SIGTERM
 # As if SIGPIPE had ended the process, which Python ignores: whoever read the output has stopped.
 OUTPUT_CLOSED_EXIT_CODE = 141
+MEGABYTE = 1e6
 DEBUG_VARIABLE = "EDGEKIT_DEBUG"
 RESUME_HINT = "The same command again goes on where this one stopped."
 # typer's usage errors, reached by their one public subclass: click's own class in older versions, a copy in newer ones.
@@ -96,9 +99,11 @@ def describe(error: BaseException) -> Failure:
 
 def _from_system(error: BaseException) -> EdgekitError | None:
     """What the operating system or Python ran out of or lacks; None where it is something else."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" while writing {error.filename!r}" if error.filename else ""
-        return ResourceLimitError(f"the disk is full{where}", id="resource-limit.disk-full", why=str(error))
+    if _is_disk_full(error):
+        name = getattr(error, "filename", None)
+        where = f" while writing {name!r}" if name else ""
+        why = "; ".join([str(error).partition("\n")[0], *_free(name)])
+        return ResourceLimitError(f"the disk is full{where}", id="resource-limit.disk-full", why=why)
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         hint = "Lower --batch, --tokens or --image, or use a machine with more memory. " + RESUME_HINT
         return ResourceLimitError(
@@ -119,6 +124,21 @@ def _from_system(error: BaseException) -> EdgekitError | None:
             hint=f"Install it beside {NAME}, with pip.",
         )
     return None
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Native code raises what it likes, with the system's words for ENOSPC in it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, Exception) and os.strerror(errno.ENOSPC) in str(error)
+
+
+def _free(name: object) -> list[str]:
+    """How much room there is where a file was to be written."""
+    if not isinstance(name, (str, Path)):
+        return []
+    places = [place for place in (Path(name), *Path(name).parents) if place.exists()]
+    return [f"{shutil.disk_usage(places[0]).free / MEGABYTE:,.1f} MB are free there"] if places else []
 
 
 def _is_torch_out_of_memory(error: BaseException) -> bool:

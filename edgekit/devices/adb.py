@@ -20,10 +20,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs
 
+from edgekit.cache import temporary
 from edgekit.devices.adb_client import Client, Room, find_device
 from edgekit.devices.base import SPEC, Device
 from edgekit.devices.runner import wants_round
@@ -148,8 +148,7 @@ class AdbDevice(Device):
             )
         deadline = time.monotonic() + seconds
         client = self._connected()
-        with TemporaryDirectory(prefix="edgekit-") as name:
-            staged = Path(name)
+        with temporary() as staged:
             calls = self._stage(folder, spec, staged)
             with Room(client) as room:
                 room.send(staged, deadline - time.monotonic())

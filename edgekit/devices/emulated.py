@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import Cache, cache_key, temporary
 from edgekit.devices.base import RUNNER, SPEC, Device
 from edgekit.devices.emulation.guest import PLUGIN, make_call, make_prefix, run_guest
 from edgekit.devices.emulation.kinds import kind_of
@@ -62,9 +61,9 @@ class EmulatedDevice(Device):
             )
         place = folder.resolve()
         counted = json.loads((place / SPEC).read_text(encoding="utf-8"))["what"] == COUNTED
-        with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-            log = Path(name) / "log"
-            printed = self._run(root, place, Path(name), log if counted else None, seconds)
+        with temporary() as scratch:
+            log = scratch / "log"
+            printed = self._run(root, place, scratch, log if counted else None, seconds)
             if not counted:
                 return printed
             text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""

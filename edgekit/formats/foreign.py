@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest, write_text
 from edgekit.bounds import MAX_GRAPH_BYTES
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import Cache, cache_key, temporary
 from edgekit.confinement import death, lacks_memory, limits_for, out_of_memory, out_of_time, run
 from edgekit.description import (
     Feeding,
@@ -241,10 +241,10 @@ def adopt_graph(source: Path, destination: Path, *, upgrade: bool = True) -> Ado
 
     done, refused = [], []
     opset = opset_of(load_graph(source))
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
+    with temporary() as scratch:
         file = source
         if upgrade and opset < NEEDED_OPSET:
-            file = Path(name) / GRAPH
+            file = scratch / GRAPH
             reason = convert_graph(source, file, NEEDED_OPSET)
             told = f"operator set {opset} to {NEEDED_OPSET}"
             if reason:

@@ -6,12 +6,12 @@ whole is counted in the file, as ``inspect`` counts it; that of each kind in the
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgekit.cache import temporary
 from edgekit.formats.known import label
 from edgekit.formats.onnx import INLINE_LIMIT_BYTES, load_graph
 from edgekit.formats.shapes import infer_shapes
@@ -71,8 +71,8 @@ def count_macs(subject: Subject) -> Macs:
     total = None if because else own.total
     if sum(file.stat().st_size for file in (subject.graph, *subject.beside)) > INLINE_LIMIT_BYTES:
         return Macs(total, because)  # the fused graph cannot be written in one file
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-        file = Path(name) / "fused.onnx"
+    with temporary() as folder:
+        file = folder / "fused.onnx"
         fuse(subject.graph, file)
         fused = _count(file, subject.feeds)
     if fused.choices or fused.repeats:

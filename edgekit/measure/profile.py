@@ -12,12 +12,11 @@ whatever is no product. Times are noted in whole microseconds, so kernels that a
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
+from edgekit.cache import temporary
 from edgekit.measure.limits import FP32, INT8, best_rate, probes_of, read_rates, write_probe
 from edgekit.measure.machine import disturbances
 from edgekit.measure.macs import PRODUCTS, Macs, count_macs
@@ -66,8 +65,8 @@ def profile_sides(
     plain = {f"{side}/{part}": subject for side, parts in sides.items() for part, subject in parts.items()}
     profiled = {f"{PROFILED}{name}": replace(subject, profiled=True) for name, subject in plain.items()}
     probes = probes_of(scheme)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        alone = {probe.name: write_probe(probe, Path(folder)) for probe in probes}
+    with temporary() as folder:
+        alone = {probe.name: write_probe(probe, folder) for probe in probes}
         answer = time_subjects({**plain, **profiled, **alone}, place, timing)
     rates = read_rates(probes, answer.blocks_ms)
     limits = {precision: best_rate(rates, precision) for precision in (INT8, FP32)}

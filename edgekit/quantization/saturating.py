@@ -8,13 +8,12 @@ wider numbers where the target is none.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgekit.artifact import Artifact
+from edgekit.cache import temporary
 from edgekit.environment import host
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.progress import Progress
@@ -150,15 +149,15 @@ def open_as_on(artifact: Artifact, target: Target, threads: int = 1, runtime: st
 
 def _open_changed(artifact: Artifact, threads: int, change: Callable[[str, ir.Model], None]) -> OnnxRunner:
     """A runner of the kernels of an artifact's components after a change of their graphs, each by its name."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
+    with temporary() as folder:
         for component, described in artifact.manifest.components.items():
-            file = Path(name) / described.files[0]
+            file = folder / described.files[0]
             file.parent.mkdir(parents=True, exist_ok=True)
             fuse(artifact.file(component), file)
             model = load_graph(file)
             change(component, model)
             save_graph(model, file)
-        return OnnxRunner(replace(artifact, path=Path(name)), threads, optimized=False)
+        return OnnxRunner(replace(artifact, path=folder), threads, optimized=False)
 
 
 def _unknown(component: str, found: Saturating) -> list[str]:

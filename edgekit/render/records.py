@@ -100,6 +100,8 @@ class VerifyFacts(Protocol):
     def golden(self) -> Mapping[str, float]: ...
     @property
     def tolerance(self) -> float | None: ...
+    @property
+    def signed(self) -> bool: ...
 
 
 def plan_view(plan: PlanFacts) -> RenderableType:
@@ -210,6 +212,7 @@ def verify_view(path: str, record: VerifyFacts) -> RenderableType:
         f"golden outputs: largest difference {largest:.1e}{tolerance}"
         if record.golden
         else "golden outputs: none in this artifact",
+        *(["the signature is of this key and of these files"] if record.signed else []),
     ]
     return Group(Text.assemble(("verified", f"{STRONG} {GOOD}"), f"  {path}"), items(lines))
 

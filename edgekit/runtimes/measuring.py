@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edgekit.artifact import Component
+from edgekit.cache import temporary
 from edgekit.devices.base import RUNNER, SPEC, Device
 from edgekit.devices.local import LocalDevice
 from edgekit.errors import HostError
@@ -220,8 +220,8 @@ def try_provider(place: Place) -> None:
 
     model = onnx.parser.parse_model(SMALLEST)
     feeds: Batch = {"x": np.ones(1, np.float32)}
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-        file = Path(name) / "smallest.onnx"
+    with temporary() as folder:
+        file = folder / "smallest.onnx"
         onnx.save(model, file)
         run_calls(Subject(file, feeds), [feeds], place)
 
@@ -234,8 +234,7 @@ def _run(
     calls: Sequence[Batch] | None = None,
 ) -> Answer:
     """Lay out the folder that goes to the device, run it there, and read the answer."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-        folder = Path(name)
+    with temporary() as folder:
         listed = {
             key: _lay_out(folder, number, subject, [subject.feeds] if calls is None else calls, place)
             for number, (key, subject) in enumerate(subjects.items())

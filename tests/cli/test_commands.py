@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -162,7 +164,7 @@ def test_predict_turns_a_score_that_is_no_number_into_null(run, pretend, recorde
 
 
 def test_verify_tells_files_and_golden_difference(run, pretend, recorder):
-    pretend(verify=recorder(SimpleNamespace(files=12, golden={"model": 3.2e-6}, tolerance=1e-4)))
+    pretend(verify=recorder(SimpleNamespace(files=12, golden={"model": 3.2e-6}, tolerance=1e-4, signed=False)))
     result = run("verify", "out")
     assert result.code == 0
     assert result.stdout.startswith("verified  out\n-  12 files are as they were sealed")
@@ -173,7 +175,33 @@ def test_verify_tells_files_and_golden_difference(run, pretend, recorder):
         "files": 12,
         "golden": {"model": 3.2e-6},
         "tolerance": 1e-4,
+        "signed": False,
     }
+
+
+def test_verify_with_a_key_tells_that_the_signature_was_checked(run, pretend, recorder):
+    verify = recorder(SimpleNamespace(files=1, golden={}, tolerance=0.0, signed=True))
+    pretend(verify=verify)
+    assert "the signature is of this key and of these files" in run("verify", "out", "--key", "public.pem").stdout
+    assert run("verify", "out", "--key", "public.pem", "--json").document["signed"] is True
+
+
+def test_sign_prints_where_the_signature_lies(run, pretend, recorder):
+    pretend(sign=recorder(Path("out.sig")))
+    assert run("sign", "out", "--key", "private.pem").stdout == "out.sig\n"
+    document = run("sign", "out", "--key", "private.pem", "--json").document
+    assert document == {"schema": "edgekit.signature/1", "path": "out", "signature": "out.sig"}
+    assert run("sign", "out").code == 2
+
+
+def test_attest_prints_a_document_or_writes_it(run, pretend, recorder, tmp_path):
+    pretend(attest=recorder({"bomFormat": "CycloneDX"}))
+    assert run("attest", "out").document == {"bomFormat": "CycloneDX"}
+    file = tmp_path / "out.cdx.json"
+    assert run("attest", "out", "--form", "cyclonedx", "-o", str(file)).stdout == f"{file}\n"
+    assert json.loads(file.read_text()) == {"bomFormat": "CycloneDX"}
+    written = {"schema": "edgekit.attestation/1", "form": "cyclonedx", "written": str(file)}
+    assert run("attest", "out", "-o", str(file), "--json").document == written
 
 
 def test_verify_exits_with_1_and_names_the_file(run, pretend, recorder):

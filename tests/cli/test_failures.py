@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,6 +83,20 @@ def test_error_is_told_as_what_why_and_hint(run, pretend, recorder):
 def test_disk_full_names_the_file(run, pretend, recorder):
     pretend(verify=recorder(OSError(errno.ENOSPC, "No space left on device", "/out/model.onnx")))
     assert "the disk is full while writing '/out/model.onnx'" in run("verify", "x").told
+
+
+def test_disk_full_says_how_much_is_free(run, pretend, recorder, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_234_567 if path == tmp_path else 0))
+    pretend(verify=recorder(OSError(errno.EDQUOT, "Disk quota exceeded", tmp_path / "a" / "model.onnx")))
+    assert "Disk quota exceeded" in run("verify", "x").told
+    assert "1.2 MB are free there" in run("verify", "x").told
+
+
+def test_native_code_that_finds_the_disk_full_is_told_as_that(run, pretend, recorder):
+    pretend(verify=recorder(RuntimeError('I/O error: Os { code: 28, message: "No space left on device" }')))
+    result = run("verify", "x")
+    assert result.code == 5
+    assert "error[resource-limit.disk-full]: the disk is full" in result.told
 
 
 def test_internal_error_says_how_to_see_the_traceback(run, pretend, recorder):

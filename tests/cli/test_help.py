@@ -39,6 +39,8 @@ def test_commands_are_those_of_the_documentation():
         "bench",
         "predict",
         "costs",
+        "sign",
+        "attest",
         "verify",
         "report",
         "inspect",

@@ -18,6 +18,7 @@ from tflites import INSTALLED, REASON
 from edgekit.cli import main
 
 NETWORK, INSTALLS, DEVICE = "needs the network", "installs into the environment", "needs a device"
+SIGNS = "needs a key and the extra [sign]: tests/test_signing.py"
 # Commands that are not run, each with its reason.
 NOT_RUN = {
     "pip install edgekit": INSTALLS,
@@ -28,6 +29,10 @@ NOT_RUN = {
     "edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out": NETWORK,
     "edgekit eval org/name --data data.csv --split test --json": NETWORK,
     "edgekit costs org/name --target x86-64-vnni -o costs.json": NETWORK,
+    "edgekit sign ./out --key private.pem": SIGNS,
+    "edgekit sign ./out --key private.pem -o release.sig": SIGNS,
+    "edgekit sign out --key private.pem": SIGNS,
+    "edgekit verify ./out --key public.pem": SIGNS,
     "edgekit bench ./out --device ssh://pi@raspberrypi.local": DEVICE,
     "edgekit eval ./out --data ./my-data --device ssh://pi@raspberrypi.local": DEVICE,
     "edgekit compress ./my-model --data ./my-data --target arm64-dotprod --device ssh://pi@raspberrypi.local": DEVICE,

@@ -1,0 +1,74 @@
+"""Whose turn it is: of several processes that want the same object of a cache, one makes it and the others wait.
+
+    turns/KEY   locked by the process that makes the object; gone when nobody does
+
+This saves work, and nothing is wrong without it: where a file system has no locks, or only pretends to have them, the
+same object is made more than once, and the first that is put stays. The operating system takes a lock away when its
+process ends, however it ends. A signal interrupts the waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgekit.marks import lock
+
+FOLDER = "turns"
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def turn(root: Path, key: str) -> Iterator[None]:
+    """Have an object to oneself, after whoever makes it now.
+
+    Args:
+        root: of the cache.
+        key: of the object.
+    """
+    file = root / FOLDER / key
+    descriptor = _take(file)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                file.unlink()
+            os.close(descriptor)
+
+
+def _take(file: Path) -> int | None:
+    """Lock a file, and wait for that; None where there are no locks, or the cache may only be read."""
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return None
+            raise
+        try:
+            if not lock(descriptor):
+                log.info("another process makes %s; waiting for it", file.name[:12])
+                if not lock(descriptor, wait=True):
+                    os.close(descriptor)
+                    return None
+        except BaseException:  # a signal while it waited
+            os.close(descriptor)
+            raise
+        if _is(file, descriptor):
+            return descriptor
+        os.close(descriptor)  # the one before has removed it
+
+
+def _is(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

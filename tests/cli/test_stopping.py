@@ -1,0 +1,134 @@
+"""A signal ends a command also where Python cannot answer it, and leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgekit.cli import stopping
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watcher is for Linux")
+
+# `edgekit verify` in a process of its own, in which something else takes the place of the verifying.
+COMMAND = """
+import collections, itertools, subprocess, sys, time, edgekit
+from edgekit.cli import main
+
+def ready(*words):
+    print("ready", *words, file=sys.stderr, flush=True)
+
+def native(path):
+    ready()
+    collections.deque(itertools.repeat(0), maxlen=0)  # for ever, in C, with the interpreter's lock held
+
+def with_child(path):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    ready(child.pid)
+    collections.deque(itertools.repeat(0), maxlen=0)
+
+def deaf(path):
+    ready()
+    while True:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            pass  # as an exception in a destructor would be
+
+def polite(path):
+    try:
+        ready()
+        time.sleep(1000)
+    finally:
+        print("closed", file=sys.stderr)
+
+edgekit.verify = globals()[sys.argv.pop()]
+sys.argv[1:] = ["verify", "x", "--quiet"]
+sys.exit(main())
+"""
+
+
+def start(kind: str) -> tuple[subprocess.Popen[str], list[str]]:
+    """A command that is at work, and what it said beside."""
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, kind], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    word, *words = process.stderr.readline().split()
+    assert word == "ready"
+    return process, words
+
+
+def stop(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
+    """Send a signal; how it ended and what it said."""
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+@pytest.mark.parametrize("kind", ["native", "deaf"])
+@pytest.mark.parametrize(("number", "id"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_command_that_does_not_answer_is_ended_by_the_signal(kind: str, number: int, id: str) -> None:
+    process, _ = start(kind)
+    code, told = stop(process, number)
+    assert code == -number  # which a shell shows as 130 or 143
+    assert told.startswith(f"error[{id}]: ")
+    assert "while native code did not answer" in told
+    assert "The same command again goes on where this one stopped." in told
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_answers_closes_what_is_open(number: int, code: int) -> None:
+    process, _ = start("polite")
+    ended, told = stop(process, number)
+    assert ended == code
+    assert told.startswith("closed\nerror[")
+    assert "native code" not in told
+
+
+def test_children_go_with_the_command() -> None:
+    process, (child,) = start("with_child")
+    stop(process, signal.SIGTERM)
+    for _ in range(1000):
+        if ended(child):
+            break
+        time.sleep(0.01)
+    assert ended(child)
+
+
+def ended(process: str) -> bool:
+    """Whether a process is gone, or dead and not yet waited for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    process, _ = start("deaf")
+    process.send_signal(signal.SIGINT)
+    assert stop(process, signal.SIGINT)[0] == -signal.SIGINT
+
+
+def test_the_watcher_goes_with_its_block() -> None:
+    script = (
+        "import os; from edgekit.cli.stopping import ended_by_signals\n"
+        "with ended_by_signals():\n    print(len(os.listdir('/proc/self/fd')))\n"
+        "try:\n    os.waitpid(-1, os.WNOHANG); print('left')\nexcept ChildProcessError:\n    print('gone')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1:] == ["gone"]
+
+
+def test_children_of_children_are_found() -> None:
+    script = "import subprocess, sys; p = subprocess.Popen(['sleep', '100']); print(p.pid, flush=True); p.wait()"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        grandchild = int(process.stdout.readline())
+        found = stopping._children(os.getpid())
+        assert {process.pid, grandchild} <= set(found)
+        for one in (grandchild, process.pid):
+            os.kill(one, signal.SIGKILL)

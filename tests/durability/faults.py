@@ -1,0 +1,211 @@
+"""The n-th write, fsync or rename of a run fails, n = 1, 2, 3 ... until a run completes (as SQLite is tested).
+
+    python tests/durability/faults.py [--every 1] [--errors ENOSPC EIO EACCES] [--recipe quantize]
+
+After each: the output is the old or the new artifact, whole; every object of the cache is sound; and the same run
+again, with nothing failing, ends in the new artifact and leaves nothing half-written. A shim in C, loaded before libc,
+counts the calls and lets one fail; it is made with `cc`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_suffix(".c")
+WRITES, SYNCS, RENAMES = 1, 2, 4
+KINDS = {"write": WRITES, "fsync": SYNCS, "rename": RENAMES}
+ERRORS = ("ENOSPC", "EIO", "EACCES")
+
+
+def build(folder: Path) -> Path:
+    """The shim, compiled."""
+    file = folder / "faults.so"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(file), str(SOURCE), "-ldl"], check=True)
+    return file
+
+
+def restarted_with(shim: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """A script in a process that has the shim."""
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "FAULTS": "1"}
+    return subprocess.run([sys.executable, *arguments], env=environment, check=False, text=True, capture_output=True)
+
+
+@dataclass
+class Faults:
+    """Lets calls below a folder fail; in a process that has the shim.
+
+    Attributes:
+        root: real path of the folder.
+    """
+
+    root: Path
+    library: Any = field(default_factory=lambda: ctypes.CDLL(None))
+
+    def arm(self, kinds: int, number: int, error: str) -> None:
+        folder = os.fsencode(self.root.resolve())
+        self.library.fault_arm(folder, kinds, ctypes.c_long(number), getattr(errno, error))
+
+    @property
+    def counted(self) -> int:
+        return int(self.library.fault_counted())
+
+    @property
+    def hit(self) -> bool:
+        return bool(self.library.fault_hit())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is done under faults, and how what is left is judged.
+
+    Attributes:
+        prepare: puts a fresh folder in the state before.
+        run: does it there.
+        check: what is wrong in it after a run; second, whether nothing failed on the way.
+    """
+
+    prepare: Callable[[Path], None]
+    run: Callable[[Path], object]
+    check: Callable[[Path, bool], list[str]]
+
+
+def inject(trial: Trial, root: Path, kind: str, error: str, every: int = 1) -> tuple[int, Counter[int], list[str]]:
+    """Let each call of a kind fail in turn.
+
+    Returns:
+        How many calls there are, the exit codes of the runs, and what was wrong.
+    """
+    from world import ended, forked
+
+    codes: Counter[int] = Counter()
+    problems: list[str] = []
+    number = 1
+    while len(problems) < 10:
+        place = root / f"{kind}-{error}-{number}"
+        place.mkdir()
+        trial.prepare(place)
+        errors = place.with_suffix(".log")
+        code = ended(forked(lambda: _one(trial, place, kind, number, error), errors))  # noqa: B023  # forked at once
+        done = (place / "not-hit").exists()
+        (place / "not-hit").unlink(missing_ok=True)
+        codes[code] += 1
+        where = f"{kind} {number} {error}"
+        if code < 0 or code > 1:
+            problems.append(f"{where}: the run ended with {code}")
+        problems += [f"{where}: {problem}" for problem in trial.check(place, done)]
+        again = ended(forked(lambda: trial.run(place), errors))  # noqa: B023  # as above
+        problems += [f"{where}, again: ended with {again}: {errors.read_text()[-800:]}"] if again else []
+        problems += [f"{where}, again: {problem}" for problem in trial.check(place, True)]
+        shutil.rmtree(place)
+        if done:
+            return number - 1, codes, problems
+        number += every
+    return number, codes, problems
+
+
+def _one(trial: Trial, place: Path, kind: str, number: int, error: str) -> None:
+    faults = Faults(place)
+    faults.arm(KINDS[kind], number, error)
+    try:
+        trial.run(place)
+    finally:
+        hit = faults.hit
+        faults.arm(0, 0, error)
+        if not hit:
+            (place / "not-hit").touch()
+
+
+def compressing(root: Path, recipe: str) -> Trial:
+    """A whole run over an output of another one."""
+    from world import World, ended, forked, hashes, leftovers
+
+    from edgekit.artifact import find_tampering
+    from edgekit.cache import Cache
+    from edgekit.upkeep import verify_cache
+
+    world = World(root / "world", 40)
+    settings = {"optimize.seconds": "0.1", "quantize.tolerance": "1.0"}
+
+    def run(place: Path, **changes: Any) -> None:
+        given = {"recipe": recipe, "settings": settings} | changes
+        world.compress(place / "out", place / "cache", **given)
+
+    old, new = root / "old", root / "new"
+    for place, changes in ((old, {"recipe": "export", "settings": {"optimize.seconds": "0.1"}}), (new, {})):
+        errors = place.with_suffix(".log")
+        if code := ended(forked(lambda: run(place, **changes), errors)):  # noqa: B023  # as above
+            raise SystemExit(f"a run without faults ended with {code}: {errors.read_text()[-2000:]}")
+    before, after = hashes(old / "out"), hashes(new / "out")
+
+    def check(place: Path, done: bool) -> list[str]:
+        out = place / "out"
+        problems = [f"out: {line}" for line in find_tampering(out)]
+        model = {name: digest for name, digest in hashes(out).items() if name == "model.onnx"}
+        olds = {name: digest for name, digest in before.items() if name == "model.onnx"}
+        if done and hashes(out) != after:
+            problems.append("out is not the new artifact")
+        if not done and not problems and model == {} != olds:
+            problems.append("out has no model")
+        problems += [f"{one.name}: {one.problem}" for one in verify_cache(Cache(place / "cache")).damaged]
+        return problems + ([f"left behind: {path}" for path in leftovers(place / "cache", out)] if done else [])
+
+    return Trial(lambda place: _copy(old / "out", place / "out"), run, check)
+
+
+def _copy(folder: Path, place: Path) -> None:
+    shutil.copytree(folder, place)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--every", type=int, default=1, help="only every so many-th call")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--errors", nargs="+", default=list(ERRORS), choices=ERRORS)
+    parser.add_argument("--recipe", default="quantize")
+    given = parser.parse_args()
+    if not os.environ.get("FAULTS"):
+        with tempfile.TemporaryDirectory() as folder:
+            done = restarted_with(build(Path(folder)), [__file__, *sys.argv[1:]])
+        sys.stdout.write(done.stdout)
+        sys.stderr.write(done.stderr)
+        raise SystemExit(done.returncode)
+    from world import finish, preload
+
+    preload()
+    began = time.monotonic()
+    calls: dict[str, int] = {}
+    codes: Counter[int] = Counter()
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder).resolve()
+        trial = compressing(root, given.recipe)
+        for kind in given.kinds:
+            for error in given.errors:
+                calls[f"{kind} {error}"], found, wrong = inject(trial, root, kind, error, given.every)
+                codes += found
+                problems += wrong
+    record = {
+        "recipe": given.recipe,
+        "every": given.every,
+        "calls": calls,
+        "exit_codes": {str(code): count for code, count in sorted(codes.items())},
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    finish("faults", record, problems)
+
+
+if __name__ == "__main__":
+    main()

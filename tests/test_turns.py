@@ -1,0 +1,97 @@
+"""One process at a time makes an object, where there are locks; where there are none, nothing is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekit import turns
+from edgekit.turns import FOLDER, turn
+
+KEY = "a" * 64
+# Takes the turn, says so, waits for a line, writes a file, and ends its turn or is killed in it.
+HOLDER = """
+import sys
+from pathlib import Path
+from edgekit.turns import turn
+root = Path(sys.argv[1])
+with turn(root, sys.argv[2]):
+    print("mine", flush=True)
+    sys.stdin.readline()
+    (root / "made").write_text("by the first")
+"""
+
+
+def holder(root: Path) -> subprocess.Popen[str]:
+    """A process whose turn it is."""
+    command = [sys.executable, "-c", HOLDER, str(root), KEY]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "mine\n"
+    return process
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    process.communicate("\n")
+
+
+def test_the_second_waits_until_the_first_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, tried = holder(tmp_path), []
+    real = turns.lock
+
+    def lock(descriptor: int, *, wait: bool = False) -> bool:
+        tried.append(wait)
+        if wait:
+            process.stdin.write("\n")  # type: ignore[union-attr]  # a pipe
+            process.stdin.flush()  # type: ignore[union-attr]  # as above
+        return real(descriptor, wait=wait)
+
+    monkeypatch.setattr(turns, "lock", lock)
+    with turn(tmp_path, KEY):
+        assert (tmp_path / "made").read_text() == "by the first"
+    let_go(process)
+    assert tried[:2] == [False, True]
+    assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+def test_the_turn_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    process.kill()
+    process.communicate()
+    with turn(tmp_path, KEY):
+        assert not (tmp_path / "made").exists()
+        assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [KEY]
+
+
+def test_different_objects_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    with turn(tmp_path, "b" * 64):
+        assert process.poll() is None
+    let_go(process)
+
+
+def test_without_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = holder(tmp_path)
+    monkeypatch.setattr(turns, "lock", lambda descriptor, wait=False: False)
+    with turn(tmp_path, KEY):
+        assert process.poll() is None
+    let_go(process)
+
+
+def test_a_turn_that_fails_is_given_up(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
+    with pytest.raises(ValueError, match="no"), turn(tmp_path, KEY):
+        raise ValueError("no")
+    assert list((tmp_path / FOLDER).iterdir()) == []
+    assert before is None or len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_may_only_be_read_has_no_turns(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with turn(tmp_path, KEY):
+        assert list(tmp_path.iterdir()) == []
