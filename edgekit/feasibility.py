@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Format
+from edgekit.bounds import MAX_GRAPH_BYTES
 from edgekit.devices import Reached
 from edgekit.environment import numeric_level
 from edgekit.errors import HostError, ModelError, UnknownNameError, UsageError
-from edgekit.formats.flatbuffer import LARGEST_FILE_BYTES
 from edgekit.pruning.vocabulary import check_tokenizer
 from edgekit.quantization.methods import advise, methods_for
 from edgekit.recipe import Recipe
@@ -96,11 +96,11 @@ def choose_objective(request: Request, asked: str | None) -> Search:
 def _check_size(request: Request) -> None:
     """A format that has no place for more; the original is exported whole, before anything makes it smaller."""
     size = request.source.size_bytes
-    if request.format == "tflite" and size > LARGEST_FILE_BYTES:
+    if request.format == "tflite" and size > MAX_GRAPH_BYTES:
         raise ModelError(
             f"the weights have {size} bytes",
             id="model.too-large",
-            why=f"a TFLite file has at most {LARGEST_FILE_BYTES}",
+            why=f"a TFLite file has at most {MAX_GRAPH_BYTES}",
         )
 
 
