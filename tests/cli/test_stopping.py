@@ -23,16 +23,16 @@ from edgekit.cli import main
 def ready(*words):
     print("ready", *words, file=sys.stderr, flush=True)
 
-def native(path):
+def native(*given):
     ready()
     collections.deque(itertools.repeat(0), maxlen=0)  # for ever, in C, with the interpreter's lock held
 
-def with_child(path):
+def with_child(*given):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     ready(child.pid)
     collections.deque(itertools.repeat(0), maxlen=0)
 
-def deaf(path):
+def deaf(*given):
     ready()
     while True:
         try:
@@ -40,7 +40,7 @@ def deaf(path):
         except BaseException:
             pass  # as an exception in a destructor would be
 
-def polite(path):
+def polite(*given):
     try:
         ready()
         time.sleep(1000)

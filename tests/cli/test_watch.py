@@ -18,7 +18,7 @@ SCRIPT = """
 import os, signal, sys, time
 import edgekit.cli as cli
 
-def work(given):
+def work(given, stopping):
     {work}
 
 cli._finish = work
