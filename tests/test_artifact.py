@@ -216,6 +216,13 @@ def test_what_is_published_is_on_the_disk_before_it_has_its_name(
     assert written == expected
 
 
+@pytest.mark.parametrize("name", [SUMS, "model.onnx", "manifest.json"])
+def test_a_link_to_a_copy_of_a_file_is_a_change(sealed: Path, name: str) -> None:
+    (sealed / name).rename(sealed.parent / name)
+    (sealed / name).symlink_to(sealed.parent / name)
+    assert find_tampering(sealed) == [f"{name}: changed"]
+
+
 def test_the_exchange_swaps_two_folders_in_one_step(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     make(one, CONTENTS | {"one.txt": b""})

@@ -47,8 +47,8 @@ def polite(*given):
     finally:
         print("closed", file=sys.stderr)
 
-edgekit.verify = globals()[sys.argv.pop()]
-sys.argv[1:] = ["verify", "x", "--quiet"]
+edgekit.attest = globals()[sys.argv.pop()]
+sys.argv[1:] = ["attest", "x"]
 sys.exit(main())
 """
 
