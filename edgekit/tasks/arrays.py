@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ SUFFIX = ".npz"
 CLASS_NAMES = ("names", "classes", "class_names", "label_names")
 
 
-# What zipfile, zlib and numpy raise on a damaged file; an unknown way of packing, or a version, is not implemented.
+# What zipfile, zlib and numpy raise on a damaged file; an unknown way of packing, or a version, is not implemented, and
+# numpy reads a header that is no literal once more as Python 2 wrote it.
 READING = (
     OSError,
     ValueError,
@@ -29,8 +31,11 @@ READING = (
     NotImplementedError,
     SyntaxError,
     TypeError,
-    KeyError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
     RecursionError,
+    tokenize.TokenError,
 )
 
 
