@@ -17,30 +17,41 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watcher is 
 
 # `edgekit verify` in a process of its own, in which something else takes the place of the verifying.
 COMMAND = """
-import collections, itertools, subprocess, sys, time, edgekit
+import collections, ctypes, itertools, signal, subprocess, sys, time, edgekit
 from edgekit.cli import main
 
 def ready(*words):
     print("ready", *words, file=sys.stderr, flush=True)
 
-def native(path):
-    ready()
-    collections.deque(itertools.repeat(0), maxlen=0)  # for ever, in C, with the interpreter's lock held
+def block_here():
+    # For ever, in C, with the interpreter's lock held; a signal waits until Python is no longer asked.
+    unblock = ctypes.PyDLL(None).sigprocmask
+    arguments = [signal.SIG_SETMASK], [ctypes.create_string_buffer(128)], [None]
+    collections.deque(itertools.chain(map(unblock, *arguments), itertools.repeat(0)), maxlen=0)
 
-def with_child(path):
+def native(*given):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    ready()
+    block_here()
+
+def with_child(*given):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     ready(child.pid)
-    collections.deque(itertools.repeat(0), maxlen=0)
+    block_here()
 
-def deaf(path):
-    ready()
+def deaf(*given):
+    told = False
     while True:
         try:
+            if not told:
+                told = True
+                ready()
             time.sleep(1000)
         except BaseException:
             pass  # as an exception in a destructor would be
 
-def polite(path):
+def polite(*given):
     try:
         ready()
         time.sleep(1000)
