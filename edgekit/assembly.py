@@ -425,7 +425,7 @@ def _lock_text(workshop: Workshop) -> str:
         workload=request.workload,
         numeric_level=numeric_level(),
         versions=versions(),
-        decisions=workshop.decisions.known,
+        decisions=dict(sorted(workshop.decisions.known.items())),  # a run that was stopped finds them in another order
     )
     recipe = request.recipe.as_dict()
     recipe["limits"] = request.limits.model_dump(mode="json", exclude_none=True, exclude={"time"})  # of this run

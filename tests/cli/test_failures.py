@@ -129,7 +129,7 @@ def test_sigterm_ends_in_143_and_says_how_to_go_on(run, pretend, recorder):
 def test_signal_to_a_running_command_ends_it_with_its_code(number, code):
     script = (
         "import sys, time, edgekit; from edgekit.cli import main;"
-        "edgekit.verify = lambda path: (sys.stderr.write('ready\\n'), sys.stderr.flush(), time.sleep(30));"
+        "edgekit.verify = lambda *given: (sys.stderr.write('ready\\n'), sys.stderr.flush(), time.sleep(30));"
         "sys.exit(main(['verify', 'x']))"
     )
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as process:

@@ -155,8 +155,11 @@ def compressing(root: Path, recipe: str) -> Trial:
         problems = [f"out: {line}" for line in find_tampering(out)]
         model = {name: digest for name, digest in hashes(out).items() if name == "model.onnx"}
         olds = {name: digest for name, digest in before.items() if name == "model.onnx"}
-        if done and hashes(out) != after:
-            problems.append("out is not the new artifact")
+        found = hashes(out)
+        if done and found != after:
+            names = [name for name in sorted(found.keys() | after.keys()) if found.get(name) != after.get(name)]
+            lock = (out / "recipe.lock.toml").read_text() if "recipe.lock.toml" in names else ""
+            problems.append(f"out is not the new artifact: {', '.join(names)} {lock[-1500:]}")
         if not done and not problems and model == {} != olds:
             problems.append("out has no model")
         problems += [f"{one.name}: {one.problem}" for one in verify_cache(Cache(place / "cache")).damaged]

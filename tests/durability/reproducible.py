@@ -13,6 +13,7 @@ import argparse
 import getpass
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -62,12 +63,13 @@ def compare(one: Path, other: Path) -> list[str]:
 
 
 def traces(out: Path, words: list[str]) -> list[str]:
-    """Files of a result in which a word stands, and files with another mode than 0644."""
+    """Files of a result in which a whole word stands, and files with another mode than 0644."""
     problems = []
+    found = {word: re.compile(rb"(?<![A-Za-z0-9])" + re.escape(word.encode()) + rb"(?![A-Za-z0-9])") for word in words}
     for path in sorted(out.rglob("*")):
         if path.is_file():
             content, name = path.read_bytes(), path.relative_to(out)
-            problems += [f"{name} names {word!r}" for word in words if word.encode() in content]
+            problems += [f"{name} names {word!r}" for word, pattern in found.items() if pattern.search(content)]
             mode = path.stat().st_mode & 0o777
             problems += [f"{name} has mode {mode:o}"] if mode != 0o644 else []
     return problems
