@@ -89,7 +89,7 @@ def provider_row(
     record = edgekit.bench(
         out / "stages" / f"{len(report.ledger) - 1}-{last.stage}", workload=workload, provider=provider
     )
-    return row | {"protocol": record.protocol, "metrics": [one.model_dump() for one in record.metrics]}
+    return row | {"protocol": record.protocol.model_dump(), "metrics": [one.model_dump() for one in record.metrics]}
 
 
 def torch_rows(model: str, source: str, precision: str, workload: Workload) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgekit.inspection import inspect
     from edgekit.inspection.records import InspectRecord
     from edgekit.planning import plan
+    from edgekit.profiling import profile
     from edgekit.recipe import Recipe, load_recipe
     from edgekit.report import Report, load_report
     from edgekit.reporting import compare, render_report
@@ -58,6 +59,7 @@ _HOMES = {
     "load_report": "edgekit.report",
     "load_target": "edgekit.target",
     "plan": "edgekit.planning",
+    "profile": "edgekit.profiling",
     "render_report": "edgekit.reporting",
     "sign": "edgekit.api",
     "verify": "edgekit.api",
@@ -88,6 +90,7 @@ __all__ = [
     "load_report",
     "load_target",
     "plan",
+    "profile",
     "render_report",
     "sign",
     "verify",

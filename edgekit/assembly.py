@@ -26,7 +26,7 @@ from edgekit.measure.latency import Timings, measure_memory, subject_name, subje
 from edgekit.measure.profile import profile_sides
 from edgekit.pipeline import Trail, leave_out
 from edgekit.places import FASTER_HERE
-from edgekit.profile import Profiles
+from edgekit.profiles import Profiles
 from edgekit.quantization.saturating import Saturated, arithmetic_on
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.render.card import model_card

@@ -1,47 +1,66 @@
-"""``bench``: latency, size and memory of what is exported, here or on a device; instructions where it is emulated."""
+"""``bench``: what an exported model costs, alone or beside a baseline that it must not be worse than."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Unpack, cast
 
-from pydantic import JsonValue
-
-from edgekit.artifact import Format
-from edgekit.environment import host
+from edgekit.answering import Questions, answers_of
+from edgekit.artifact import Format, is_artifact
+from edgekit.description import Feeding
+from edgekit.environment import host, version_of
 from edgekit.errors import HostError, UnknownNameError, UsageError
-from edgekit.measure.instructions import INFERENCES, count_subjects
-from edgekit.measure.latency import Timings, measure_memory, time_all, untimed
-from edgekit.measure.profile import profile_sides
+from edgekit.gate.accuracy import accuracy_metric, compare_accuracy
+from edgekit.gate.figures import BASELINE, CANDIDATE, Comparison
+from edgekit.gate.margins import Margins, default_margins, parse_margins
+from edgekit.gate.metrics import METRICS, STARTED
+from edgekit.gate.protocol import find_plan
+from edgekit.gate.record import Accuracy, BenchRecord, HostRecord, Metric, Protocol, Runtime, Subject, Tool, load_record
+from edgekit.gate.session import Asked, Found, Sides, measure_counted, measure_timed
+from edgekit.gate.stored import incomparable
+from edgekit.gate.verdict import overall
 from edgekit.measure.subjects import describe, format_at, parts_at, size_at, subjects_at, try_subjects
-from edgekit.places import NO_CLOCK, Exported, find_target
-from edgekit.profile import Profiles
+from edgekit.places import Exported, find_target
 from edgekit.progress import Progress, Silent
-from edgekit.report import BenchRecord, Measurement
 from edgekit.runtimes import LITERT
-from edgekit.runtimes.measuring import Place, Subject, Timing, here
-from edgekit.target import EXECUTION_PROVIDERS, HOST, Provider, RuntimeSpec, Target, load_target, missing_gpu
+from edgekit.runtimes.measuring import Place, here
+from edgekit.target import EXECUTION_PROVIDERS, Provider, RuntimeSpec, Target, missing_gpu
 from edgekit.tasks.base import Workload
 
 ONNXRUNTIME = "onnxruntime"
-TIMING = Timing()
 
 
 def bench(
     path: str | Path,
     *,
+    baseline: str | Path | None = None,
+    gate: str | None = None,
+    data: str | Path | None = None,
+    budget_s: float | None = None,
+    preset: str | None = None,
     threads: int = 1,
     workload: Workload | None = None,
     provider: str | None = None,
     device: str | None = None,
     target: str | Path | Target | None = None,
-    profile: bool = False,
+    seed: int = 0,
     progress: Progress | None = None,
+    **feeding: Unpack[Feeding],
 ) -> BenchRecord:
-    """Latency, size and memory of an artifact, an ``.onnx`` or a ``.tflite`` file.
+    """What an artifact, an ``.onnx`` or a ``.tflite`` file costs; and whether it is worse than a baseline.
 
     Args:
         path: an artifact, or an ONNX or TFLite graph of any origin, whose free dimensions follow the workload.
+        baseline: another one, which is measured beside it; or a result that ``BenchRecord.save`` wrote, which counts on
+            the same machine only.
+        gate: how much worse each metric may be, as ``latency.p50=1%,size=1%,accuracy=-0.5pp``; by default the latency
+            and the size by 1 %, or the instructions where there is no clock, and with data the accuracy by half a
+            point.
+        data: labelled samples that both answer; a file, a folder or a hub id.
+        budget_s: most seconds for the times; 10 alone, and 60 beside a baseline.
+        preset: ``quick``, ``mlperf-mobile`` or ``tiny``.
         threads: of the inference.
         workload: what one inference is.
         provider: what computes in onnxruntime: ``cpu``, ``cuda`` or ``tensorrt``; by default the processor here, and
@@ -49,67 +68,179 @@ def bench(
         device: where, as for ``compress``: ``local``, ``emulated``, ``ssh://user@host`` ... By default this machine,
             and the record's warnings say so where it is not the target.
         target: what it is for; by default what an artifact was made for, and for another file this machine.
-        profile: also the time of each kind of operator, and how fast this machine multiplies at most.
+        seed: of the order of the blocks and of the bootstrap.
         progress: told how far it is.
+        **feeding: with data, for a graph's file, as for ``compress``.
+
+    Returns:
+        The record; ``record.verdict`` is that of the gate, None without a baseline.
 
     Raises:
-        UnknownNameError: there is no such provider, target or way to a device.
+        UnknownNameError: there is no such metric, preset, provider, target or way to a device.
+        UsageError: the gate cannot be read, or baseline and candidate have different parts or formats.
         HostError: the device cannot be had; or there is no GPU that the provider computes on.
     """
+    if gate is not None and baseline is None:
+        raise UsageError(
+            "a gate was given without a baseline",
+            id="usage.options-conflict",
+            hint="Name what the model must not be worse than: --baseline OLD.",
+        )
+    margins = None if gate is None else parse_margins(gate)
+    plan = find_plan(preset, budget_s, compared=baseline is not None, seed=seed)
     work, told = workload or Workload(), progress or Silent()
     format_ = format_at(path)
     computes = _provider(provider, format_, device)
-    subjects = subjects_at(path, work)
+    sides, stored = _sides(path, baseline, work, format_)
     made_for, parts = parts_at(path)
     model = Exported(format_, parts, made_for, find_target(made_for, target, device))
-    places: tuple[Place, ...]
-    if device is None:
-        places = (here(threads, LITERT if format_ == "tflite" else ONNXRUNTIME, computes or "cpu"),)
-    else:
+    runtime = LITERT if format_ == "tflite" else ONNXRUNTIME
+    places: tuple[Place, ...] = (here(threads, runtime, computes or "cpu"),)
+    if device is not None:
         places = model.reach(device, threads, told, computes)
-    place = places[0]
-    if place.local and place.provider == "cpu":
-        try_subjects(path, subjects, threads)
+    timed = places[0].device.timed
+    margins = margins or (default_margins(timed=timed, data=data is not None) if baseline else Margins({}))
+    comparison = Comparison(margins, None if baseline is None else stored is None, seed)
+    started = baseline is None or any(name in margins for name in STARTED)
+    asked = Asked(plan, comparison, started, work.batch, stored)
+    run = _Run(path, baseline, work, model, places[0], asked)
+    early = run.record(Found(()), (), None)
+    why = incomparable(early, stored) if stored is not None and places[0].local else ""
+    if why:
+        return run.refused(early, why)
+    if places[0].local and places[0].provider == "cpu":
+        for tried, subjects in zip((path, baseline), sides.values(), strict=False):  # a stored result has none
+            try_subjects(cast("str | Path", tried), subjects, threads)
     told.start(f"measure: {', '.join(one.label for one in places)}", None)
-    size = Measurement(name="size", unit="bytes", value=float(size_at(path)), n=1)
-    timings = time_all(subjects, place, TIMING) if place.device.timed else None
-    counts = () if timings else tuple(count_subjects(subjects, one) for one in places)
-    metrics = (size, *(_timed(subjects, place, timings) if timings else untimed(NO_CLOCK)))
-    profiles = _profiled(subjects, place, model.target) if profile else None
+    found = measure_timed(sides, places[0], asked) if timed else measure_counted(sides, places, asked)
     told.finish()
-    version = timings.runtime_version if timings else counts[0].runtime.partition(" ")[2]
-    computing = {"provider": EXECUTION_PROVIDERS[place.provider][0]} if place.runtime == ONNXRUNTIME else {}
-    return BenchRecord(
-        host=host().record,
-        timed_on=timings.timed_on if timings else None,
-        subject=describe(path) | model.record,
-        runtime={"name": place.runtime, "version": version or None, **computing, "threads": threads},
-        protocol={"workload": work.model_dump(), **(_protocol(timings) if timings else {"inferences": INFERENCES})},
-        metrics=metrics,
-        counts=counts,
-        profile=profiles,
-        warnings=(
-            *(model.doubts_of_times(place.provider) if place.local else ()),
-            *(timings.warnings if timings else ()),
-        ),
-    )
+    accuracy = _accuracy(run, Questions(data, threads, feeding) if data is not None else None, told)
+    record = run.record(found, _exact(run, accuracy), accuracy)
+    why = incomparable(record, stored) if stored is not None else ""
+    return run.refused(record, why) if why else record
 
 
-def _timed(subjects: Mapping[str, Subject], place: Place, timings: Timings) -> list[Measurement]:
-    """Latency and peak memory of every component."""
-    found = []
-    for component, subject in subjects.items():
-        found += [*timings.measurements(component, component), measure_memory(subject, place, component)]
-    return found
+@dataclass(frozen=True)
+class _Run:
+    """What the record says of a run whatever comes of it."""
+
+    path: str | Path
+    baseline: str | Path | None
+    work: Workload
+    model: Exported
+    place: Place
+    asked: Asked
+
+    def record(self, found: Found, further: tuple[Metric, ...], accuracy: Accuracy | None) -> BenchRecord:
+        """The record of what was found."""
+        asked, place, stored = self.asked, self.place, self.asked.stored
+        metrics = (*further, *found.metrics)
+        gated = [one.verdict for one in metrics if one.verdict is not None]
+        beside = None if stored else self.baseline
+        side = "stored" if stored else ("beside" if self.baseline else None)
+        return BenchRecord(
+            tool=Tool(version=version_of("edgekit") or "unknown"),
+            created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            host=HostRecord.model_validate(host().record),
+            timed_on=found.timed_on,
+            subject=Subject.model_validate(describe(self.path) | self.model.record),
+            baseline=stored.subject if stored else (Subject.model_validate(describe(beside)) if beside else None),
+            runtime=Runtime(
+                name=place.runtime,
+                version=found.version or None,
+                provider=EXECUTION_PROVIDERS[place.provider][0] if place.runtime == ONNXRUNTIME else None,
+                threads=place.threads,
+            ),
+            protocol=Protocol.model_validate({"workload": self.work.model_dump(), "baseline": side, **found.protocol}),
+            metrics=metrics,
+            accuracy=accuracy,
+            samples=found.samples,
+            counts=found.counts,
+            warnings=(
+                *(self.model.doubts_of_times(place.provider) if place.local else ()),
+                *asked.comparison.margins.doubts,
+                *found.warnings,
+            ),
+            verdict=None if asked.comparison.paired is None else overall(gated),
+        )
+
+    def refused(self, record: BenchRecord, why: str) -> BenchRecord:
+        """The same record where the stored baseline is none: every gated metric is invalid."""
+        gated = self.asked.comparison.margins.of
+        kept = [one.model_copy(update=NOT_COMPARED) for one in record.metrics if one.name not in gated]
+        refused = []
+        for name in gated:
+            known = [one for one in record.metrics if one.name == name]
+            metrics = known or [self.asked.comparison.unknown(name, why)]
+            update = {**NOT_COMPARED, "margin": gated[name], "verdict": "invalid", "reason": why}
+            refused += [one.model_copy(update=update) for one in metrics]
+        return record.model_copy(
+            update={
+                "metrics": (*refused, *kept),
+                "warnings": (f"not compared: {why}", *record.warnings),
+                "verdict": "invalid",
+            }
+        )
 
 
-def _profiled(subjects: Mapping[str, Subject], place: Place, target: Target | None) -> Profiles:
-    """Where the time goes; the limits are those of INT8 as the target has it."""
-    return profile_sides({"after": subjects}, place, (target or load_target(HOST)).int8)
+NOT_COMPARED: dict[str, Any] = {"baseline": None, "delta": None, "delta_ci": None}
 
 
-def _protocol(timings: Timings) -> dict[str, JsonValue]:
-    return {**vars(TIMING), "clock": timings.clock}
+def _sides(
+    path: str | Path, baseline: str | Path | None, work: Workload, format_: Format
+) -> tuple[Sides, BenchRecord | None]:
+    """The subjects of each side, and a stored result in place of the baseline's.
+
+    Raises:
+        UsageError: the two have different formats or components.
+    """
+    ours = subjects_at(path, work)
+    if baseline is None:
+        return {CANDIDATE: ours}, None
+    if Path(baseline).suffix == ".json" and not is_artifact(baseline):
+        return {CANDIDATE: ours}, load_record(baseline)
+    theirs, other = subjects_at(baseline, work), format_at(baseline)
+    if other != format_ or set(ours) != set(theirs):
+        mine, its = (f"{kind}: {', '.join(sorted(parts))}" for kind, parts in ((format_, ours), (other, theirs)))
+        raise UsageError(
+            "the model and its baseline cannot be measured beside each other",
+            id="usage.not-comparable",
+            why=f"the model is {mine}, and the baseline {its}",
+        )
+    return {CANDIDATE: ours, BASELINE: theirs}, None
+
+
+def _exact(run: _Run, accuracy: Accuracy | None) -> tuple[Metric, ...]:
+    """The size, and the accuracy where there is data or it is gated."""
+    asked = run.asked
+    size = Metric(name="size", unit=METRICS["size"].unit, value=float(size_at(run.path)), n=1)
+    if asked.stored is not None:
+        size = asked.comparison.exact(size, float(asked.stored.subject.bytes))
+    elif run.baseline is not None:
+        size = asked.comparison.exact(size, float(size_at(run.baseline)))
+    if "accuracy" not in asked.comparison.margins and accuracy is None:
+        return (size,)
+    if accuracy is None:
+        return (size, asked.comparison.unknown("accuracy", "there is no data to answer: --data"))
+    if asked.stored is not None:
+        why = "a stored result does not hold the answers: give the baseline itself"
+        return (size, _with_value(asked.comparison.unknown("accuracy", why), accuracy))
+    return (size, accuracy_metric(accuracy, asked.comparison.margins))
+
+
+def _with_value(metric: Metric, accuracy: Accuracy) -> Metric:
+    """A metric that could not be compared, with the candidate's own value."""
+    return metric.model_copy(update={"value": accuracy.candidate, "n": accuracy.n})
+
+
+def _accuracy(run: _Run, questions: Questions | None, progress: Progress) -> Accuracy | None:
+    """The answers of both sides to the same samples; None without data."""
+    if questions is None:
+        return None
+    ours = answers_of(run.path, questions, progress)
+    beside = None if run.asked.stored else run.baseline
+    theirs = answers_of(beside, questions, progress).outputs if beside is not None else None
+    return compare_accuracy(ours.outputs, theirs, ours.labels, ours.task, ours.split)
 
 
 def _provider(name: str | None, format_: Format, device: str | None) -> Provider | None:

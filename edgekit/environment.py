@@ -39,7 +39,7 @@ COMPUTING_PACKAGES = (
     "ai-edge-litert",
 )
 # Folders whose code decides nothing about an artifact: what they tell may change without a rebuild.
-PRESENTATION_FOLDERS = ("cli", "render", "inspection", "diagnosis")
+PRESENTATION_FOLDERS = ("cli", "render", "gate", "inspection", "diagnosis")
 # What a processor calls its extensions, by architecture, where edgekit's name differs from the kernel's.
 FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
 

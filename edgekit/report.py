@@ -16,7 +16,7 @@ from edgekit.bounds import MAX_REPORT_BYTES, check_texts
 from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
-from edgekit.profile import Profiles
+from edgekit.profiles import Profiles
 from edgekit.settings import Record
 from edgekit.target import Provider
 from edgekit.trials import SearchRecord
@@ -409,25 +409,6 @@ class _Schema(BaseModel):
     """Only the version of a document."""
 
     schema_: str | None = Field(None, alias="schema")
-
-
-class BenchRecord(Record):
-    """What ``edgekit bench`` measured of one subject.
-
-    ``host`` ran the command, and measured unless ``timed_on`` names another machine; ``counts`` are instructions on
-    emulated devices; ``profile`` is where the time goes, in ``after``, if that was asked for.
-    """
-
-    schema_: Literal["edgekit.bench/1"] = Field("edgekit.bench/1", alias="schema")
-    host: dict[str, JsonValue]
-    timed_on: TimedOn | None = None
-    subject: dict[str, JsonValue]
-    runtime: dict[str, JsonValue]
-    protocol: dict[str, JsonValue]
-    metrics: tuple[Measurement, ...]
-    counts: tuple[Count, ...] = ()
-    profile: Profiles | None = None
-    warnings: tuple[str, ...] = ()
 
 
 class EvalRecord(Record):

@@ -96,12 +96,33 @@ def check_page(output: str | Path) -> Path:
     Raises:
         UsageError: a directory, a file that edgekit did not write, or a place inside a sealed artifact.
     """
+    file = check_place(output, PAGE)
+    if file.exists() and not _is_ours(file):
+        raise UsageError(
+            f"{str(output)!r} exists and is no page of edgekit",
+            id="usage.output-taken",
+            why="allowed: a new file, or an earlier page, which is replaced",
+            hint="Choose another file with -o.",
+        )
+    return file
+
+
+def check_place(output: str | Path, example: str) -> Path:
+    """Where a file may be written: outside artifacts.
+
+    Args:
+        output: the file.
+        example: what a file in a directory might be called.
+
+    Raises:
+        UsageError: a directory, or a place inside a sealed artifact.
+    """
     file = Path(output).expanduser()
     if file.is_dir():
         raise UsageError(
             f"{str(output)!r} is a directory",
             id="usage.output-taken",
-            hint=f"Name a file: -o {Path(str(output)) / PAGE}",
+            hint=f"Name a file: {Path(str(output)) / example}",
         )
     sealed = next((parent for parent in file.resolve().parents if _is_sealed(parent)), None)
     if sealed is not None:
@@ -109,14 +130,7 @@ def check_page(output: str | Path) -> Path:
             f"{str(output)!r} lies inside the artifact {sealed.name!r}",
             id="usage.output-sealed",
             why=f"{SUMS} covers every file there, so a new one would break it",
-            hint="Write it elsewhere with -o.",
-        )
-    if file.exists() and not _is_ours(file):
-        raise UsageError(
-            f"{str(output)!r} exists and is no page of edgekit",
-            id="usage.output-taken",
-            why="allowed: a new file, or an earlier page, which is replaced",
-            hint="Choose another file with -o.",
+            hint="Write it elsewhere.",
         )
     return file
 

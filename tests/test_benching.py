@@ -1,34 +1,36 @@
 from __future__ import annotations
 
-import functools
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import foreign
+import onnx
 import pytest
 import tiny
 from fake_devices import Emulator
+from records import SHORTLY
 
 from edgekit.artifact import WHOLE, write_artifact
 from edgekit.benching import bench
 from edgekit.devices import WAYS, Reached
 from edgekit.environment import Host, host
-from edgekit.errors import HostError, UnknownNameError
+from edgekit.errors import HostError, UnknownNameError, UsageError
 from edgekit.formats.onnx import describe_component
-from edgekit.measure.profile import profile_sides
+from edgekit.gate.metrics import STARTED, TIMED
+from edgekit.gate.protocol import Plan
+from edgekit.gate.record import BenchRecord, HostRecord
 from edgekit.places import NO_CLOCK
-from edgekit.report import BenchRecord
-from edgekit.runtimes.measuring import Timing
 
-QUICK = Timing(seconds=0.1, rounds=2)
 COMMAND = f"command:{sys.executable} {{runner}} {{spec}}"
 
 
 @pytest.fixture(autouse=True)
 def quickly_on_a_pc(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short protocol, on what says that it is no board."""
-    monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
+    monkeypatch.setattr("edgekit.gate.protocol.ALONE", SHORTLY)
+    monkeypatch.setattr("edgekit.gate.protocol.COMPARED", SHORTLY)
     monkeypatch.setattr("edgekit.places.host", pc)
     monkeypatch.setattr("edgekit.devices.host", pc)
 
@@ -55,12 +57,12 @@ def test_an_artifact_for_another_machine_is_measured_here_with_a_warning(tmp_pat
         "measured on this machine, which is not the target raspberry-pi-5:"
         " the target is aarch64 and this machine is x86_64"
     )
-    assert record.subject["target"] == "raspberry-pi-5"
-    assert record.host["fingerprint"] == host().fingerprint
+    assert record.subject.target == "raspberry-pi-5"
+    assert record.host.fingerprint == host().fingerprint
     assert record.timed_on is None
-    assert values(record).keys() == {"size", "latency.p50", "latency.p90", "memory.peak"}
+    assert values(record).keys() == {"size", *TIMED[:4], *STARTED}
     assert values(record)["latency.p50"] > 0
-    assert record.runtime["provider"] == "CPUExecutionProvider"
+    assert record.runtime.provider == "CPUExecutionProvider"
 
 
 def test_an_emulated_device_counts_instructions_and_has_no_clock(
@@ -74,38 +76,20 @@ def test_an_emulated_device_counts_instructions_and_has_no_clock(
 
     monkeypatch.setitem(WAYS, "emulated", emulated)
     file = foreign.conv_net(tmp_path / "others.onnx")
-    record = bench(file, target="raspberry-pi-4", device="emulated:toy", profile=True)
+    record = bench(file, target="raspberry-pi-4", device="emulated:toy")
     assert asked == [("raspberry-pi-4", "onnxruntime", "toy")]
     assert [(count.device, count.instructions) for count in record.counts] == [
         ("toy-a53, emulated", file.stat().st_size),
         ("toy-a76, emulated", file.stat().st_size),
     ]
-    assert values(record) == {
-        "size": file.stat().st_size,
-        "latency.p50": None,
-        "latency.p90": None,
-        "memory.peak": None,
-    }
-    assert {one.reason for one in record.metrics[1:]} == {NO_CLOCK}
-    assert str(record.runtime["version"]).startswith("1.")
-    assert record.protocol["inferences"] == 3
+    counted = [(one.device, one.value) for one in record.metrics if one.name == "instructions"]
+    assert counted == [("toy-a53, emulated", file.stat().st_size), ("toy-a76, emulated", file.stat().st_size)]
+    assert record.metrics[0].value == file.stat().st_size
+    untimed = {one.name: one.reason for one in record.metrics if one.value is None}
+    assert untimed == dict.fromkeys(("latency.p50", "latency.p90", "memory.peak"), NO_CLOCK)
+    assert str(record.runtime.version).startswith("1.")
+    assert record.protocol.inferences == 7
     assert record.warnings == ()
-    assert record.profile is not None
-    assert record.profile.because == "toy-a53, emulated counts instructions and has no clock"
-
-
-def test_a_profile_is_made_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit.measure.limits.SHAPES", ((8, 8, 8),))
-    monkeypatch.setattr("edgekit.benching.profile_sides", functools.partial(profile_sides, timing=QUICK))
-    file = foreign.conv_net(tmp_path / "others.onnx")
-    assert bench(file).profile is None
-    found = bench(file, profile=True).profile
-    assert found is not None
-    (one,) = found.after
-    assert found.before == ()
-    assert "Conv" in {operator.operator for operator in one.operators}
-    assert one.latency_ms > 0
-    assert one.int8_share == pytest.approx(one.gmacs_per_s / found.int8.gmacs_per_s)  # type: ignore[operator, union-attr]
 
 
 def test_a_device_is_measured_by_its_own_clock_and_named(tmp_path: Path) -> None:
@@ -115,8 +99,8 @@ def test_a_device_is_measured_by_its_own_clock_and_named(tmp_path: Path) -> None
     assert record.timed_on.facts["python"] == host().python
     assert values(record)["latency.p50"] > 0
     assert values(record)["memory.peak"] > 10_000_000
-    assert record.subject["target"] == "host"
-    assert record.protocol["rounds"] == QUICK.rounds
+    assert record.subject.target == "host"
+    assert record.protocol.processes == 1
     assert [warning for warning in record.warnings if "target" in warning] == []
 
 
@@ -134,9 +118,88 @@ def test_a_target_of_the_users_own_has_to_be_given_with_a_device(tmp_path: Path)
     with pytest.raises(UnknownNameError, match="give its file with --target") as raised:
         bench(folder, device=COMMAND)
     assert raised.value.id == "unknown-name.target"
-    assert bench(folder, device=COMMAND, target="host").subject["target"] == "host"
+    assert bench(folder, device=COMMAND, target="host").subject.target == "host"
 
 
 def test_a_provider_that_does_not_exist_is_an_error_with_those_that_do(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="allowed: cpu, cuda, tensorrt"):
         bench(tmp_path, provider="gpu")
+
+
+FIVE = Plan(budget_s=0.1, process_s=0.05, processes=5, starts=1)
+
+
+def gated(record: BenchRecord) -> dict[str, Any]:
+    return {one.name: one.verdict for one in record.gated}
+
+
+def test_a_gate_runs_both_sides_in_the_same_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.gate.protocol.COMPARED", FIVE)
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    record = bench(file, baseline=file, gate="latency.p50=900%,size=0%,energy=5%")
+    verdicts = gated(record)
+    assert (verdicts["size"], verdicts["latency.p50"]) == ("pass", "pass")
+    assert record.verdict in ("invalid", "pass", "inconclusive", "improvement", "regression")
+    assert record.baseline == record.subject
+    assert (record.protocol.baseline, record.protocol.processes) == ("beside", 5)
+    assert {one.side for one in record.samples} == {"candidate", "baseline"}
+    latency = record.metric("latency.p50")
+    assert latency is not None
+    assert latency.delta == pytest.approx(latency.value / latency.baseline - 1, abs=0.5)  # type: ignore[operator]
+
+
+def test_instructions_gate_an_emulated_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WAYS, "emulated", lambda target, runtime, address: Reached((Emulator(),)))
+    small, large = foreign.conv_net(tmp_path / "small.onnx"), tmp_path / "large.onnx"
+    graph = onnx.load(small)
+    graph.doc_string = "x" * (small.stat().st_size // 40)
+    onnx.save(graph, large)
+    where = {"target": "raspberry-pi-4", "device": "emulated"}
+    record = bench(large, baseline=small, gate="instructions=1%,latency.p50=1%", **where)
+    assert gated(record) == {"instructions": "regression", "latency.p50": "invalid"}
+    assert record.verdict == "regression"
+    assert record.metric("instructions").delta == pytest.approx(0.026, abs=0.003)  # type: ignore[union-attr]
+    assert gated(bench(small, baseline=small, **where)) == {"instructions": "pass", "size": "pass"}  # type: ignore[arg-type]
+
+
+def test_a_result_of_another_machine_is_no_baseline(tmp_path: Path) -> None:
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    record = bench(file)
+    other = HostRecord(fingerprint="of another machine")
+    record.model_copy(update={"host": other}).save(tmp_path / "stored.json")
+    found = bench(file, baseline=tmp_path / "stored.json")
+    assert gated(found) == {"latency.p50": "invalid", "size": "invalid"}
+    assert found.verdict == "invalid"
+    assert found.warnings[0].startswith("not compared: the stored result is from another machine")
+    assert found.samples == ()
+
+
+def test_a_result_of_this_machine_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.gate.protocol.ALONE", FIVE)
+    monkeypatch.setattr("edgekit.gate.protocol.COMPARED", FIVE)
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    bench(file).save(tmp_path / "stored.json")
+    gate = "latency.p50=900%,size=1%,accuracy=1pp"
+    found = bench(file, baseline=tmp_path / "stored.json", gate=gate)
+    assert gated(found) == {"latency.p50": "pass", "size": "pass", "accuracy": "invalid"}
+    assert found.protocol.baseline == "stored"
+    assert {one.side for one in found.samples} == {"candidate"}
+    assert found.metric("accuracy").reason == "there is no data to answer: --data"  # type: ignore[union-attr]
+
+
+def test_what_cannot_stand_beside_each_other_is_an_error(tmp_path: Path) -> None:
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    (tmp_path / "a").mkdir()
+    artifact_of_two = artifact(tmp_path / "a", "x86-64")
+    manifest = json.loads((artifact_of_two / "manifest.json").read_text())
+    manifest["components"] = {"encoder": manifest["components"][WHOLE]}
+    (artifact_of_two / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match="cannot be measured beside each other") as raised:
+        bench(file, baseline=artifact_of_two)
+    assert raised.value.id == "usage.not-comparable"
+    assert raised.value.why == "the model is onnx: model, and the baseline onnx: encoder"
+
+
+def test_a_gate_without_a_baseline_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a gate was given without a baseline"):
+        bench(tmp_path / "others.onnx", gate="size=1%")

@@ -9,11 +9,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from records import make_record, p50
 from scripts import scripts
 from test_retention import report
 
 import edgekit
-from edgekit.report import BenchRecord, LimitVerdict, Measurement
+from edgekit.gate.record import BenchRecord
+from edgekit.report import LimitVerdict
 
 FP32 = 30.0
 PRUNE = {"stage": "prune", "ratio": 0.9, "importance": "taylor", "layers": 0.67}
@@ -52,8 +54,7 @@ class Bench:
 
     def bench(self, folder: Path, **options: Any) -> BenchRecord:
         self.timed += 1
-        p50 = Measurement(name="latency.p50", unit="ms", value=FP32, n=100)
-        return BenchRecord(host={}, subject={}, runtime={}, protocol={}, metrics=(p50,))
+        return make_record(p50(FP32, n=100))
 
 
 @pytest.mark.parametrize(("after_ms", "met"), [(7.4, True), (6.7, False), (7.6, False)])

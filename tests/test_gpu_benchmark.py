@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from records import make_record, p50
 
 from edgekit.environment import CudaDevice, host
+from edgekit.gate.record import BenchRecord, Protocol
 from edgekit.judgement import Judgement
-from edgekit.report import BenchRecord, Measurement
 from edgekit.runtimes.measuring import Timing, here, run_calls
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -68,7 +69,7 @@ def test_every_row_is_kept_also_that_of_what_was_not_measured(
     monkeypatch.setattr(gpu, "find_asset", lambda key: key)
     monkeypatch.setattr(gpu, "RESULTS", tmp_path / "gpu.jsonl")
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--model", "m", "--data", "d", "--image", "28"])
-    one = Measurement(name="latency.p50", unit="ms", value=value, n=75).model_dump()
+    one = p50(value, n=75).model_dump()
 
     def rows(model: str, source: str, data: str, workload: Any) -> list[dict[str, Any]]:
         assert (model, source, data, workload.image) == ("m", "m", "d", 28)
@@ -120,8 +121,7 @@ def test_an_undone_precision_is_measured_all_the_same(
     def bench(path: Path, **options: Any) -> BenchRecord:
         assert options == {"workload": WORKLOAD, "provider": "cuda"}
         benched.append(path)
-        one = Measurement(name="latency.p50", unit="ms", value=2.5, n=75)
-        return BenchRecord(host={}, subject={}, runtime={}, protocol={"clock": "CUDA events"}, metrics=(one,))
+        return make_record(p50(2.5, n=75), protocol=Protocol(clock="CUDA events"))
 
     monkeypatch.setattr(edgekit, "bench", bench)
     model, data = str(model_folder("bert", tmp_path / "model")), str(data_for("bert", tmp_path / "data"))
@@ -130,7 +130,7 @@ def test_an_undone_precision_is_measured_all_the_same(
     assert benched == [tmp_path / "tiny-cuda-fp16" / "stages" / "3-quantize"]
     assert edgekit.inspect(benched[0]).graphs[0].weights[0].precision == "fp16"
     assert row["metric"]["after"] is not None
-    assert row["protocol"] == {"clock": "CUDA events"}
+    assert row["protocol"]["clock"] == "CUDA events"
 
 
 def test_the_yardstick_gives_the_same_record(load: Any, torch_alone: Any, monkeypatch: pytest.MonkeyPatch) -> None:

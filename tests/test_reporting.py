@@ -119,7 +119,7 @@ def test_only_an_earlier_page_is_written_over(tmp_path: Path) -> None:
     assert file.read_text() == "<!doctype html><p>mine</p>"
     file.write_text(OPENING)
     assert len(edgekit.render_report(run, file).read_text()) > 10_000
-    with pytest.raises(UsageError, match=r"is a directory\nName a file: -o .*/report\.html"):
+    with pytest.raises(UsageError, match=r"is a directory\nName a file: .*/report\.html"):
         edgekit.render_report(run, tmp_path)
 
 

@@ -21,9 +21,11 @@ from edgekit.cli import (
     doctor,
     env,
     evaluate,
+    history,
     inspect,
     output,
     predict,
+    profile,
     recipes,
     report,
     sign,
@@ -42,6 +44,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "compress": (compress.compress, compress.EXAMPLES),
     "eval": (evaluate.evaluate, evaluate.EXAMPLES),
     "bench": (bench.bench, bench.EXAMPLES),
+    "history": (history.history, history.EXAMPLES),
+    "profile": (profile.profile, profile.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
     "costs": (costs.costs, costs.EXAMPLES),
     "sign": (sign.sign, sign.EXAMPLES),
@@ -83,7 +87,8 @@ def _root(
 
     Exit codes: 0 ok, 1 a limit or a check was missed, 2 usage or settings,
     3 environment, 4 input model or data, 5 disk, memory or time ran out,
-    70 internal, 130 Ctrl-C, 143 SIGTERM.
+    70 internal, 130 Ctrl-C, 143 SIGTERM. Of a gate: 1 a regression,
+    6 inconclusive with --strict, 7 not comparable.
     """
     del version
     if context.invoked_subcommand is None:

@@ -12,6 +12,10 @@ from edgekit.errors import UnknownNameError
 NAME = "edgekit"
 
 
+# Two words that are one command where a third follows. `bench PATH` takes one word, so that no PATH is mistaken for it.
+TWO_WORDS = {("bench", "history"): "history"}
+
+
 class Commands(TyperGroup):
     """A group that answers a mistyped command as edgekit answers every mistyped name."""
 
@@ -21,6 +25,8 @@ class Commands(TyperGroup):
         Raises:
             UnknownNameError: there is none of this name; carries the nearest.
         """
+        if len(args) > 2 and not args[2].startswith("-") and (args[0], args[1]) in TWO_WORDS:
+            args = [TWO_WORDS[args[0], args[1]], *args[2:]]
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
             raise UnknownNameError(

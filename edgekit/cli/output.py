@@ -84,6 +84,11 @@ def print_line(text: str) -> None:
         raise OutputClosed from error
 
 
+def print_aside(text: str) -> None:
+    """Print text on stderr as it is, for programs that read it there: no wrapping, no colour."""
+    sys.stderr.write(text + "\n")
+
+
 def print_document(document: BaseModel | Mapping[str, object]) -> None:
     """Print the one JSON document of a command: ASCII, so that any terminal takes it; NaN becomes null."""
     from pydantic_core import to_json

@@ -113,6 +113,7 @@ class AdbDevice(Device):
         tool: how that is called and read.
     """
 
+    starts_processes = False
     no_answers_because = "Android devices are timed only: their tools do not give back what a graph answers"
 
     def __init__(self, address: Address, tool: Tool) -> None:

@@ -26,11 +26,13 @@ class Device(ABC):
     Attributes:
         label: as reports name it, without an address: ``this machine``, ``cortex-a76, emulated``.
         timed: whether its clock means something: an emulator's does not, and its instructions are counted instead.
+        starts_processes: whether the runner there can start further processes of its own.
         no_answers_because: why what a graph answers there cannot be had; empty where it can.
     """
 
     label: str
     timed: bool = True
+    starts_processes: bool = True
     no_answers_because: str = ""
 
     @property

@@ -12,21 +12,27 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import glob
 import hashlib
 import json
 import os
 import platform
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Union
 
 Feeds = dict[str, Any]
 Call = Callable[[Feeds], dict[str, Any]]
+# What runs one inference; of a subject that was loaded several times, each in its turn.
+Inference = Callable[[], Any]
+Inferences = Union[Inference, "list[Inference]"]
 
 # A system call with these numbers does nothing and fails; an emulator that counts instructions listens for them.
 BEGIN_MARK, END_MARK = 0x5EED01, 0x5EED02
+OVERHEAD_CALLS = 201
 
 
 class OnnxGraph:
@@ -62,6 +68,10 @@ def wall_ms(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1e3
+
+
+def do_nothing() -> None:
+    """What the clock is tried on, to see what it takes itself."""
 
 
 class Refused(Exception):
@@ -124,31 +134,89 @@ def wants_round(done: int, spent: float, spec: dict[str, Any]) -> bool:
 
 
 def measure_latency(
-    subjects: dict[str, Callable[[], Any]], spec: dict[str, Any], clock: Callable[[Callable[[], Any]], float] = wall_ms
+    subjects: dict[str, Inferences],
+    spec: dict[str, Any],
+    clock: Callable[[Inference], float] = wall_ms,
+    meter: Meter | None = None,
 ) -> dict[str, list[list[float]]]:
     """Milliseconds of single inferences: for each subject a list of blocks, one a round.
 
     In each round every subject has one block of ``block`` inferences; the order of the blocks is drawn anew each
     round, so that a machine that slows down slows all subjects; ``wants_round`` has the rule of how many there are.
-    ``clock`` gives the milliseconds of a call.
+    Where ``block_ms`` is given, a block has as many inferences more as fit into it. Of a subject that was loaded
+    several times, another copy runs each round. ``clock`` gives the milliseconds of a call, ``meter`` the energy of
+    each block.
     """
     order = random.Random(spec["seed"])
-    for call in subjects.values():
-        for _ in range(spec["warmup"]):
-            call()
+    copies = {name: call if isinstance(call, list) else [call] for name, call in subjects.items()}
+    length = warm_up([call for calls in copies.values() for call in calls], spec)
     blocks: dict[str, list[list[float]]] = {name: [] for name in subjects}
     began, done = time.perf_counter(), 0
     while wants_round(done, time.perf_counter() - began, spec):
         names = list(subjects)
         order.shuffle(names)
         for name in names:
-            call, block = subjects[name], []
+            call, block = copies[name][done % len(copies[name])], []
             call()  # not counted: it brings the subject's weights back into the caches
-            for _ in range(spec["block"]):
+            before = meter.read() if meter else 0.0
+            for _ in range(length):
                 block.append(clock(call))
+            if meter:
+                meter.note(name, before, length)
             blocks[name].append(block)
         done += 1
     return blocks
+
+
+def warm_up(calls: list[Inference], spec: dict[str, Any]) -> int:
+    """Run each ``warmup`` times; how many inferences a block then has."""
+    slowest_ms = 0.0
+    for call in calls:
+        for _ in range(spec["warmup"]):
+            last_ms = wall_ms(call)
+        slowest_ms = max(slowest_ms, last_ms)
+    fitting = int(spec["block_ms"] / slowest_ms) if spec.get("block_ms") and slowest_ms > 0 else 0
+    return max(int(spec["block"]), fitting)
+
+
+class Meter:
+    """Counters of energy in microjoules, where this process may read them.
+
+    RAPL's packages (Linux: Documentation/power/powercap/powercap.rst), else the energy counters of hwmon
+    (Documentation/hwmon/sysfs-interface.rst). They count the whole processor, whoever uses it.
+
+    Args:
+        root: ``/``; another folder in tests.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        self.uj: dict[str, list[float | None]] = {}
+        for pattern in ("sys/class/powercap/intel-rapl:[0-9]*/energy_uj", "sys/class/hwmon/hwmon*/energy*_input"):
+            files = sorted(glob.glob(os.path.join(root, pattern)))
+            self._files = [file for file in files if os.path.dirname(file).count(":") < 2]  # a package has its parts
+            if self._files:
+                break
+
+    def read(self) -> float:
+        """All counters together."""
+        total = 0.0
+        for file in self._files:
+            with open(file, encoding="ascii") as stream:
+                total += float(stream.read())
+        return total
+
+    def readable(self) -> bool:
+        """Whether there are counters, and this process may read them."""
+        try:
+            self.read()
+        except (OSError, ValueError):
+            return False
+        return bool(self._files)
+
+    def note(self, name: str, before: float, inferences: int) -> None:
+        """Keep what each inference of a block took; where a counter began anew meanwhile, nothing is known."""
+        used = self.read() - before
+        self.uj.setdefault(name, []).append(used / inferences if used >= 0 else None)
 
 
 def mark(number: int) -> None:
@@ -265,12 +333,46 @@ def take_traces(models: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     return {name: take_trace(models[name].end_profiling(), spec["warmup"], spec["block"]) for name in profiled}
 
 
+def run_processes(spec: dict[str, Any]) -> dict[str, Any]:
+    """Do each of ``runs`` in a fresh process of this file, one after the other, and gather the answers.
+
+    None is begun that would end after ``seconds``, by the longest so far, once the ``fewest`` are done. An answer's
+    ``first_ms`` is the time from the start of its process to its first inference.
+    """
+    began, longest = time.perf_counter(), 0.0
+    common = {key: value for key, value in spec.items() if key not in ("what", "runs", "subjects")}
+    answers: list[dict[str, Any]] = []
+    for number, run in enumerate(spec["runs"]):
+        start = time.perf_counter()
+        if len(answers) >= spec["fewest"] and start - began + longest > spec["seconds"]:
+            break
+        own = {**common, **run, "subjects": {name: spec["subjects"][name] for name in run["subjects"]}, "sha256": {}}
+        file = f"run-{number}.json"
+        with open(file, "w", encoding="utf-8") as stream:
+            json.dump(own, stream)
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, os.path.abspath(__file__), file], stdout=subprocess.PIPE, check=False)
+        if done.returncode:
+            sys.exit(done.returncode)  # what went wrong stands on standard error
+        answer = json.loads(done.stdout)
+        if "answered" in answer:
+            answer["first_ms"] = (answer.pop("answered") - start) * 1e3
+        answers.append(answer)
+        longest = max(longest, time.perf_counter() - start)
+    return {"load_ms": 0.0, "peak_memory_bytes": 0, "processes": answers}
+
+
 def main() -> None:
     """Do what the specification says and print the answer."""
     os.chdir(os.path.dirname(os.path.abspath(sys.argv[1])))
     with open(os.path.basename(sys.argv[1]), encoding="utf-8") as stream:
         spec = json.load(stream)
     check_files(spec["sha256"])
+    json.dump(run_processes(spec) if spec["what"] == "processes" else run(spec), sys.stdout)
+
+
+def run(spec: dict[str, Any]) -> dict[str, Any]:
+    """Do what the specification says in this process."""
     began = time.perf_counter()
     models, gpu = load_models(spec)
     answer: dict[str, Any] = {"load_ms": (time.perf_counter() - began) * 1e3}
@@ -297,8 +399,16 @@ def main() -> None:
             for name, model in models.items()
         }
         if spec["what"] == "latency":
+            clock, meter = gpu.clock if gpu else wall_ms, Meter()
+            copies = [load_models(spec)[0] for _ in range(spec.get("copies", 1) - 1)]
+            timed: dict[str, Inferences] = {
+                name: [call, *(functools.partial(models[name], calls[name][0]) for models in copies)]
+                for name, call in subjects.items()
+            }
             before = cpu_times()
-            answer["blocks_ms"] = measure_latency(subjects, spec, gpu.clock if gpu else wall_ms)
+            answer["blocks_ms"] = measure_latency(timed, spec, clock, meter if meter.readable() else None)
+            answer["energy_uj"] = meter.uj
+            answer["overhead_us"] = sorted(clock(do_nothing) for _ in range(OVERHEAD_CALLS))[OVERHEAD_CALLS // 2] * 1e3
             answer["cpu_times"] = [times for times in (before, cpu_times()) if times]
             answer["clock"] = gpu.clock.name if gpu else "wall clock"
             answer["traces"] = take_traces(models, spec)
@@ -306,10 +416,12 @@ def main() -> None:
             answer["regions"] = run_marked(subjects, spec)
         else:
             for subject in subjects.values():
-                for _ in range(spec["warmup"]):
+                subject()
+                answer["answered"] = time.perf_counter()  # a clock that all processes of a machine share
+                for _ in range(spec["warmup"] - 1):
                     subject()
     answer["peak_memory_bytes"] = peak_memory_bytes()
-    json.dump(answer, sys.stdout)
+    return answer
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgekit.diagnosis.machine import Kernel
 from edgekit.diagnosis.records import Check
 from edgekit.diagnosis.surroundings import HUB, Surroundings, cannot_write, free_bytes, is_on, nearest_existing
 from edgekit.measure.machine import MOST_OTHER_LOAD, MOST_STOLEN
 
 ROOM, QUIET, NETWORK = "Memory and disk", "Quiet, for measuring", "Hub"
+TURBO = "turbo"
 GIGABYTE = 1e9
 # torch and transformers take about 0.6 GB once they are imported, and training keeps four copies of the model.
 LEAST_MEMORY, GOOD_MEMORY = 1 * GIGABYTE, 4 * GIGABYTE
@@ -69,7 +71,12 @@ def _writable(name: str, folder: Path, fix: str) -> Check:
 
 def check_quiet(around: Surroundings) -> Iterator[Check]:
     """What makes timings scatter; edgekit measures interleaved, so that most of it evens out."""
-    kernel = around.kernel
+    yield from check_clocks(around.kernel, around.host.cores)
+    yield from _neighbours(around)
+
+
+def check_clocks(kernel: Kernel, cores: int) -> Iterator[Check]:
+    """What makes the speed of this many processors vary, whatever else runs."""
     governors = kernel.governors()
     if not governors:
         yield _quiet("clock governor", "note", "the kernel does not say, as is usual in virtual machines")
@@ -83,7 +90,7 @@ def check_quiet(around: Surroundings) -> Iterator[Check]:
         False: ("ok", "off"),
         None: ("note", "the kernel does not say"),
     }
-    yield _quiet("turbo", *turbo[kernel.turbo()])
+    yield _quiet(TURBO, *turbo[kernel.turbo()])
     shared = {
         True: ("note", "on: two processors share one core"),
         False: ("ok", "off"),
@@ -91,11 +98,10 @@ def check_quiet(around: Surroundings) -> Iterator[Check]:
     }
     yield _quiet("SMT", *shared[kernel.threads_share_cores()])
     quota = kernel.quota_cores()
-    if quota is not None and quota < around.host.cores:
+    if quota is not None and quota < cores:
         fix = "Raise the container's CPU limit, or pin it to whole processors (--cpuset-cpus)."
-        found = f"a control group allows the time of {quota:g} of {around.host.cores} processors, and stops in between"
+        found = f"a control group allows the time of {quota:g} of {cores} processors, and stops in between"
         yield _quiet("processor limit", "warning", found, fix)
-    yield from _neighbours(around)
 
 
 def _neighbours(around: Surroundings) -> Iterator[Check]:

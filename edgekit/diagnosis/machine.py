@@ -82,6 +82,19 @@ class Kernel:
         active = self._number("sys/devices/system/cpu/smt/active")
         return None if active is None else active == 1
 
+    def pressure_s(self) -> float | None:
+        """Seconds since boot in which some process waited for a processor (Documentation/accounting/psi.rst)."""
+        for line in self._lines("proc/pressure/cpu"):
+            words = dict(word.partition("=")[::2] for word in line.split()[1:])
+            if line.startswith("some") and words.get("total", "").isdigit():
+                return int(words["total"]) / 1e6
+        return None
+
+    def hottest_degrees(self) -> float | None:
+        """Of the hottest thermal zone, in Celsius; None where there is none, as in virtual machines."""
+        zones = (self.root / "sys/class/thermal").glob("thermal_zone[0-9]*/temp")
+        return max((found / 1e3 for zone in zones if (found := self._number(zone)) is not None), default=None)
+
     def _memory_limits(self) -> Iterator[tuple[int, int]]:
         """Limit and use of each control group around this process; the files it has read do not count as used."""
         for folder in self._groups("memory"):

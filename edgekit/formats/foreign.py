@@ -13,7 +13,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,8 +296,8 @@ def _ask_worker(spec: dict[str, Any], file: Path) -> str:
         ResourceLimitError: it took more time or memory than it may.
     """
     limits = limits_for(file.stat().st_size, once=True)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-        written = Path(name) / "spec.json"
+    with temporary() as folder:
+        written = folder / "spec.json"
         written.write_text(json.dumps(spec), encoding="utf-8")
         try:
             done = run([sys.executable, "-P", str(WORKER), str(written)], limits)

@@ -19,9 +19,16 @@ def count_artifact(artifact: Artifact, task: Task, workload: Workload, place: Pl
     return count_subjects(named_subjects({"model": artifact}, lambda _: task, workload), place)
 
 
-def count_subjects(subjects: Mapping[str, Subject], place: Place) -> Count:
-    """Count the instructions of one inference of each subject on an emulated device; their sum."""
-    answer = count_instructions(subjects, place, INFERENCES)
+def count_subjects(subjects: Mapping[str, Subject], place: Place, count: int = INFERENCES, warmup: int = 1) -> Count:
+    """Count the instructions of one inference of each subject on an emulated device; their sum.
+
+    Args:
+        subjects: by their names.
+        place: the device.
+        count: inferences of each that are counted.
+        warmup: inferences before these.
+    """
+    answer = count_instructions(subjects, place, count, warmup)
     kernels: dict[str, int] = {}
     for classes in answer.kernels.values():
         for name, number in classes.items():

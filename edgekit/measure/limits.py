@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.formats.graph import CONTRIB
-from edgekit.profile import Rate
+from edgekit.profiles import Rate
 from edgekit.runtimes.measuring import Subject
 from edgekit.target import IntegerScheme
 from edgekit.tasks.base import Array

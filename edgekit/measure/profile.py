@@ -12,15 +12,17 @@ whatever is no product. Times are noted in whole microseconds, so kernels that a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
 from edgekit.cache import temporary
+from edgekit.measure.kernels import describe_kernels
 from edgekit.measure.limits import FP32, INT8, best_rate, probes_of, read_rates, write_probe
 from edgekit.measure.machine import disturbances
 from edgekit.measure.macs import PRODUCTS, Macs, count_macs
-from edgekit.profile import OperatorTime, Profile, Profiles, Rate
+from edgekit.profiles import KernelTime, KindChange, OperatorTime, Profile, Profiles, Rate
 from edgekit.runtimes.measuring import Answer, Place, Subject, Timing, Trace, time_subjects
 from edgekit.target import IntegerScheme
 
@@ -46,7 +48,12 @@ def unprofiled_because(place: Place) -> str:
 
 
 def profile_sides(
-    sides: Mapping[str, Subjects], place: Place, scheme: IntegerScheme, timing: Timing = PROFILING
+    sides: Mapping[str, Subjects],
+    place: Place,
+    scheme: IntegerScheme,
+    timing: Timing = PROFILING,
+    *,
+    kernels: bool = False,
 ) -> Profiles:
     """Time per operator of two artifacts and the machine's limits, interleaved in one fresh process.
 
@@ -55,6 +62,7 @@ def profile_sides(
         place: where.
         scheme: types of the factors of INT8 products as the target has them.
         timing: how long.
+        kernels: also every node, with its precision and what it was fused of; each graph is loaded once more for it.
 
     Raises:
         HostError: the measuring process failed.
@@ -72,7 +80,9 @@ def profile_sides(
     limits = {precision: best_rate(rates, precision) for precision in (INT8, FP32)}
     made = {
         side: tuple(
-            _profile(part, f"{side}/{part}", answer, limits, count_macs(subject)) for part, subject in parts.items()
+            _with_kernels(one, subject, answer.traces[f"{PROFILED}{side}/{part}"]) if kernels else one
+            for part, subject in parts.items()
+            for one in (_profile(part, f"{side}/{part}", answer, limits, count_macs(subject)),)
         )
         for side, parts in sides.items()
     }
@@ -109,6 +119,43 @@ def _profile(component: str, name: str, answer: Answer, limits: Mapping[str, Rat
         int8_share=None if rate is None else rate / limits[INT8].gmacs_per_s,
         fp32_share=None if rate is None else rate / limits[FP32].gmacs_per_s,
     )
+
+
+def _with_kernels(profile: Profile, subject: Subject, trace: Trace) -> Profile:
+    """A profile with each node, and what is known of its nodes at each kind."""
+    found = describe_kernels(subject, trace.nodes)
+    kinds: dict[str, list[KernelTime]] = {}
+    for kernel in found:
+        kinds.setdefault(kernel.operator, []).append(kernel)
+    operators = tuple(_with_precisions(one, kinds[one.operator]) for one in profile.operators)
+    return profile.model_copy(update={"kernels": found, "operators": operators})
+
+
+def _with_precisions(kind: OperatorTime, kernels: Sequence[KernelTime]) -> OperatorTime:
+    precisions = Counter(kernel.precision for kernel in kernels if kernel.precision)
+    fused = sum(kernel.made == "fused" for kernel in kernels)
+    told = all(kernel.made for kernel in kernels)
+    return kind.model_copy(
+        update={"precisions": tuple(name for name, _ in precisions.most_common()), "fused": fused if told else None}
+    )
+
+
+def find_changes(before: Sequence[Profile], after: Sequence[Profile]) -> tuple[KindChange, ...]:
+    """What two artifacts do differently, by kind of operator in each component that both have; most time first."""
+    changes = []
+    old = {one.component: {kind.operator: kind for kind in one.operators} for one in before}
+    for one in after:
+        kinds = old.get(one.component)
+        new = {kind.operator: kind for kind in one.operators}
+        for operator in {**kinds, **new} if kinds is not None else ():
+            pair = (kinds or {}).get(operator), new.get(operator)
+            first, second = (kind.ms if kind else 0.0 for kind in pair)
+            changes.append(
+                KindChange(
+                    component=one.component, operator=operator, before=pair[0], after=pair[1], delta_ms=second - first
+                )
+            )
+    return tuple(sorted(changes, key=lambda one: (-abs(one.delta_ms), one.component, one.operator)))
 
 
 def time_operators(trace: Trace, macs: Macs) -> tuple[OperatorTime, ...]:

@@ -86,7 +86,7 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
     if original.labels is None or artifact.labels is None:
         return None
     labels = original.labels
-    interval = paired_bootstrap(_drop_of_some(original, artifact, labels, task), len(labels), level=LEVEL)
+    interval = paired_bootstrap(drop_of_some(original, artifact, labels, task), len(labels), level=LEVEL)
     before, after = task.score(original.logits, labels), task.score(artifact.logits, labels)
     scores = [task.class_scores(outputs.logits) for outputs in (original, artifact)]
     alone = original.against == "original"
@@ -111,7 +111,7 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
     )
 
 
-def _drop_of_some(
+def drop_of_some(
     original: Outputs, artifact: Outputs, labels: Array, task: Task
 ) -> Callable[[npt.NDArray[np.int64]], float]:
     """The drop of the metric on the samples of given indices."""

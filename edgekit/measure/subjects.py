@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from edgekit.artifact import WHOLE, Component, Format, is_artifact, open_artifact
+from edgekit.artifact import MANIFEST, WHOLE, Component, Format, is_artifact, open_artifact
 from edgekit.errors import UsageError
 from edgekit.formats import onnx, tflite
 from edgekit.formats.foreign import check_graph, check_memory
@@ -98,18 +98,7 @@ def size_at(path: str | Path) -> int:
 
 
 def describe(path: str | Path) -> dict[str, JsonValue]:
-    """Digest, size and format of what lies at a path."""
+    """Name, format, size and digest of what lies at a path; of an artifact the digest of its manifest."""
     root = Path(path).expanduser()
-    if is_artifact(root):
-        artifact = open_artifact(root)
-        files: dict[str, JsonValue] = {
-            name: artifact.manifest.files[part.files[0]] for name, part in artifact.manifest.components.items()
-        }
-        return {
-            "name": root.name,
-            "format": artifact.format,
-            "bytes": size_at(path),
-            "folder_bytes": artifact.folder_bytes,
-            "sha256": files,
-        }
-    return {"name": root.name, "format": format_at(path), "bytes": size_at(path), "sha256": sha256_file(root)}
+    file = root / MANIFEST if is_artifact(root) else root
+    return {"name": root.name, "format": format_at(path), "bytes": size_at(path), "sha256": sha256_file(file)}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from edgekit.artifact import WHOLE
-from edgekit.profile import OperatorTime, Profile, Profiles, Rate
+from edgekit.profiles import KernelTime, KindChange, OperatorTime, Profile, ProfileRecord, Profiles, Rate
 from edgekit.render.parts import DOUBT, FAINT, items, make_table, title
-from edgekit.render.wording import runtime_text, threads_text
+from edgekit.render.wording import faster, runtime_text, threads_text
 
 # Operators that the line of a run names.
 NAMED = 4
@@ -41,26 +43,108 @@ def _limit(one: Profile, original: Profile | None, profiles: Profiles) -> str:
     return f"INT8 limit: {percent(one.int8_share)} of {rate(profiles.int8.gmacs_per_s)} GMAC/s{before}; "
 
 
-def profile_view(profiles: Profiles) -> list[RenderableType]:
-    """What ``bench --profile`` prints below its metrics."""
-    heading = title("Time per operator")
-    if profiles.because:
-        return [heading, Text(f"not profiled: {profiles.because}", style=DOUBT)]
-    parts: list[RenderableType] = [heading]
-    for one in profiles.after:
-        if one.component != WHOLE:
-            parts.append(Text(one.component))
-        table = make_table(
-            "operator", "nodes", "ms", "share", "GMAC/s", right=("nodes", "ms", "share", "GMAC/s"), unbroken=("nodes",)
-        )
-        for shown in shortened(one.operators):
-            achieved = "" if shown.gmacs_per_s is None else rate(shown.gmacs_per_s)
-            cells = (shown.operator, str(shown.nodes), f"{shown.ms:.3f}", percent(shown.share), achieved)
-            table.add_row(*map(Text, cells))
-        parts += [table, *(Text(line, style=FAINT) for line in between(one))]
+def profile_view(record: ProfileRecord) -> RenderableType:
+    """What ``edgekit profile`` prints."""
+    found, names = record.profiles, sides_of(record)
+    where = f"{runtime_text(found.runtime)}, {threads_text(found.threads)}, {record.host.get('processor')}"
+    parts: list[RenderableType] = [Text(where, style=FAINT)]
+    before = {one.component: one for one in found.before}
+    for one in found.after:
+        suffix = "" if one.component == WHOLE else f", {one.component}"
+        parts.append(title(f"Time per operator{suffix}"))
+        old = before.get(one.component)
+        if old is None:
+            parts.append(_kinds(one))
+        else:
+            parts += [_changes([change for change in record.changes if change.component == one.component], names)]
+            parts.append(Text(latencies(old, one, names)))
+        parts += [Text(line, style=FAINT) for line in between(one)]
         parts += [Text(line) for line in work_lines(one)]
-    parts += [title("This machine's limits"), items(limit_lines(profiles))]
-    return [*parts, items(profiles.warnings, DOUBT)] if profiles.warnings else parts
+        if one.kernels:
+            parts += [title(f"Longest nodes{suffix if old is None else f' of {names[1]}{suffix}'}"), _nodes(one)]
+    parts += [title("This machine's limits"), items(limit_lines(found))]
+    return Group(*parts, *([items(record.warnings, DOUBT)] if record.warnings else []))
+
+
+def sides_of(record: ProfileRecord) -> tuple[str, str]:
+    """What the two artifacts are called: by their names, with numbers where those are the same."""
+    second = PurePath(str(record.subject.get("name"))).name
+    first = PurePath(str((record.compared_with or {}).get("name", ""))).name
+    return (f"{first} (1)", f"{second} (2)") if first == second else (first, second)
+
+
+def latencies(before: Profile, after: Profile, names: tuple[str, str]) -> str:
+    """Both latencies in words."""
+    change = faster(before.latency_ms, after.latency_ms)
+    return f"{names[0]} {before.latency_ms:.3f} ms, {names[1]} {after.latency_ms:.3f} ms: {change}"
+
+
+def _kinds(one: Profile) -> RenderableType:
+    """A row for each kind of one artifact."""
+    columns = ("operator", "computes in", "nodes", "fused", "ms", "share", "GMAC/s")
+    table = make_table(*columns, right=columns[2:], unbroken=("nodes", "computes in"))
+    for shown in shortened(one.operators):
+        achieved = "" if shown.gmacs_per_s is None else rate(shown.gmacs_per_s)
+        fused = "" if shown.fused is None else str(shown.fused)
+        precisions = ", ".join(shown.precisions)
+        cells = (
+            shown.operator,
+            precisions,
+            str(shown.nodes),
+            fused,
+            f"{shown.ms:.3f}",
+            percent(shown.share),
+            achieved,
+        )
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _changes(changes: Sequence[KindChange], names: tuple[str, str]) -> RenderableType:
+    """A row for each kind of two artifacts, what changed most first."""
+    columns = ("operator", "nodes", "computes in", f"{names[0]} ms", f"{names[1]} ms", "change")
+    table = make_table(*columns, right=(columns[1], *columns[3:]), unbroken=("nodes", "change", "computes in"))
+    for change in changes[:MOST_ROWS]:
+        pair = change.before, change.after
+        cells = (
+            change.operator,
+            arrow([str(kind.nodes) if kind else "0" for kind in pair]),
+            arrow([", ".join(kind.precisions) for kind in pair if kind]),
+            *(f"{kind.ms:.3f}" if kind else "-" for kind in pair),
+            f"{change.delta_ms:+.3f}",
+        )
+        table.add_row(*map(Text, cells))
+    rest = changes[MOST_ROWS:]
+    if rest:
+        table.add_row(f"{len(rest)} {REST}", "", "", "", "", f"{sum(one.delta_ms for one in rest):+.3f}")
+    return table
+
+
+def _nodes(one: Profile) -> RenderableType:
+    """The nodes that take longest, and what each is made of."""
+    table = make_table("node", "operator", "computes in", "ms", "share", right=("ms", "share"))
+    for kernel in sorted(one.kernels, key=lambda kernel: -kernel.ms)[:MOST_ROWS]:
+        cells = (kernel.name, kernel_kind(kernel), kernel.precision, f"{kernel.ms:.3f}", percent(kernel.share))
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def kernel_kind(kernel: KernelTime) -> str:
+    """A node's kind with how it came to be: ``Conv, fused of Conv, Relu``."""
+    if kernel.made == "fused":
+        return f"{kernel.operator}, fused" + (f" of {', '.join(_runs(kernel.replaces))}" if kernel.replaces else "")
+    return f"{kernel.operator}, added by the runtime" if kernel.made == "added" else kernel.operator
+
+
+def _runs(kinds: Sequence[str]) -> Iterator[str]:
+    """Kinds with how many there are of each, in the order of the first."""
+    for kind, count in Counter(kinds).items():
+        yield kind if count == 1 else f"{count} {kind}"
+
+
+def arrow(values: Sequence[str]) -> str:
+    """Before and after, once where they are the same."""
+    return " -> ".join(dict.fromkeys(values))
 
 
 def shortened(operators: Sequence[OperatorTime], most: int = MOST_ROWS) -> list[OperatorTime]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from edgekit.artifact import WHOLE
 from edgekit.render import figures, wording
 from edgekit.render.comparison import LATENCY_AXIS, Comparison
+from edgekit.render.facts import facts, machine_facts, named, titled
 from edgekit.render.parts import (
     BAD,
     DOUBT,
@@ -26,12 +27,7 @@ from edgekit.render.parts import (
     title,
     workload_of,
 )
-from edgekit.render.profile import profile_view
-from edgekit.render.wording import runtime_text
-from edgekit.report import BenchRecord, EvalRecord, Measurement
-
-# What of a host is worth a line; all of it is in the JSON document.
-HOST_KEYS = ("processor", "architecture", "cores")
+from edgekit.report import EvalRecord, Measurement
 
 
 class StepFacts(Protocol):
@@ -140,46 +136,16 @@ def _emulation(planned: EmulationFacts) -> str:
     return f"{time}, on {' and '.join(planned.devices)}{first}"
 
 
-def bench_view(record: BenchRecord) -> RenderableType:
-    """What ``bench`` prints."""
-    there: dict[str, object] = {"device": record.timed_on.device, **record.timed_on.facts} if record.timed_on else {}
-    told: dict[str, Mapping[str, object]] = {
-        "host": _machine(record.host),
-        "timed on": there,
-        "runtime": _named(record.runtime),
-        "protocol": record.protocol,
-    }
-    counts = [wording.counted_once(count) for count in record.counts]
-    return Group(
-        _facts({"subject": record.subject}),
-        metrics_table(record.metrics),
-        Text(),
-        _facts(told),
-        *_titled("Emulated", counts),
-        *([] if record.profile is None else profile_view(record.profile)),
-        *_titled("Warnings", record.warnings, DOUBT),
-    )
-
-
 def eval_view(record: EvalRecord) -> RenderableType:
     """What ``eval`` prints."""
     return Group(
-        _facts({"subject": record.subject}),
+        facts({"subject": record.subject}),
         metrics_table(record.metrics),
         Text(),
-        _facts({"data": record.data, "runtime": _named(record.runtime), "host": _machine(record.host)}),
-        *_titled("On other devices", [wording.check_text(check) for check in record.devices]),
-        *_titled("Warnings", record.warnings, DOUBT),
+        facts({"data": record.data, "runtime": named(record.runtime), "host": machine_facts(record.host)}),
+        *titled("On other devices", [wording.check_text(check) for check in record.devices]),
+        *titled("Warnings", record.warnings, DOUBT),
     )
-
-
-def _titled(heading: str, lines: Sequence[str], style: str = "") -> list[RenderableType]:
-    """A list under its heading; nothing where it is empty."""
-    return [title(heading), items(lines, style)] if lines else []
-
-
-def _machine(host: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    return {key: host[key] for key in HOST_KEYS if key in host}
 
 
 def metrics_table(metrics: Sequence[Measurement]) -> Table:
@@ -250,15 +216,6 @@ def table_view(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
-
-
-def _facts(groups: Mapping[str, Mapping[str, object]]) -> Table:
-    return make_grid([(Text(name, style=STRONG), pairs(values)) for name, values in groups.items() if values])
-
-
-def _named(runtime: Mapping[str, object]) -> dict[str, object]:
-    """A runtime's facts with the name that people call it."""
-    return {**runtime, "name": runtime_text(str(runtime.get("name")))}
 
 
 def _step_time(step: StepFacts) -> str:

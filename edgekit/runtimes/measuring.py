@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,10 +146,25 @@ class TracedOperator(BaseModel):
     ms: list[float]
 
 
+class TracedNode(BaseModel):
+    """One node: milliseconds that it takes in an inference, the median, and type and shape of what it read and wrote.
+
+    Constants that the runtime packed for its kernels when it loaded the graph are in neither.
+    """
+
+    name: str
+    operator: str
+    provider: str
+    reads: list[tuple[str, list[int]]] = []
+    writes: list[tuple[str, list[int]]] = []
+    ms: float
+
+
 class Trace(BaseModel):
-    """What a runtime says of its own time."""
+    """What a runtime says of its own time; nodes in the order in which they end."""
 
     operators: list[TracedOperator]
+    nodes: list[TracedNode] = []
 
 
 class Answer(BaseModel):
@@ -167,6 +183,10 @@ class Answer(BaseModel):
         runtime_version: of the runtime there.
         host: the machine there, its system and its Python, as far as it told.
         traces: of each subject that was profiled.
+        first_ms: from the start of the process to the end of its first inference, where it ran one subject for that.
+        overhead_us: what the clock adds to each inference.
+        energy_uj: for each subject, microjoules of one inference in each block; where counters can be read.
+        processes: the answers of several processes that ran one after the other.
     """
 
     load_ms: float
@@ -181,6 +201,10 @@ class Answer(BaseModel):
     runtime_version: str = ""
     host: dict[str, str] = {}
     traces: dict[str, Trace] = {}
+    first_ms: float | None = None
+    overhead_us: float | None = None
+    energy_uj: dict[str, list[float | None]] = {}
+    processes: tuple[Answer, ...] = ()
 
 
 def time_subjects(subjects: Mapping[str, Subject], place: Place, timing: Timing) -> Answer:
@@ -194,9 +218,52 @@ def peak_memory(subject: Subject, place: Place) -> Answer:
     return _run({"subject": subject}, place, {"what": "memory", "warmup": 10}, GRACE_SECONDS)
 
 
-def count_instructions(subjects: Mapping[str, Subject], place: Place, count: int) -> Answer:
-    """Instructions of ``count`` inferences of each subject, after one that is not counted; on an emulator."""
-    return _run(subjects, place, {"what": "instructions", "warmup": 1, "count": count}, EMULATION_SECONDS)
+@dataclass(frozen=True)
+class ProcessRun:
+    """What one fresh process does.
+
+    Attributes:
+        subjects: names of those that it loads, in this order.
+        asked: what it is asked for, as the runner takes it.
+    """
+
+    subjects: tuple[str, ...]
+    asked: Mapping[str, Any]
+
+
+def latency_run(names: Sequence[str], asked: Mapping[str, Any]) -> ProcessRun:
+    """A process that times subjects, interleaved; ``asked`` is as in ``measure_latency`` of the runner."""
+    return ProcessRun(tuple(names), {"what": "latency", **asked})
+
+
+def start_run(name: str) -> ProcessRun:
+    """A process that loads one subject, answers once, and nine times more: load, first answer and peak memory."""
+    return ProcessRun((name,), {"what": "memory", "warmup": 10})
+
+
+def run_processes(
+    subjects: Mapping[str, Subject], place: Place, runs: Sequence[ProcessRun], *, seconds: float, fewest: int
+) -> tuple[Answer, ...]:
+    """Fresh processes one after the other, as many as there is time for and at least the fewest.
+
+    Everything goes to the device once, where its runner can start processes; else once a process.
+    """
+    if not place.device.starts_processes:
+        began, answers = time.monotonic(), list[Answer]()
+        for run in runs:
+            if len(answers) >= fewest and time.monotonic() - began > seconds:
+                break
+            own = {name: subjects[name] for name in run.subjects}
+            answers.append(_run(own, place, dict(run.asked), seconds * PATIENCE + GRACE_SECONDS))
+        return tuple(answers)
+    listed = [{**run.asked, "subjects": list(run.subjects)} for run in runs]
+    asked = {"what": "processes", "runs": listed, "seconds": seconds, "fewest": fewest}
+    return _run(subjects, place, asked, seconds * PATIENCE + GRACE_SECONDS).processes
+
+
+def count_instructions(subjects: Mapping[str, Subject], place: Place, count: int, warmup: int = 1) -> Answer:
+    """Instructions of ``count`` inferences of each subject, after ``warmup`` that are not counted; on an emulator."""
+    return _run(subjects, place, {"what": "instructions", "warmup": warmup, "count": count}, EMULATION_SECONDS)
 
 
 def run_calls(subject: Subject, calls: Sequence[Batch], place: Place) -> Answer:

@@ -20,7 +20,7 @@ PROVIDER = "CPUExecutionProvider"
 
 
 def open_session(
-    file: Path, threads: int, *, optimized: bool = True, written: Path | None = None
+    file: Path, threads: int, *, optimized: bool = True, written: Path | None = None, laid_out: bool = False
 ) -> onnxruntime.InferenceSession:
     """A session on the CPU.
 
@@ -29,6 +29,7 @@ def open_session(
         threads: threads within one operator.
         optimized: False runs the graph as it stands, for calibration.
         written: where the graph goes after the optimizations that no layout of this processor's is part of.
+        laid_out: it goes there after all of them.
 
     Raises:
         ModelError: onnxruntime refuses the graph; the reason is its own.
@@ -43,7 +44,8 @@ def open_session(
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if written is not None:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        levels = ort.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if laid_out else levels.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(written)
     refusals = (
         state.Fail,
@@ -63,13 +65,18 @@ def open_session(
         ) from error
 
 
-def fuse(file: Path, destination: Path) -> None:
+def fuse(file: Path, destination: Path, *, laid_out: bool = False) -> None:
     """Write a graph as onnxruntime runs it on any processor of an architecture: fused, not laid out anew for this one.
+
+    Args:
+        file: the graph.
+        destination: the file that is written.
+        laid_out: write it as it is run here, laid out for this processor, too.
 
     Raises:
         ModelError: onnxruntime refuses the graph; the reason is its own.
     """
-    open_session(file, 1, written=destination)
+    open_session(file, 1, written=destination, laid_out=laid_out)
 
 
 class OnnxRunner:

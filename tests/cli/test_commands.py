@@ -6,23 +6,31 @@ from types import SimpleNamespace
 
 import pytest
 from cli.samples import make_report
+from records import MODEL, make_record, p50
+from render.made import PROFILES
 
 from edgekit.errors import VerificationError
-from edgekit.report import BenchRecord, Count, DeviceCheck, EvalRecord, Measurement, TimedOn
+from edgekit.gate.record import Accuracy, Metric
+from edgekit.measure.profile import find_changes
+from edgekit.profiles import ProfileRecord
+from edgekit.report import Count, DeviceCheck, EvalRecord, Measurement, TimedOn
 from edgekit.tasks.base import Workload
 
-BENCH = BenchRecord(
-    host={"processor": "a processor", "features": [f"f{number}" for number in range(99)]},
-    subject={"path": "out"},
-    runtime={"name": "onnxruntime"},
-    protocol={"threads": 1},
-    metrics=(
-        Measurement(name="latency.p50", unit="ms", value=6.8, n=900, ci_low=6.7, ci_high=6.9, level=0.95),
-        Measurement(name="latency.p99", unit="ms", value=None, n=20, reason="too few runs"),
-        Measurement(name="memory.peak", unit="bytes", value=81_000_000),
-        Measurement(name="size", unit="bytes", value=17_100_000),
-    ),
+BENCH = make_record(
+    p50(6.8, n=900, ci_low=6.7, ci_high=6.9, level=0.95),
+    Metric(name="latency.p99", unit="ms", value=None, n=20, reason="too few runs"),
+    Metric(name="memory.peak", unit="bytes", value=81_000_000),
+    Metric(name="size", unit="bytes", value=17_100_000),
+    host={"fingerprint": "ab", "processor": "a processor", "features": [f"f{number}" for number in range(99)]},
     warnings=("the clock was not fixed",),
+)
+GATE = make_record(
+    p50(6.8, n=900, baseline=6.5, delta=0.0462, delta_ci=(0.0411, 0.0507), margin=0.01, verdict="regression"),
+    Metric(name="energy", unit="uJ", value=None, margin=0.05, verdict="invalid", reason="no counter"),
+    Metric(name="accuracy", unit="1", direction="higher", value=0.91, baseline=0.912, n=500, delta=-0.002),
+    baseline=MODEL,
+    accuracy=Accuracy(metric="accuracy", candidate=0.91, baseline=0.912, n=500, lost=3, gained=2, p_value=1.0),
+    verdict="regression",
 )
 EVAL = EvalRecord(
     subject={"path": "out"},
@@ -30,7 +38,10 @@ EVAL = EvalRecord(
     data={"split": "validation"},
     metrics=(Measurement(name="accuracy", unit="1", value=0.9106, n=872, ci_low=0.89, ci_high=0.93, level=0.95),),
 )
-NOTHING_NAMED = {"provider": None, "device": None, "target": None, "profile": False}
+NOTHING_NAMED = {
+    **dict.fromkeys(("provider", "device", "target", "baseline", "gate", "data", "budget_s", "preset")),
+    "seed": 0,
+}
 COUNT = Count(device="toy-a76, emulated", instructions=12_300_000, kernels={"sdot": 7}, runtime="onnxruntime 1.30")
 CHECK = DeviceCheck(
     device="toy-a76, emulated",
@@ -72,8 +83,8 @@ def test_bench_passes_its_workload_and_tells_every_metric(run, pretend, recorder
     assert result.code == 0
     assert hasattr(bench.keywords.pop("progress"), "advance")
     assert bench.keywords == {"threads": 2, "workload": Workload(batch=4, image=224), **NOTHING_NAMED}
-    assert "6.80 ms" in result.stdout
-    assert "6.70 ms to 6.90 ms (95%)" in result.stdout
+    assert "6.8 ms" in result.stdout
+    assert "6.7 ms to 6.9 ms (95%)" in result.stdout
     assert "not measured: too few runs" in result.stdout
     assert "17.1 MB" in result.stdout
     assert "features" not in result.stdout
@@ -83,10 +94,10 @@ def test_bench_passes_its_workload_and_tells_every_metric(run, pretend, recorder
 def test_bench_leaves_the_workload_to_the_api_unless_told(run, pretend, recorder):
     bench = recorder(BENCH)
     pretend(bench=bench)
-    run("bench", "out", "--provider", "cuda", "--device", "emulated", "--target", "arm64", "--profile")
+    run("bench", "out", "--provider", "cuda", "--device", "emulated", "--target", "arm64")
     del bench.keywords["progress"]
-    named = {"provider": "cuda", "device": "emulated", "target": "arm64", "profile": True}
-    assert bench.keywords == {"threads": 1, "workload": None, **named}
+    named = {"provider": "cuda", "device": "emulated", "target": "arm64"}
+    assert bench.keywords == {"threads": 1, "workload": None, **NOTHING_NAMED, **named}
 
 
 def test_bench_tells_what_was_counted_and_on_which_device(run, pretend, recorder):
@@ -116,18 +127,86 @@ def test_bench_gives_the_documented_keys(run, pretend, recorder):
     document = run("bench", "out", "--json").document
     assert set(document) == {
         "schema",
+        "tool",
+        "created",
         "host",
         "timed_on",
         "subject",
+        "baseline",
         "runtime",
         "protocol",
         "metrics",
+        "accuracy",
+        "samples",
         "counts",
-        "profile",
         "warnings",
+        "verdict",
     }
     assert document["metrics"][1]["value"] is None
-    assert document["profile"] is None
+
+
+def test_profile_passes_both_and_tells_what_changed(run, pretend, recorder):
+    profile = recorder(
+        ProfileRecord(
+            host={"processor": "a processor"},
+            subject={"name": "out"},
+            compared_with={"name": "model.onnx"},
+            protocol={},
+            profiles=PROFILES,
+            changes=find_changes(PROFILES.before, PROFILES.after),
+        )
+    )
+    pretend(profile=profile)
+    result = run("profile", "model.onnx", "out", "--html", "p.html", "--tokens", "64", "--target", "arm64")
+    assert result.code == 0
+    assert profile.arguments == ("model.onnx", "out")
+    del profile.keywords["progress"]
+    expected = {"threads": 1, "workload": Workload(tokens=64), "target": "arm64", "output": "p.html"}
+    assert profile.keywords == expected
+    assert "model.onnx 40.000 ms, out 5.000 ms: 8.0x faster" in result.stdout
+    document = run("profile", "model.onnx", "out", "--json").document
+    assert (document["schema"], document["changes"][0]["operator"]) == ("edgekit.profile/1", "MatMul")
+
+
+def test_bench_passes_what_a_gate_is_told(run, pretend, recorder):
+    bench = recorder(GATE)
+    pretend(bench=bench)
+    run("bench", "new", "--baseline", "old", "--gate", "size=1%", "--data", "d", "--budget", "2m", "--preset", "quick")
+    named = {"baseline": "old", "gate": "size=1%", "data": "d", "budget_s": 120.0, "preset": "quick"}
+    assert {name: bench.keywords[name] for name in named} == named
+
+
+def test_a_gate_tells_both_sides_the_change_and_the_verdict(run, pretend, recorder):
+    pretend(bench=recorder(GATE))
+    told = " ".join(run("bench", "new", "--baseline", "old").stdout.split())
+    assert "latency.p50 6.5 ms 6.8 ms +4.62% (+4.11 to +1% regression +5.07)" in told
+    assert "accuracy 91.20% 91.00% -0.20 pp" in told
+    assert "- energy: no counter" in told
+    assert "3 answered right by the baseline only, 2 by the candidate only; McNemar's p = 1" in told
+    assert told.endswith("verdict: regression")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "options", "code"),
+    [
+        (None, (), 0),
+        ("pass", (), 0),
+        ("improvement", ("--strict",), 0),
+        ("regression", (), 1),
+        ("inconclusive", (), 0),
+        ("inconclusive", ("--strict",), 6),
+        ("invalid", (), 7),
+    ],
+)
+def test_a_verdict_is_the_exit_code(run, pretend, recorder, verdict, options, code):
+    pretend(bench=recorder(GATE.model_copy(update={"verdict": verdict})))
+    assert run("bench", "new", *options).code == code
+
+
+def test_a_result_is_kept_as_it_is_printed(run, pretend, recorder, tmp_path):
+    pretend(bench=recorder(GATE))
+    document = run("bench", "new", "--save", str(tmp_path / "a.json"), "--json").document
+    assert document == json.loads((tmp_path / "a.json").read_text())
 
 
 def test_bench_refuses_tokens_with_image(run):

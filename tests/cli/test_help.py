@@ -37,6 +37,8 @@ def test_commands_are_those_of_the_documentation():
         "compress",
         "eval",
         "bench",
+        "history",
+        "profile",
         "predict",
         "costs",
         "sign",

@@ -8,17 +8,20 @@ from types import SimpleNamespace
 import pytest
 from cli.samples import DROP, ELSEWHERE, QUALITY, make_report
 from pydantic import JsonValue
+from records import make_record
 from rich.console import Console, RenderableType
 
+from edgekit.gate.record import Runtime
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.render import figures
+from edgekit.render.bench import bench_view
 from edgekit.render.ledger import ledger_view
 from edgekit.render.parts import pairs
-from edgekit.render.records import bench_view, eval_view, plan_view, verify_view
+from edgekit.render.records import eval_view, plan_view, verify_view
 from edgekit.render.stages import DESCRIPTIONS, stage_lines
 from edgekit.render.terminal import comparison_view, headline, report_view, verdict_view
 from edgekit.render.wording import runtime_name, runtime_text
-from edgekit.report import BenchRecord, DeviceCheck, EvalRecord, LimitVerdict, Measurement, StageReport, TimedOn
+from edgekit.report import DeviceCheck, EvalRecord, LimitVerdict, Measurement, StageReport, TimedOn
 from edgekit.target import PACKAGES, RUNTIME_NAMES
 
 
@@ -415,7 +418,7 @@ def test_size_has_three_figures(size, text):
 
 def test_bench_and_eval_name_the_runtime_as_people_do():
     parts = {"subject": {"name": "model"}, "metrics": ()}
-    bench = BenchRecord(host={}, runtime={"name": "litert", "version": "2.3.0"}, protocol={}, **parts)
+    bench = make_record(runtime=Runtime(name="litert", version="2.3.0"))
     assert any("LiteRT" in line for line in drawn(bench_view(bench)))
     scored = EvalRecord(data={}, runtime={"name": "onnxruntime 1.32.0"}, **parts)
     assert any("ONNX Runtime 1.32.0" in line for line in drawn(eval_view(scored)))

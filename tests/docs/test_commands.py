@@ -19,6 +19,7 @@ from edgekit.cli import main
 
 NETWORK, INSTALLS, DEVICE = "needs the network", "installs into the environment", "needs a device"
 SIGNS = "needs a key and the extra [sign]: tests/test_signing.py"
+NOISE = "ends as the noise of the machine has it"
 # Commands that are not run, each with its reason.
 NOT_RUN = {
     "pip install edgekit": INSTALLS,
@@ -33,6 +34,7 @@ NOT_RUN = {
     "edgekit sign ./out --key private.pem -o release.sig": SIGNS,
     "edgekit sign out --key private.pem": SIGNS,
     "edgekit verify ./out --key public.pem": SIGNS,
+    "edgekit bench ./new --baseline ./old --data ./my-data --strict": NOISE,
     "edgekit bench ./out --device ssh://pi@raspberrypi.local": DEVICE,
     "edgekit eval ./out --data ./my-data --device ssh://pi@raspberrypi.local": DEVICE,
     "edgekit compress ./my-model --data ./my-data --target arm64-dotprod --device ssh://pi@raspberrypi.local": DEVICE,

@@ -18,6 +18,7 @@ from docs.reading import read_steps
 
 from edgekit.cli import main
 from edgekit.demo import SETTINGS
+from edgekit.gate.protocol import Plan
 from edgekit.measure.profile import profile_sides
 from edgekit.runtimes.measuring import Timing
 
@@ -40,12 +41,13 @@ def hasten(patch: Any) -> None:
         "edgekit.search.executor.WEIGHING",
         "edgekit.assembly.FINAL",
         "edgekit.assembly.INTERIM",
-        "edgekit.benching.TIMING",
         "edgekit.costing.TIMING",
     ):
         patch.setattr(name, QUICK)
-    for module in ("assembly", "benching"):
-        patch.setattr(f"edgekit.{module}.profile_sides", functools.partial(profile_sides, timing=SHORT))
+    patch.setattr("edgekit.assembly.profile_sides", functools.partial(profile_sides, timing=SHORT))
+    patch.setattr("edgekit.profiling.PROFILING", SHORT)
+    for name in ("ALONE", "COMPARED"):
+        patch.setattr(f"edgekit.gate.protocol.{name}", Plan(process_s=0.05, processes=1, starts=1))
     patch.setattr("edgekit.measure.limits.SHAPES", ((64, 64, 64),))
     patch.setattr("edgekit.stages.optimize.Timing", lambda **_: QUICK)
     for name, value in (("FEWEST_EPOCHS", 1.0), ("FEWEST_STEPS", 12)):
@@ -165,6 +167,7 @@ def compress_once(folder: Path) -> None:
     with contextlib.chdir(folder):
         code = main(FIRST.split()[1:])
     assert code == 0
-    shutil.copyfile(folder / "out" / "model.onnx", folder / "model.onnx")
-    for name in ("gentle", "default", "static"):
+    for name in ("model", "new", "old"):
+        shutil.copyfile(folder / "out" / "model.onnx", folder / f"{name}.onnx")
+    for name in ("gentle", "default", "static", "new", "old"):
         shutil.copytree(folder / "out", folder / name)

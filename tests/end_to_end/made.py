@@ -14,7 +14,7 @@ import tiny
 import edgekit
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.graphs import steps_of
-from edgekit.profile import Profiles
+from edgekit.profiles import Profiles
 from edgekit.runtimes.measuring import Answer, Place, Subject, Timing
 
 FAMILIES = ("bert", "distilbert", "roberta", "vit", "deit")

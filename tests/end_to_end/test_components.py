@@ -10,14 +10,17 @@ from typing import cast
 import numpy as np
 import pytest
 import tiny
-from end_to_end.made import QUICK, write_csv
+from end_to_end.made import write_csv
 from end_to_end.recurrent import HIDDEN, STEPS, SYMBOLS, Spelling, original
+from records import SHORTLY
 from safetensors.numpy import load_file
 
 import edgekit
 from edgekit.artifact import Artifact, State, seal
 from edgekit.errors import VerificationError
 from edgekit.formats.onnx import load_graph
+from edgekit.gate.metrics import STARTED, TIMED
+from edgekit.gate.protocol import FEWEST_INFERENCES, FEWEST_ROUNDS
 from edgekit.measure.quality import Outputs, collect_outputs
 from edgekit.progress import Silent
 from edgekit.quantization.shadows import LayerError
@@ -181,16 +184,16 @@ def test_quantized_components_are_verified_with_golden_files_for_each_and_for_th
     seal(result.path)
     record = edgekit.verify(result.path)
     assert record.golden == {"encoder": 0.0, "decoder": 0.0, "task": 0.0}
-    monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
+    monkeypatch.setattr("edgekit.gate.protocol.ALONE", SHORTLY)
     measured = edgekit.bench(result.path, workload=Workload(tokens=6))
     for component in PARTS:
         found = {metric.name: metric for metric in measured.metrics if metric.component == component}
-        assert found.keys() == {"latency.p50", "latency.p90", "memory.peak"}
+        assert found.keys() == {*TIMED[:4], *STARTED}
         assert found["latency.p50"].value > 0  # type: ignore[operator]
-        assert found["latency.p50"].n >= QUICK.rounds * QUICK.block
+        assert found["latency.p50"].n >= FEWEST_ROUNDS * FEWEST_INFERENCES
     (size,) = [metric.value for metric in measured.metrics if metric.name == "size"]
     assert size == sum(quantized.file(name).stat().st_size for name in PARTS)
-    assert measured.subject["sha256"] == {name: sha256_file(result.file(name)) for name in PARTS}
+    assert measured.subject.sha256 == sha256_file(result.path / "manifest.json")
 
 
 def test_products_have_weights_in_int4_where_that_is_asked_for(bench: Bench, exported: Artifact) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from end_to_end.made import QUICK, SHORT, WORKLOAD, image_parquet, model_folder, text_data
+from records import SHORTLY
 
 import edgekit
 from edgekit.environment import host
+from edgekit.gate.protocol import FEWEST_INFERENCES, FEWEST_ROUNDS
 from edgekit.measure.profile import profile_sides
 from edgekit.runtimes.measuring import Timing
 
@@ -51,16 +53,16 @@ def test_run_and_bench_measure_this_machine(tmp_path: Path, monkeypatch: pytest.
         assert one.int8_share is not None
         assert one.int8_share > 0
 
-    monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
+    monkeypatch.setattr("edgekit.gate.protocol.ALONE", SHORTLY)
     for path in (tmp_path / "out", tmp_path / "out" / "model.onnx"):
         record = edgekit.bench(path, workload=WORKLOAD)
         found = {metric.name: metric for metric in record.metrics}
         assert found["size"].value == report.artifact.size_bytes
-        assert found["latency.p50"].n >= QUICK.rounds * QUICK.block
+        assert found["latency.p50"].n >= FEWEST_ROUNDS * FEWEST_INFERENCES
         assert found["memory.peak"].value > 10_000_000  # type: ignore[operator]
-        assert record.protocol["rounds"] == QUICK.rounds
-        assert record.protocol["workload"] == {"batch": 1, "tokens": 16, "image": None}
-        assert record.runtime["threads"] == 1
+        assert record.protocol.processes == 1
+        assert record.protocol.workload == {"batch": 1, "tokens": 16, "image": None}
+        assert record.runtime.threads == 1
 
 
 @pytest.mark.slow

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from end_to_end.made import QUICK, WORKLOAD, image_parquet, model_folder
+from end_to_end.made import WORKLOAD, image_parquet, model_folder
 from fake_devices import Emulator
+from records import SHORTLY
 
 import edgekit
 from edgekit.devices import WAYS, Reached
 from edgekit.environment import host
 from edgekit.errors import HostError
+from edgekit.gate.metrics import STARTED, TIMED
 
 COMMAND = f"command:{sys.executable} {{runner}} {{spec}}"
 
@@ -55,7 +57,7 @@ def test_answers_of_a_device_stand_beside_those_here(made: tuple[Path, Path], mo
     accuracy = next(metric for metric in record.metrics if metric.name == check.metric)
     assert (accuracy.value, accuracy.n) == (check.here, 10)
     assert check.here == check.there
-    assert record.subject["target"] == "arm64"
+    assert record.subject.target == "arm64"
     assert len(edgekit.evaluate(out, data, device="emulated").metrics) > 0
     assert edgekit.evaluate(out, data, device="emulated").devices[0].n == 20
 
@@ -106,9 +108,9 @@ def test_a_device_that_is_only_timed_is_refused_before_anything_is_scored(
 def test_an_artifact_is_measured_where_its_target_is_reached(
     made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
+    monkeypatch.setattr("edgekit.gate.protocol.ALONE", SHORTLY)
     record = edgekit.bench(made[0], device=COMMAND, workload=WORKLOAD)
-    assert record.subject["target"] == "arm64"
+    assert record.subject.target == "arm64"
     assert record.timed_on is not None
     assert record.timed_on.device == "a device behind a command"
-    assert {metric.name for metric in record.metrics} == {"size", "latency.p50", "latency.p90", "memory.peak"}
+    assert {metric.name for metric in record.metrics} == {"size", *TIMED[:4], *STARTED}

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from end_to_end.made import QUICK, data_for, model_folder, raw_input, row
+from end_to_end.made import data_for, model_folder, raw_input, row
+from records import SHORTLY
 from tflites import INSTALLED, REASON, pretend_runtime
 
 import edgekit
@@ -186,7 +187,7 @@ def test_keyword_models_are_as_good_as_published(
     record = edgekit.evaluate(
         assets[key], tmp_path / "data.npz", split="train", columns={"input_1": "x"}, metric="accuracy", threads=1
     )
-    assert record.runtime["name"].startswith("LiteRT ")
+    assert record.runtime.name.startswith("LiteRT ")
     assert (record.metrics[0].value, record.metrics[0].n) == (pytest.approx(0.898, abs=0.004), 500)
 
 
@@ -207,10 +208,10 @@ def test_numbers_that_the_input_cannot_hold_are_an_error(asset: Path, tmp_path: 
 def test_file_of_others_is_measured_in_litert(
     key: str, assets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekit.benching.TIMING", QUICK)
+    monkeypatch.setattr("edgekit.gate.protocol.ALONE", SHORTLY)
     record = edgekit.bench(assets[key])
-    assert record.runtime["name"] == "litert"
-    assert record.subject["format"] == "tflite"
+    assert record.runtime.name == "litert"
+    assert record.subject.format == "tflite"
     values = {one.name: one.value for one in record.metrics}
     assert values["size"] == assets[key].stat().st_size
     assert values["latency.p50"] > 0

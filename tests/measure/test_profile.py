@@ -8,7 +8,7 @@ from fake_devices import Emulator
 from graphs import random_array, with_weights
 
 from edgekit.measure.macs import Macs
-from edgekit.measure.profile import profile_sides, time_operators, unprofiled_because
+from edgekit.measure.profile import find_changes, profile_sides, time_operators, unprofiled_because
 from edgekit.runtimes.measuring import Place, Subject, Timing, Trace, TracedOperator, here
 from edgekit.target import IntegerScheme
 
@@ -20,6 +20,7 @@ agraph (float[n, 16] x) => (float[n, 8] y) {
     y = MatMul(s, v)
 }
 """
+GELU = GRAPH.replace("Softmax", "Tanh")
 CPU = "CPUExecutionProvider"
 
 
@@ -49,6 +50,30 @@ def test_both_sides_are_profiled_in_one_run_with_the_limits(tmp_path: Path, smal
         assert one.gmacs_per_s == pytest.approx(one.macs / one.latency_ms / 1e6)
         assert one.int8_share == pytest.approx(one.gmacs_per_s / found.int8.gmacs_per_s)
     assert list(tmp_path.iterdir()) == [tmp_path / "model.onnx"]
+
+
+def test_kernels_of_two_are_told_with_what_changed(tmp_path: Path, small_products: None) -> None:
+    onnx.save(with_weights(GRAPH, w=random_array(16, 32), v=random_array(32, 8)), tmp_path / "model.onnx")
+    onnx.save(with_weights(GELU, w=random_array(16, 32), v=random_array(32, 8)), tmp_path / "other.onnx")
+    sides = {
+        side: {"model": Subject(tmp_path / name, {"x": random_array(4, 16)})}
+        for side, name in (("before", "model.onnx"), ("after", "other.onnx"))
+    }
+    found = profile_sides(sides, here(1), IntegerScheme(), SHORT, kernels=True)
+    (before,), (after,) = found.before, found.after
+    assert [one.operator for one in before.kernels] == ["MatMul", "Softmax", "MatMul"]
+    assert {(one.precision, one.made) for one in before.kernels} == {("fp32", "file")}
+    assert [one.shape for one in before.kernels] == [(4, 32), (4, 32), (4, 8)]
+    assert sum(one.share for one in before.kernels) == pytest.approx(1.0)
+    kinds = {one.operator: one for one in before.operators}
+    assert (kinds["MatMul"].precisions, kinds["MatMul"].fused) == (("fp32",), 0)
+    changes = {one.operator: one for one in find_changes(found.before, found.after)}
+    assert changes["Softmax"].after is None
+    assert changes["Softmax"].delta_ms == pytest.approx(-kinds["Softmax"].ms)
+    assert changes["Tanh"].before is None
+    deltas = [abs(one.delta_ms) for one in find_changes(found.before, found.after)]
+    assert deltas == sorted(deltas, reverse=True)
+    assert find_changes((before.model_copy(update={"component": "encoder"}),), (after,)) == ()
 
 
 def test_operators_have_medians_shares_and_rates_the_longest_first() -> None:

@@ -12,7 +12,7 @@ from cli.samples import QUALITY, STAGES, make_report
 
 from edgekit.artifact import WHOLE, Artifact, Component, TensorSpec
 from edgekit.measure.quality import compare_classes
-from edgekit.profile import OperatorTime, Profile, Profiles, Rate
+from edgekit.profiles import OperatorTime, Profile, Profiles, Rate
 from edgekit.report import Classes, Graph, Measurement, Report, StageReport
 from edgekit.trials import SearchRecord, TrialRecord
 

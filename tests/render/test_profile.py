@@ -8,9 +8,11 @@ from render.made import PROFILES, full_report, profile
 from render.reading import Node, read, rows
 from rich.console import Console, Group
 
-from edgekit.profile import Profiles
+from edgekit.measure.profile import find_changes
+from edgekit.profiles import KernelTime, Profile, ProfileRecord, Profiles
+from edgekit.render.html.operators import profile_page
 from edgekit.render.html.report import report_page
-from edgekit.render.profile import MOST_ROWS, profile_lines, profile_view, shortened
+from edgekit.render.profile import MOST_ROWS, profile_lines, profile_view, shortened, sides_of
 from edgekit.render.terminal import comparison_view
 
 ARROW = "\N{RIGHTWARDS ARROW}"
@@ -20,11 +22,57 @@ def section(folder: Path, **changes: Any) -> Node:
     return read(report_page(full_report(folder, **changes))).one("profile")
 
 
-def printed(*views: Any) -> str:
-    console = Console(file=io.StringIO(), width=80, color_system=None, markup=False, highlight=False)
+def printed(*views: Any, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None, markup=False, highlight=False)
     console.print(Group(*views))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def looked_at(one: Profile) -> Profile:
+    """A profile with precisions and nodes."""
+    kinds = {"DynamicQuantizeMatMul": ("int8", 24)}
+    operators = [
+        kind.model_copy(
+            update={
+                "precisions": (kinds.get(kind.operator, ("fp32", 0))[0],),
+                "fused": kinds.get(kind.operator, ("", 0))[1],
+            }
+        )
+        for kind in one.operators
+    ]
+    kernels = [
+        KernelTime(
+            name=name,
+            operator=kind.operator,
+            provider="cpu",
+            precision=kind.precisions[0],
+            shape=(1, 128),
+            made="fused" if kind.fused else "file",
+            replaces=("MatMulInteger", "MatMulInteger", "Mul") if kind.fused else (),
+            ms=kind.ms,
+            share=kind.share,
+        )
+        for name, kind in zip(("first", "second"), operators, strict=True)
+    ]
+    return one.model_copy(update={"operators": tuple(operators), "kernels": tuple(kernels)})
+
+
+def record(*, two: bool = False, first: str = "model.onnx") -> ProfileRecord:
+    sides = {
+        "after": tuple(map(looked_at, PROFILES.after)),
+        "before": tuple(map(looked_at, PROFILES.before)) if two else (),
+    }
+    found = PROFILES.model_copy(update=sides)
+    return ProfileRecord(
+        host={"processor": "a processor"},
+        subject={"name": "small.onnx"},
+        compared_with={"name": first} if two else None,
+        protocol={"workload": {"batch": 1, "tokens": 128, "image": None}},
+        profiles=found,
+        changes=find_changes(found.before, found.after),
+        warnings=found.warnings,
+    )
 
 
 def test_the_page_has_each_operator_before_and_after(tmp_path: Path) -> None:
@@ -101,17 +149,60 @@ def test_components_are_told_apart(tmp_path: Path) -> None:
     assert [one.text for one in section(tmp_path, profile=several).all("h3")][:2] == ["encoder", "decoder"]
 
 
-def test_bench_prints_a_table_with_limits_and_warnings() -> None:
-    told = printed(*profile_view(PROFILES))
+def test_one_artifact_is_told_by_kind_and_by_node() -> None:
+    told = printed(profile_view(record()), width=120)
     lines = [" ".join(line.split()) for line in told.splitlines()]
-    assert "operator nodes ms share GMAC/s" in lines
-    assert "DynamicQuantizeMatMul 24 3.000 60% 100" in lines
-    assert "Softmax 6 2.000 40%" in lines
+    assert "operator computes in nodes fused ms share GMAC/s" in lines
+    assert "DynamicQuantizeMatMul int8 24 24 3.000 60% 100" in lines
+    assert "Softmax fp32 6 0 2.000 40%" in lines
     joined = " ".join(told.split())
     assert "operators 5.000 ms of 6.000 ms with profiling, which takes time itself; without it 5.000 ms" in joined
     assert "30% of the INT8 limit, 120% of the FP32 limit" in joined
     assert "- the machine was busy" in joined
-    assert "not profiled: no clock" in printed(*profile_view(Profiles(because="no clock")))
+    assert "first DynamicQuantizeMatMul, fused of 2 MatMulInteger, Mul int8 3.000 60%" in joined
+
+
+def test_two_are_told_by_what_changed() -> None:
+    told = printed(profile_view(record(two=True)), width=120)
+    lines = [" ".join(line.split()) for line in told.splitlines()]
+    assert "MatMul 36 -> 0 fp32 30.000 - -30.000" in lines
+    assert "DynamicQuantizeMatMul 0 -> 24 int8 - 3.000 +3.000" in lines
+    assert "model.onnx 40.000 ms, small.onnx 5.000 ms: 8.0x faster" in " ".join(told.split())
+    assert sides_of(record(two=True, first="small.onnx")) == ("small.onnx (1)", "small.onnx (2)")
+
+
+def test_the_page_of_a_profile_draws_nodes_in_order_to_one_scale() -> None:
+    page = read(profile_page(record(two=True)))
+    (heading,) = page.all("h1")
+    assert heading.text == "model.onnx beside small.onnx"
+    assert [row[:4] for row in rows(page.one("changes").all("table")[0])] == [
+        ["MatMul", f"36 {ARROW} 0", "fp32", "\N{MINUS SIGN}30.000"],
+        ["Softmax", "6", "fp32", "\N{MINUS SIGN}8.000"],
+        ["DynamicQuantizeMatMul", f"0 {ARROW} 24", "int8", "+3.000"],
+    ]
+    strips = [one for one in page.one("order").all("svg") if one.attributes.get("class") == "strip"]
+    drawn = [
+        [(bar.attributes["class"], bar.attributes["x"], bar.attributes["width"]) for bar in one.all("rect")]
+        for one in strips
+    ]
+    assert drawn == [
+        [("before", "0%", "75%"), ("before", "75%", "25%")],
+        [("kept", "0%", "7.5%"), ("before", "7.5%", "5%")],
+    ]
+    assert strips[1].all("title")[1].text == (
+        "first: DynamicQuantizeMatMul, fused of 2 MatMulInteger, Mul, int8, 3.000 ms"
+    )
+    names = [row[0] for row in rows(page.one("nodes").all("table")[1])]
+    assert names == ["first", "second"]
+
+
+def test_the_page_of_one_artifact_has_a_row_for_each_kind() -> None:
+    page = read(profile_page(record()))
+    assert [row[:6] for row in rows(page.one("profile").all("table")[0])] == [
+        ["DynamicQuantizeMatMul 100 GMAC/s", "int8", "24", "24", "3.000", "60%"],
+        ["Softmax", "fp32", "6", "0", "2.000", "40%"],
+    ]
+    assert [one.attributes["id"] for one in page.all("section")] == ["order", "profile", "nodes"]
 
 
 def test_many_operators_are_shown_as_the_longest_and_the_rest() -> None:

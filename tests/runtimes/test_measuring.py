@@ -12,7 +12,7 @@ from tflites import INSTALLED, REASON
 
 from edgekit.devices.base import SPEC, Device
 from edgekit.devices.local import LocalDevice
-from edgekit.devices.runner import wants_round
+from edgekit.devices.runner import Meter, measure_latency, wants_round
 from edgekit.errors import HostError, ModelError
 from edgekit.runtimes.measuring import (
     Place,
@@ -20,8 +20,11 @@ from edgekit.runtimes.measuring import (
     Timing,
     count_instructions,
     here,
+    latency_run,
     peak_memory,
     run_calls,
+    run_processes,
+    start_run,
     time_subjects,
 )
 
@@ -147,3 +150,70 @@ def test_a_runner_that_hangs_is_stopped(tmp_path: Path) -> None:
     (tmp_path / SPEC).write_text("{}")
     with pytest.raises(HostError, match=r"on this machine hung and was stopped\nno answer in 1 s"):
         LocalDevice().execute(tmp_path, 1.0)
+
+
+NO_TIME = dict.fromkeys(("seconds", "enough_seconds"), 0.0)
+PROCESS = {**NO_TIME, **dict.fromkeys(("rounds", "fewest_rounds", "most_rounds"), 2), "warmup": 1, "seed": 0}
+
+
+def test_fresh_processes_run_one_after_the_other(subject: Subject) -> None:
+    asked = {**PROCESS, "block": 3, "block_ms": 1.0, "copies": 2}
+    runs = [latency_run(["two", "one"], asked), start_run("one"), start_run("two")]
+    timed, *started = run_processes({"one": subject, "two": subject}, here(1), runs, seconds=60.0, fewest=1)
+    assert list(timed.blocks_ms) == ["two", "one"]
+    assert [len(blocks) for blocks in timed.blocks_ms.values()] == [2, 2]
+    lengths = {len(block) for blocks in timed.blocks_ms.values() for block in blocks}
+    assert len(lengths) == 1
+    assert lengths.pop() >= 3
+    assert timed.overhead_us is not None
+    assert timed.first_ms is None
+    for answer in started:
+        assert answer.first_ms is not None
+        assert answer.first_ms > answer.load_ms > 0
+        assert answer.peak_memory_bytes > 10_000_000
+
+
+def test_no_process_begins_for_which_there_is_no_time(subject: Subject) -> None:
+    runs = [start_run("one")] * 4
+    assert len(run_processes({"one": subject}, here(1), runs, seconds=0.0, fewest=2)) == 2
+
+
+def test_a_device_that_starts_no_processes_is_sent_each(subject: Subject) -> None:
+    class Simple(LocalDevice):
+        starts_processes = False
+
+    runs = [start_run("one")] * 3
+    answers = run_processes({"one": subject}, Place(Simple()), runs, seconds=0.0, fewest=2)
+    assert [answer.first_ms for answer in answers] == [None, None]
+    assert min(answer.peak_memory_bytes for answer in answers) > 10_000_000
+
+
+def test_a_process_that_fails_is_the_error_of_all(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    broken = Subject(tmp_path / "broken.onnx", FEEDS)
+    with pytest.raises(ModelError, match="onnxruntime on this machine does not run the model"):
+        run_processes({"one": broken}, here(1), [start_run("one")], seconds=1.0, fewest=1)
+
+
+def test_copies_take_turns_and_blocks_fill_their_time() -> None:
+    ran: list[str] = []
+    calls = {"m": [lambda: ran.append("a"), lambda: ran.append("b")]}
+    blocks = measure_latency(calls, {**PROCESS, "block": 2}, lambda call: call() or 1.0)  # type: ignore[arg-type, func-returns-value]
+    assert blocks == {"m": [[1.0, 1.0]] * 2}
+    assert ran == ["a", "b", *"aaa", *"bbb"]
+
+
+def test_counters_of_energy_are_read_where_they_are(tmp_path: Path) -> None:
+    assert not Meter(str(tmp_path)).readable()
+    counters = [tmp_path / "sys/class/powercap" / name / "energy_uj" for name in ("intel-rapl:0", "intel-rapl:0:0")]
+    for counter in counters:
+        counter.parent.mkdir(parents=True)
+        counter.write_text("1000\n")
+    meter = Meter(str(tmp_path))
+    assert meter.readable()
+    assert meter.read() == 1000.0
+    counters[0].write_text("1600\n")
+    meter.note("m", 1000.0, 3)
+    counters[0].write_text("10\n")
+    meter.note("m", 1000.0, 3)
+    assert meter.uj == {"m": [200.0, None]}

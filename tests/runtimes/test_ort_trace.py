@@ -67,6 +67,18 @@ def test_times_are_summed_by_kind_of_operator_in_milliseconds() -> None:
     assert addition["ms"] == pytest.approx([0.046, 0.124, 0.025])
 
 
+def test_each_node_has_its_median_and_what_it_read_and_wrote() -> None:
+    noted = kernel("MatMul_0", 0, 30)
+    noted["args"] |= {"input_type_shape": [{"float": [4, 16]}, {"int8": []}], "output_type_shape": [{"float": [4, 8]}]}
+    first, second, addition = summed([*inferences(RECORDED), [noted]])["nodes"]
+    assert [one["name"] for one in (first, second, addition)] == ["MatMul_0", "MatMul_1", "Add_2"]
+    # Of 391, 239, 229 and 30; of 87, 16, 13 and none.
+    assert (first["ms"], second["ms"]) == (pytest.approx(0.234), pytest.approx(0.0145))
+    assert first["reads"] == []
+    (only,) = summed([[noted]])["nodes"]
+    assert (only["reads"], only["writes"]) == ([("float", [4, 16]), ("int8", [])], [("float", [4, 8])])
+
+
 @pytest.mark.parametrize(
     ("warmup", "block", "counted"),
     [(0, 1, [0.255]), (1, 1, [0.242]), (0, 2, [0.255, 0.242]), (2, 1, [])],

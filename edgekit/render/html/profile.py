@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgekit.artifact import WHOLE
-from edgekit.profile import OperatorTime, Profile
+from edgekit.profiles import OperatorTime, Profile, Profiles
 from edgekit.render.html.charts import Axis, box, figure
 from edgekit.render.html.markup import Child, Html, element, facts, items, join, note, section, table
-from edgekit.render.profile import MOST_ROWS, REST, limit_lines, percent, rate, work_lines
+from edgekit.render.profile import MOST_ROWS, REST, limit_lines, percent, rate, shortened, work_lines
 from edgekit.report import Report
 
 LEAD = (
@@ -21,28 +21,66 @@ ABOUT = (
     " is shorter looks like less."
 )
 UNKNOWN = "-"
+SIDES = ("original", "result")
 BAR = 8.0  # height of one of two bars, in pixels
 
 
 def profile(report: Report) -> Html:
-    """The section."""
+    """The section of a report."""
     found = report.profile
     if found is None or found.because:
         reason = "this report has no profile" if found is None else f"not profiled: {found.because}"
         return section("profile", "Time per operator", note(f"{reason[0].upper()}{reason[1:]}."))
+    return kinds(found, SIDES)
+
+
+def kinds(found: Profiles, sides: tuple[str, str]) -> Html:
+    """The section: what each kind of operator takes, and the machine's limits.
+
+    Args:
+        found: of one artifact or two.
+        sides: what the first and the second of two are called.
+    """
     parts: list[Child] = []
     before = {one.component: one for one in found.before}
     for one in found.after:
         old = before.get(one.component)
         parts.append(None if one.component == WHOLE else element("h3", one.component))
-        parts += [_operators(old, one), facts(_figures(old, one)), *_unknown(one)]
+        alone = not found.before
+        table_ = _operators_alone(one) if alone else _operators(old, one, sides)
+        parts += [table_, facts(_figures(old, one)), *_unknown(one)]
     parts += [element("h3", "What this machine can do"), items(limit_lines(found)), note(ABOUT)]
     if found.warnings:
         parts.append(items(found.warnings, "doubts"))
     return section("profile", "Time per operator", *parts, lead=LEAD)
 
 
-def _operators(before: Profile | None, after: Profile) -> Html:
+def _operators_alone(one: Profile) -> Html:
+    """A row for each kind of one artifact: what it computes in, time and share, and a bar."""
+    shown = shortened(one.operators)
+    axis = Axis(0.0, max((kind.ms for kind in shown), default=0.0) or 1.0)
+    rows = [
+        (
+            join((kind.operator, _small(_achieved([kind])))),
+            ", ".join(kind.precisions),
+            str(kind.nodes),
+            _count(kind.fused),
+            f"{kind.ms:.3f}",
+            percent(kind.share),
+            figure(
+                f"{kind.operator}: time",
+                f"{kind.ms:.3f} ms",
+                *([box(0.0, axis.at(kind.ms), "after", y=3.0, height=BAR * 1.5)] if kind.ms else []),
+                height=int(2 * BAR) + 2,
+            ),
+        )
+        for kind in shown
+    ]
+    head = ("operator", "computes in", "nodes", "fused", "ms", "share", "time")
+    return table(head, rows, kinds="ttnnnnb", caption="milliseconds of an inference by kind of operator")
+
+
+def _operators(before: Profile | None, after: Profile, sides: tuple[str, str]) -> Html:
     """A row for each kind: times and shares, and two bars on a scale that all rows share."""
     old = {one.operator: one for one in before.operators} if before else {}
     new = {one.operator: one for one in after.operators}
@@ -50,30 +88,52 @@ def _operators(before: Profile | None, after: Profile) -> Html:
     shown, rest = (order, []) if len(order) <= MOST_ROWS else (order[: MOST_ROWS - 1], order[MOST_ROWS - 1 :])
     groups = [*([name] for name in shown), *([rest] if rest else [])]
     axis = Axis(0.0, max(sum(_ms(side, name) for name in group) for side in (old, new) for group in groups) or 1.0)
-    rows = [_row(axis, group[0] if len(group) == 1 else f"{len(group)} {REST}", group, old, new) for group in groups]
-    head = ("operator", "original ms", "share", "result ms", "share", "original, result")
+    rows = [
+        _row(axis, group[0] if len(group) == 1 else f"{len(group)} {REST}", group, (old, new), sides)
+        for group in groups
+    ]
+    first, second = sides
+    head = ("operator", f"{first} ms", "share", f"{second} ms", "share", f"{first}, {second}")
     return table(head, rows, kinds="tnnnnb", caption="milliseconds of an inference by kind of operator")
 
 
 def _row(
-    axis: Axis, name: str, group: Sequence[str], old: Mapping[str, OperatorTime], new: Mapping[str, OperatorTime]
+    axis: Axis,
+    name: str,
+    group: Sequence[str],
+    times: tuple[Mapping[str, OperatorTime], Mapping[str, OperatorTime]],
+    sides: tuple[str, str],
 ) -> tuple[Child, ...]:
     cells: list[Child] = []
     bars: list[Html] = []
-    rates = [_rate(side[name].gmacs_per_s) for side in (old, new) if name in side]
-    achieved = element("div", f"{_both(rates)} GMAC/s", class_="small") if {*rates} - {UNKNOWN} else None
-    for side, class_, y in ((old, "before", 2.0), (new, "after", 4.0 + BAR)):
+    found_of = [side[name] for side in times if name in side]
+    precisions = [", ".join(one.precisions) for one in found_of if one.precisions]
+    for side, class_, y in zip(times, ("before", "after"), (2.0, 4.0 + BAR), strict=True):
         found = [side[one] for one in group if one in side]
         ms = sum(one.ms for one in found)
         cells += [f"{ms:.3f}", percent(sum(one.share for one in found))] if found else [UNKNOWN, UNKNOWN]
         if ms:
             bars.append(box(0.0, axis.at(ms), class_, y=y, height=BAR))
-    said = f"original {cells[0]} ms, result {cells[2]} ms"
+    said = f"{sides[0]} {cells[0]} ms, {sides[1]} {cells[2]} ms"
     return (
-        join((name, achieved)),
+        join((name, _small(_both(list(dict.fromkeys(precisions)))), _small(_achieved(found_of)))),
         *cells,
         figure(f"{name}: time before and after", said, *bars, height=int(2 * BAR) + 6),
     )
+
+
+def _small(written: str) -> Html | None:
+    return element("div", written, class_="small") if written else None
+
+
+def _achieved(found: Sequence[OperatorTime]) -> str:
+    """How fast its multiply-accumulates are done; empty where that is not known of any."""
+    rates = [_rate(one.gmacs_per_s) for one in found]
+    return f"{_both(rates)} GMAC/s" if {*rates} - {UNKNOWN} else ""
+
+
+def _count(nodes: int | None) -> str:
+    return UNKNOWN if nodes is None else str(nodes)
 
 
 def _ms(side: Mapping[str, OperatorTime], name: str) -> float:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
 from edgekit.settings import Record
+
+# How a node that runs came to be: it is the file's, stands for several of the file's, or was put in between.
+Made = Literal["file", "fused", "added", ""]
 
 
 class OperatorTime(Record):
@@ -17,6 +24,8 @@ class OperatorTime(Record):
         product: whether it multiplies matrices, convolves or attends; all multiply-accumulates are in these.
         macs: multiply-accumulates of an inference; None where they cannot be told.
         gmacs_per_s: 10^9 multiply-accumulates a second that it reaches.
+        precisions: of its kernels, where those were looked at; the most frequent first.
+        fused: how many of its nodes stand for several of the file; None where that was not looked at.
     """
 
     operator: str
@@ -27,6 +36,33 @@ class OperatorTime(Record):
     product: bool = False
     macs: int | None = None
     gmacs_per_s: float | None = None
+    precisions: tuple[str, ...] = ()
+    fused: int | None = None
+
+
+class KernelTime(Record):
+    """One node that the runtime runs.
+
+    Attributes:
+        name: its own, or onnxruntime's number for a node without one.
+        operator, provider: as for `OperatorTime`.
+        precision: the narrowest type among what it reads and writes, such as ``int8``.
+        shape: of its first output; None where it gave none.
+        made: whether it is the file's own, fused of several, or added; empty where that cannot be told.
+        replaces: kinds of the nodes of the file that a fused one stands for, where they can be told.
+        ms: milliseconds of an inference, the median; in a loop the sum of all its runs.
+        share: of the time of all nodes.
+    """
+
+    name: str
+    operator: str
+    provider: str
+    precision: str
+    shape: tuple[int, ...] | None
+    made: Made = ""
+    replaces: tuple[str, ...] = ()
+    ms: float
+    share: float
 
 
 class Profile(Record):
@@ -45,6 +81,7 @@ class Profile(Record):
         products_gmacs_per_s: the same over the time of the operators that multiply.
         int8_share: how much of the machine's INT8 limit ``gmacs_per_s`` is; None where either is unknown.
         fp32_share: the same of its FP32 limit.
+        kernels: every node in the order in which they end, where they were looked at.
     """
 
     component: str
@@ -59,6 +96,7 @@ class Profile(Record):
     products_gmacs_per_s: float | None = None
     int8_share: float | None = None
     fp32_share: float | None = None
+    kernels: tuple[KernelTime, ...] = ()
 
 
 class Rate(Record):
@@ -102,4 +140,43 @@ class Profiles(Record):
     rates: tuple[Rate, ...] = ()
     int8: Rate | None = None
     fp32: Rate | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class KindChange(Record):
+    """One kind of operator in two artifacts.
+
+    Attributes:
+        component: the part that both have.
+        operator: the kind.
+        before, after: nodes, milliseconds and precisions of it; None where there is none of the kind.
+        delta_ms: milliseconds of an inference that it takes more than before.
+    """
+
+    component: str
+    operator: str
+    before: OperatorTime | None
+    after: OperatorTime | None
+    delta_ms: float
+
+
+class ProfileRecord(Record):
+    """What ``edgekit profile`` measured of one artifact, or of two in one interleaved run.
+
+    Attributes:
+        host: the machine.
+        subject: what was profiled; the second of two.
+        compared_with: the first of two; None where there is one.
+        protocol: workload and timing.
+        profiles: ``after`` is the subject, ``before`` what it is compared with.
+        changes: by kind, the largest difference first.
+    """
+
+    schema_: Literal["edgekit.profile/1"] = Field("edgekit.profile/1", alias="schema")
+    host: dict[str, JsonValue]
+    subject: dict[str, JsonValue]
+    compared_with: dict[str, JsonValue] | None = None
+    protocol: dict[str, JsonValue]
+    profiles: Profiles
+    changes: tuple[KindChange, ...] = ()
     warnings: tuple[str, ...] = ()

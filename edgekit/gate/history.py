@@ -1,0 +1,117 @@
+"""Results of one metric over time, as ``bench --save`` kept them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgekit.errors import ArtifactError, UnknownNameError
+from edgekit.gate.metrics import METRICS
+from edgekit.gate.record import SCHEMA, BenchRecord, Verdict, load_record
+from edgekit.settings import Record
+
+FAMILY = SCHEMA.partition("/")[0]
+
+
+class Point(Record):
+    """One metric of one result.
+
+    Attributes:
+        created: when, in UTC.
+        file: the name of the file.
+        subject: the name of the model.
+        sha256: its digest.
+        component: the part of it.
+        machine: fingerprint of the machine; points of two machines are not compared.
+        unit: of the value.
+        value: of the metric.
+        ci_low, ci_high: its interval, where it has one.
+        verdict: of the gate that it stood in, if it did.
+    """
+
+    created: str
+    file: str
+    subject: str
+    sha256: str
+    component: str
+    machine: str
+    unit: str
+    value: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    verdict: Verdict | None = None
+
+
+class History(Record):
+    """All points of a metric, the oldest first.
+
+    Attributes:
+        metric: its name.
+        points: of all results that have a value of it.
+        without: names of files of results that have none.
+        others: names of files that are no results.
+    """
+
+    schema_: Literal["edgekit.history/1"] = Field("edgekit.history/1", alias="schema")
+    metric: str
+    points: tuple[Point, ...]
+    without: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def read_history(path: str | Path, metric: str = "latency.p50") -> History:
+    """The history of a metric in a file, or in all files ``*.json`` of a folder.
+
+    Raises:
+        UnknownNameError: there is no such metric.
+        ArtifactError: there is nothing there, no result among it, or a result of another version.
+    """
+    if metric not in METRICS:
+        raise UnknownNameError("metric", metric, METRICS, id="unknown-name.metric")
+    root = Path(path).expanduser()
+    files = sorted(root.glob("*.json")) if root.is_dir() else [root]
+    others = [file for file in files if root.is_dir() and not _is_result(file)]
+    records = [(file.name, load_record(file)) for file in files if file not in others]
+    if not records:
+        what = f"there are no results of bench in {str(path)!r}"
+        raise ArtifactError(what, id="artifact.missing", hint="Keep some: `edgekit bench PATH --save FILE`.")
+    points = [point for name, record in records for point in _points(name, record, metric)]
+    known = {point.file for point in points}
+    return History(
+        metric=metric,
+        points=tuple(sorted(points, key=lambda point: point.created)),
+        without=tuple(name for name, _ in records if name not in known),
+        others=tuple(file.name for file in others),
+    )
+
+
+def _is_result(file: Path) -> bool:
+    """Whether a file says that it is a result, of whatever version."""
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and str(content.get("schema", "")).partition("/")[0] == FAMILY
+
+
+def _points(file: str, record: BenchRecord, metric: str) -> list[Point]:
+    found = [one for one in record.metrics if one.name == metric and one.value is not None]
+    return [
+        Point(
+            created=record.created,
+            file=file,
+            subject=record.subject.name,
+            sha256=record.subject.sha256,
+            component=one.component,
+            machine=f"{record.machine[:12]}{f' {one.device}' if one.device else ''}",
+            unit=one.unit,
+            value=one.value or 0.0,
+            ci_low=one.ci_low,
+            ci_high=one.ci_high,
+            verdict=record.verdict,
+        )
+        for one in found
+    ]

@@ -1,0 +1,328 @@
+"""The record of ``edgekit bench``: what was measured, how, on what, and what follows from it.
+
+One document holds a measurement alone and a gate, where a candidate is compared with a baseline; the fields of a
+comparison are then filled in. It is what ``--json`` prints and ``--save`` keeps; ``bench.schema.json`` beside this
+module is its JSON Schema.
+
+A change (``delta``) is relative, candidate over baseline less 1, except that of ``accuracy``, which is a difference on
+the metric's own scale (-0.005 is half a point). An interval is two-sided at its ``level``.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from edgekit.artifact import write_text
+from edgekit.errors import ArtifactError
+from edgekit.report import Count, TimedOn
+from edgekit.settings import Record
+
+SCHEMA = "edgekit.bench/2"
+SCHEMA_FILE = "bench.schema.json"
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MAX_RECORD_BYTES = 64 * 1024 * 1024
+
+Verdict = Literal["pass", "regression", "improvement", "inconclusive", "invalid"]
+Direction = Literal["lower", "higher"]
+Side = Literal["candidate", "baseline"]
+
+
+class Tool(Record):
+    """What made the record."""
+
+    name: str = "edgekit"
+    version: str
+
+
+class HostRecord(BaseModel):
+    """A machine: its fingerprint, and the facts that this is made of.
+
+    Attributes:
+        fingerprint: sha256 of all facts; figures of machines with different ones are not compared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    fingerprint: str
+
+
+class Subject(Record):
+    """A model that was measured.
+
+    Attributes:
+        name: of its file or folder, without the path.
+        sha256: of the file; of an artifact, that of its manifest, which has the hashes of all files that it needs.
+        bytes: of the model's files, external data included.
+        format: ``onnx`` or ``tflite``.
+        target: the target that it is for, where one is known.
+    """
+
+    name: str
+    sha256: str
+    bytes: int
+    format: str
+    target: str | None = None
+
+
+class Runtime(Record):
+    """What ran the model.
+
+    Attributes:
+        name: in the table of runtimes.
+        version: of its package.
+        provider: what computes in onnxruntime, by onnxruntime's name; None in other runtimes.
+        threads: within one operator.
+    """
+
+    name: str
+    version: str | None = None
+    provider: str | None = None
+    threads: int = 1
+
+
+class Protocol(Record):
+    """How it was measured.
+
+    Attributes:
+        workload: what one inference is.
+        preset: name of the preset; None without one.
+        budget_s: most time for latency, which the fewest processes may exceed.
+        spent_s: what it took.
+        seed: of the order of the blocks and of the bootstrap.
+        processes: fresh processes in which every side was timed.
+        rounds: blocks of each side, over all processes, without those that were warming up.
+        trimmed: rounds that were left out since they were warming up.
+        inferences: of each side in those rounds; under emulation, those counted.
+        clock: what measured.
+        overhead_us: what the clock itself adds to each inference.
+        baseline: where its figures are from: measured ``beside`` the candidate, or ``stored``; None without one.
+        stopped: why no more was measured: the intervals were ``clear`` of the margins, the ``budget`` was spent, or
+            all was ``done``.
+        looks: how often the intervals were looked at while it was measured.
+    """
+
+    workload: dict[str, JsonValue] = {}
+    preset: str | None = None
+    budget_s: float | None = None
+    spent_s: float | None = None
+    seed: int = 0
+    processes: int = 0
+    rounds: int = 0
+    trimmed: int = 0
+    inferences: int = 0
+    clock: str | None = None
+    overhead_us: float | None = None
+    baseline: Literal["beside", "stored"] | None = None
+    stopped: Literal["clear", "budget", "done"] = "done"
+    looks: int = 0
+
+
+class Metric(Record):
+    """One figure of the candidate, and how it compares with the baseline's.
+
+    Attributes:
+        name: ``latency.p50``, ``latency.p90``, ``latency.p99``, ``throughput``, ``cold_start``, ``load``,
+            ``memory.peak``, ``size``, ``instructions``, ``energy`` or ``accuracy``.
+        unit: ``ms``, ``1/s``, ``bytes``, ``instructions``, ``uJ`` or ``1`` (a share).
+        direction: which is better.
+        value: None where it could not be measured; ``reason`` says why.
+        ci_low, ci_high: interval of the value, where it has one.
+        level: of the intervals, as 0.99.
+        n: size of the sample behind the value.
+        baseline: the baseline's value.
+        delta: the change, positive where the candidate's value is larger.
+        delta_ci: its interval.
+        margin: the largest change for the worse that is allowed, not negative; None where the metric is not gated.
+        verdict: None where it is not gated.
+        component: the part of the artifact that was measured.
+        device: which of several devices; empty where there is one.
+        reason: why there is no value, or what keeps a verdict from being clear.
+    """
+
+    name: str
+    unit: str
+    direction: Direction = "lower"
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    level: float | None = None
+    n: int = 0
+    baseline: float | None = None
+    delta: float | None = None
+    delta_ci: tuple[float, float] | None = None
+    margin: float | None = None
+    verdict: Verdict | None = None
+    component: str = "model"
+    device: str = ""
+    reason: str = ""
+
+
+class Accuracy(Record):
+    """The quality of both sides on the same samples.
+
+    Attributes:
+        metric: what is scored, on its own scale.
+        candidate, baseline: its values.
+        delta: candidate less baseline.
+        delta_ci: its paired bootstrap interval.
+        level: of the interval.
+        n: samples.
+        split: which samples.
+        lost, gained: samples that only the baseline, and only the candidate answers right; None where a sample is not
+            right or wrong.
+        p_value: of McNemar's exact test that both are as likely, two-sided.
+    """
+
+    metric: str
+    candidate: float
+    baseline: float | None = None
+    delta: float | None = None
+    delta_ci: tuple[float, float] | None = None
+    level: float | None = None
+    n: int
+    split: str = ""
+    lost: int | None = None
+    gained: int | None = None
+    p_value: float | None = None
+
+
+class Series(Record):
+    """The sample that a metric's value and interval are made of.
+
+    Attributes:
+        metric: its name.
+        component: as in the metric.
+        side: whose.
+        unit: as in the metric.
+        processes: for each fresh process one list, in the order taken: of the latency's median, the throughput and the
+            energy one value a block, of all others one value.
+    """
+
+    metric: str
+    component: str = "model"
+    side: Side = "candidate"
+    unit: str
+    processes: tuple[tuple[float, ...], ...]
+
+
+class BenchRecord(Record):
+    """What ``edgekit bench`` found.
+
+    Attributes:
+        tool: what made it.
+        created: when, in UTC, as ISO 8601.
+        host: the machine that ran the command, and that measured unless ``timed_on`` names another.
+        timed_on: the machine that was measured on, where it is another one.
+        subject: the candidate.
+        baseline: what it was compared with; None where it was measured alone.
+        runtime: what ran both.
+        protocol: how.
+        metrics: every figure; those that are gated have a margin and a verdict.
+        accuracy: None without data.
+        samples: what the figures are made of.
+        counts: under emulation, the instructions of the candidate by kernel.
+        warnings: what casts doubt on the figures, one sentence each.
+        verdict: of all gated metrics; None where it was measured alone.
+    """
+
+    schema_: Literal["edgekit.bench/2"] = Field("edgekit.bench/2", alias="schema")
+    tool: Tool
+    created: str
+    host: HostRecord
+    timed_on: TimedOn | None = None
+    subject: Subject
+    baseline: Subject | None = None
+    runtime: Runtime
+    protocol: Protocol = Protocol()
+    metrics: tuple[Metric, ...]
+    accuracy: Accuracy | None = None
+    samples: tuple[Series, ...] = ()
+    counts: tuple[Count, ...] = ()
+    warnings: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+
+    @property
+    def machine(self) -> str:
+        """Fingerprint of the machine that was measured on."""
+        return self.timed_on.fingerprint if self.timed_on else self.host.fingerprint
+
+    @property
+    def gated(self) -> tuple[Metric, ...]:
+        """The metrics that have a verdict."""
+        return tuple(one for one in self.metrics if one.verdict is not None)
+
+    def series(self, metric: str, component: str, side: Side) -> Series | None:
+        """The sample of one metric; None where it has none."""
+        key = (metric, component, side)
+        return next((one for one in self.samples if (one.metric, one.component, one.side) == key), None)
+
+    def metric(self, name: str, component: str | None = None) -> Metric | None:
+        """A metric by its name, of the first component unless one is named; None where it was not looked for."""
+        found = (one for one in self.metrics if one.name == name and component in (None, one.component))
+        return next(found, None)
+
+    def save(self, file: str | Path) -> None:
+        """Write the record as JSON."""
+        write_text(Path(file).expanduser(), self.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+class _Schema(BaseModel):
+    """Only the version of a document."""
+
+    schema_: str | None = Field(None, alias="schema")
+
+
+def load_record(file: str | Path) -> BenchRecord:
+    """Read a record that ``save`` or ``--json`` wrote.
+
+    Raises:
+        ArtifactError: there is none, or it is of another version.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise ArtifactError(f"there is no result {str(file)!r}", id="artifact.missing", hint="Check the path.")
+    if path.stat().st_size > MAX_RECORD_BYTES:
+        why = f"it has {path.stat().st_size} bytes; allowed: {MAX_RECORD_BYTES}"
+        raise ArtifactError(f"{str(file)!r} is no result of bench", id="artifact.invalid-file", why=why)
+    content = path.read_bytes()
+    try:
+        return BenchRecord.model_validate_json(content)
+    except ValidationError as error:
+        raise _invalid(str(file), content, error) from error
+
+
+def _invalid(file: str, content: bytes, error: ValidationError) -> ArtifactError:
+    """What is wrong with a record: its version, where that is another one, else its first wrong key."""
+    try:
+        version = _Schema.model_validate_json(content).schema_
+    except ValidationError:
+        version = None
+    if version not in (None, SCHEMA):
+        return ArtifactError(
+            f"{file!r} has the schema {version!r}",
+            id="artifact.other-version",
+            why=f"this edgekit reads {SCHEMA!r}",
+            hint="Measure again: `edgekit bench PATH --save FILE`.",
+        )
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    why = f"{where}: {first['msg']}" if where else str(first["msg"])
+    return ArtifactError(f"{file!r} is no result of bench", id="artifact.invalid-file", why=why)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the record as this code writes it."""
+    schema = BenchRecord.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": SCHEMA_DIALECT, "$id": SCHEMA, **schema}
+
+
+def published_schema() -> dict[str, Any]:
+    """The JSON Schema that ships with the package."""
+    text = resources.files("edgekit.gate").joinpath(SCHEMA_FILE).read_text(encoding="utf-8")
+    published: dict[str, Any] = json.loads(text)
+    return published

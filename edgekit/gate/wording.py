@@ -1,0 +1,121 @@
+"""Figures of a record in words, the same on a terminal and in every export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgekit.gate.metrics import METRICS
+from edgekit.gate.record import BenchRecord, Metric, Series
+
+DEFAULT_COMPONENT = "model"
+MILLION = 1e6
+
+
+def label(metric: Metric | Series) -> str:
+    """A metric's name, with its component and its device where there are several."""
+    device = getattr(metric, "device", "")
+    parts = [metric.name if isinstance(metric, Metric) else metric.metric]
+    parts += [part for part in (metric.component if metric.component != DEFAULT_COMPONENT else "", device) if part]
+    return ", ".join(parts)
+
+
+def value_text(metric: Metric, value: float | None) -> str:
+    """A value with its unit; a dash where there is none."""
+    if value is None:
+        return "-"
+    if metric.unit == "ms":
+        return f"{value:.4g} ms"
+    if metric.unit == "1":
+        return f"{value:.2%}"
+    if metric.unit == "bytes":
+        megabytes = value / MILLION
+        return f"{megabytes:.{1 if megabytes >= 10 else 2 if megabytes >= 1 else 3}f} MB"
+    if metric.unit == "1/s":
+        return f"{value:,.1f}/s"
+    if metric.unit == "instructions":
+        return f"{value / MILLION:.4g} million"
+    return f"{value:,.1f} {metric.unit}"
+
+
+def change_text(metric: Metric, change: float | None) -> str:
+    """A change with its sign: relative in percent, of the accuracy in percentage points."""
+    if change is None:
+        return "-"
+    written = f"{change * 100:+.2f}"
+    signed = written[1:] if float(written) == 0 else written
+    return f"{signed}{' ' if METRICS[metric.name].points else ''}{_unit_of_change(metric)}"
+
+
+def interval_text(metric: Metric) -> str:
+    """The interval of a change, or of a value that was compared with none; empty where there is none."""
+    if metric.delta_ci is not None and metric.delta_ci[0] == metric.delta_ci[1]:
+        return ""  # what is counted, such as a size, has none
+    if metric.delta_ci is not None:
+        low, high = (change_text(metric, end) for end in metric.delta_ci)
+        return f"{low} to {high}"
+    if metric.delta is None and metric.ci_low is not None and metric.ci_high is not None:
+        return f"{value_text(metric, metric.ci_low)} to {value_text(metric, metric.ci_high)}"
+    return ""
+
+
+def margin_text(metric: Metric) -> str:
+    """The largest change for the worse that is allowed, as ``--gate`` writes it: ``+1%``, ``-0.5pp``; empty without."""
+    if metric.margin is None:
+        return ""
+    sign = "-" if metric.direction == "higher" else "+"
+    return f"{sign}{metric.margin * 100:g}{_unit_of_change(metric)}"
+
+
+def _unit_of_change(metric: Metric) -> str:
+    return "pp" if METRICS[metric.name].points else "%"
+
+
+def sentence(metric: Metric) -> str:
+    """A metric that was compared, in one line."""
+    values = f"{value_text(metric, metric.baseline)} to {value_text(metric, metric.value)}"
+    interval = interval_text(metric)
+    said = f"{label(metric)}: {values}, {change_text(metric, metric.delta)}"
+    said += f" ({level_text(metric)}{interval})" if interval else ""
+    said += f", {margin_text(metric)} allowed" if metric.margin is not None else ""
+    return said + (f"; {metric.reason}" if metric.reason else "")
+
+
+def level_text(metric: Metric) -> str:
+    """``99%: ``, the level of an interval before it."""
+    return f"{metric.level * 100:g}%: " if metric.level else ""
+
+
+def headline(record: BenchRecord) -> str:
+    """What came out, in one sentence."""
+    if record.verdict is None:
+        return f"{record.subject.name} was measured."
+    beside = f" beside {record.baseline.name}" if record.baseline else ""
+    counts: dict[str, list[str]] = {}
+    for metric in record.gated:
+        counts.setdefault(str(metric.verdict), []).append(label(metric))
+    told = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in sorted(counts.items()))
+    return f"{record.subject.name}{beside}: {record.verdict}{f' ({told})' if told else ''}."
+
+
+def where(record: BenchRecord) -> Iterator[tuple[str, str]]:
+    """On what, in what and how it was measured."""
+    facts = record.host.model_extra or {}
+    machine = record.timed_on.device if record.timed_on else str(facts.get("processor") or "this machine")
+    yield "machine", f"{machine} (fingerprint {record.machine[:12]})"
+    runtime = " ".join(part for part in (record.runtime.name, record.runtime.version) if part)
+    yield "runtime", f"{runtime}, {record.runtime.threads} thread{'s' if record.runtime.threads != 1 else ''}"
+    protocol = record.protocol
+    yield (
+        "protocol",
+        f"{protocol.processes} processes, {protocol.rounds} rounds, {protocol.inferences} inferences a side, seed"
+        f" {protocol.seed}",
+    )
+    yield "tool", f"{record.tool.name} {record.tool.version}"
+
+
+def timed(record: BenchRecord) -> Iterator[tuple[str, Series, tuple[float, ...]]]:
+    """Every series of times with its label and its samples of all processes in milliseconds."""
+    for series in record.samples:
+        flat = tuple(one for process in series.processes for one in process)
+        if series.unit == "ms" and flat:
+            yield label(series), series, flat

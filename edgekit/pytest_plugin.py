@@ -1,0 +1,120 @@
+"""A plugin for pytest: the gate of ``edgekit bench`` in tests of one's own.
+
+    def test_the_model_is_as_fast_as_ever(edgekit_benchmark):
+        edgekit_benchmark("model.onnx")
+
+    pytest --edgekit-baseline released/model.onnx
+
+The fixture measures a model beside the baseline and fails the test on a regression, or where the two cannot be
+compared. What is inconclusive fails under ``--edgekit-strict`` only. Without a baseline the model is measured alone.
+Every result has a line at the end of the session. Loaded in every session of pytest, it imports nothing but pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from edgekit.gate.record import BenchRecord
+
+Benchmark = Callable[..., "BenchRecord"]
+LINES = pytest.StashKey[list[str]]()
+FAILURES = ("regression", "invalid")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the plugin."""
+    group = parser.getgroup("edgekit", "edgekit: models as benchmarks")
+    group.addoption(
+        "--edgekit-baseline",
+        metavar="PATH",
+        help="what models must not be worse than: a model, a saved result, or a folder of either by their names",
+    )
+    group.addoption(
+        "--edgekit-gate", metavar="GATE", help="how much worse each metric may be: latency.p50=1%%,size=1%%"
+    )
+    group.addoption("--edgekit-budget", metavar="SECONDS", type=float, help="most seconds of a model's times")
+    group.addoption("--edgekit-strict", action="store_true", help="fail where nothing is known, too")
+    group.addoption("--edgekit-save", metavar="DIR", help="keep each result in a folder, named after the model")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the list of what is told at the end."""
+    config.stash[LINES] = []
+
+
+@pytest.fixture
+def edgekit_benchmark(request: pytest.FixtureRequest) -> Benchmark:
+    """Measures a model beside its baseline, and fails the test where it is worse.
+
+    It is called as ``edgekit.bench`` is: the model, and whatever else of ``baseline``, ``gate``, ``data``, ``target``,
+    ``device``, ``budget_s`` ... the test knows better than the command line. It gives the record.
+    """
+    return lambda model, **settings: _benchmark(request.config, model, settings)
+
+
+def _benchmark(config: pytest.Config, model: str | Path, settings: dict[str, Any]) -> BenchRecord:
+    __tracebackhide__ = True
+    import edgekit
+    from edgekit.gate.wording import headline, sentence
+
+    options: dict[str, Any] = {
+        "baseline": find_baseline(config.getoption("--edgekit-baseline"), model),
+        "budget_s": config.getoption("--edgekit-budget"),
+    }
+    given = {name: value for name, value in {**options, **settings}.items() if value is not None}
+    gate = config.getoption("--edgekit-gate")
+    if gate is not None and "baseline" in given:
+        given.setdefault("gate", gate)
+    record = edgekit.bench(model, **given)
+    config.stash[LINES].append(headline(record))
+    folder = config.getoption("--edgekit-save")
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        record.save(Path(folder) / f"{Path(model).name}.json")
+    strict = config.getoption("--edgekit-strict")
+    if record.verdict in FAILURES or (strict and record.verdict == "inconclusive"):
+        told = [sentence(metric) for metric in record.gated if metric.verdict == record.verdict]
+        pytest.fail("\n".join((headline(record), *told, *record.warnings)), pytrace=False)
+    return record
+
+
+def find_baseline(given: str | None, model: str | Path) -> Path | None:
+    """The baseline of a model: what was given, or in a folder that is no artifact what has the model's name.
+
+    Args:
+        given: the option.
+        model: the model that is measured.
+
+    Raises:
+        UsageError: the folder has nothing of the name.
+    """
+    from edgekit.artifact import is_artifact
+    from edgekit.errors import UsageError
+
+    if given is None:
+        return None
+    path, name = Path(given).expanduser(), Path(model).name
+    if not path.is_dir() or is_artifact(path):
+        return path
+    found = [file for file in (path / name, path / f"{name}.json") if file.exists()]
+    if not found:
+        raise UsageError(
+            f"the folder of baselines {given!r} has none for {name!r}",
+            id="usage.no-file",
+            why=f"looked for: {name}, {name}.json",
+            hint="Put the model as it was, or a result of --edgekit-save, into it.",
+        )
+    return found[0]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One line a result."""
+    if config.stash[LINES]:
+        terminalreporter.section("edgekit bench")
+        for line in config.stash[LINES]:
+            terminalreporter.write_line(line)

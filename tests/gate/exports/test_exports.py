@@ -1,0 +1,135 @@
+"""Each export against a file of how it was when it was looked at; `python tests/gate/exports/golden.py` writes them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from gate.exports.golden import FILES, NAMES
+from gate.records import METRICS, SLOWER, alone, gate, gated
+
+from edgekit.gate.exports import EXPORTS
+from edgekit.gate.exports.markdown import MOST_CHARACTERS, marker, plain
+from edgekit.gate.exports.pytest_benchmark import summarize
+from edgekit.gate.record import Metric
+
+HOSTILE = 'a`b|c <img src=x>@team [x](http://evil) \x1b[31m\n::error::"x"'
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["gate", "alone"])
+def test_an_export_is_what_it_was(name: str, kind: str) -> None:
+    record = gate() if kind == "gate" else alone()
+    assert EXPORTS[name].write(record) == FILES[kind, name].read_text(encoding="utf-8")
+
+
+def test_every_format_has_a_golden_file() -> None:
+    assert {file.name for file in FILES.values()} == {
+        file.name for file in (Path(__file__).parent / "golden").iterdir()
+    }
+    assert set(NAMES) == EXPORTS.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_others_do_no_harm(name: str) -> None:
+    record = gate()
+    subject = record.subject.model_copy(update={"name": HOSTILE})
+    text = EXPORTS[name].write(record.model_copy(update={"subject": subject, "warnings": (HOSTILE,)}))
+    if name == "junit":
+        (case, *_) = ElementTree.fromstring(text).iter("testcase")
+        assert case.get("classname", "").startswith("a`b|c <img src=x>@team")
+    elif name == "markdown":
+        assert "<img" not in text
+        assert "@team" not in text
+        assert "\x1b" not in text
+        rows = [line for line in text.splitlines() if line.startswith("| latency")]
+        assert rows[0].count(" | ") == 6
+    else:
+        json.loads(text)
+
+
+def test_markdown_text_stays_text() -> None:
+    assert plain("a_b|c") == r"a\_b\|c"
+    assert plain("two\nlines") == "two lines"
+    assert plain("see http://x") == "see http&#58;//x"
+    assert len(plain("x" * 400)) == 300
+
+
+def test_a_marker_ends_where_it_should() -> None:
+    record = gate(subject=gate().subject.model_copy(update={"name": "a--><b>x</b>"}))
+    assert marker(record) == "<!-- edgekit bench: a-b-x-b- -->"
+
+
+def test_a_comment_has_the_room_that_github_gives_it() -> None:
+    many = tuple(gated("latency.p50", "ms", "pass", component=f"part{index}", reason="x" * 200) for index in range(500))
+    text = EXPORTS["markdown"].write(gate(metrics=many))
+    assert text.startswith("<!-- edgekit bench: new_model.onnx -->\n")
+    assert len(text) <= MOST_CHARACTERS
+    assert text.endswith("Cut short: the whole of it is in the JSON document.\n")
+
+
+def test_warnings_beyond_the_twentieth_are_counted() -> None:
+    text = EXPORTS["markdown"].write(gate(warnings=tuple(f"warning {index}" for index in range(25))))
+    assert "- warning 19\n- and 5 more\n" in text
+
+
+def test_junit_counts_failures_and_what_was_skipped() -> None:
+    suite = ElementTree.fromstring(EXPORTS["junit"].write(gate()))[0]
+    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "4",
+        "failures": "1",
+        "errors": "0",
+        "skipped": "1",
+    }
+    (failure,) = suite.iter("failure")
+    assert failure.get("type") == "regression"
+    assert failure.text == ("latency.p50: 1.23 ms to 1.4 ms, +13.80% (99%: +13.00% to +14.60%), +1% allowed")
+
+
+def test_junit_tells_a_comparison_that_could_not_be_made() -> None:
+    why = "the result is of another machine"
+    suite = ElementTree.fromstring(EXPORTS["junit"].write(gate(metrics=(), verdict="invalid", warnings=(why,))))[0]
+    (case,) = suite.iter("testcase")
+    assert (case.get("name"), case[0].get("type"), case[0].text) == ("comparison", "invalid", why)
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+
+
+def test_directions_are_kept_apart_for_github_action_benchmark() -> None:
+    smaller = json.loads(EXPORTS["github-action-benchmark"].write(gate()))
+    bigger = json.loads(EXPORTS["github-action-benchmark-bigger"].write(gate()))
+    assert [one["name"] for one in smaller] == ["latency.p50", "size", "memory.peak"]
+    assert [one["name"] for one in bigger] == ["accuracy", "throughput"]
+
+
+def test_components_and_devices_are_part_of_a_name() -> None:
+    metrics = (
+        Metric(name="latency.p50", unit="ms", value=1.0, component="encoder"),
+        Metric(name="instructions", unit="instructions", value=5.0, device="cortex-a76"),
+    )
+    found = json.loads(EXPORTS["bencher"].write(alone(metrics=metrics)))
+    assert found == {
+        "latency.p50, encoder": {"latency": {"value": 1e6}},
+        "instructions, cortex-a76": {"instructions": {"value": 5.0}},
+    }
+
+
+def test_statistics_are_those_of_the_samples() -> None:
+    flat = [one / 1e3 for process in SLOWER for one in process]
+    found = summarize(flat)
+    assert found["median"] == statistics.median(flat)
+    assert found["rounds"] == len(flat) == 7
+    assert found["outliers"] == "1;1"
+    assert found["hd15iqr"] == pytest.approx(0.00142)
+    assert summarize([0.5])["iqr"] == 0.0
+    assert summarize([1.0, 2.0, 3.0, 4.0])["q1"] == 1.5
+    assert summarize([1.0, 2.0, 3.0, 4.0, 5.0])["q3"] == 4.25
+
+
+def test_a_loss_of_points_is_told_in_points() -> None:
+    text = EXPORTS["markdown"].write(gate())
+    row = next(line for line in text.splitlines() if line.startswith("| accuracy"))
+    assert "| -0.20 pp | -1.20 pp to +0.80 pp | -0.5pp | inconclusive: 500 samples are too few |" in row
+    assert METRICS[3].delta == -0.002

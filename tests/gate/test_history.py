@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from records import make_record, p50
+from rich.console import Console
+
+from edgekit.errors import ArtifactError, UnknownNameError
+from edgekit.gate.history import Point, read_history
+from edgekit.gate.record import HostRecord, Metric
+from edgekit.render.history import history_view, mark
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Three results of two machines, one without the latency, and a file of others."""
+    other = HostRecord(fingerprint="cd")
+    last = p50(2.0, ci_low=1.0, ci_high=3.0)
+    make_record(last, created="2026-01-03T00:00:00Z", verdict="pass").save(tmp_path / "b.json")
+    make_record(p50(4.0), created="2026-01-02T00:00:00Z").save(tmp_path / "c.json")
+    make_record(p50(5.0), host=other).save(tmp_path / "d.json")
+    make_record(Metric(name="size", unit="bytes", value=1.0)).save(tmp_path / "e.json")
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / "cut.json").write_text("{")
+    return tmp_path
+
+
+def test_a_folder_is_read_in_the_order_of_time(kept: Path) -> None:
+    found = read_history(kept)
+    assert [(point.value, point.machine, point.verdict) for point in found.points] == [
+        (4.0, "ab", None),
+        (5.0, "cd", None),
+        (2.0, "ab", "pass"),
+    ]
+    assert (found.without, found.others) == (("e.json",), ("cut.json", "package.json"))
+    assert [point.value for point in read_history(kept / "c.json").points] == [4.0]
+
+
+def test_machines_stand_apart_and_intervals_share_a_scale(kept: Path) -> None:
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(history_view(read_history(kept), 100))
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    assert [line for line in lines if "on the machine" in line] == [
+        "latency.p50 on the machine ab",
+        "latency.p50 on the machine cd",
+    ]
+    (drawn,) = [line for line in lines if "2026-01-03" in line]
+    assert "2 ms" in drawn
+    assert "─●─" in drawn
+    assert "-  e.json has no latency.p50" in lines
+    assert "-  package.json is no result of bench" in lines
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "line"), [(2.0, None, None, "  ●"), (2.0, 1.0, 3.0, "──●──"), (3.0, 2.0, 3.0, "  ──●")]
+)
+def test_a_mark_lies_on_the_scale(value: float, low: float | None, high: float | None, line: str) -> None:
+    names = dict.fromkeys(("created", "file", "subject", "sha256", "component", "machine", "unit"), "")
+    assert mark(Point(**names, value=value, ci_low=low, ci_high=high), 1.0, 3.0, 5) == line
+
+
+def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="there are no results of bench"):
+        read_history(tmp_path)
+    with pytest.raises(UnknownNameError, match="there is no metric 'speed'"):
+        read_history(tmp_path, "speed")

@@ -1,0 +1,184 @@
+"""The steps of action.yml, run as a runner runs them, with edgekit itself and stand-ins for pip and GitHub's client."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import foreign
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+STEPS = {step["name"]: step for step in ACTION["runs"]["steps"] if "run" in step}
+EXPRESSION = re.compile(r"\$\{\{ (.*?) \}\}")
+# How a runner starts `shell: bash` (docs.github.com, "Workflow syntax").
+BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
+# Stands for GitHub's client: notes what it was asked, and knows one earlier comment where $EARLIER names it.
+GH = """#!/bin/bash
+printf '%s\\n' "$*" >> "$CALLS"
+case "$*" in
+  *--jq*) [ -z "$EARLIER" ] || [ "$MARKER" != "$EARLIER" ] || echo 42 ;;
+esac
+"""
+
+
+@dataclass
+class Runner:
+    """A runner's folder, with what its steps see."""
+
+    folder: Path
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    earlier: str = ""
+
+    def evaluate(self, expression: str) -> str:
+        """The expressions of action.yml, each by itself: one that is not here is an error."""
+        given = {name: one.get("default", "") for name, one in ACTION["inputs"].items()} | self.inputs
+        known = {
+            "inputs.package || github.action_path": given["package"] or str(ROOT),
+            "inputs.folder || format('{0}/edgekit', runner.temp)": given["folder"] or str(self.folder / "edgekit"),
+            "github.token": "a token",
+            "github.event.pull_request.number": "7",
+            **{f"inputs.{name}": value for name, value in given.items()},
+            **{f"steps.gate.outputs.{name}": value for name, value in self.outputs.items()},
+        }
+        return known[expression]
+
+    def run(self, name: str) -> subprocess.CompletedProcess[str]:
+        """One step; its outputs are those of the next ones."""
+        step = STEPS[name]
+        assert step["shell"] == "bash"
+        environment = {
+            key: EXPRESSION.sub(lambda match: self.evaluate(match[1]), value) for key, value in step["env"].items()
+        }
+        output = self.folder / "output"
+        script = self.folder / "step.sh"
+        script.write_text(step["run"], encoding="utf-8")
+        done = subprocess.run(
+            [*BASH, str(script)],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env={
+                **os.environ,
+                **environment,
+                "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+                "GITHUB_OUTPUT": str(output),
+                "GITHUB_STEP_SUMMARY": str(self.folder / "summary.md"),
+                "GITHUB_REPOSITORY": "owner/name",
+                "CALLS": str(self.folder / "calls"),
+                "EARLIER": self.earlier,
+            },
+        )
+        if output.exists():
+            lines = output.read_text(encoding="utf-8").splitlines()
+            self.outputs = dict(line.split("=", 1) for line in lines)
+        return done
+
+    @property
+    def calls(self) -> list[str]:
+        return (self.folder / "calls").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    """Two models, of which ``large.onnx`` has more weights, and programs by the names that the steps use."""
+    foreign.conv_net(tmp_path / "small.onnx")
+    foreign.conv_net(tmp_path / "large.onnx")
+    grow(tmp_path / "large.onnx")
+    programs = {
+        "edgekit": f'#!/bin/bash\nexec "{sys.executable}" -m edgekit "$@"\n',
+        "python": '#!/bin/bash\nprintf \'%s\\n\' "python $*" >> "$CALLS"\n',
+        "gh": GH,
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(text, encoding="utf-8")
+        (tmp_path / "bin" / name).chmod(0o755)
+    return Runner(tmp_path)
+
+
+def grow(file: Path) -> None:
+    """Make a model's file a tenth larger, and its answers the same."""
+    import onnx
+
+    model = onnx.load(file)
+    prop = model.metadata_props.add()
+    prop.key, prop.value = "filler", "x" * (file.stat().st_size // 10)
+    onnx.save(model, file)
+
+
+def gate(runner: Runner, model: str, baseline: str) -> subprocess.CompletedProcess[str]:
+    runner.inputs = {"model": model, "baseline": baseline, "gate": "size=1%", "budget": "1s"}
+    return runner.run("Measure")
+
+
+def test_what_a_caller_gives_reaches_no_script_as_text() -> None:
+    for step in STEPS.values():
+        assert "${{" not in step["run"]
+    given: set[str] = set()
+    for step in STEPS.values():
+        given |= {match for value in step["env"].values() for match in EXPRESSION.findall(value)}
+    named = {name for expression in given for name in re.findall(r"inputs\.([a-z-]+)", expression)}
+    conditions = " ".join(step.get("if", "") for step in ACTION["runs"]["steps"])
+    named |= set(re.findall(r"inputs\.([a-z-]+)", conditions)) | {"python-version"}
+    assert named == ACTION["inputs"].keys()
+
+
+def test_edgekit_is_installed_with_the_small_torch(runner: Runner) -> None:
+    assert runner.run("Install edgekit").returncode == 0
+    assert runner.calls == [
+        "python -m pip install --index-url https://download.pytorch.org/whl/cpu torch",
+        f"python -m pip install {ROOT}",
+    ]
+
+
+@pytest.mark.slow
+def test_a_model_that_is_no_worse_passes_and_is_told_in_a_new_comment(runner: Runner) -> None:
+    done = gate(runner, "small.onnx", "small.onnx")
+    assert done.returncode == 0, done.stderr
+    folder = Path(runner.outputs["folder"])
+    assert runner.outputs["verdict"] == "pass"
+    assert "::notice title=edgekit bench::small.onnx beside small.onnx: pass (pass: size)." in done.stderr
+    comment = (folder / "comment.md").read_text(encoding="utf-8")
+    assert comment.splitlines()[1] == "### edgekit bench: pass"
+    assert (runner.folder / "summary.md").read_text(encoding="utf-8") == comment
+    assert runner.run("Comment").returncode == 0
+    assert runner.calls[-1] == (
+        f"api --silent --method POST repos/owner/name/issues/7/comments -F body=@{folder / 'comment.md'}"
+    )
+
+
+@pytest.mark.slow
+def test_a_larger_model_fails_and_its_earlier_comment_is_replaced(runner: Runner) -> None:
+    done = gate(runner, "large.onnx", "small.onnx")
+    assert done.returncode == 1, done.stderr
+    folder = Path(runner.outputs["folder"])
+    assert runner.outputs["verdict"] == "regression"
+    assert "::error title=edgekit bench::size: " in done.stderr
+    record: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    assert record["verdict"] == "regression"
+    assert '<failure type="regression"' in (folder / "junit.xml").read_text(encoding="utf-8")
+    runner.earlier = (folder / "comment.md").read_text(encoding="utf-8").splitlines()[0]
+    assert runner.run("Comment").returncode == 0
+    assert runner.calls[-1] == (
+        f"api --silent --method PATCH repos/owner/name/issues/comments/42 -F body=@{folder / 'comment.md'}"
+    )
+
+
+def test_a_model_that_is_not_there_leaves_no_comment(runner: Runner) -> None:
+    done = gate(runner, "missing.onnx", "small.onnx")
+    assert done.returncode == 2
+    assert "'missing.onnx' is neither an artifact nor an .onnx or .tflite file" in " ".join(done.stderr.split())
+    assert runner.run("Comment").stdout == "nothing was measured, so there is no comment\n"
+    assert not (runner.folder / "calls").exists()

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = "pytester"
+
+HEAVY = {"torch", "onnx", "onnxruntime", "numpy", "pydantic", "transformers", "rich", "typer"}
+# Blocks the plugin under its installed name, where it is installed, and loads it by its module.
+PLUGIN = ("-p", "no:edgekit", "-p", "edgekit.pytest_plugin", "-p", "no:cacheprovider", "-p", "no:anyio")
+# Stands for measuring: a record of the verdict that the model is named after, and a note of how it was asked for.
+CONFTEST = """
+import json
+import edgekit
+import pytest
+from gate.records import METRICS, gate, alone, gated
+
+def bench(path, **settings):
+    with open("asked.json", "a") as stream:
+        stream.write(json.dumps([path, {k: str(v) for k, v in settings.items()}]) + "\\n")
+    name = path.removesuffix(".onnx")
+    subject = gate().subject.model_copy(update={"name": path})
+    if "baseline" not in settings:
+        return alone(subject=subject)
+    return gate(subject=subject, verdict=name, metrics=(gated("latency.p50", "ms", name),), warnings=("busy",))
+
+edgekit.bench = bench
+"""
+TEST = """
+def test_one(edgekit_benchmark):
+    assert edgekit_benchmark("{name}.onnx").subject.name == "{name}.onnx"
+"""
+
+
+@pytest.fixture
+def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder of somebody's tests; the real `edgekit.bench` is back afterwards."""
+    import edgekit
+
+    monkeypatch.setattr(edgekit, "bench", edgekit.bench)
+    pytester.makeconftest(CONFTEST)
+    return pytester
+
+
+def run(session: pytest.Pytester, name: str, *options: str) -> pytest.RunResult:
+    session.makepyfile(TEST.format(name=name))
+    return session.runpytest_inprocess(*PLUGIN, *options)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "options", "failed"),
+    [
+        ("pass", (), 0),
+        ("improvement", (), 0),
+        ("regression", (), 1),
+        ("invalid", (), 1),
+        ("inconclusive", (), 0),
+        ("inconclusive", ("--edgekit-strict",), 1),
+    ],
+)
+def test_a_test_fails_where_the_model_is_worse(
+    session: pytest.Pytester, verdict: str, options: tuple[str, ...], failed: int
+) -> None:
+    result = run(session, verdict, "--edgekit-baseline", "old.onnx", *options)
+    result.assert_outcomes(passed=1 - failed, failed=failed)
+    headline = f"{verdict}.onnx beside old.onnx: {verdict} ({verdict}: latency.p50)."
+    result.stdout.fnmatch_lines(["*= edgekit bench =*", headline])
+    if failed:
+        told = "latency.p50: 1 ms to 1 ms, 0.00% (99%: -0.10% to +0.10%), +1% allowed"
+        result.stdout.fnmatch_lines([headline, told, "busy"])
+
+
+def test_without_a_baseline_a_model_is_measured_alone(session: pytest.Pytester) -> None:
+    result = run(session, "pass", "--edgekit-gate", "size=1%")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["pass.onnx was measured."])
+    assert (session.path / "asked.json").read_text() == '["pass.onnx", {}]\n'
+
+
+def test_the_options_are_the_settings_of_all_tests(session: pytest.Pytester) -> None:
+    options = ("--edgekit-baseline", "old.onnx", "--edgekit-gate", "size=1%", "--edgekit-budget", "5")
+    run(session, "pass", *options, "--edgekit-save", "kept").assert_outcomes(passed=1)
+    asked = '["pass.onnx", {"baseline": "old.onnx", "budget_s": "5.0", "gate": "size=1%"}]\n'
+    assert (session.path / "asked.json").read_text() == asked
+    assert '"verdict": "pass"' in (session.path / "kept" / "pass.onnx.json").read_text()
+
+
+def test_a_test_knows_better_than_the_command_line(session: pytest.Pytester) -> None:
+    session.makepyfile('def test_one(edgekit_benchmark): edgekit_benchmark("pass.onnx", baseline="b", gate="load=5%")')
+    session.runpytest_inprocess(*PLUGIN, "--edgekit-baseline", "old", "--edgekit-gate", "size=1%")
+    assert (session.path / "asked.json").read_text() == '["pass.onnx", {"baseline": "b", "gate": "load=5%"}]\n'
+
+
+def test_a_folder_of_baselines_has_them_by_their_names(session: pytest.Pytester) -> None:
+    (session.path / "old").mkdir()
+    (session.path / "old" / "pass.onnx.json").write_text("{}")
+    run(session, "pass", "--edgekit-baseline", "old").assert_outcomes(passed=1)
+    assert '"baseline": "old/pass.onnx.json"' in (session.path / "asked.json").read_text()
+    (session.path / "old" / "pass.onnx.json").unlink()
+    result = run(session, "pass", "--edgekit-baseline", "old")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the folder of baselines 'old' has none for 'pass.onnx'*"])
+
+
+def test_sessions_without_the_fixture_hear_nothing_of_it(session: pytest.Pytester) -> None:
+    session.makepyfile("def test_one(): pass")
+    result = session.runpytest_inprocess(*PLUGIN)
+    result.assert_outcomes(passed=1)
+    assert "edgekit bench" not in result.stdout.str()
+
+
+def test_pytest_finds_the_plugin_by_the_package() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    (module,) = tomllib.loads(text)["project"]["entry-points"]["pytest11"].values()
+    assert hasattr(importlib.import_module(module), "edgekit_benchmark")
+
+
+def test_the_plugin_imports_nothing_heavy() -> None:
+    code = "import sys, edgekit.pytest_plugin; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert HEAVY & set(done.stdout.split()) == set()
