@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgekit.api import compress, costs, evaluate, load, load_pruned, verify
     from edgekit.artifact import Artifact
     from edgekit.benching import bench
+    from edgekit.bundle.build import make_bundle
+    from edgekit.bundle.check import check_bundle
     from edgekit.description import Feeding
     from edgekit.errors import EdgekitError
     from edgekit.inspection import inspect
@@ -45,6 +47,7 @@ _HOMES = {
     "Task": "edgekit.tasks.base",
     "Workload": "edgekit.tasks.base",
     "bench": "edgekit.benching",
+    "check_bundle": "edgekit.bundle.check",
     "compare": "edgekit.reporting",
     "compress": "edgekit.api",
     "costs": "edgekit.api",
@@ -55,6 +58,7 @@ _HOMES = {
     "load_recipe": "edgekit.recipe",
     "load_report": "edgekit.report",
     "load_target": "edgekit.target",
+    "make_bundle": "edgekit.bundle.build",
     "plan": "edgekit.planning",
     "render_report": "edgekit.reporting",
     "verify": "edgekit.api",
@@ -73,6 +77,7 @@ __all__ = [
     "Task",
     "Workload",
     "bench",
+    "check_bundle",
     "compare",
     "compress",
     "costs",
@@ -83,6 +88,7 @@ __all__ = [
     "load_recipe",
     "load_report",
     "load_target",
+    "make_bundle",
     "plan",
     "render_report",
     "verify",

@@ -12,6 +12,7 @@ import typer
 import edgekit
 from edgekit.cli import (
     bench,
+    bundle,
     cache,
     compress,
     costs,
@@ -45,7 +46,12 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "env": (env.env, env.EXAMPLES),
     "demo": (demo.demo, demo.EXAMPLES),
 }
-GROUPS: dict[str, typer.Typer] = {"targets": targets.app, "recipes": recipes.app, "cache": cache.app}
+GROUPS: dict[str, typer.Typer] = {
+    "targets": targets.app,
+    "recipes": recipes.app,
+    "cache": cache.app,
+    "bundle": bundle.app,
+}
 EXAMPLES = """
 edgekit demo
 edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%

@@ -1,0 +1,71 @@
+"""What a platform is: where a bundle's content lies, which forms of the model run there, and what code comes along."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from edgekit.bundle.forms import FormName
+from edgekit.bundle.schema import Bundle
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One kind of app that a bundle is made for.
+
+    Attributes:
+        name: as it is written on the command line.
+        description: one line.
+        content: the folder of ``bundle.json`` and all that it lists, from the bundle's own.
+        forms: forms of the model that run there, the preferred one first.
+        kinds: kinds of pre-processing that its code can do.
+        needs: files of its code, without which it is none.
+        write: writes code, project files and ``README.md`` into a folder that has the content already.
+    """
+
+    name: str
+    description: str
+    content: str
+    forms: tuple[FormName, ...]
+    kinds: tuple[str, ...]
+    needs: tuple[str, ...]
+    write: Callable[[Path, Bundle], None]
+
+
+@cache
+def coordinates() -> dict[str, dict[str, str]]:
+    """Versions of everything that a bundle's code depends on: for each platform, versions by name."""
+    text = resources.files("edgekit.bundle").joinpath("coordinates.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def copy_sources(source: str, into: Path, names: tuple[str, ...]) -> None:
+    """Copy files of ``edgekit/bundle/SOURCE`` as they are."""
+    into.mkdir(parents=True, exist_ok=True)
+    folder = resources.files("edgekit.bundle").joinpath(source)
+    for name in names:
+        (into / name).write_bytes(folder.joinpath(name).read_bytes())
+
+
+def fill(source: str, name: str, bundle: Bundle, platform: Platform) -> str:
+    """A template of ``edgekit/bundle/SOURCE`` with ``$names`` filled in: versions, and what a bundle says of itself.
+
+    A version is named after its package, ``onnxruntime-node`` as ``$onnxruntime_node``.
+    """
+    text = resources.files("edgekit.bundle").joinpath(f"{source}/{name}").read_text(encoding="utf-8")
+    values = {package.replace("-", "_"): version for package, version in coordinates()[platform.name].items()}
+    example = "a sentence" if bundle.preprocessing.kind == "text" else "photo.jpg"
+    values |= {
+        "name": bundle.name,
+        "task": bundle.task,
+        "target": bundle.target or "any device",
+        "content": platform.content,
+        "example": example,
+        "first_image": "selftest/0.rgb",
+    }
+    return Template(text).substitute(values)
