@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from edgekit.bundle.forms import FormName
-from edgekit.bundle.schema import Bundle
+from edgekit.bundle.schema import SELFTEST, Bundle, Case, SelfTest
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,40 @@ def copy_sources(source: str, into: Path, names: tuple[str, ...]) -> None:
         (into / name).write_bytes(folder.joinpath(name).read_bytes())
 
 
-def fill(source: str, name: str, bundle: Bundle, platform: Platform) -> str:
+def fill(source: str, name: str, bundle: Bundle, platform: Platform, folder: Path) -> str:
     """A template of ``edgekit/bundle/SOURCE`` with ``$names`` filled in: versions, and what a bundle says of itself.
 
-    A version is named after its package, ``onnxruntime-node`` as ``$onnxruntime_node``.
+    A version is named after its package, ``@types/node`` as ``$types_node``.
+
+    Args:
+        source: folder of the template.
+        name: of the template.
+        bundle: what is bundled.
+        platform: what for.
+        folder: of the bundle, with its content: the examples are samples of its self-test.
     """
     text = resources.files("edgekit.bundle").joinpath(f"{source}/{name}").read_text(encoding="utf-8")
-    values = {package.replace("-", "_"): version for package, version in coordinates()[platform.name].items()}
-    example = "a sentence" if bundle.preprocessing.kind == "text" else "photo.jpg"
-    values |= {
-        "name": bundle.name,
-        "task": bundle.task,
-        "target": bundle.target or "any device",
-        "content": platform.content,
-        "example": example,
-        "first_image": "selftest/0.rgb",
+    versions = coordinates()[platform.name].items()
+    values = {re.sub(r"\W", "_", package).strip("_"): version for package, version in versions}
+    values |= {"name": bundle.name, "task": bundle.task, "target": bundle.target or "any device"}
+    return Template(text).substitute(values | {"content": platform.content} | _examples(platform, folder))
+
+
+def _examples(platform: Platform, folder: Path) -> dict[str, str]:
+    """A raw input: on a command line, in a line of Python and in one of TypeScript, and in C."""
+    content = folder / platform.content
+    samples = SelfTest.model_validate_json((content / SELFTEST).read_bytes())
+    image = next((case for case in samples.cases if case.image is not None), None)
+    if image is None:
+        return {"command": '"a sentence"', "call": '"a sentence"', "example": "a sentence"}
+    file = f"{platform.content}/{image.image}"
+    size = f"width: {image.width}, height: {image.height}, channels: {_channels(content, image)}"
+    return {
+        "command": f"{file} {image.width} {image.height}",
+        "call": f"{{ {size}, data: pixels }}",
+        "example": "photo.jpg",
     }
-    return Template(text).substitute(values)
+
+
+def _channels(content: Path, case: Case) -> int:
+    return (content / str(case.image)).stat().st_size // ((case.width or 1) * (case.height or 1))

@@ -18,7 +18,7 @@ def _write(folder: Path, bundle: Bundle) -> None:
     needed = ["numpy", runtime, *(["pillow"] if bundle.preprocessing.kind == "image" else [])]
     lines = [f"{name}{versions[name]}\n" for name in needed]
     (folder / "requirements.txt").write_text("".join(lines), encoding="utf-8")
-    (folder / "README.md").write_text(fill("python", "README.md", bundle, PYTHON), encoding="utf-8")
+    (folder / "README.md").write_text(fill("python", "README.md", bundle, PYTHON, folder), encoding="utf-8")
 
 
 PYTHON = Platform(
