@@ -9,7 +9,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from edgekit.bundle.reference.normalizer import SYLLABLE_COUNT, SYLLABLES, taken_apart
+from edgekit.bundle.reference.normalizer import CLUSTER_BYTES, SYLLABLE_COUNT, SYLLABLES, taken_apart
 from edgekit.bundle.unicode import CODE_POINTS, class_ranges, combining_classes, last_alike, ranges
 from edgekit.errors import ModelError
 
@@ -129,8 +129,17 @@ def _pairs() -> list[list[int]]:
 
 
 def _charsmap(encoded: str) -> Step:
-    """SentencePiece's map of strings, and what tells where a cluster of characters ends."""
-    return {"op": "charsmap", "map": sorted(read_charsmap(base64.b64decode(encoded)).items())} | _clusters()
+    """SentencePiece's map of strings, and what tells where a cluster of characters ends.
+
+    The library looks for the shortest entry that a short cluster begins with: no other entry is ever found.
+    """
+    whole = read_charsmap(base64.b64decode(encoded))
+    reached = {
+        key: text
+        for key, text in whole.items()
+        if len(key.encode()) < CLUSTER_BYTES and not any(key[:n] in whole for n in range(1, len(key)))
+    }
+    return {"op": "charsmap", "map": sorted(reached.items())} | _clusters()
 
 
 def read_charsmap(content: bytes) -> dict[str, str]:
@@ -138,27 +147,29 @@ def read_charsmap(content: bytes) -> dict[str, str]:
 
     The layout is SentencePiece's ``Normalizer::DecodePrecompiledCharsMap``, that of a unit darts-clone's.
     """
+    import numpy as np
+
     (size,) = struct.unpack_from("<I", content)
-    units = struct.unpack_from(f"<{size // 4}I", content, 4)
+    units = np.frombuffer(content, "<u4", size // 4, 4).astype(np.int64)
     strings = content[4 + size :]
+    steps = np.arange(1, 256)
     found: dict[bytes, str] = {}
-    open_places = [(_offset(units[0]), b"")]
+    open_places = [(int(_offset(units[0])), b"")]
     while open_places:
         place, before = open_places.pop()
-        for byte in range(1, 256):
-            here = place ^ byte
-            if here >= len(units) or units[here] & 0x800000FF != byte:
-                continue
-            key = before + bytes([byte])
-            below = here ^ _offset(units[here])
-            if units[here] >> 8 & 1:
-                value = units[below] & 0x7FFFFFFF
+        here = place ^ steps
+        here = here[here < len(units)]
+        for unit in here[units[here] & 0x800000FF == place ^ here].tolist():
+            key = before + bytes([place ^ unit])
+            below = unit ^ int(_offset(units[unit]))
+            if units[unit] >> 8 & 1:
+                value = int(units[below]) & 0x7FFFFFFF
                 found[key] = strings[value : strings.index(b"\0", value)].decode()
             open_places.append((below, key))
     return {key.decode(): text for key, text in found.items()}
 
 
-def _offset(unit: int) -> int:
+def _offset(unit: Any) -> Any:
     """How far the children of a unit lie from it."""
     return (unit >> 10) << ((unit & (1 << 9)) >> 6)
 

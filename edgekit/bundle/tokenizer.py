@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 Program = dict[str, Any]
+UNCUT = 1 << 30
 
 
 def compile_tokenizer(library: tokenizers.Tokenizer, max_length: int, pad: int) -> Program:
@@ -206,11 +207,14 @@ def _check(library: tokenizers.Tokenizer, program: Program) -> None:
     Raises:
         ModelError: it gives other ids.
     """
-    compiled = Tokenizer(program)
     plain = type(library).from_str(library.to_str())
     plain.no_padding()
-    plain.enable_truncation(program["max_length"])
+    plain.no_truncation()
+    uncut, cut = Tokenizer({**program, "max_length": UNCUT}), Tokenizer(program)
     for text, pair in probes.text_pairs():
+        compiled = uncut if pair is None else cut
+        if pair is not None:
+            plain.enable_truncation(program["max_length"])
         expected = plain.encode(text) if pair is None else plain.encode(text, pair)
         if compiled.encode(text, pair) != (expected.ids, expected.type_ids):
             raise ModelError(

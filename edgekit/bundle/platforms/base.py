@@ -78,13 +78,15 @@ def _examples(platform: Platform, folder: Path) -> dict[str, str]:
     samples = SelfTest.model_validate_json((content / SELFTEST).read_bytes())
     image = next((case for case in samples.cases if case.image is not None), None)
     if image is None:
-        return {"command": '"a sentence"', "call": '"a sentence"', "example": "a sentence"}
+        c_call = 'edgekit_predict_text(model, "a sentence", NULL, best, 3, why)'
+        return {"command": '"a sentence"', "call": '"a sentence"', "example": "a sentence", "c_call": c_call}
     file = f"{platform.content}/{image.image}"
     size = f"width: {image.width}, height: {image.height}, channels: {_channels(content, image)}"
     return {
         "command": f"{file} {image.width} {image.height}",
         "call": f"{{ {size}, data: pixels }}",
         "example": "photo.jpg",
+        "c_call": "edgekit_predict_image(model, pixels, width, height, 3, best, 3, why)",
     }
 
 
