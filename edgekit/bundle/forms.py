@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
 
 from edgekit.artifact import WHOLE, Artifact
+from edgekit.bundle import ort_form
 from edgekit.bundle.schema import Form
 from edgekit.errors import ModelError, UsageError
-from edgekit.formats.silence import silenced
 
 FOLDER = "model"
 OPERATORS = "required_operators.config"
@@ -62,24 +63,14 @@ def write_form(artifact: Artifact, form: FormName, architecture: str, content: P
 
 
 def _write_ort(graph: Path, architecture: str, folder: Path) -> Form:
-    """Convert with onnxruntime's own tool, which leaves out what only the processor here could run.
-
-    Without ``target_platform`` its result would be made for this machine: convolutions in blocks of its registers.
-    """
-    from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
-
+    """Convert with onnxruntime's own tool, in a process of its own (``ort_form.py``)."""
     serves: Literal["arm", "amd64"] = "amd64" if architecture == X86_64 else "arm"
-    with tempfile.TemporaryDirectory() as scratch, silenced(), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            convert_onnx_models_to_ort(
-                graph, Path(scratch), [OptimizationStyle.Fixed], target_platform=serves, enable_type_reduction=False
-            )
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(
-                f"onnxruntime does not convert {graph.name!r}",
-                id="model.does-not-load",
-                why=(str(error).strip() or type(error).__name__).splitlines()[0],
-            ) from error
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, ort_form.__file__, str(graph), scratch, "arm" if serves == "arm" else "any"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        refused = json.loads(done.stdout)["refused"] if done.returncode == 0 else f"it ended with {done.returncode}"
+        if refused:
+            raise ModelError(f"onnxruntime does not convert {graph.name!r}", id="model.does-not-load", why=str(refused))
         (made,) = Path(scratch).glob("*.ort")
         (operators,) = Path(scratch).glob("*.config")
         shutil.copyfile(made, folder / "model.ort")

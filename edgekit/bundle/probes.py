@@ -58,7 +58,7 @@ def texts(count: int) -> list[str]:
     random = np.random.default_rng(8)
     found = list(SENTENCES[:count])
     while len(found) < count:
-        length = 4000 if len(found) % 250 == 249 else int(random.integers(1, 60))
+        length = 4000 if len(found) % 100 == 99 else int(random.integers(1, 60))
         blocks = [_BLOCKS[index] for index in random.integers(0, len(_BLOCKS), 3)]
         drawn = [chr(random.integers(*blocks[index])) for index in random.integers(0, 3, length)]
         spaced = [one if draw > 0.15 else " " for one, draw in zip(drawn, random.random(length), strict=True)]
@@ -66,7 +66,7 @@ def texts(count: int) -> list[str]:
     return found
 
 
-def text_pairs(count: int = 300) -> Iterator[tuple[str, str | None]]:
+def text_pairs(count: int = 120) -> Iterator[tuple[str, str | None]]:
     """Texts, and some of them in pairs."""
     drawn = texts(count)
     yield from ((text, None) for text in drawn)

@@ -13,8 +13,8 @@ from edgekit.errors import VerificationError
 
 MAKE, CHECK = "make", "check"
 MAKE_EXAMPLES = """
-edgekit bundle ./out --platform python -o ./out-python
-edgekit bundle ./out --platform c --form ort -o ./out-c
+edgekit bundle make ./out --platform python -o ./out-python
+edgekit bundle make ./out --platform c --form ort -o ./out-c
 """
 CHECK_EXAMPLES = """
 edgekit bundle check ./out-python
@@ -47,7 +47,7 @@ def _bundle(context: typer.Context) -> None:
 def make(
     artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Output of compress.", show_default=False)],
     *,
-    platform: Annotated[str, typer.Option("--platform", metavar="NAME", help="python, c or node.", show_default=False)],
+    platform: Annotated[str, typer.Option("--platform", metavar="NAME", help="c, node or python.", show_default=False)],
     out: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where it goes.", show_default=False)],
     form: Annotated[
         str | None,

@@ -77,7 +77,7 @@ async function labelProblems(read: Read, description: Description): Promise<stri
 
 async function caseProblems(read: Read, model: Model, sample: Case, samples: Samples): Promise<string[]> {
   const inputs = model.prepare(await rawOf(read, sample));
-  const wrong = await inputProblem(read, inputs, sample, samples.input_tolerance);
+  const wrong = await inputProblem(read, inputs, sample, samples.input_tolerance); // inputs are the stored ones then
   if (wrong !== undefined) return [wrong];
   const output = await model.output(inputs);
   const largest = sample.output.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6);
@@ -103,6 +103,8 @@ async function rawOf(read: Read, sample: Case): Promise<string | Raw> {
   return { width, height, channels: data.length / (width * height), data };
 }
 
+/** What is wrong with a sample's inputs; where nothing is, they become the stored ones, so that an image that is a step of
+ * a pixel away does not count against the model. */
 async function inputProblem(
   read: Read, inputs: Inputs, sample: Case, tolerance: number,
 ): Promise<string | undefined> {
@@ -120,6 +122,7 @@ async function inputProblem(
     }
     const allowed = stored.dtype === "int64" ? 0 : tolerance;
     if (!(difference <= allowed)) return `${name} differs by ${difference.toPrecision(3)}; allowed: ${allowed}`;
+    inputs[name] = { data: expected, shape: stored.shape };
   }
   return undefined;
 }
