@@ -119,12 +119,17 @@ def _normalizer(described: dict[str, Any]) -> Normalizer:
 
 @cache
 def _pairs() -> list[list[int]]:
-    """Two characters and the one that they are joined to, for every one that normal form C keeps."""
+    """Two characters and the one that they are joined to, for every one that the library joins."""
+    from tokenizers.normalizers import NFC
+
+    join = NFC().normalize_str
     found = []
     for code in CODE_POINTS:
         parts = unicodedata.decomposition(chr(code)).split()
-        if len(parts) == 2 and not parts[0].startswith("<") and unicodedata.normalize("NFC", chr(code)) == chr(code):
-            found.append([int(parts[0], 16), int(parts[1], 16), code])
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            one, other = (int(part, 16) for part in parts)
+            if join(chr(one) + chr(other)) == chr(code):
+                found.append([one, other, code])
     return found
 
 

@@ -53,7 +53,7 @@ def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path
 def _input_tolerance(bundle: Bundle) -> float:
     """One step of a pixel, in the units of the prepared values, and what float32 rounds away.
 
-    Resizing rounds to 8 bits between its passes, and Pillow 13 chooses which one goes first where older ones do not.
+    Resizing rounds to 8 bits between its passes, and versions of Pillow differ in which one goes first.
     """
     if not isinstance(bundle.preprocessing, Image):
         return 0.0

@@ -56,8 +56,16 @@ def last_alike(code: int) -> int:
 
 @cache
 def combining_classes() -> Ranges:
-    """First, last and class of each run of characters with a combining class, by Python's Unicode."""
+    """First, last and class of each run of characters with a combining class, which never changes once it is given.
+
+    The library may be of an older Unicode than Python, and so not know the newest marks: one that it knows goes before
+    the mark of the last class, U+0345.
+    """
+    from tokenizers.normalizers import NFD
+
+    order = NFD().normalize_str
     marks = [(code, unicodedata.combining(chr(code))) for code in CODE_POINTS if unicodedata.combining(chr(code))]
+    marks = [(code, kind) for code, kind in marks if kind >= 240 or order(f"\u0345{chr(code)}")[-1] == "\u0345"]
     found: Ranges = []
     for code, kind in marks:
         if found and found[-1][1] == code - 1 and found[-1][2] == kind:

@@ -36,7 +36,7 @@ static int write_image(Work *keep, const char *name, int width, int height, int 
 int main(int count, char **arguments) {
     char why[EDGEKIT_ERROR];
     Work keep = {.why = why};
-    int code = 1;
+    volatile int code = 1;
     if (setjmp(keep.escape) != 0) fprintf(stderr, "%s\n", why);
     else if (count == 3) code = print_ids(&keep, arguments[2]);
     else if (count == 6) code = write_image(&keep, arguments[2], atoi(arguments[3]), atoi(arguments[4]), atoi(arguments[5]));

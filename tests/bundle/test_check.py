@@ -119,7 +119,7 @@ TEXT: dict[str, tuple[str, Break]] = {
     "a model that is missing": ("model", removed("bundle/model/model.onnx")),
     "a model of another format": ("model", written("bundle/model/model.onnx", b"TFL3" * 8)),
     "an .ort that is none": ("model", described(put("model", "forms", 0, "format", value="ort"))),
-    "an input that nothing feeds": ("tensors", described(put("model", "inputs", 0, "name", value="words"))),
+    "an input that nothing feeds": ("tensors", described(put("preprocessing", "mask", value=None))),
     "an answer that nothing gives": ("tensors", described(put("answer", "output", value="scores"))),
     "a range upside down": ("tensors", described(put("model", "inputs", 1, "low", value=7))),
     "one label too few": ("labels", lambda folder: shorten(folder / "bundle/labels.txt")),

@@ -151,8 +151,11 @@ static Image resize(Work *work, Image image, int width, int height, const char *
     }
     for (size_t index = 0; index < sizeof filters / sizeof *filters; index++) {
         if (strcmp(resample, filters[index].name) != 0) continue;
-        if (image.width != width) image = resize_across(work, image, width, filters[index].filter);
-        return image.height == height ? image : resize_down(work, image, height, filters[index].filter);
+        Filter filter = filters[index].filter;
+        int less = image.height - height, down_first = less > 0 && less > 2 * (image.width - width); /* Pillow 13 */
+        if (down_first) image = resize_down(work, image, height, filter);
+        if (image.width != width) image = resize_across(work, image, width, filter);
+        return image.height == height ? image : resize_down(work, image, height, filter);
     }
     fail(work, "the filter \"%s\" is unknown", resample);
 }

@@ -110,8 +110,11 @@ function arrange(values: Float32Array, shape: number[], order: string): [Float32
 function resize(image: Raw, width: number, height: number, resample: string): Raw {
   if (image.width === width && image.height === height) return image;
   if (resample === "nearest") return resizeNearest(image, width, height);
-  const across = image.width === width ? image : resizeRows(image, width, resample);
-  return across.height === height ? across : transposed(resizeRows(transposed(across), height, resample));
+  const down = (one: Raw): Raw => transposed(resizeRows(transposed(one), height, resample));
+  const less = image.height - height;
+  const first = less > 0 && less > 2 * (image.width - width) ? down(image) : image; // as Pillow 13 chooses
+  const across = first.width === width ? first : resizeRows(first, width, resample);
+  return across.height === height ? across : down(across);
 }
 
 function resizeNearest(image: Raw, width: number, height: number): Raw {
