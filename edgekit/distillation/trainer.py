@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
@@ -23,6 +23,7 @@ from edgekit.distillation.checkpoint import (
     student_tensors,
 )
 from edgekit.distillation.losses import LayerMap, Weights, distillation_loss
+from edgekit.distillation.products import Precision, products
 from edgekit.errors import UsageError
 from edgekit.formats.torch import batch_norms
 from edgekit.progress import Progress
@@ -63,7 +64,7 @@ class Schedule:
     evaluate_every: int
     patience: int
     checkpoint_every: int
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     dropout: bool
 
     def steps(self, samples: int) -> int:
@@ -224,19 +225,19 @@ class _Loop:
         device = self.accelerator.device
         tensors = {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
         wanted = {"hidden_states": bool(weights.hidden), "attentions": bool(weights.attention)}
-        with torch.no_grad():
-            taught = lesson.task.call(self.teacher, tensors, **wanted)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.schedule.precision == "bf16"):
+        with products(self.schedule.precision, device.type):
+            with torch.no_grad():
+                taught = lesson.task.call(self.teacher, tensors, **wanted)
             learned = lesson.task.call(self.student, tensors, **wanted)
-            return distillation_loss(
-                learned,
-                taught,
-                task=lesson.task,
-                labels=tensors.get(LABELS),
-                mask=tensors.get(MASK),
-                layers=lesson.layers,
-                weights=weights,
-            )
+        return distillation_loss(
+            learned.float(),
+            taught.float(),
+            task=lesson.task,
+            labels=tensors.get(LABELS),
+            mask=tensors.get(MASK),
+            layers=lesson.layers,
+            weights=weights,
+        )
 
 
 def _train_norms(student: nn.Module) -> None:

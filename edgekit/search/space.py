@@ -18,7 +18,7 @@ from edgekit.quantization.methods import methods_for
 from edgekit.recipe import Recipe, Step, check_chain, read_step
 from edgekit.request import Request
 from edgekit.stages import STAGES
-from edgekit.stages.distill import DistillSettings, planned_steps
+from edgekit.stages.distill import ENCODER_RATE, DistillSettings, planned_steps
 from edgekit.stages.prune import ENCODER_RATIO, MODULE_RATIO, PruneSettings
 
 Table = dict[str, JsonValue]
@@ -181,9 +181,17 @@ class Space:
         lowest = round(0.6 * widths, 2)  # what the widths may go down to, so that the ratio can be reached
         return table if lowest >= FLOOR else {**table, "floor": lowest}
 
-    def taught(self, steps: int) -> Table:
-        """A distill stage of so many steps, with a few looks at the selection split on the way."""
-        return {**self.distill, "max_steps": steps, "evaluate_every": min(300, max(50, steps // 4))}
+    def taught(self, steps: int, *, gently: bool = False) -> Table:
+        """A distill stage of so many steps, with a few looks at the selection split on the way.
+
+        Args:
+            steps: of training.
+            gently: whether an encoder learns at half the usual rate, unless the recipe says at which.
+        """
+        table = {**self.distill, "max_steps": steps, "evaluate_every": min(300, max(50, steps // 4))}
+        if gently and self.layers is not None and table.get("learning_rate", "auto") == "auto":
+            table["learning_rate"] = ENCODER_RATE / 2
+        return table
 
     def quantized(self, method: str | None = None) -> Tables:
         """No training; by another method of quantization, or (an empty one) in FP32."""

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from edgekit.artifact import Artifact
 from edgekit.distillation.losses import LayerMap, Weights
+from edgekit.distillation.products import Precision
 from edgekit.distillation.trainer import Lesson, Schedule, train
+from edgekit.environment import host
 from edgekit.formats.encoder import encoder_layers, evenly, is_encoder, stream_width
 from edgekit.formats.plans import Plan
 from edgekit.formats.surgery import EncoderPlan, whole_plan
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 # What "auto" stands for.
 ENCODER_RATE, MODULE_RATE = 1e-4, 1e-3
 FEWEST_EPOCHS, MOST_EPOCHS, FEWEST_STEPS = 2.0, 40.0, 2000
+# The extension that multiplies matrices in bfloat16, as the system names it.
+MATRICES = "amx_bf16"
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -46,7 +50,9 @@ class DistillSettings(StageSettings):
     hidden: float = Field(1.0, ge=0, description="weight of the hidden states")
     attention: float = Field(0.0, ge=0, description="weight of the attention maps (slower: they have to be computed)")
     dropout: bool = Field(False, description="whether the student's dropout is on")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the products while training")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the products while training; auto: bf16 for encoders where the processor has AMX for it"
+    )
     evaluate_every: int = Field(300, ge=1, description="steps between two looks at the selection split")
     patience: int = Field(6, ge=1, description="looks without a better student before training ends early")
     checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
@@ -77,6 +83,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     folder = job.scratch()
     save_weights(student, folder, plan)
     asked = {"hidden states": (settings.hidden, hidden), "attention maps": (settings.attention, attention)}
+    figures["precision"] = schedule.precision
     figures["not_compared"] = [name for name, (wanted, used) in asked.items() if wanted and not used]
     return finish(folder, artifact, DISTILL, settings, changes={"components": torch_components()}, details=figures)
 
@@ -117,9 +124,16 @@ def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Sche
         evaluate_every=settings.evaluate_every,
         patience=settings.patience,
         checkpoint_every=settings.checkpoint_every,
-        precision=settings.precision,
+        precision=_precision(settings, encoder=encoder),
         dropout=settings.dropout,
     )
+
+
+def _precision(settings: DistillSettings, *, encoder: bool) -> Precision:
+    """Half as wide where it is measured to pay: ``docs/decisions/0013-training-in-bfloat16.md``."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if encoder and host().has(MATRICES) else "fp32"
 
 
 def planned_steps(settings: DistillSettings, samples: int) -> int:
@@ -135,7 +149,7 @@ def _epochs(settings: DistillSettings, samples: int) -> float:
 
 DISTILL = Stage(
     "distill",
-    version=1,
+    version=2,
     accepts="torch",
     produces="torch",
     settings=DistillSettings,

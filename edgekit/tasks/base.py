@@ -270,6 +270,14 @@ class TrainingOutput:
     hidden_states: tuple[torch.Tensor, ...] = ()
     attentions: tuple[torch.Tensor, ...] = ()
 
+    def float(self) -> TrainingOutput:
+        """The same in float32, in which losses are computed whatever the products were."""
+        return TrainingOutput(
+            self.logits.float(),
+            tuple(states.float() for states in self.hidden_states),
+            tuple(maps.float() for maps in self.attentions),
+        )
+
 
 def ordered_batches(examples: Examples, size: int) -> Iterator[list[int]]:
     """Indices in batches, like lengths together so that little is padded; every sample once, the same at every call."""

@@ -44,6 +44,7 @@ SLOW = {
     "edgekit doctor --json": "as above",
     "edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%": "a whole run, for another device",
     "edgekit compress ./my-model --data ./my-data --target raspberry-pi-4": "as above",
+    "edgekit costs ./my-model --target host -o costs.json": "a dozen exports, for the run that takes its table",
     "edgekit compress ./my-model --data ./my-data --set prune.cost=measured": "a whole run",
     "edgekit compress ./my-model --data ./my-data --set prune.cost=measured --costs costs.json": "as above",
     "edgekit costs ./my-model --target raspberry-pi-5 --device emulated": "a dozen exports, for another device",

@@ -243,6 +243,8 @@ def test_a_short_box_begins_with_a_gentler_shape_in_more_layers(tmp_path: Path) 
     assert short.layers is not None
     assert long.layers is not None
     assert short.layers > long.layers
+    rates = [next(table for table in one.stages if table["stage"] == "distill").get("learning_rate") for one in shapes]
+    assert rates == [5e-5, None]  # None: as the recipe has it
 
 
 @pytest.mark.parametrize(("seconds", "tried"), [(3600.0, True), (300.0, False)])
