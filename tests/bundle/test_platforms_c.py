@@ -175,7 +175,7 @@ def test_the_places_of_functions_are_those_of_the_official_header(tmp_path: Path
     used = set(re.findall(r"\(ORT_CALL \*(\w+)\)", written)) - {"GetApi", "GetVersionString"}
     assert len(used) == 19
     declared = written.partition("static void check(")[0]
-    own = declared.replace("Ort", "Own").replace("ORT_", "OWN_")
+    own = re.sub(r"\bORT_", "OWN_", re.sub(r"\bOrt", "Own", declared))
     checks = "".join(
         f'_Static_assert(offsetof(OrtApi, {name}) == offsetof(OwnApi, {name}), "{name}");\n' for name in sorted(used)
     )
