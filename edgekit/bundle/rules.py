@@ -30,6 +30,7 @@ LONGEST_PATH = 160  # Windows takes 260 with the folder that a bundle is put int
 MAX_FILE_BYTES = 2**31 - 1  # more than 2 GiB cannot be memory-mapped on 32-bit devices, nor be one protobuf
 MAX_BUNDLE_BYTES = 1_500_000_000  # a Play AI pack: https://developer.android.com/google/play/on-device-ai
 PAGE_BYTES = 16384  # Android 15 and later: https://developer.android.com/guide/practices/page-sizes
+BUFFER_BYTES = 4  # what float32 and int32 need where they are read in place; TFLite's schema asks for 16
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".npy")
 MAGIC = {"ort": (4, b"ORTM"), "tflite": (4, b"TFL3"), "onnx": (0, b"\x08")}
 LARGEST_TOLERANCE = 0.1
@@ -201,8 +202,34 @@ def model(given: Given, bundle: Bundle) -> Iterator[Found]:
             yield form.file, f"does not begin as a file of the format {form.format!r}"
         if form.format == "ort" and not (file.parent / "required_operators.config").is_file():
             yield form.file, "without required_operators.config, by which a reduced runtime is built"
-        if form.format != "onnx" and file.stat().st_size % 4:
-            yield form.file, "its size is no multiple of 4, which that of a flatbuffer is"
+        if form.format == "tflite" and misaligned(file.read_bytes()):
+            yield form.file, f"a buffer does not lie on {BUFFER_BYTES} bytes, so that it cannot be read in place"
+
+
+def misaligned(content: bytes) -> bool:
+    """Whether a buffer of a TFLite file does not lie on ``BUFFER_BYTES``, or the file cannot be read.
+
+    A flatbuffer by hand (https://flatbuffers.dev/internals): field 4 of the Model is the vector of Buffers, field 0 of
+    a Buffer its bytes.
+    """
+
+    def number(place: int) -> int:
+        return int(struct.unpack_from("<I", content, place)[0])
+
+    def field(table: int, index: int) -> int:
+        shape = table - int(struct.unpack_from("<i", content, table)[0])
+        length = struct.unpack_from("<H", content, shape)[0]
+        offset = struct.unpack_from("<H", content, shape + 4 + 2 * index)[0] if 4 + 2 * index < length else 0
+        return table + offset if offset else 0
+
+    try:
+        buffers = field(number(0), 4)
+        vector = buffers + number(buffers)
+        places = [vector + 4 + 4 * index for index in range(number(vector))]
+        found = [field(place + number(place), 0) for place in places]
+        return any(number(one + number(one)) and (one + number(one) + 4) % BUFFER_BYTES for one in found if one)
+    except struct.error:
+        return True
 
 
 def tensors(given: Given, bundle: Bundle) -> Iterator[Found]:

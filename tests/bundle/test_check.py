@@ -185,6 +185,25 @@ def test_sums_find_what_was_changed(copied: Copied, name: str) -> None:
     assert {problem.rule for problem in check_bundle(folder).problems} == found
 
 
+def tflite(data: int) -> bytes:
+    """A TFLite file of one buffer, the bytes of which begin at a place."""
+    content = bytearray(96)
+    struct.pack_into("<I4s", content, 0, 24, b"TFL3")
+    struct.pack_into("<7H", content, 8, 14, 8, 0, 0, 0, 0, 4)
+    struct.pack_into("<iI", content, 24, 16, 4)
+    struct.pack_into("<II", content, 32, 1, 48 - 36)
+    struct.pack_into("<3H", content, 40, 6, 8, 4)
+    struct.pack_into("<iI", content, 48, 8, data - 4 - 52)
+    struct.pack_into("<I", content, data - 4, 4)
+    return bytes(content)
+
+
+def test_buffers_of_a_tflite_file_lie_on_four_bytes() -> None:
+    assert not rules.misaligned(tflite(64))
+    assert rules.misaligned(tflite(62))
+    assert rules.misaligned(tflite(64)[:50])
+
+
 def test_a_link_is_found(copied: Copied) -> None:
     folder = copied("python", "bert")
     (folder / "link").symlink_to("README.md")
