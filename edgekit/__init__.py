@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edgekit.artifact import Artifact
     from edgekit.attestation import attest
     from edgekit.benching import bench
+    from edgekit.bundle.build import make_bundle
+    from edgekit.bundle.check import check_bundle
     from edgekit.description import Feeding
     from edgekit.errors import EdgekitError
     from edgekit.inspection import inspect
@@ -48,6 +50,7 @@ _HOMES = {
     "Workload": "edgekit.tasks.base",
     "attest": "edgekit.attestation",
     "bench": "edgekit.benching",
+    "check_bundle": "edgekit.bundle.check",
     "compare": "edgekit.reporting",
     "compress": "edgekit.api",
     "costs": "edgekit.api",
@@ -58,6 +61,7 @@ _HOMES = {
     "load_recipe": "edgekit.recipe",
     "load_report": "edgekit.report",
     "load_target": "edgekit.target",
+    "make_bundle": "edgekit.bundle.build",
     "plan": "edgekit.planning",
     "profile": "edgekit.profiling",
     "render_report": "edgekit.reporting",
@@ -79,6 +83,7 @@ __all__ = [
     "Workload",
     "attest",
     "bench",
+    "check_bundle",
     "compare",
     "compress",
     "costs",
@@ -89,6 +94,7 @@ __all__ = [
     "load_recipe",
     "load_report",
     "load_target",
+    "make_bundle",
     "plan",
     "profile",
     "render_report",

@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -301,13 +302,17 @@ def copy_files(files: list[Path], destination: Path) -> None:
         copied.chmod(0o644)
 
 
-def check_output(out: Path) -> None:
+def check_output(out: Path, ours: Callable[[Path], bool] = is_artifact) -> None:
     """Refuse an output path that holds something which is not ours.
 
+    Args:
+        out: where something is to be put.
+        ours: whether a directory is an earlier output of the same kind.
+
     Raises:
-        UsageError: the path is a file, or a directory that is neither empty nor an artifact.
+        UsageError: the path is a file, or a directory that is neither empty nor ours.
     """
-    if out.is_dir() and (not any(out.iterdir()) or is_artifact(out)):
+    if out.is_dir() and (not any(out.iterdir()) or ours(out)):
         return
     if out.exists() or out.is_symlink():
         raise UsageError(
@@ -318,12 +323,12 @@ def check_output(out: Path) -> None:
         )
 
 
-def publish(staged: Path, out: Path) -> None:
+def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_artifact) -> None:
     """Put a finished directory in the place of ``out`` in one step: a reader sees the old or the new one, never a mix.
 
-    ``staged`` lies on the same file system as ``out``, and is gone afterwards.
+    ``staged`` lies on the same file system as ``out``, and is gone afterwards. ``ours`` is that of ``check_output``.
     """
-    check_output(out)
+    check_output(out, ours)
     write_through(staged)
     out = out.resolve()  # a link to an earlier output stays a link
     if not out.exists():

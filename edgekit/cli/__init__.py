@@ -14,6 +14,7 @@ import edgekit
 from edgekit.cli import (
     attest,
     bench,
+    bundle,
     cache,
     compress,
     costs,
@@ -57,7 +58,12 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "env": (env.env, env.EXAMPLES),
     "demo": (demo.demo, demo.EXAMPLES),
 }
-GROUPS: dict[str, typer.Typer] = {"targets": targets.app, "recipes": recipes.app, "cache": cache.app}
+GROUPS: dict[str, typer.Typer] = {
+    "targets": targets.app,
+    "recipes": recipes.app,
+    "cache": cache.app,
+    "bundle": bundle.app,
+}
 EXAMPLES = """
 edgekit demo
 edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%

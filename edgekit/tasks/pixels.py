@@ -133,7 +133,7 @@ class DescribedPixels:
     @property
     def shape(self) -> tuple[int, int, int]:
         first, second, third = self.input_shape
-        return (third, first, second) if self._pixels.layout == "NHWC" else (first, second, third)
+        return (third, first, second) if self.described.layout == "NHWC" else (first, second, third)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -141,7 +141,12 @@ class DescribedPixels:
         return first, second, third
 
     @property
-    def _pixels(self) -> Pixels:
+    def described(self) -> Pixels:
+        """What is said of them.
+
+        Raises:
+            ModelError: the input is no image.
+        """
         pixels = self._origin.description.pixels
         if pixels is None:
             raise ModelError(
@@ -153,13 +158,13 @@ class DescribedPixels:
 
     @property
     def record(self) -> dict[str, JsonValue]:
-        return {"kind": "pixels", "backend": BACKEND, **self._pixels.model_dump(mode="json", by_alias=True)}
+        return {"kind": "pixels", "backend": BACKEND, **self.described.model_dump(mode="json", by_alias=True)}
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         import numpy as np
 
-        pixels, channels = self._pixels, self.shape[0]
+        pixels, channels = self.described, self.shape[0]
         mean, std = (
             np.broadcast_to(np.asarray(values), channels) / pixels.scale for values in (pixels.mean, pixels.std)
         )
@@ -168,7 +173,7 @@ class DescribedPixels:
     def read(self, images: list[Image]) -> Array:
         import numpy as np
 
-        pixels, (channels, height, width) = self._pixels, self.shape
+        pixels, (channels, height, width) = self.described, self.shape
         mean = np.broadcast_to(np.asarray(pixels.mean, np.float32), channels)
         std = np.broadcast_to(np.asarray(pixels.std, np.float32), channels)
         arrays = [np.asarray(_resize(image, height, width, pixels), np.float32) for image in images]

@@ -10,7 +10,12 @@ import pytest
 from edgekit.cli import COMMANDS, GROUPS
 
 CATALOGUE = ("list", "show", "check")
-SUBCOMMANDS = {"targets": (*CATALOGUE, "setup", "remove"), "recipes": CATALOGUE, "cache": ("ls", "verify", "prune")}
+SUBCOMMANDS = {
+    "targets": (*CATALOGUE, "setup", "remove"),
+    "recipes": CATALOGUE,
+    "cache": ("ls", "verify", "prune"),
+    "bundle": ("make", "check"),
+}
 EVERY_COMMAND = [(name,) for name in COMMANDS] + [(group, name) for group in GROUPS for name in SUBCOMMANDS[group]]
 HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "datasets", "numpy", "PIL", "sklearn", "pydantic"}
 COMPRESS_OPTIONS = shlex.split(
@@ -50,7 +55,7 @@ def test_commands_are_those_of_the_documentation():
         "env",
         "demo",
     ]
-    assert list(GROUPS) == ["targets", "recipes", "cache"]
+    assert list(GROUPS) == ["targets", "recipes", "cache", "bundle"]
     assert list(SUBCOMMANDS) == list(GROUPS)
 
 

@@ -1,0 +1,92 @@
+"""``bundle check``: the rules that a bundle has to keep, each a function that names what breaks it.
+
+Nothing is run: a bundle is checked wherever it lies, without its runtime. What runs it is the self-test.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from edgekit.artifact import walk
+from edgekit.bundle import rules
+from edgekit.bundle.build import find_content
+from edgekit.bundle.rules import Found, Given
+from edgekit.bundle.schema import BUNDLE, Bundle
+from edgekit.errors import ArtifactError
+from edgekit.settings import Frozen
+
+MAX_BUNDLE_JSON_BYTES = 64 * 1024 * 1024
+
+
+class Problem(Frozen):
+    """One thing that is wrong: the rule that it breaks, the file, and what is the matter."""
+
+    rule: str
+    where: str
+    what: str
+
+
+class CheckRecord(Frozen):
+    """A bundle and what was found; nothing where it is sound."""
+
+    schema_: Literal["edgekit.bundle-check/1"] = Field("edgekit.bundle-check/1", alias="schema")
+    path: str
+    files: int
+    rules: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def check_bundle(path: str | Path) -> CheckRecord:
+    """Check every rule.
+
+    Raises:
+        ArtifactError: there is no such directory.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise ArtifactError(f"there is no directory {str(path)!r}", id="artifact.missing")
+    files = walk(root)
+    problems: list[Problem] = []
+    given = _read(root, files, problems)
+    for name, rule in rules.ALWAYS.items():
+        problems += [_problem(name, found) for found in rule(given)]
+    if given.bundle is not None:
+        for name, described in rules.DESCRIBED.items():
+            problems += [_problem(name, found) for found in described(given, given.bundle)]
+    names = ("description", *rules.ALWAYS, *rules.DESCRIBED)
+    return CheckRecord(path=str(path), files=len(files), rules=names, problems=tuple(problems))
+
+
+def _read(root: Path, files: list[Path], problems: list[Problem]) -> Given:
+    """What the rules look at; ``bundle.json`` is the first rule."""
+    content = find_content(root)
+    if content is None:
+        problems.append(Problem(rule="description", where=BUNDLE, what="there has to be exactly one"))
+        return Given(root, files, None, None)
+    try:
+        bundle = _parse(content / BUNDLE)
+    except (ValidationError, ValueError) as error:
+        problems.append(Problem(rule="description", where=BUNDLE, what=_first_line(error)))
+        return Given(root, files, content, None)
+    return Given(root, files, content, bundle)
+
+
+def _parse(file: Path) -> Bundle:
+    if file.stat().st_size > MAX_BUNDLE_JSON_BYTES:
+        raise ValueError(f"it has {file.stat().st_size} bytes; allowed: {MAX_BUNDLE_JSON_BYTES}")
+    return Bundle.model_validate_json(file.read_bytes())
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
+
+
+def _problem(rule: str, found: Found) -> Problem:
+    where, what = found
+    return Problem(rule=rule, where=where, what=what)

@@ -1,0 +1,87 @@
+"""What comes along with a model: its card, its licence, who made what, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgekit.artifact import CARD, Artifact
+from edgekit.bundle.platforms.base import coordinates
+from edgekit.report import FILE, Report, load_report
+
+CARD_FILE, LICENCE_FILE, NOTICE_FILE, BENCHMARK_FILE = "MODEL_CARD.md", "LICENSE", "NOTICE", "benchmark.json"
+BENCHMARK = "edgekit.bundle.benchmark/1"
+# Whose code a platform's own is linked with, and under which licence (SPDX).
+LICENCES = {
+    "onnxruntime": "MIT, Copyright (c) Microsoft Corporation",
+    "litert": "Apache-2.0, Copyright The LiteRT Authors",
+    "numpy": "BSD-3-Clause, Copyright NumPy Developers",
+    "pillow": "MIT-CMU, Copyright Jeffrey A. Clark and contributors",
+}
+
+
+def write_documents(artifact: Artifact, platform: str, folder: Path) -> None:
+    """Write the card, the licence, the notice and the benchmark."""
+    report = load_report(artifact.path) if (artifact.path / FILE).is_file() else None
+    (folder / CARD_FILE).write_text(_card(artifact), encoding="utf-8")
+    (folder / LICENCE_FILE).write_text(_licence(artifact), encoding="utf-8")
+    (folder / NOTICE_FILE).write_text(_notice(artifact, platform), encoding="utf-8")
+    benchmark = {"schema": BENCHMARK, **_benchmark(report)}
+    (folder / BENCHMARK_FILE).write_text(json.dumps(benchmark, indent=2) + "\n", encoding="utf-8")
+
+
+def _card(artifact: Artifact) -> str:
+    """The artifact's own card, whose metadata the Hugging Face hub reads; what is known, where it has none."""
+    card = artifact.path / CARD
+    if card.is_file():
+        return card.read_text(encoding="utf-8")
+    manifest = artifact.manifest
+    name = str(manifest.source.get("name") or "model")
+    return (
+        f"---\nlibrary_name: {manifest.format}\ntags:\n- edgekit\n---\n\n# {name}\n\nMade by edgekit for the task"
+        f" {manifest.task}. The artifact has no report, so nothing is known of what was lost or gained.\n"
+    )
+
+
+def _licence(artifact: Artifact) -> str:
+    licence = artifact.manifest.source.get("licence")
+    said = (
+        f"is under the licence: {licence}"
+        if licence
+        else ("is under the licence of its source, which does not say it in its folder. Ask whoever made the source")
+    )
+    name = artifact.manifest.source.get("name") or "model"
+    return (
+        f"The model ({name}) {said}.\n\nThe code in this bundle was written by edgekit and is under the Apache License,"
+        " Version 2.0:\nhttps://www.apache.org/licenses/LICENSE-2.0\n"
+    )
+
+
+def _notice(artifact: Artifact, platform: str) -> str:
+    source = artifact.manifest.source
+    commit = f" at {source['commit']}" if source.get("commit") else ""
+    lines = [f"Model: made from {source.get('name') or 'a model'}{commit} by edgekit.", "", "This bundle's code uses:"]
+    for package in sorted(coordinates()[platform]):
+        licence = next((text for name, text in LICENCES.items() if name in package), None)
+        lines += [f"- {package}: {licence}"] if licence else []
+    return "\n".join(lines) + "\n"
+
+
+def _benchmark(report: Report | None) -> dict[str, Any]:
+    """What the artifact's report has measured, without raw samples."""
+    if report is None:
+        return {"measurements": [], "because": "the artifact has no report"}
+    figures = [one.model_dump(mode="json", exclude={"samples"}) for one in report.after if one.value is not None]
+    quality = None
+    if report.quality is not None:
+        named = ("metric", "before", "after", "n", "split")
+        quality = {name: getattr(report.quality, name) for name in named}
+    return {
+        "measurements": figures,
+        "quality": quality,
+        "runtime": report.runtime,
+        "threads": report.threads,
+        "workload": report.workload,
+        "because": report.not_measured_because or "",
+    }

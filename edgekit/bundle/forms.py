@@ -1,0 +1,80 @@
+"""The model in the format that a platform runs: as the artifact has it, or in ONNX Runtime's own format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from edgekit.artifact import WHOLE, Artifact
+from edgekit.bundle import ort_form
+from edgekit.bundle.schema import Form
+from edgekit.errors import ModelError, UsageError
+
+FOLDER = "model"
+OPERATORS = "required_operators.config"
+FormName = Literal["onnx", "ort", "tflite"]
+X86_64 = "x86_64"  # as targets name it
+
+
+def choose_form(artifact: Artifact, offered: tuple[FormName, ...], wanted: str | None) -> FormName:
+    """The form that a bundle gets: the wanted one, else the first that the platform offers for such an artifact.
+
+    Raises:
+        UsageError: the platform has no such form, or the artifact cannot take it.
+    """
+    possible = [form for form in offered if ("tflite" if form == "tflite" else "onnx") == artifact.format]
+    found = next((form for form in possible if wanted in (None, form)), None)
+    if found is None:
+        given = f"--form {wanted}" if wanted is not None else f"the artifact's format {artifact.format!r}"
+        raise UsageError(
+            f"{given} does not go with this bundle",
+            id="usage.bundle-form",
+            why=f"for this platform and artifact: {', '.join(possible) or 'none'}; the platform takes"
+            f" {', '.join(offered)}",
+        )
+    return found
+
+
+def write_form(artifact: Artifact, form: FormName, architecture: str, content: Path) -> Form:
+    """Write the model below ``content``.
+
+    Args:
+        artifact: with one component.
+        form: onnx and tflite as they are; ort made from onnx, with the list of operators for a reduced build.
+        architecture: of the target; an ort file is fused for it.
+        content: folder of ``bundle.json``.
+
+    Raises:
+        ModelError: ONNX Runtime does not convert the model.
+    """
+    folder = content / FOLDER
+    folder.mkdir()
+    component = artifact.manifest.components[WHOLE]
+    if form == "ort":
+        return _write_ort(artifact.file(), architecture, folder)
+    for name in component.files:
+        shutil.copyfile(artifact.path / name, folder / name)
+    return Form(file=f"{FOLDER}/{component.files[0]}", format=form, serves="any")
+
+
+def _write_ort(graph: Path, architecture: str, folder: Path) -> Form:
+    """Convert with onnxruntime's own tool, in a process of its own (``ort_form.py``)."""
+    serves: Literal["arm", "amd64"] = "amd64" if architecture == X86_64 else "arm"
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, ort_form.__file__, str(graph), scratch, "arm" if serves == "arm" else "any"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        refused = json.loads(done.stdout)["refused"] if done.returncode == 0 else f"it ended with {done.returncode}"
+        if refused:
+            raise ModelError(f"onnxruntime does not convert {graph.name!r}", id="model.does-not-load", why=str(refused))
+        (made,) = Path(scratch).glob("*.ort")
+        (operators,) = Path(scratch).glob("*.config")
+        shutil.copyfile(made, folder / "model.ort")
+        lines = operators.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if not line.startswith("#")]  # a comment names the folder it was made in
+        (folder / OPERATORS).write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return Form(file=f"{FOLDER}/model.ort", format="ort", serves=serves)

@@ -1,0 +1,94 @@
+"""What a platform is: where a bundle's content lies, which forms of the model run there, and what code comes along."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from edgekit.bundle.forms import FormName
+from edgekit.bundle.schema import SELFTEST, Bundle, Case, SelfTest
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One kind of app that a bundle is made for.
+
+    Attributes:
+        name: as it is written on the command line.
+        description: one line.
+        content: the folder of ``bundle.json`` and all that it lists, from the bundle's own.
+        forms: forms of the model that run there, the preferred one first.
+        kinds: kinds of pre-processing that its code can do.
+        needs: files of its code, without which it is none.
+        write: writes code, project files and ``README.md`` into a folder that has the content already.
+    """
+
+    name: str
+    description: str
+    content: str
+    forms: tuple[FormName, ...]
+    kinds: tuple[str, ...]
+    needs: tuple[str, ...]
+    write: Callable[[Path, Bundle], None]
+
+
+@cache
+def coordinates() -> dict[str, dict[str, str]]:
+    """Versions of everything that a bundle's code depends on: for each platform, versions by name."""
+    text = resources.files("edgekit.bundle").joinpath("coordinates.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def copy_sources(source: str, into: Path, names: tuple[str, ...]) -> None:
+    """Copy files of ``edgekit/bundle/SOURCE`` as they are."""
+    into.mkdir(parents=True, exist_ok=True)
+    folder = resources.files("edgekit.bundle").joinpath(source)
+    for name in names:
+        (into / name).write_bytes(folder.joinpath(name).read_bytes())
+
+
+def fill(source: str, name: str, bundle: Bundle, platform: Platform, folder: Path) -> str:
+    """A template of ``edgekit/bundle/SOURCE`` with ``$names`` filled in: versions, and what a bundle says of itself.
+
+    A version is named after its package, ``@types/node`` as ``$types_node``.
+
+    Args:
+        source: folder of the template.
+        name: of the template.
+        bundle: what is bundled.
+        platform: what for.
+        folder: of the bundle, with its content: the examples are samples of its self-test.
+    """
+    text = resources.files("edgekit.bundle").joinpath(f"{source}/{name}").read_text(encoding="utf-8")
+    versions = coordinates()[platform.name].items()
+    values = {re.sub(r"\W", "_", package).strip("_"): version for package, version in versions}
+    values |= {"name": bundle.name, "task": bundle.task, "target": bundle.target or "any device"}
+    return Template(text).substitute(values | {"content": platform.content} | _examples(platform, folder))
+
+
+def _examples(platform: Platform, folder: Path) -> dict[str, str]:
+    """A raw input: on a command line, in a line of Python and in one of TypeScript, and in C."""
+    content = folder / platform.content
+    samples = SelfTest.model_validate_json((content / SELFTEST).read_bytes())
+    image = next((case for case in samples.cases if case.image is not None), None)
+    if image is None:
+        c_call = 'edgekit_predict_text(model, "a sentence", NULL, best, 3, why)'
+        return {"command": '"a sentence"', "call": '"a sentence"', "example": "a sentence", "c_call": c_call}
+    file = f"{platform.content}/{image.image}"
+    size = f"width: {image.width}, height: {image.height}, channels: {_channels(content, image)}"
+    return {
+        "command": f"{file} {image.width} {image.height}",
+        "call": f"{{ {size}, data: pixels }}",
+        "example": "photo.jpg",
+        "c_call": "edgekit_predict_image(model, pixels, width, height, 3, best, 3, why)",
+    }
+
+
+def _channels(content: Path, case: Case) -> int:
+    return (content / str(case.image)).stat().st_size // ((case.width or 1) * (case.height or 1))

@@ -1,0 +1,149 @@
+"""The samples of a bundle: raw inputs, what pre-processing makes of them, and what the artifact answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.artifact import Artifact
+from edgekit.bundle import probes
+from edgekit.bundle.pixels import TOLERANCE, value_range
+from edgekit.bundle.schema import SELFTEST, Bundle, Case, Image, SelfTest, StoredTensor
+from edgekit.measure.golden import FOLDER as GOLDEN
+from edgekit.measure.golden import TASK_FILE
+from edgekit.runtimes import open_runner
+from edgekit.tasks.base import LABELS, Array, Task
+
+if TYPE_CHECKING:
+    from edgekit.tasks.text_classification import TextClassification
+
+MOST_GOLDEN = 4
+IMAGES = 8
+
+
+def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path) -> None:
+    """Write ``selftest/``: the samples of a bundle, answered by the artifact in its own runtime here."""
+    folder = (content / SELFTEST).parent
+    folder.mkdir()
+    runner = open_runner(artifact, runtime=artifact.manifest.runtime)
+    tolerance = artifact.manifest.golden_tolerance or 0.0
+    cases = []
+    for number, (raw, row) in enumerate(_raw_inputs(artifact, task, bundle)):
+        batch = task.encode({name: [value] for name, value in row.items()}).batch([0])
+        inputs = {name: values for name, values in batch.items() if name != LABELS}
+        output = task.forward(runner, inputs)[0]
+        if isinstance(raw, str):
+            said: dict[str, Any] = {"text": raw}
+        else:
+            raw.tofile(folder / f"{number}.rgb")
+            said = {
+                "image": f"{SELFTEST.partition('/')[0]}/{number}.rgb",
+                "width": raw.shape[1],
+                "height": raw.shape[0],
+            }
+        stored = {name: _store(values, folder / f"{number}.{name}.bin") for name, values in inputs.items()}
+        label = _label(output, tolerance, task.labels)
+        cases.append(Case(**said, inputs=stored, output=tuple(map(float, output)), label=label))
+    selftest = SelfTest(tolerance=tolerance, input_tolerance=_input_tolerance(bundle), cases=tuple(cases))
+    text = selftest.model_dump_json(by_alias=True, indent=1, exclude_none=False)
+    (content / SELFTEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _input_tolerance(bundle: Bundle) -> float:
+    """One step of a pixel, in the units of the prepared values, and what float32 rounds away.
+
+    Resizing rounds to 8 bits between its passes, and versions of Pillow differ in which one goes first.
+    """
+    if not isinstance(bundle.preprocessing, Image):
+        return 0.0
+    low, high = value_range(bundle.preprocessing)
+    return 1.001 * TOLERANCE * (high - low)
+
+
+def _raw_inputs(artifact: Artifact, task: Task, bundle: Bundle) -> Iterator[tuple[str | Array, dict[str, Any]]]:
+    """Raw inputs as a bundle holds them, and as rows of the task: those of the golden samples first, then made ones."""
+    golden = _golden(artifact)
+    if isinstance(bundle.preprocessing, Image):
+        yield from _raw_images(golden, bundle.preprocessing)
+        return
+    yield from _raw_texts(golden, task, bundle)
+
+
+def _golden(artifact: Artifact) -> list[dict[str, Array]]:
+    """The inputs of the artifact's golden samples, one sample each."""
+    from safetensors.numpy import load_file
+
+    file = artifact.path / GOLDEN / f"{TASK_FILE}.safetensors"
+    if not file.is_file():
+        return []
+    samples: dict[int, dict[str, Array]] = {}
+    for key, values in load_file(str(file)).items():
+        index, side, name = key.split("/", 2)
+        if side == "in":
+            samples.setdefault(int(index), {})[name] = values
+    return [samples[index] for index in sorted(samples)][:MOST_GOLDEN]
+
+
+def _raw_texts(golden: list[dict[str, Array]], task: Task, bundle: Bundle) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the golden ids say, which need not be what was tokenized then, and sentences of several scripts."""
+    texts = []
+    for sample in golden:
+        ids = sample[bundle.preprocessing.ids][0].tolist()  # type: ignore[union-attr]  # of a text, by the caller
+        texts.append(_tokenizer(task).decode(ids, skip_special_tokens=True))
+    for text in dict.fromkeys([*texts, *probes.SENTENCES[: probes.FIRST]]):
+        flat = " ".join(text.split("\t"))
+        yield flat, {"text": flat}
+
+
+def _tokenizer(task: Task) -> Any:
+    from typing import cast
+
+    return cast("TextClassification", task).tokenizer
+
+
+def _raw_images(golden: list[dict[str, Array]], image: Image) -> Iterator[tuple[Array, dict[str, Any]]]:
+    """The golden inputs as images of the model's size, and images of other sizes."""
+    import numpy as np
+    from PIL import Image as Pillow
+
+    sizes = [step for step in image.steps if step.op in {"resize", "crop"}]
+    height, width = (sizes[-1].height, sizes[-1].width) if sizes else (0, 0)
+    made = [_unprepared(sample[image.input][0], image) for sample in golden[: IMAGES // 4]] if sizes else []
+    made += list(probes.images(image.channels, height, width))
+    for pixels in made[:IMAGES]:
+        raw = np.ascontiguousarray(pixels)
+        yield raw, {"image": Pillow.fromarray(raw if image.channels == 3 else raw[:, :, 0])}
+
+
+def _unprepared(values: Array, image: Image) -> Array:
+    """The image that prepared values came from, at the model's size: uint8 [height, width, channels]."""
+    import numpy as np
+
+    for step in reversed(image.steps):
+        if step.op == "layout":
+            values = values.transpose(1, 2, 0) if step.order == "NCHW" else values
+        elif step.op == "normalize":
+            values = values * np.asarray(step.std) + np.asarray(step.mean)
+        elif step.op == "scale":
+            values = values / step.factor
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _store(values: Array, file: Path) -> StoredTensor:
+    """Write a tensor in little-endian order."""
+    import numpy as np
+
+    dtype = "int64" if values.dtype.kind in "iu" else "float32"
+    np.ascontiguousarray(values, f"<{'i8' if dtype == 'int64' else 'f4'}").tofile(file)
+    return StoredTensor(file=f"{file.parent.name}/{file.name}", dtype=dtype, shape=tuple(values.shape))
+
+
+def _label(output: Array, tolerance: float, labels: tuple[str, ...]) -> str | None:
+    """The largest class, where no other could be it within the tolerance."""
+    import numpy as np
+
+    order = np.argsort(-output, kind="stable")
+    if len(order) > 1 and output[order[0]] - output[order[1]] <= 2 * tolerance * np.abs(output).max():
+        return None
+    return labels[int(order[0])]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bundle.bundles import bundle_of, make_artifact
+
+from edgekit.artifact import Artifact
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
+    """Artifacts by family, each made once."""
+    made: dict[str, Artifact] = {}
+
+    def make(family: str) -> Artifact:
+        if family not in made:
+            made[family] = make_artifact(family, tmp_path_factory.mktemp(family))
+        return made[family]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundles(
+    artifacts: Callable[[str], Artifact], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    """Bundles by platform and family, each made once; who changes one copies it first."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(platform: str, family: str) -> Path:
+        if (platform, family) not in made:
+            out = tmp_path_factory.mktemp("bundle") / f"{platform}-{family}"
+            made[platform, family] = bundle_of(artifacts(family), platform, out)
+        return made[platform, family]
+
+    return make
+
+
+@pytest.fixture
+def copied(bundles: Callable[[str, str], Path], tmp_path: Path) -> Callable[[str, str], Path]:
+    """A copy of a bundle, to be broken."""
+
+    def copy(platform: str, family: str) -> Path:
+        return Path(shutil.copytree(bundles(platform, family), tmp_path / f"{platform}-{family}", symlinks=True))
+
+    return copy

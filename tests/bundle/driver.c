@@ -1,0 +1,45 @@
+/* What the tests ask of the C code beside its interface. It is compiled with edgekit_model.c as a part of it.
+ *
+ *     driver ids compiled.json          texts on standard input, each behind its length in bytes and a line feed
+ *     driver image step.json W H C      pixels on standard input; writes the prepared values, float32
+ */
+#include "edgekit_model.c"
+
+static int print_ids(Work *keep, const char *name) {
+    Tokenizer *tokenizer = read_tokenizer(keep, json_parse(keep, name, need_file(keep, ".", name)));
+    tokenizer->max_length = SIZE_MAX;
+    size_t length;
+    while (scanf("%zu", &length) == 1) {
+        Work work = {.why = keep->why};
+        Ids ids = {0}, segments = {0};
+        if (setjmp(work.escape) != 0) return 1;
+        char *text = take(&work, length + 1);
+        if (getchar() != '\n' || fread(text, 1, length, stdin) != length) return 2;
+        Bytes texts[2] = {{text, length}, {NULL, 0}};
+        tokenize(&work, tokenizer, texts, 0, &ids, &segments);
+        for (size_t index = 0; index < ids.count; index++) printf("%lld ", (long long)ids.at[index]);
+        putchar('\n');
+        release(&work);
+    }
+    return 0;
+}
+
+static int write_image(Work *keep, const char *name, int width, int height, int channels) {
+    const Json *described = json_parse(keep, name, need_file(keep, ".", name));
+    size_t size = (size_t)width * (size_t)height * (size_t)channels;
+    uint8_t *pixels = take(keep, size);
+    if (fread(pixels, 1, size, stdin) != size) return 2;
+    Tensor tensor = prepare_image(keep, (Image){width, height, channels, pixels}, described);
+    return fwrite(tensor.floats, sizeof(float), tensor.count, stdout) == tensor.count ? 0 : 2;
+}
+
+int main(int count, char **arguments) {
+    char why[EDGEKIT_ERROR];
+    Work keep = {.why = why};
+    volatile int code = 1;
+    if (setjmp(keep.escape) != 0) fprintf(stderr, "%s\n", why);
+    else if (count == 3) code = print_ids(&keep, arguments[2]);
+    else if (count == 6) code = write_image(&keep, arguments[2], atoi(arguments[3]), atoi(arguments[4]), atoi(arguments[5]));
+    release(&keep);
+    return code;
+}

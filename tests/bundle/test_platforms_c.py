@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+import tiny
+from bundle.bundles import FAMILIES, commands_of, flip, run, shorten
+from bundle.made_tokenizers import MADE
+
+import edgekit
+from edgekit.artifact import Artifact
+from edgekit.bundle import probes
+from edgekit.bundle.platforms.base import coordinates
+from edgekit.bundle.platforms.c import source
+from edgekit.bundle.reference.image import prepare, read_image
+from edgekit.bundle.tokenizer import compile_tokenizer, write_program
+
+Bundles = Callable[[str, str], Path]
+WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers")
+SOURCES = Path(edgekit.__file__).parent / "bundle" / "c"
+HEADERS = "EDGEKIT_ONNXRUNTIME_HEADERS"
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    """ONNX Runtime's shared library, in its wheel."""
+    import onnxruntime
+
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+    if not found:
+        pytest.skip("the wheel of onnxruntime has no libonnxruntime.so.*")
+    return found[0]
+
+
+def compile_with(library: Path, folder: Path, *sources: str, name: str) -> Path:
+    """A program of C sources, linked with the library; warnings are errors."""
+    (folder / "libonnxruntime.so.1").unlink(missing_ok=True)
+    (folder / "libonnxruntime.so.1").symlink_to(library)
+    done = run(
+        "gcc", *WARNINGS, "-Wno-unused-function", "-O1", "-o", name, *sources, "libonnxruntime.so.1", "-lm",
+        f"-Wl,-rpath,{folder}", folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / name
+
+
+@pytest.fixture(scope="session")
+def driver(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`driver.c`."""
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "edgekit_model.c").write_text(source(), encoding="utf-8")
+    for file in (SOURCES / "edgekit_model.h", Path(__file__).with_name("driver.c")):
+        shutil.copyfile(file, folder / file.name)
+    return compile_with(library, folder, "driver.c", name="driver")
+
+
+@pytest.fixture(scope="session")
+def example(library: Path, bundles: Bundles) -> Callable[[str], Path]:
+    """The example of a bundle, compiled in it."""
+
+    def compiled(family: str) -> Path:
+        program = bundles("c", family).parent / f"example-{family}"
+        if not program.is_file():
+            folder = program.with_suffix(".made")
+            folder.mkdir()
+            for name in ("edgekit_model.h", "edgekit_model.c", "example.c"):
+                shutil.copyfile(bundles("c", family) / name, folder / name)
+            compile_with(library, folder, "example.c", "edgekit_model.c", name="example").replace(program)
+        return program
+
+    return compiled
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_self_test_passes(bundles: Bundles, example: Callable[[str], Path], family: str) -> None:
+    done = run(example(family), "bundle", folder=bundles("c", family))
+    assert (done.stdout, done.returncode) == ("self-test passed\n", 0)
+
+
+def test_texts_get_the_labels_that_edgekit_gives_them(
+    artifacts: Callable[[str], Artifact], bundles: Bundles, example: Callable[[str], Path]
+) -> None:
+    texts = tiny.sentences(3, seed=5)
+    expected = [answer[0] for answer in edgekit.load(artifacts("bert").path).predict(texts)]
+    done = run(example("bert"), "bundle", *texts, folder=bundles("c", "bert"))
+    assert done.stdout.splitlines() == [f"{label}\t{score:.4f}" for label, score in expected]
+
+
+@pytest.mark.parametrize("broken", ["tokenizer/compiled.json", "model/model.onnx", "labels.txt"])
+def test_the_self_test_names_what_is_damaged(
+    copied: Callable[[str, str], Path], example: Callable[[str], Path], broken: str
+) -> None:
+    folder = copied("c", "bert")
+    (shorten if broken == "labels.txt" else flip)(folder / "bundle" / broken)
+    done = run(example("bert"), "bundle", folder=folder)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{broken}: ")
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema": "edgekit.bundle/2"}', "[" * 100, '{"a": "\\u12'])
+def test_a_damaged_description_is_an_error_and_no_crash(
+    copied: Callable[[str, str], Path], example: Callable[[str], Path], content: str
+) -> None:
+    folder = copied("c", "bert")
+    (folder / "bundle" / "bundle.json").write_text(content, encoding="utf-8")
+    done = run(example("bert"), "bundle", "a text", folder=folder)
+    assert done.returncode == 1
+    assert "bundle.json" in done.stderr
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_thousand_texts_get_the_librarys_ids(driver: Path, tmp_path: Path, name: str) -> None:
+    library = MADE[name]()
+    write_program(compile_tokenizer(library, 64, 0), tmp_path / "compiled.json")
+    library.no_truncation()
+    texts = probes.texts(1000)
+    fed = b"".join(b"%d\n%s" % (len(text.encode()), text.encode()) for text in texts)
+    (tmp_path / "texts").write_bytes(fed)
+    with (tmp_path / "texts").open("rb") as stream:
+        done = run(driver, "ids", "compiled.json", folder=tmp_path, stdin=stream)
+    assert done.returncode == 0, done.stderr
+    found = [[int(number) for number in line.split()] for line in done.stdout.splitlines()]
+    assert found == [library.encode(text).ids for text in texts]
+
+
+RESIZES = ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+# Older versions of Pillow go across first always, and round in between: steps of a pixel.
+STEP = 1e-6 if int(PIL.__version__.split(".")[0]) >= 13 else 2.001 / 255 / 0.26
+REST = (
+    {"op": "scale", "factor": 1 / 255},
+    {"op": "normalize", "mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]},
+    {"op": "layout", "order": "NCHW"},
+)
+STEPS = {name: [{"op": "resize", "width": 24, "height": 20, "resample": name}, *REST] for name in RESIZES} | {
+    f"crop {rounding}": [
+        {"op": "resize_shorter", "size": 27, "least_width": 1, "least_height": 1, "resample": "bicubic"},
+        {"op": "crop", "width": 24, "height": 20, "rounding": rounding},
+        *REST,
+    ]
+    for rounding in ("down", "even")
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_images_become_the_values_that_pillow_gives(driver: Path, tmp_path: Path, name: str) -> None:
+    step = {"kind": "image", "input": "pixels", "channels": 3, "steps": STEPS[name]}
+    (tmp_path / "step.json").write_text(json.dumps(step), encoding="utf-8")
+    for pixels in probes.images(3, 20, 24):
+        (tmp_path / "raw").write_bytes(pixels.tobytes())
+        height, width, _ = pixels.shape
+        with (tmp_path / "raw").open("rb") as stream, (tmp_path / "made").open("wb") as made:
+            command = [str(driver), "image", "step.json", str(width), str(height), "3"]
+            subprocess.run(command, cwd=tmp_path, stdin=stream, stdout=made, check=True)
+        expected = prepare(read_image(pixels, 3), STEPS[name])
+        found = np.fromfile(tmp_path / "made", np.float32).reshape(expected.shape)
+        assert np.abs(found - expected).max() <= STEP
+
+
+def test_the_places_of_functions_are_those_of_the_official_header(tmp_path: Path) -> None:
+    folder = os.environ.get(HEADERS)
+    if not folder or shutil.which("gcc") is None:
+        pytest.skip(f"{HEADERS} names no folder with onnxruntime_c_api.h, or gcc is not installed")
+    written = (SOURCES / "runtime.c").read_text(encoding="utf-8")
+    used = set(re.findall(r"\(ORT_CALL \*(\w+)\)", written)) - {"GetApi", "GetVersionString"}
+    assert len(used) == 19
+    declared = written.partition("static void check(")[0]
+    own = re.sub(r"\bORT_", "OWN_", re.sub(r"\bOrt", "Own", declared))
+    checks = "".join(
+        f'_Static_assert(offsetof(OrtApi, {name}) == offsetof(OwnApi, {name}), "{name}");\n' for name in sorted(used)
+    )
+    constants = """
+_Static_assert(OWN_FLOAT == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, "");
+_Static_assert(OWN_INT64 == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, "");
+_Static_assert(OWN_ARENA == OrtArenaAllocator && OWN_DEFAULT_MEMORY == OrtMemTypeDefault, "");
+_Static_assert(OWN_LOG_ERRORS == ORT_LOGGING_LEVEL_ERROR, "");
+"""
+    head = '#include <stddef.h>\n#include "onnxruntime_c_api.h"\n#include "edgekit_model.h"\n'
+    (tmp_path / "places.c").write_text(f"{head}{own}{checks}{constants}", encoding="utf-8")
+    done = run("gcc", "-std=c11", f"-I{folder}", f"-I{SOURCES}", "-fsyntax-only", "places.c", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_readme_leads_from_nothing_to_a_prediction(copied: Callable[[str, str], Path], family: str) -> None:
+    folder = copied("c", family)
+    commands = commands_of(folder / "README.md")
+    assert len(commands) <= 10
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    printed = []
+    for command in commands:
+        done = run("sh", "-c", command, folder=folder, env=environment)
+        if done.returncode and "pip install" in command:
+            pytest.skip(f"pip cannot install onnxruntime {coordinates()['c']['onnxruntime']} here")
+        assert done.returncode == 0, (command, done.stderr)
+        printed.append(done.stdout)
+    assert printed[-2] == "self-test passed\n"
+    label, _, score = printed[-1].strip().partition("\t")
+    assert label in (folder / "bundle/labels.txt").read_text(encoding="utf-8").split("\n")
+    assert 0 < float(score) <= 1
