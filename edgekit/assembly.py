@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -425,7 +426,8 @@ def _lock_text(workshop: Workshop) -> str:
         workload=request.workload,
         numeric_level=numeric_level(),
         versions=versions(),
-        decisions=dict(sorted(workshop.decisions.known.items())),  # a run that was stopped finds them in another order
+        # by name at every depth, as they lie on the disk: a run that was stopped reads them there
+        decisions=json.loads(json.dumps(workshop.decisions.known, sort_keys=True)),
     )
     recipe = request.recipe.as_dict()
     recipe["limits"] = request.limits.model_dump(mode="json", exclude_none=True, exclude={"time"})  # of this run
