@@ -76,7 +76,7 @@ class Target(Frozen):
     schema_: Literal["edgekit.target/1"] = Field(alias="schema")
     name: str
     description: str
-    architecture: Literal["x86_64", "aarch64", "armv7l"]
+    architecture: Literal["x86_64", "aarch64", "armv7l", "wasm32"]
     features: tuple[str, ...] = ()
     system: Literal["", "Linux", "Android", "iOS"] = ""
     boards: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Target(Frozen):
     opset: int = Field(23, ge=18, le=25)
     width_multiple: int = Field(8, ge=1, le=128)
     int8: IntegerScheme = IntegerScheme()
-    reach: Literal["local", "emulated"] = "local"
+    reach: Literal["local", "emulated", "browser"] = "local"
     profiles: tuple[str, ...] = ()
     stand_in: str = ""
     sources: dict[str, str] = {}

@@ -285,7 +285,7 @@ def test_a_mistyped_target_gets_the_nearest() -> None:
     [
         ('name = "mine"', 'nam = "mine"', "unknown key 'nam'; did you mean 'name'?"),
         ('version = "1.23"', 'versoin = "1.23"', "unknown key 'runtime.versoin'; did you mean 'version'?"),
-        ('"aarch64"', '"riscv64"', "architecture: input should be 'x86_64', 'aarch64' or 'armv7l'"),
+        ('"aarch64"', '"riscv64"', "architecture: input should be 'x86_64', 'aarch64', 'armv7l' or 'wasm32'"),
         ("/1", "/2", "schema: input should be 'edgekit.target/1'"),
     ],
 )

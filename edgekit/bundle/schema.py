@@ -252,7 +252,8 @@ class SelfTest(Frozen):
     """``selftest.json``.
 
     Attributes:
-        tolerance: largest difference of an output, in units of the case's largest absolute value.
+        tolerance: largest difference of an output, in units of the largest absolute value of all samples' outputs. (An
+            answer that is near zero in all classes would make a difference look large that means nothing.)
         input_tolerance: largest difference of a prepared value; token ids have to be equal.
         cases: the samples.
     """

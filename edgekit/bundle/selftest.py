@@ -24,11 +24,13 @@ IMAGES = 8
 
 def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path) -> None:
     """Write ``selftest/``: the samples of a bundle, answered by the artifact in its own runtime here."""
+    import numpy as np
+
     folder = (content / SELFTEST).parent
     folder.mkdir()
     runner = open_runner(artifact, runtime=artifact.manifest.runtime)
     tolerance = artifact.manifest.golden_tolerance or 0.0
-    cases = []
+    found: list[tuple[dict[str, Any], Array]] = []
     for number, (raw, row) in enumerate(_raw_inputs(artifact, task, bundle)):
         batch = task.encode({name: [value] for name, value in row.items()}).batch([0])
         inputs = {name: values for name, values in batch.items() if name != LABELS}
@@ -43,9 +45,13 @@ def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path
                 "height": raw.shape[0],
             }
         stored = {name: _store(values, folder / f"{number}.{name}.bin") for name, values in inputs.items()}
-        label = _label(output, tolerance, task.labels)
-        cases.append(Case(**said, inputs=stored, output=tuple(map(float, output)), label=label))
-    selftest = SelfTest(tolerance=tolerance, input_tolerance=_input_tolerance(bundle), cases=tuple(cases))
+        found.append((said | {"inputs": stored}, output))
+    allowed = tolerance * max(float(np.abs(output).max()) for _, output in found)
+    cases = tuple(
+        Case(**said, output=tuple(map(float, output)), label=_label(output, allowed, task.labels))
+        for said, output in found
+    )
+    selftest = SelfTest(tolerance=tolerance, input_tolerance=_input_tolerance(bundle), cases=cases)
     text = selftest.model_dump_json(by_alias=True, indent=1, exclude_none=False)
     (content / SELFTEST).write_text(text + "\n", encoding="utf-8")
 
@@ -139,11 +145,11 @@ def _store(values: Array, file: Path) -> StoredTensor:
     return StoredTensor(file=f"{file.parent.name}/{file.name}", dtype=dtype, shape=tuple(values.shape))
 
 
-def _label(output: Array, tolerance: float, labels: tuple[str, ...]) -> str | None:
-    """The largest class, where no other could be it within the tolerance."""
+def _label(output: Array, allowed: float, labels: tuple[str, ...]) -> str | None:
+    """The largest class, where no other could be it when both are off by as much as is allowed."""
     import numpy as np
 
     order = np.argsort(-output, kind="stable")
-    if len(order) > 1 and output[order[0]] - output[order[1]] <= 2 * tolerance * np.abs(output).max():
+    if len(order) > 1 and output[order[0]] - output[order[1]] <= 2 * allowed:
         return None
     return labels[int(order[0])]

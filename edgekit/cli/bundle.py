@@ -15,6 +15,7 @@ MAKE, CHECK = "make", "check"
 MAKE_EXAMPLES = """
 edgekit bundle make ./out --platform python -o ./out-python
 edgekit bundle make ./out --platform c --form ort -o ./out-c
+edgekit bundle make ./out --platform web -o ./page
 """
 CHECK_EXAMPLES = """
 edgekit bundle check ./out-python
@@ -47,7 +48,15 @@ def _bundle(context: typer.Context) -> None:
 def make(
     artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Output of compress.", show_default=False)],
     *,
-    platform: Annotated[str, typer.Option("--platform", metavar="NAME", help="c, node or python.", show_default=False)],
+    platform: Annotated[
+        str,
+        typer.Option(
+            "--platform",
+            metavar="NAME",
+            help="python, c, node, web, react-native, android, ios or flutter.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Where it goes.", show_default=False)],
     form: Annotated[
         str | None,

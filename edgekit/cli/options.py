@@ -71,7 +71,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="Measure elsewhere: local, emulated, ssh://user@host, adb:SERIAL?tool=FILE, command:TEMPLATE.",
+        help="Measure elsewhere: local, emulated, browser, ssh://user@host, adb:SERIAL?tool=FILE, command:TEMPLATE.",
         rich_help_panel=WORKLOAD,
     ),
 ]

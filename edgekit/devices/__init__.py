@@ -9,6 +9,8 @@ from edgekit.cache import Cache
 from edgekit.devices.adb import AdbDevice
 from edgekit.devices.adb import read_address as read_adb_address
 from edgekit.devices.base import Device
+from edgekit.devices.browser import BrowserDevice
+from edgekit.devices.chromium import NO_CHROMIUM, find_chromium
 from edgekit.devices.command import CommandDevice
 from edgekit.devices.emulated import EmulatedDevice
 from edgekit.devices.emulation.root import find_root, why_not
@@ -80,6 +82,15 @@ def _command(target: Target, runtime: str, address: str) -> Reached:
     return Reached((CommandDevice(address),))
 
 
+def _browser(target: Target, runtime: str, address: str) -> Reached:
+    del target, address
+    if runtime != "onnxruntime":
+        return Reached(because=f"in a browser onnxruntime runs models, and this one is for {runtime}")
+    if find_chromium() is None:
+        return Reached(because=NO_CHROMIUM)
+    return Reached((BrowserDevice(),))
+
+
 # A way by its name: given the target, the runtime, and what follows the name in ``--device NAME:ADDRESS``, the devices.
 WAYS: dict[str, Callable[[Target, str, str], Reached]] = {
     "local": _local,
@@ -87,6 +98,7 @@ WAYS: dict[str, Callable[[Target, str, str], Reached]] = {
     "ssh": _ssh,
     "adb": _adb,
     "command": _command,
+    "browser": _browser,
 }
 
 

@@ -20,6 +20,7 @@ from edgekit.cli import main
 NETWORK, INSTALLS, DEVICE = "needs the network", "installs into the environment", "needs a device"
 SIGNS = "needs a key and the extra [sign]: tests/test_signing.py"
 NOISE = "ends as the noise of the machine has it"
+BROWSER = "needs Chromium and npm; tests/devices/test_browser.py and tests/bundle/test_platforms_web.py use them"
 # Commands that are not run, each with its reason.
 NOT_RUN = {
     "pip install edgekit": INSTALLS,
@@ -38,6 +39,9 @@ NOT_RUN = {
     "edgekit bench ./out --device ssh://pi@raspberrypi.local": DEVICE,
     "edgekit eval ./out --data ./my-data --device ssh://pi@raspberrypi.local": DEVICE,
     "edgekit compress ./my-model --data ./my-data --target arm64-dotprod --device ssh://pi@raspberrypi.local": DEVICE,
+    "edgekit compress ./my-model --data ./my-data --target web --max-drop 1%": BROWSER,
+    "edgekit bench ./out --device browser": BROWSER,
+    "cd page && npm install --ignore-scripts && npm run build && npm start": BROWSER,
     "edgekit compress ./my-model --data ./my-data --target arm64-dotprod"
     ' --device "adb:R5CT?tool=./onnxruntime_perf_test&lib=./libonnxruntime.so"': DEVICE,
     "edgekit compress ./my-model --data ./my-data"

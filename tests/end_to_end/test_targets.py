@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from tflites import INSTALLED, REASON
 
 import edgekit
 from edgekit.cache import Cache
+from edgekit.devices.browser import BrowserDevice
+from edgekit.devices.chromium import find_chromium
 from edgekit.devices.emulation.profiles import PROFILES
 from edgekit.devices.emulation.root import build_root, why_not
 from edgekit.devices.emulation.setup import kinds_for
@@ -18,11 +21,13 @@ from edgekit.environment import host
 from edgekit.errors import HostError
 from edgekit.formats.flatbuffer import load_model
 from edgekit.formats.tflite import hybrid_layers
+from edgekit.progress import Silent
 from edgekit.target import HOST, load_target, target_names
 
 TARGETS = {name: load_target(name) for name in target_names() if name != HOST}
 LOCAL = [name for name, target in TARGETS.items() if target.reach == "local"]
 EMULATED = [name for name, target in TARGETS.items() if target.reach == "emulated"]
+BROWSER = [name for name, target in TARGETS.items() if target.reach == "browser"]
 # What a target that only a machine of its own kind can execute says on any other. Every such target needs a row.
 OTHER_MACHINE = r"the target is \w+ and this machine is \w+|this machine's processor lacks [\w|, ]+"
 NO_GPU = rf"{OTHER_MACHINE}|no CUDA device|.+ is of compute capability .+|the onnxruntime that .+ has no \w+; .+"
@@ -50,7 +55,7 @@ def compress(name: str, folder: Path) -> edgekit.Report:
 
 
 def test_every_target_takes_part_below() -> None:
-    assert sorted([*LOCAL, *EMULATED]) == sorted(TARGETS)
+    assert sorted([*LOCAL, *EMULATED, *BROWSER]) == sorted(TARGETS)
     assert set(ELSEWHERE) == set(LOCAL)
 
 
@@ -97,6 +102,28 @@ def test_emulated_target_is_executed_on_its_processors(name: str, tmp_path: Path
         assert check.largest_difference < 0.1
     assert (target.stand_in in report.notes) == bool(target.stand_in)
     assert report.latency_ms.p50 is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BROWSER)
+def test_target_in_a_browser_is_timed_and_answers_there(name: str, tmp_path: Path) -> None:
+    if find_chromium() is None or shutil.which("npm") is None:
+        pytest.skip("Chromium or npm is not installed")
+    try:
+        BrowserDevice().prepare(Silent())
+    except HostError as error:
+        pytest.skip(f"{error.what}: {error.why}")
+    report = compress(name, tmp_path)
+    assert report.latency_ms.p50 is not None
+    assert report.latency_ms.p50 > 0
+    (check,) = report.devices
+    assert (check.device, check.n) == (BrowserDevice.label, 20)
+    assert check.agree is not None
+    assert check.agree >= 19  # a step of quantization may tip one
+    record = edgekit.bench(tmp_path / "out", workload=WORKLOAD, device="browser")
+    assert record.subject["target"] == name
+    assert record.timed_on is not None
+    assert (record.timed_on.device, record.timed_on.facts["machine"]) == (BrowserDevice.label, "wasm32")
 
 
 @pytest.mark.slow

@@ -102,6 +102,17 @@ static size_t prepare_case(Test *test, Work *work, const edgekit_model *model, c
     return prepare_text(work, model, texts, tab != NULL, inputs);
 }
 
+/* The largest absolute value of all samples' outputs. */
+static double scale_of(Work *work, const Json *samples) {
+    const Json *cases = need(work, samples, "cases");
+    double scale = 0;
+    for (size_t number = 0; number < cases->count; number++) {
+        const Json *output = need(work, &cases->items[number], "output");
+        for (size_t index = 0; index < output->count; index++) scale = fmax(scale, fabs(output->items[index].number));
+    }
+    return scale > 0 ? scale : 1;
+}
+
 static void test_case(Test *test, const edgekit_model *model, const Json *samples, size_t number, char why[EDGEKIT_ERROR]) {
     Work work = {.why = why};
     if (setjmp(work.escape) != 0) {
@@ -120,14 +131,13 @@ static void test_case(Test *test, const edgekit_model *model, const Json *sample
         return;
     }
     const float *output = output_of(&work, model, inputs, count);
-    double most = 0, scale = 1e-6;
+    double most = 0, scale = scale_of(&work, samples);
     for (size_t index = 0; index < expected->count; index++) {
-        double value = expected->items[index].number, difference = fabs((double)output[index] - value);
+        double difference = fabs((double)output[index] - expected->items[index].number);
         if (!(difference <= most)) most = difference;
-        if (fabs(value) > scale) scale = fabs(value);
     }
     if (!(most / scale <= tolerance)) {
-        told(test, "sample %zu: the output differs by %.3g of its largest value; allowed: %.3g", number, most / scale, tolerance);
+        told(test, "sample %zu: the output differs by %.3g of the largest answer; allowed: %.3g", number, most / scale, tolerance);
     }
     const Json *label = find(sample, "label");
     const char *best = model->labels[largest(output, model->label_count)];

@@ -73,18 +73,22 @@ def fill(source: str, name: str, bundle: Bundle, platform: Platform, folder: Pat
 
 
 def _examples(platform: Platform, folder: Path) -> dict[str, str]:
-    """A raw input: on a command line, in a line of Python and in one of TypeScript, and in C."""
+    """A raw input: on a command line, and in a line of each language."""
     content = folder / platform.content
     samples = SelfTest.model_validate_json((content / SELFTEST).read_bytes())
     image = next((case for case in samples.cases if case.image is not None), None)
     if image is None:
         c_call = 'edgekit_predict_text(model, "a sentence", NULL, best, 3, why)'
-        return {"command": '"a sentence"', "call": '"a sentence"', "example": "a sentence", "c_call": c_call}
+        calls = dict.fromkeys(("call", "kotlin_call", "swift_call"), '"a sentence"') | {"dart_call": "'a sentence'"}
+        return {"command": '"a sentence"', "example": "a sentence", "c_call": c_call} | calls
     file = f"{platform.content}/{image.image}"
     size = f"width: {image.width}, height: {image.height}, channels: {_channels(content, image)}"
     return {
         "command": f"{file} {image.width} {image.height}",
         "call": f"{{ {size}, data: pixels }}",
+        "kotlin_call": "imageOf(bitmap)",
+        "swift_call": "RawImage(cgImage)",
+        "dart_call": "RawImage.fromRgba(width, height, rgba)",
         "example": "photo.jpg",
         "c_call": "edgekit_predict_image(model, pixels, width, height, 3, best, 3, why)",
     }

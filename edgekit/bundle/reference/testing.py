@@ -28,10 +28,11 @@ def self_test(folder: str | Path) -> list[str]:
         return problems
     model = Model.load(folder)
     stored = json.loads((folder / description["selftest"]).read_text(encoding="utf-8"))
+    scale = max(abs(value) for case in stored["cases"] for value in case["output"]) or 1.0
     return [
         f"{description['selftest']}: sample {number}: {problem}"
         for number, case in enumerate(stored["cases"])
-        for problem in _case_problems(folder, model, case, stored)
+        for problem in _case_problems(folder, model, case, stored | {"scale": scale})
     ]
 
 
@@ -69,9 +70,9 @@ def _case_problems(folder: Path, model: Model, case: dict[str, Any], stored: dic
         inputs[name] = expected  # a port's image may be a step of a pixel away: that does not count against the model
     output = model.output(inputs)
     expected = np.asarray(case["output"])
-    difference = np.abs(output - expected).max() / max(np.abs(expected).max(), 1e-6)
+    difference = np.abs(output - expected).max() / stored["scale"]
     if not difference <= stored["tolerance"]:
-        yield f"the output differs by {difference:.3g} of its largest value; allowed: {stored['tolerance']:.3g}"
+        yield f"the output differs by {difference:.3g} of the largest answer; allowed: {stored['tolerance']:.3g}"
     label = model.labels[int(output.argmax())]
     if case["label"] not in (None, label):
         yield f"the label is {label!r}, not {case['label']!r}"

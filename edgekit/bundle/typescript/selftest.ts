@@ -43,8 +43,9 @@ export async function selfTest(
   if (problems.length > 0) return problems;
   const model = await Model.load(read, open);
   const samples = parse<Samples>(await read(description.selftest));
+  const scale = Math.max(...samples.cases.flatMap(({ output }) => output.map(Math.abs))) || 1;
   for (const [number, sample] of samples.cases.entries()) {
-    const found = await caseProblems(read, model, sample, samples);
+    const found = await caseProblems(read, model, sample, samples, scale);
     problems.push(...found.map((problem) => `${description.selftest}: sample ${number}: ${problem}`));
   }
   return problems;
@@ -75,18 +76,19 @@ async function labelProblems(read: Read, description: Description): Promise<stri
   return found === count ? [] : [`${labels}: ${found} labels, and the model has ${count} classes`];
 }
 
-async function caseProblems(read: Read, model: Model, sample: Case, samples: Samples): Promise<string[]> {
+async function caseProblems(
+  read: Read, model: Model, sample: Case, samples: Samples, scale: number,
+): Promise<string[]> {
   const inputs = model.prepare(await rawOf(read, sample));
   const wrong = await inputProblem(read, inputs, sample, samples.input_tolerance); // inputs are the stored ones then
   if (wrong !== undefined) return [wrong];
   const output = await model.output(inputs);
-  const largest = sample.output.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6);
-  const differences = sample.output.map((value, index) => Math.abs(output[index]! - value) / largest);
+  const differences = sample.output.map((value, index) => Math.abs(output[index]! - value) / scale);
   const difference = Math.max(...differences);
   const problems: string[] = [];
   if (!(difference <= samples.tolerance)) {
     problems.push(
-      `the output differs by ${difference.toPrecision(3)} of its largest value; allowed: ${samples.tolerance}`);
+      `the output differs by ${difference.toPrecision(3)} of the largest answer; allowed: ${samples.tolerance}`);
   }
   const best = output.reduce((place, value, index) => (value > output[place]! ? index : place), 0);
   const label = model.labels[best];

@@ -1,0 +1,9 @@
+import XCTest
+
+@testable import EdgekitModel
+
+final class SelfTestTests: XCTestCase {
+    func testTheBundleAnswersAsItDidWhereItWasMade() throws {
+        XCTAssertEqual(try Model.selfTest(), [])
+    }
+}

@@ -1,0 +1,232 @@
+"""Chromium without a window, driven through a pair of pipes by the DevTools protocol.
+
+https://chromedevtools.github.io/devtools-protocol/: messages are JSON, each ends with a zero byte; a reply carries the
+number of its request, everything else is an event.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgekit.errors import HostError
+
+NO_CHROMIUM = "there is no Chromium here, and EDGEKIT_CHROMIUM names no other browser of its kind"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# The descriptors that Chromium reads requests from and writes replies to: content/public/common/content_switches.cc.
+READS, WRITES = 3, 4
+HIGH = 10  # pipes are moved above both first, so that neither is closed by taking its place
+FLAGS = (
+    "--headless=new",
+    "--remote-debugging-pipe",
+    "--no-first-run",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--mute-audio",
+)
+CHUNK = 1 << 16
+
+
+def find_chromium() -> str | None:
+    """The path of Chromium or Chrome; None where there is none. ``EDGEKIT_CHROMIUM`` names another one."""
+    named = os.environ.get("EDGEKIT_CHROMIUM")
+    return named or next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Chromium:
+    """A browser with one page; closed at the end of its block.
+
+    Args:
+        executable: of the browser.
+        flags: further flags.
+
+    Attributes:
+        events: what the page told since it was opened: requests, messages, exceptions.
+        version: as the browser names itself.
+    """
+
+    def __init__(self, executable: str, flags: tuple[str, ...] = ()) -> None:
+        self._profile = tempfile.TemporaryDirectory(prefix="edgekit-", ignore_cleanup_errors=True)
+        root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses root
+        command = [executable, *FLAGS, *root, f"--user-data-dir={self._profile.name}", *flags, "about:blank"]
+        reads, self._out = _high_pipe()
+        self._in, writes = _high_pipe()
+
+        def arrange() -> None:
+            os.dup2(reads, READS)
+            os.dup2(writes, WRITES)
+
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(READS, WRITES),
+            preexec_fn=arrange,  # noqa: PLW1509  # before any thread of this module's starts
+        )
+        os.close(reads)
+        os.close(writes)
+        self._buffer = b""
+        self._count = 0
+        self._session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        self.version = ""
+
+    def __enter__(self) -> Chromium:
+        self.version = str(self.call("Browser.getVersion", seconds=60)["product"])
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._out)  # the browser ends when its pipe is closed
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._in)
+        self._profile.cleanup()
+
+    def call(self, method: str, *, seconds: float = 60, **parameters: Any) -> dict[str, Any]:
+        """One request and its reply.
+
+        Raises:
+            HostError: no reply in time, the browser ended, or it refuses.
+        """
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": parameters}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        try:
+            _write_all(self._out, json.dumps(message).encode() + b"\0")
+        except BrokenPipeError as error:
+            raise _failed(f"{method}: the browser has ended") from error
+        end = time.monotonic() + seconds
+        while True:
+            found = self._read(end, method)
+            if found.get("id") == self._count:
+                break
+            self.events.append(found)
+        if "error" in found:
+            raise _failed(f"{method}: {found['error'].get('message')}")
+        result: dict[str, Any] = found["result"]
+        return result
+
+    def open(self, url: str) -> None:
+        """Open a page, and wait for nothing."""
+        self.call("Page.navigate", url=url)
+
+    def evaluate(self, expression: str, seconds: float = 60) -> Any:
+        """What JavaScript gives in the page, after its promise is kept.
+
+        Raises:
+            HostError: it threw; what it says.
+        """
+        found = self.call(
+            "Runtime.evaluate", seconds=seconds, expression=expression, awaitPromise=True, returnByValue=True
+        )
+        if "exceptionDetails" in found:
+            told = found["exceptionDetails"]
+            raise _failed(told.get("exception", {}).get("description") or told.get("text", "an exception"))
+        return found["result"].get("value")
+
+    def wait_for(self, expression: str, seconds: float) -> Any:
+        """What an expression gives, as soon as that is true."""
+        end = time.monotonic() + seconds
+        while not (found := self.evaluate(expression)):
+            if time.monotonic() > end:
+                raise _failed(f"{expression} did not come true in {seconds:g} s")
+            time.sleep(0.05)
+        return found
+
+    def screenshot(self, file: Path, width: int, height: int, scale: float = 1) -> None:
+        """The page as a picture, of a window of so many pixels, as long as the page is."""
+        self.resize(width, height, scale)
+        whole = self.evaluate("Math.ceil(document.documentElement.scrollHeight)")
+        self.resize(width, max(height, whole), scale)
+        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """A window of so many pixels; below 600 it is a phone's."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=scale, mobile=width < 600,
+        )  # fmt: skip
+
+    def peak_memory_bytes(self) -> int:
+        """Largest resident size of the process that the page runs in; 0 where the system does not tell."""
+        return max(map(_peak, _renderers(self._process.pid)), default=0)
+
+    def _read(self, end: float, method: str) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._in], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                raise _failed(f"{method}: no answer in time")
+            chunk = os.read(self._in, CHUNK)
+            if not chunk:
+                raise _failed(f"{method}: the browser has ended")
+            self._buffer += chunk
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        found: dict[str, Any] = json.loads(message)
+        return found
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _high_pipe() -> tuple[int, int]:
+    """A pipe whose ends have large numbers and are not inherited."""
+    ends = os.pipe()
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, HIGH) for end in ends]
+    for end in ends:
+        os.close(end)
+    return high[0], high[1]
+
+
+def _renderers(parent: int) -> list[int]:
+    """Processes below one that are renderers, by ``/proc``."""
+    found, known = [], {parent}
+    entries = sorted((int(entry.name), entry) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    for number, entry in entries:
+        try:
+            above = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended meanwhile
+        if above in known:
+            known.add(number)
+            if b"--type=renderer" in words:
+                found.append(number)
+    return found
+
+
+def _peak(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _failed(why: str) -> HostError:
+    return HostError("the measuring process in the browser failed", id="environment.measuring", why=why)
