@@ -56,15 +56,15 @@ class Faults:
 
     def arm(self, kinds: int, number: int, error: str) -> None:
         folder = os.fsencode(self.root.resolve())
-        self.libc.fault_arm(folder, kinds, ctypes.c_long(number), getattr(errno, error))
+        self.library.fault_arm(folder, kinds, ctypes.c_long(number), getattr(errno, error))
 
     @property
     def counted(self) -> int:
-        return int(self.libc.fault_counted())
+        return int(self.library.fault_counted())
 
     @property
     def hit(self) -> bool:
-        return bool(self.libc.fault_hit())
+        return bool(self.library.fault_hit())
 
 
 @dataclass(frozen=True)
