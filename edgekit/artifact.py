@@ -232,7 +232,7 @@ def find_tampering(root: Path) -> list[str]:
     if not sums.is_file():
         raise ArtifactError(f"{str(root)!r} is not sealed", id="artifact.not-sealed", why=f"it has no {SUMS}")
     if sums.is_symlink() or sums.stat().st_size > MAX_SUMS_BYTES:
-        return [f"{SUMS}: {'a link' if sums.is_symlink() else f'more than {MAX_SUMS_BYTES} bytes'}"]
+        return [f"{SUMS}: {'changed' if sums.is_symlink() else f'more than {MAX_SUMS_BYTES} bytes'}"]
     expected: dict[str, str] = {}
     for number, line in enumerate(sums.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         digest, separator, name = line.partition("  ")

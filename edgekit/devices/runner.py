@@ -172,9 +172,8 @@ def warm_up(calls: list[Inference], spec: dict[str, Any]) -> int:
     """Run each ``warmup`` times; how many inferences a block then has."""
     slowest_ms = 0.0
     for call in calls:
-        for _ in range(spec["warmup"]):
-            last_ms = wall_ms(call)
-        slowest_ms = max(slowest_ms, last_ms)
+        times_ms = [wall_ms(call) for _ in range(spec["warmup"])]
+        slowest_ms = max([slowest_ms, *times_ms[-1:]])
     fitting = int(spec["block_ms"] / slowest_ms) if spec.get("block_ms") and slowest_ms > 0 else 0
     return max(int(spec["block"]), fitting)
 

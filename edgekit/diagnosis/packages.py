@@ -15,9 +15,12 @@ _BOUND = re.compile(r"(>=|<=|==|!=|~=|>|<)\s*([\w.*+!-]+)")
 # Packages whose modules have another name than the package.
 MODULES = {
     "huggingface-hub": "huggingface_hub",
+    "model-signing": "model_signing",
     "onnx-ir": "onnx_ir",
     "pillow": "PIL",
     "protobuf": "google.protobuf",
+    "pyopenssl": "OpenSSL",
+    "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "tomli-w": "tomli_w",
     "torch-pruning": "torch_pruning",

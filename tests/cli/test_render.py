@@ -369,7 +369,7 @@ def test_plan_warns_when_the_disk_is_too_small():
 
 
 def test_verification_without_golden_outputs_says_so():
-    text = "\n".join(drawn(verify_view("out", SimpleNamespace(files=3, golden={}, tolerance=None))))
+    text = "\n".join(drawn(verify_view("out", SimpleNamespace(files=3, golden={}, tolerance=None, signed=False))))
     assert "golden outputs: none in this artifact" in text
 
 

@@ -16,6 +16,8 @@ from scripts import FOLDER, scripts
 from tflites import INSTALLED
 
 FOUND = sorted(file for file in Path(__file__).with_name("found").iterdir() if file.suffix != ".md")
+# Children are forked, and what another test loaded may have threads by then: a child that waits for one is ended.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 # `make test-slow` opens so many of each of six formats; `benchmarks/mutants.py` opens 10,000.
 COUNT = 334
 
