@@ -267,8 +267,10 @@ class BenchRecord(Record):
         return next(found, None)
 
     def save(self, file: str | Path) -> None:
-        """Write the record as JSON."""
-        write_text(Path(file).expanduser(), self.model_dump_json(by_alias=True, indent=1) + "\n")
+        """Write the record as JSON, into a folder that is made where it is missing."""
+        path = Path(file).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, self.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 class _Schema(BaseModel):

@@ -57,7 +57,7 @@ def test_answers_of_a_device_stand_beside_those_here(made: tuple[Path, Path], mo
     accuracy = next(metric for metric in record.metrics if metric.name == check.metric)
     assert (accuracy.value, accuracy.n) == (check.here, 10)
     assert check.here == check.there
-    assert record.subject.target == "arm64"
+    assert record.subject["target"] == "arm64"
     assert len(edgekit.evaluate(out, data, device="emulated").metrics) > 0
     assert edgekit.evaluate(out, data, device="emulated").devices[0].n == 20
 

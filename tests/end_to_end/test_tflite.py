@@ -187,7 +187,7 @@ def test_keyword_models_are_as_good_as_published(
     record = edgekit.evaluate(
         assets[key], tmp_path / "data.npz", split="train", columns={"input_1": "x"}, metric="accuracy", threads=1
     )
-    assert record.runtime.name.startswith("LiteRT ")
+    assert record.runtime["name"].startswith("LiteRT ")
     assert (record.metrics[0].value, record.metrics[0].n) == (pytest.approx(0.898, abs=0.004), 500)
 
 
