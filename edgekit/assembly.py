@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -11,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import tomli_w
 from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
 from edgekit.cache import OBJECT, STAGED, Cache, copy_object
 from edgekit.costing import GRAPH_SETTINGS, MILLION
-from edgekit.environment import host, numeric_level, version_of, versions
+from edgekit.environment import host, version_of, versions
 from edgekit.errors import HostError, ModelError
 from edgekit.feasibility import provider_for
 from edgekit.formats.tflite import batch_notes
 from edgekit.ledger import LedgerRow, build_ledger
+from edgekit.locks import lock_text
 from edgekit.measure.graphs import describe_graphs
 from edgekit.measure.latency import Timings, measure_memory, subject_name, subjects_of, time_artifacts, untimed
 from edgekit.measure.profile import profile_sides
@@ -29,7 +28,7 @@ from edgekit.pipeline import Trail, leave_out
 from edgekit.places import FASTER_HERE
 from edgekit.profiles import Profiles
 from edgekit.quantization.saturating import Saturated, arithmetic_on
-from edgekit.recipe import LOCK_FILE, Lock
+from edgekit.recipe import LOCK_FILE
 from edgekit.render.card import model_card
 from edgekit.render.html.report import report_page
 from edgekit.report import (
@@ -101,7 +100,7 @@ def assemble(
     _copy_artifact(trail.finished.artifact, folder)
     if workshop.request.keep_stages and complete:
         _keep_stages(trail, folder)
-    write_text(folder / LOCK_FILE, _lock_text(workshop))
+    write_text(folder / LOCK_FILE, lock_text(workshop))
     report = _report(workshop, trail, measured, complete=complete, began=began)
     if search is not None:
         spent = max(search.spent, report.seconds)
@@ -412,38 +411,6 @@ def _stage_reports(workshop: Workshop, trail: Trail, *, complete: bool) -> tuple
         if entry is not None and entry.kept:
             parent = entry.timed
     return tuple(reports)
-
-
-def _lock_text(workshop: Workshop) -> str:
-    request = workshop.request
-    lock = Lock(
-        target=request.target.name,
-        source=request.source.digest,
-        data=request.data.digest if request.data else "",
-        seed=request.seed,
-        jobs=request.jobs,
-        threads=request.threads,
-        workload=request.workload,
-        numeric_level=numeric_level(),
-        versions=versions(),
-        # by name at every depth, as they lie on the disk: a run that was stopped reads them there
-        decisions=json.loads(json.dumps(workshop.decisions.known, sort_keys=True)),
-    )
-    recipe = request.recipe.as_dict()
-    recipe["limits"] = request.limits.model_dump(mode="json", exclude_none=True, exclude={"time"})  # of this run
-    text = tomli_w.dumps(_without_none({**recipe, "lock": lock.model_dump(mode="json")}))
-    return "# With this file as --recipe, the run repeats.\n" + text
-
-
-def _without_none(value: JsonValue) -> dict[str, JsonValue]:
-    """TOML has no null: a key without a value is left out."""
-
-    def clean(item: JsonValue) -> JsonValue:
-        if isinstance(item, dict):
-            return {key: clean(entry) for key, entry in item.items() if entry is not None}
-        return [clean(entry) for entry in item] if isinstance(item, list) else item
-
-    return cast("dict[str, JsonValue]", clean(value))
 
 
 def load_finished(cache: Cache, key: str) -> Path | None:

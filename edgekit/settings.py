@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, check_texts, nesting
 from edgekit.errors import UsageError
@@ -131,3 +131,15 @@ def _nested(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel
 
 def _keys(kind: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def toml_text(values: dict[str, JsonValue]) -> str:
+    """Values as TOML, which has no null: a key without a value is left out."""
+    import tomli_w
+
+    def clean(item: JsonValue) -> JsonValue:
+        if isinstance(item, dict):
+            return {key: clean(value) for key, value in item.items() if value is not None}
+        return [clean(entry) for entry in item] if isinstance(item, list) else item
+
+    return tomli_w.dumps({key: clean(value) for key, value in values.items() if value is not None})

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from edgekit.assembly import _lock_text
 from edgekit.error_catalogue import remedy
 from edgekit.errors import UnknownNameError, UsageError
+from edgekit.locks import lock_text
 from edgekit.recipe import Limits, load_recipe, parse_recipe, recipe_names
 from edgekit.stages import STAGES
 from edgekit.target import load_target
@@ -218,7 +218,7 @@ def test_a_lock_is_a_recipe_with_what_was_decided(tmp_path: Path) -> None:
         limits=Limits(max_drop=0.02),
     )
     workshop = SimpleNamespace(request=request, decisions=SimpleNamespace(known=decisions))
-    (tmp_path / "recipe.lock.toml").write_text(_lock_text(cast("Any", workshop)))
+    (tmp_path / "recipe.lock.toml").write_text(lock_text(cast("Any", workshop)))
     locked = load_recipe(tmp_path / "recipe.lock.toml")
     assert locked.steps == recipe.steps
     assert locked.limits.max_drop == 0.02

@@ -12,7 +12,7 @@ from edgekit.cli.groups import Commands, epilog, show_help
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
+    pass
 
 LIST_EXAMPLES = """
 edgekit recipes list
@@ -69,9 +69,9 @@ def show_recipe(
     if json_:
         output.print_document(facts)
     else:
-        import tomli_w
+        from edgekit.settings import toml_text
 
-        output.print_line(tomli_w.dumps(_without_none(facts)).rstrip())
+        output.print_line(toml_text(facts).rstrip())
 
 
 @app.command("check", epilog=epilog(CHECK_EXAMPLES))
@@ -92,14 +92,3 @@ def check_recipe(
         output.print_document({"schema": "edgekit.check/1", "file": str(file), "name": recipe.name, "valid": True})
     else:
         output.print_line(f"{file}: the recipe {recipe.name!r} is valid")
-
-
-def _without_none(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """TOML has no null: a key without a value is left out."""
-
-    def clean(item: JsonValue) -> JsonValue:
-        if isinstance(item, dict):
-            return _without_none(item)
-        return [clean(entry) for entry in item] if isinstance(item, list) else item
-
-    return {key: clean(value) for key, value in values.items() if value is not None}

@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?$')
 # Commands in indented blocks have these words where a reader puts his own; a module given as code reads images.
-PLACEHOLDERS = {"MODEL": "./my-model", "DATA": "./my-data", "OUT": "out", "NEW": "./new", "OLD": "./old", "DIR": "./bundle"}
+PLACEHOLDERS = {
+    "MODEL": "./my-model",
+    "DATA": "./my-data",
+    "OUT": "out",
+    "NEW": "./new",
+    "OLD": "./old",
+    "DIR": "./bundle",
+}
 IMAGES = PLACEHOLDERS | {"DATA": "./my-images"}
 INDENTED = re.compile(r"^    (edgekit .+?)(?:\s{2,}.*)?$")
 
