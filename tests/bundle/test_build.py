@@ -13,7 +13,7 @@ from edgekit.bundle.build import find_content, is_bundle, make_bundle
 from edgekit.bundle.check import check_bundle
 from edgekit.bundle.platforms import PLATFORMS
 from edgekit.bundle.schema import Bundle, SelfTest, json_schema
-from edgekit.errors import ModelError, UnknownNameError, UsageError, VerificationError
+from edgekit.errors import UnknownNameError, UsageError, VerificationError
 
 Artifacts = Callable[[str], Artifact]
 Bundles = Callable[[str, str], Path]
@@ -118,19 +118,3 @@ def test_a_bundle_that_answers_otherwise_is_not_put_into_place(
         make_bundle(artifacts("bert").path, "python", tmp_path / "out")
     assert caught.value.id == "verification.bundle-differs"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_label_of_two_lines_is_refused(artifacts: Artifacts, tmp_path: Path) -> None:
-    import shutil
-
-    from edgekit.artifact import open_artifact, write_artifact
-
-    copy = Path(shutil.copytree(artifacts("bert").path, tmp_path / "artifact"))
-    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
-    config["id2label"] = {"0": "no", "1": "y\nes"}
-    config["label2id"] = {"no": 0, "y\nes": 1}
-    (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    write_artifact(copy, open_artifact(copy).manifest)
-    with pytest.raises(ModelError, match="a label has several lines") as caught:
-        make_bundle(copy, "python", tmp_path / "out")
-    assert caught.value.id == "model.not-bundled"

@@ -12,8 +12,14 @@ from edgekit.cli import main
 
 
 @pytest.fixture
-def made(artifacts: Callable[[str], Artifact], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path:
+def made(
+    artifacts: Callable[[str], Artifact],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A bundle made by the command line, without the command's own name."""
+    monkeypatch.setenv("COLUMNS", "300")  # the path is a long one
     out = tmp_path / "out"
     assert main(["bundle", str(artifacts("vit").path), "--platform", "c", "-o", str(out), "--json"]) == 0
     said = json.loads(capfd.readouterr().out)

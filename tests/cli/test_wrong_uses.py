@@ -142,7 +142,7 @@ def test_a_recipe_names_its_unknown_key_and_the_nearest(world: Path, run, monkey
     result = run("recipes", "check", "ratoi.toml", "--json")
     assert result.error["why"] == "unknown key 'ratoi'; did you mean 'ratio'?"
     result = run("targets", "check", "z80.toml", "--json")
-    assert "architecture: input should be 'x86_64', 'aarch64' or 'armv7l'" in result.error["why"]
+    assert "architecture: input should be 'x86_64', 'aarch64', 'armv7l' or 'wasm32'" in result.error["why"]
     assert "missing key 'runtime'" in result.error["why"]
 
 
