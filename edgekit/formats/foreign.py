@@ -13,14 +13,14 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.artifact import WHOLE, Artifact, Component, Manifest, write_text
+from edgekit.artifact import UNSEALED, WHOLE, Artifact, Component, Manifest, write_text
 from edgekit.bounds import MAX_GRAPH_BYTES
-from edgekit.cache import Cache, cache_key, temporary
+from edgekit.cache import OBJECT, Cache, cache_key, temporary
 from edgekit.confinement import death, lacks_memory, limits_for, out_of_memory, out_of_time, run
 from edgekit.description import (
     Feeding,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 GRAPH = "model.onnx"
 WORKER = Path(__file__).with_name("converting.py")
+# Names of files that lie beside a graph in the cache or in an artifact, as a system that knows no capitals has them.
+KEPT_NAMES = {name.casefold() for name in (GRAPH, MODULE, OBJECT, *UNSEALED)}
 # What onnx_ir raises on protobuf that is no graph.
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # Split and Slice take their sizes as inputs, and QuantizeLinear takes an axis, from 13 on: the rewrites write the
@@ -69,6 +71,7 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
     if not file.is_file():
         raise ModelError(f"there is no file {str(location)!r}", id="model.missing", hint="Check the path.")
     parts = [file, *check_graph(file)]
+    _check_kept_names(file, parts[1:])
     model = load_graph(file)
     signature = read_signature(model, feeding.get("state") or ())
     check_memory(file, Workload())
@@ -95,6 +98,23 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
         digest=digest.hexdigest(),
         size_bytes=sum(part.stat().st_size for part in parts),
     )
+
+
+def _check_kept_names(file: Path, parts: Sequence[Path]) -> None:
+    """Refuse external data that would take the place of the checked graph, or of what describes it, in the copy.
+
+    Raises:
+        ModelError: a part has a name that an artifact or the cache uses for a file of its own.
+    """
+    for part in parts:
+        name = part.relative_to(file.parent)
+        if KEPT_NAMES & {word.casefold() for word in name.parts}:
+            raise ModelError(
+                f"{file.name!r} keeps weights in {name.as_posix()!r}, which is not read",
+                id="model.unsafe-external-data",
+                why="edgekit has a file of its own with that name beside a graph",
+                hint="Save the model with another name for its external data.",
+            )
 
 
 def graph_files(folder: Path) -> list[Path]:

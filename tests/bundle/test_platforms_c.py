@@ -119,6 +119,24 @@ def test_a_damaged_description_is_an_error_and_no_crash(
     assert "bundle.json" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("channels", -1), ("channels", 0), ("channels", 2), ("width", 0), ("width", 9e9)]
+)
+def test_a_description_of_impossible_images_is_an_error_and_no_crash(
+    copied: Callable[[str, str], Path], example: Callable[[str], Path], key: str, value: float
+) -> None:
+    folder = copied("c", "vit")
+    file = folder / "bundle" / "bundle.json"
+    described = json.loads(file.read_text(encoding="utf-8"))
+    images = described["preprocessing"]
+    places = [part for part in (images, *images["steps"]) if key in part]
+    places[0][key] = value
+    file.write_text(json.dumps(described), encoding="utf-8")
+    done = run(example("vit"), "bundle", folder=folder)
+    assert done.returncode == 1
+    assert done.stdout.startswith("sample 0: ")
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_a_thousand_texts_get_the_librarys_ids(driver: Path, tmp_path: Path, name: str) -> None:
     library = MADE[name]()

@@ -121,6 +121,17 @@ def test_states_of_other_names_are_said(tmp_path: Path) -> None:
         read_signature(model, ("nothing",))
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "Module.json", ".object.json", "manifest.json", "part/README.md"])
+def test_external_data_takes_no_name_that_is_needed(tmp_path: Path, name: str) -> None:
+    model = onnx.load(foreign.two_and_two(tmp_path / "whole.onnx"))
+    file = tmp_path / "apart" / "net.onnx"
+    (file.parent / name).parent.mkdir(parents=True)
+    onnx.save_model(model, file, save_as_external_data=True, location=name, size_threshold=1000)
+    error = fails(ModelError, file)
+    assert error.id == "model.unsafe-external-data"
+    assert error.what == f"'net.onnx' keeps weights in {name!r}, which is not read"
+
+
 def test_external_data_belongs_to_the_graph(tmp_path: Path) -> None:
     model = onnx.load(foreign.two_and_two(tmp_path / "whole.onnx"))
     folder = tmp_path / "apart"

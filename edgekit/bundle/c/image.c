@@ -138,6 +138,7 @@ static Image resize(Work *work, Image image, int width, int height, const char *
     } filters[] = {
         {"bilinear", {1, weight_bilinear}}, {"bicubic", {2, weight_bicubic}}, {"lanczos", {3, weight_lanczos}},
         {"box", {0.5, weight_box}}, {"hamming", {1, weight_hamming}}};
+    if (width < 1 || height < 1) fail(work, "an image has no pixels");
     if (image.width == width && image.height == height) return image;
     if (strcmp(resample, "nearest") == 0) {
         Image found = new_image(work, width, height, image.channels);
@@ -161,9 +162,11 @@ static Image resize(Work *work, Image image, int width, int height, const char *
 }
 
 static Image resize_shorter(Work *work, Image image, const Json *step) {
-    int64_t size = (int64_t)need_number(work, step, "size"), small = image.width < image.height ? image.width : image.height;
-    int width = (int)(size * image.width / small), height = (int)(size * image.height / small);
-    int least_width = (int)need_number(work, step, "least_width"), least_height = (int)need_number(work, step, "least_height");
+    int64_t size = need_pixels(work, step, "size"), small = image.width < image.height ? image.width : image.height;
+    int64_t wide = size * image.width / small, high = size * image.height / small;
+    if (wide > 65535 || high > 65535) fail(work, "an image has too many pixels");
+    int width = (int)wide, height = (int)high;
+    int least_width = need_pixels(work, step, "least_width"), least_height = need_pixels(work, step, "least_height");
     width = width < least_width ? least_width : width;
     height = height < least_height ? least_height : height;
     return resize(work, image, width, height, need_text(work, step, "resample"));
@@ -177,7 +180,7 @@ static int half(int rest, int down) {
 
 /* The centre; what lies outside of the image is black. */
 static Image crop(Work *work, Image image, const Json *step) {
-    int width = (int)need_number(work, step, "width"), height = (int)need_number(work, step, "height");
+    int width = need_pixels(work, step, "width"), height = need_pixels(work, step, "height");
     int down = strcmp(need_text(work, step, "rounding"), "down") == 0;
     int left = half(image.width - width, down), top = half(image.height - height, down);
     Image found = new_image(work, width, height, image.channels);
@@ -215,7 +218,8 @@ static void normalize(Work *work, float *values, size_t count, int channels, con
 
 /* The input of one image, with a batch of one. */
 static Tensor prepare_image(Work *work, Image image, const Json *described) {
-    int channels = (int)need_number(work, described, "channels");
+    int channels = need_pixels(work, described, "channels");
+    if (channels != 1 && channels != 3) fail(work, "an image has 1 or 3 channels, not %d", channels);
     const Json *steps = need(work, described, "steps");
     float *values = NULL;
     size_t count = 0;
@@ -225,7 +229,7 @@ static Tensor prepare_image(Work *work, Image image, const Json *described) {
         const Json *step = &steps->items[index];
         const char *kind = need_text(work, step, "op");
         if (strcmp(kind, "resize") == 0) {
-            int width = (int)need_number(work, step, "width"), height = (int)need_number(work, step, "height");
+            int width = need_pixels(work, step, "width"), height = need_pixels(work, step, "height");
             image = resize(work, image, width, height, need_text(work, step, "resample"));
             continue;
         }

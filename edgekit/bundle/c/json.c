@@ -171,6 +171,13 @@ static double need_number(Work *work, const Json *object, const char *key) {
     return found->number;
 }
 
+/* A number of pixels: whole, and small enough for an int and for the squares that are made of it. */
+static int need_pixels(Work *work, const Json *object, const char *key) {
+    double found = need_number(work, object, key);
+    if (!(found >= 0 && found <= 65535) || found != floor(found)) fail(work, "the key \"%s\" is no number of pixels", key);
+    return (int)found;
+}
+
 static int is_true(const Json *object, const char *key) {
     const Json *found = find(object, key);
     return found != NULL && found->kind == J_TRUE;

@@ -174,7 +174,9 @@ static void bpe(Work *work, const Pieces *pieces, Codes word, Ids *ids) {
     size_t most = pieces->prefix.length + pieces->suffix.length + 4;
     Bytes *parts = take(work, (word.count * most + 1) * sizeof(Bytes));
     size_t count = bpe_characters(work, pieces, word, parts);
-    char *key = take(work, word.count * most * 2 + 8);
+    size_t length = 4;
+    for (size_t place = 0; place < count; place++) length += parts[place].length; /* merging makes them no longer */
+    char *key = take(work, length);
     int32_t *ranks = take(work, (count + 1) * sizeof(int32_t)); /* of each part and the next one */
     for (size_t place = 0; place + 1 < count; place++) {
         ranks[place] = get(&pieces->ranks, pair_of(key, parts[place], parts[place + 1]));

@@ -72,6 +72,7 @@ static const char *wrong_input(Test *test, Work *work, Tensor *inputs, size_t co
             double difference = given->is_integer ? (double)llabs(given->integers[place] - integer)
                 : fabs((double)given->floats[place] - real);
             if (!(difference <= most)) most = difference;
+            if (isnan(most)) break; /* it is no number, and stays none */
         }
         double limit = given->is_integer ? 0 : allowed;
         if (!(most <= limit)) {
@@ -87,7 +88,7 @@ static size_t prepare_case(Test *test, Work *work, const edgekit_model *model, c
     const Json *text = find(sample, "text");
     if (text == NULL) {
         Bytes pixels = need_file(work, test->folder, need_text(work, sample, "image"));
-        int width = (int)need_number(work, sample, "width"), height = (int)need_number(work, sample, "height");
+        int width = need_pixels(work, sample, "width"), height = need_pixels(work, sample, "height");
         int channels = width > 0 && height > 0 ? (int)(pixels.length / (size_t)width / (size_t)height) : 0;
         Image image = raw_image(work, model, (const uint8_t *)pixels.at, width, height, channels);
         inputs[0] = prepare_image(work, image, model->preprocessing);
@@ -135,6 +136,7 @@ static void test_case(Test *test, const edgekit_model *model, const Json *sample
     for (size_t index = 0; index < expected->count; index++) {
         double difference = fabs((double)output[index] - expected->items[index].number);
         if (!(difference <= most)) most = difference;
+        if (isnan(most)) break; /* as above */
     }
     if (!(most / scale <= tolerance)) {
         told(test, "sample %zu: the output differs by %.3g of the largest answer; allowed: %.3g", number, most / scale, tolerance);

@@ -22,6 +22,7 @@ static _Noreturn void fail(Work *work, const char *format, ...) {
 }
 
 static void *take(Work *work, size_t size) {
+    if (size > SIZE_MAX / 4) fail(work, "out of memory");
     size = (size + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
     Block *block = work->blocks;
     if (block == NULL || block->size - block->used < size) {
