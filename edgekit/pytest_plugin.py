@@ -62,14 +62,15 @@ def _benchmark(config: pytest.Config, model: str | Path, settings: dict[str, Any
     import edgekit
     from edgekit.gate.wording import headline, sentence
 
-    options: dict[str, Any] = {
-        "baseline": find_baseline(config.getoption("--edgekit-baseline"), model),
+    known = {name: value for name, value in settings.items() if value is not None}
+    options = {
+        "baseline": known.get("baseline") or find_baseline(config.getoption("--edgekit-baseline"), model),
         "budget_s": config.getoption("--edgekit-budget"),
+        "gate": config.getoption("--edgekit-gate"),
     }
-    given = {name: value for name, value in {**options, **settings}.items() if value is not None}
-    gate = config.getoption("--edgekit-gate")
-    if gate is not None and "baseline" in given:
-        given.setdefault("gate", gate)
+    given = {name: value for name, value in {**options, **known}.items() if value is not None}
+    if "baseline" not in given:
+        given.pop("gate", None)  # measured alone
     record = edgekit.bench(model, **given)
     config.stash[LINES].append(headline(record))
     folder = config.getoption("--edgekit-save")

@@ -64,7 +64,10 @@ def load_toml(text: str) -> dict[str, Any]:
     """
     if nesting(text) > MAX_NESTING:
         raise ValueError(f"it is nested deeper than {MAX_NESTING}")
-    values = tomllib.loads(text)
+    try:
+        values = tomllib.loads(text)
+    except RecursionError:  # quotes in quotes can hide brackets from the look before
+        raise ValueError(f"it is nested deeper than {MAX_NESTING}") from None
     check_texts(values)
     return values
 

@@ -96,6 +96,19 @@ def test_a_test_knows_better_than_the_command_line(session: pytest.Pytester) -> 
     assert (session.path / "asked.json").read_text() == '["pass.onnx", {"baseline": "b", "gate": "load=5%"}]\n'
 
 
+def test_a_test_with_a_gate_measures_alone_where_there_is_no_baseline(session: pytest.Pytester) -> None:
+    session.makepyfile('def test_one(edgekit_benchmark): edgekit_benchmark("pass.onnx", gate="load=5%")')
+    session.runpytest_inprocess(*PLUGIN)
+    assert (session.path / "asked.json").read_text() == '["pass.onnx", {}]\n'
+
+
+def test_a_tests_own_baseline_is_not_looked_for_in_the_folder(session: pytest.Pytester) -> None:
+    (session.path / "old").mkdir()
+    session.makepyfile('def test_one(edgekit_benchmark): edgekit_benchmark("pass.onnx", baseline="b")')
+    session.runpytest_inprocess(*PLUGIN, "--edgekit-baseline", "old")
+    assert (session.path / "asked.json").read_text() == '["pass.onnx", {"baseline": "b"}]\n'
+
+
 def test_a_folder_of_baselines_has_them_by_their_names(session: pytest.Pytester) -> None:
     (session.path / "old").mkdir()
     (session.path / "old" / "pass.onnx.json").write_text("{}")

@@ -138,6 +138,7 @@ def bench(
     """
     workload = options.read_workload(batch, tokens, image)
     files = exports.read_exports(junit, markdown, export)
+    kept = None if save is None else exports.place_of(save)
     with output.work(quiet=quiet) as progress:
         record = edgekit.bench(
             path,
@@ -154,8 +155,8 @@ def bench(
             seed=seed or 0,
             progress=progress,
         )
-    if save is not None:
-        record.save(save)
+    if kept is not None:
+        record.save(kept)
     exports.write_exports(record, files)
     if github:
         exports.tell_github(record)
