@@ -12,7 +12,6 @@ from edgekit.distillation.losses import LayerMap, Weights
 from edgekit.distillation.products import Precision
 from edgekit.distillation.rounding import Rounding, mostly_convolutions
 from edgekit.distillation.trainer import Lesson, Schedule, train
-from edgekit.environment import host
 from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, evenly, is_encoder, stream_width
 from edgekit.formats.plans import Plan
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 # What "auto" stands for.
 ENCODER_RATE, MODULE_RATE = 1e-4, 1e-3
 FEWEST_EPOCHS, MOST_EPOCHS, FEWEST_STEPS = 2.0, 40.0, 2000
-# The extension that multiplies matrices in bfloat16, as the system names it.
-MATRICES = "amx_bf16"
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -55,9 +52,7 @@ class DistillSettings(StageSettings):
     hidden: float = Field(1.0, ge=0, description="weight of the hidden states")
     attention: float = Field(0.0, ge=0, description="weight of the attention maps (slower: they have to be computed)")
     dropout: bool = Field(False, description="whether the student's dropout is on")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of the products while training; auto: bf16 for encoders where the processor has AMX for it"
-    )
+    precision: Precision = Field("fp32", description="of the products while training")
     quantize_last: float = Field(
         0.0,
         ge=0,
@@ -103,7 +98,6 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     folder = job.scratch()
     save_weights(student, folder, plan)
     asked = {"hidden states": (settings.hidden, hidden), "attention maps": (settings.attention, attention)}
-    figures["precision"] = schedule.precision
     figures["not_compared"] = [name for name, (wanted, used) in asked.items() if wanted and not used]
     return finish(folder, artifact, DISTILL, settings, changes={"components": torch_components()}, details=figures)
 
@@ -195,16 +189,9 @@ def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Sche
         evaluate_every=settings.evaluate_every,
         patience=settings.patience,
         checkpoint_every=settings.checkpoint_every,
-        precision=_precision(settings, encoder=encoder),
+        precision=settings.precision,
         dropout=settings.dropout,
     )
-
-
-def _precision(settings: DistillSettings, *, encoder: bool) -> Precision:
-    """Half as wide where it is measured to pay: ``docs/decisions/0013-training-in-bfloat16.md``."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "bf16" if encoder and host().has(MATRICES) else "fp32"
 
 
 def planned_steps(settings: DistillSettings, samples: int) -> int:

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from edgekit.distillation.products import products
-from edgekit.stages import distill
-from edgekit.stages.distill import DistillSettings
 
 
 def types_of(precision: Any) -> dict[str, torch.dtype]:
@@ -38,22 +34,3 @@ def test_attention_gives_what_it_gives_of_float32_tensors() -> None:
         made = functional.scaled_dot_product_attention(states, states, states)
     expected = functional.scaled_dot_product_attention(states.float(), states.float(), states.float())
     assert torch.equal(made, expected)
-
-
-@pytest.mark.parametrize(
-    ("asked", "encoder", "able", "precision"),
-    [
-        ("auto", True, True, "bf16"),
-        ("auto", True, False, "fp32"),
-        ("auto", False, True, "fp32"),
-        ("fp32", True, True, "fp32"),
-        ("bf16", False, False, "bf16"),
-    ],
-)
-def test_products_of_an_encoder_are_bfloat16_where_the_processor_has_amx(
-    monkeypatch: pytest.MonkeyPatch, asked: Any, precision: str, *, encoder: bool, able: bool
-) -> None:
-    features = {"amx_bf16"} if able else set()
-    monkeypatch.setattr(distill, "host", lambda: SimpleNamespace(has=lambda name: name in features))
-    settings = DistillSettings(precision=asked)
-    assert distill._schedule(settings, 1000, encoder=encoder).precision == precision
