@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,7 +71,19 @@ def unigram() -> Tokenizer:
     trainer = trainers.UnigramTrainer(vocab_size=1500, special_tokens=ROBERTA, unk_token="<unk>")
     made.train_from_iterator(probes.texts(40), trainer)
     made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    return made
+    return without_runs(made)
+
+
+def without_runs(made: Tokenizer) -> Tokenizer:
+    """The same without pieces of one character again and again.
+
+    Of a long run of it such pieces have several best ways that differ in their order alone, and which one is found
+    hangs on the last bit of a sum. Training is not repeatable: in some runs the library finds another than the port.
+    """
+    described = json.loads(made.to_str())
+    kept = [piece for piece in described["model"]["vocab"] if len(piece[0]) < 2 or len(set(piece[0])) > 1]
+    described["model"]["vocab"] = kept
+    return Tokenizer.from_str(json.dumps(described))
 
 
 def sentencepiece() -> Tokenizer:
