@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, check_texts, control_characters, inside
 from edgekit.errors import ArtifactError, UsageError, VerificationError
-from edgekit.settings import Frozen
+from edgekit.settings import Frozen, first_wrong
 from edgekit.source import sha256_file
 
 MANIFEST = "manifest.json"
@@ -162,10 +162,8 @@ def open_artifact(path: str | Path) -> Artifact:
     try:
         manifest = Manifest.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(
-            f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=f"{where}: {first['msg']}"
+            f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=first_wrong(error)
         ) from error
     _check_names(root, manifest)
     try:

@@ -9,7 +9,6 @@ bytes. Neither is signed by being made; ``edgekit sign`` signs the artifact.
 
 from __future__ import annotations
 
-import tomllib
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +16,10 @@ from typing import Any
 from urllib.parse import quote
 
 from edgekit.artifact import SUMS, Artifact, check_seal, open_artifact
+from edgekit.bounds import MAX_LOCK_BYTES
 from edgekit.errors import UnknownNameError
 from edgekit.report import Report, load_report
+from edgekit.settings import read_bounded, read_tables
 from edgekit.source import sha256_file
 
 Document = dict[str, Any]
@@ -88,7 +89,7 @@ def bill_of_materials(artifact: Artifact, report: Report) -> Document:
 
 def provenance(artifact: Artifact, report: Report) -> Document:
     """The in-toto statement on how an artifact was made."""
-    lock = tomllib.loads((artifact.path / LOCK).read_text(encoding="utf-8"))
+    lock = read_tables(read_bounded(artifact.path / LOCK, "lock", MAX_LOCK_BYTES), LOCK)
     held: dict[str, Any] = lock.pop("lock", {})
     manifest = artifact.manifest
     models = [manifest.source] + ([manifest.teacher] if manifest.teacher else [])

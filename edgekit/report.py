@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, JsonValue, PrivateAttr, ValidationError
+from pydantic import Field, JsonValue, PrivateAttr, ValidationError
 
 from edgekit.artifact import Artifact, open_artifact, write_text
 from edgekit.bounds import MAX_REPORT_BYTES, check_texts
@@ -17,7 +17,7 @@ from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
 from edgekit.profiles import Profiles
-from edgekit.settings import Record
+from edgekit.settings import Record, first_wrong, schema_said
 from edgekit.target import Provider
 from edgekit.trials import SearchRecord
 
@@ -386,10 +386,7 @@ def load_report(folder: str | Path, *, cached: bool = False) -> Report:
 
 def _invalid(file: Path, content: bytes, error: ValueError) -> ArtifactError:
     """What is wrong with a report: its version, where that is another one, else its first wrong key."""
-    try:
-        schema = _Schema.model_validate_json(content).schema_
-    except ValidationError:
-        schema = None
+    schema = schema_said(content)
     if schema not in (None, SCHEMA):
         return ArtifactError(
             f"{str(file)!r} has the schema {schema!r}",
@@ -397,18 +394,8 @@ def _invalid(file: Path, content: bytes, error: ValueError) -> ArtifactError:
             why=f"this edgekit reads {SCHEMA!r}",
             hint="Read it with the edgekit that wrote it, or run compress again.",
         )
-    why = str(error)
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        why = f"{where}: {first['msg']}" if where else first["msg"]
+    why = first_wrong(error) if isinstance(error, ValidationError) else str(error)
     return ArtifactError(f"{str(file)!r} is no valid report", id="artifact.invalid-file", why=why)
-
-
-class _Schema(BaseModel):
-    """Only the version of a document."""
-
-    schema_: str | None = Field(None, alias="schema")
 
 
 class EvalRecord(Record):

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, check_texts, nesting
 from edgekit.errors import UsageError
@@ -49,11 +49,19 @@ def parse_toml(kind: type[Table], text: str, origin: str) -> Table:
     Raises:
         UsageError: not TOML, nested too deep, or not valid for ``kind``.
     """
+    return validate(kind, read_tables(text, origin), origin)
+
+
+def read_tables(text: str, origin: str) -> dict[str, Any]:
+    """TOML text as plain tables.
+
+    Raises:
+        UsageError: not TOML, or nested too deep.
+    """
     try:
-        values = load_toml(text)
+        return load_toml(text)
     except ValueError as error:
         raise UsageError(f"{origin} is not valid TOML", id="usage.invalid-settings", why=str(error)) from error
-    return validate(kind, values, origin)
 
 
 def load_toml(text: str) -> dict[str, Any]:
@@ -134,6 +142,27 @@ def _nested(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel
 
 def _keys(kind: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+class _Schema(BaseModel):
+    """Only the version of a document."""
+
+    schema_: str | None = Field(None, alias="schema")
+
+
+def schema_said(content: bytes) -> str | None:
+    """The version that a JSON document says it has; None where it says none."""
+    try:
+        return _Schema.model_validate_json(content).schema_
+    except ValidationError:
+        return None
+
+
+def first_wrong(error: ValidationError) -> str:
+    """The first of what is wrong with a document: its place, where it has one, and why."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 def toml_text(values: dict[str, JsonValue]) -> str:

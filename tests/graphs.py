@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 
+from edgekit.artifact import Artifact
 from edgekit.formats.known import Shapes
 from edgekit.formats.shapes import infer_shapes
 
@@ -68,3 +70,15 @@ def with_weights(text: str, **weights: Any) -> onnx.ModelProto:
     for name, array in weights.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return model
+
+
+def values_of(artifact: Artifact, feeds: Sequence[Mapping[str, Any]], *names: str) -> list[Any]:
+    """Values of a graph of float32 for all feeds, one behind the other, as the graph is written."""
+    model = onnx.load(artifact.file())
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = [session.run(list(names), fed) for fed in feeds]
+    return [np.concatenate([values[index] for values in found]) for index in range(len(names))]

@@ -11,14 +11,13 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from edgekit.artifact import walk
+from edgekit.bounds import MAX_REPORT_BYTES
 from edgekit.bundle import rules
 from edgekit.bundle.build import find_content
 from edgekit.bundle.rules import Found, Given
 from edgekit.bundle.schema import BUNDLE, Bundle
 from edgekit.errors import ArtifactError
-from edgekit.settings import Frozen
-
-MAX_BUNDLE_JSON_BYTES = 64 * 1024 * 1024
+from edgekit.settings import Frozen, first_wrong
 
 
 class Problem(Frozen):
@@ -75,16 +74,13 @@ def _read(root: Path, files: list[Path], problems: list[Problem]) -> Given:
 
 
 def _parse(file: Path) -> Bundle:
-    if file.stat().st_size > MAX_BUNDLE_JSON_BYTES:
-        raise ValueError(f"it has {file.stat().st_size} bytes; allowed: {MAX_BUNDLE_JSON_BYTES}")
+    if file.stat().st_size > MAX_REPORT_BYTES:
+        raise ValueError(f"it has {file.stat().st_size} bytes; allowed: {MAX_REPORT_BYTES}")
     return Bundle.model_validate_json(file.read_bytes())
 
 
 def _first_line(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)
+    return first_wrong(error) if isinstance(error, ValidationError) else str(error)
 
 
 def _problem(rule: str, found: Found) -> Problem:

@@ -19,6 +19,7 @@ from edgekit.bundle.documents import BENCHMARK_FILE, CARD_FILE, LICENCE_FILE, NO
 from edgekit.bundle.platforms import PLATFORMS
 from edgekit.bundle.reference.tokenizer import SCHEMA as TOKENIZER_SCHEMA
 from edgekit.bundle.schema import BUNDLE, SCHEMA_FILE, Bundle, Image, SelfTest, Text, json_schema
+from edgekit.settings import first_wrong
 from edgekit.source import sha256_file
 
 Found = tuple[str, str]
@@ -297,8 +298,7 @@ def selftest(given: Given, bundle: Bundle) -> Iterator[Found]:
     try:
         found = SelfTest.model_validate_json((content / bundle.selftest).read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        yield bundle.selftest, f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        yield bundle.selftest, first_wrong(error)
         return
     if not 0 < found.tolerance <= LARGEST_TOLERANCE:
         yield bundle.selftest, f"a tolerance of {found.tolerance}; allowed: above 0, at most {LARGEST_TOLERANCE}"

@@ -138,7 +138,9 @@ def bench(
     """
     workload = options.read_workload(batch, tokens, image)
     files = exports.read_exports(junit, markdown, export)
-    kept = None if save is None else exports.place_of(save)
+    from edgekit.reporting import check_place
+
+    kept = None if save is None else check_place(save, "result.json")
     with output.work(quiet=quiet) as progress:
         record = edgekit.bench(
             path,

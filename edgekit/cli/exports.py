@@ -81,17 +81,6 @@ def read_exports(junit: str | None, markdown: str | None, others: Sequence[str] 
     return {name: check_place(file, f"result.{name}") for name, file in given.items()}
 
 
-def place_of(file: str) -> Path:
-    """Where ``--save`` writes.
-
-    Raises:
-        UsageError: it may not be written.
-    """
-    from edgekit.reporting import check_place
-
-    return check_place(file, "result.json")
-
-
 def write_exports(record: BenchRecord, files: Mapping[str, Path]) -> None:
     """Write a result in each format that was asked for."""
     from edgekit.artifact import write_text

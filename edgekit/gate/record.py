@@ -18,14 +18,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from edgekit.artifact import write_text
+from edgekit.bounds import MAX_REPORT_BYTES
 from edgekit.errors import ArtifactError
 from edgekit.report import Count, TimedOn
-from edgekit.settings import Record
+from edgekit.settings import Record, first_wrong, schema_said
 
 SCHEMA = "edgekit.bench/2"
 SCHEMA_FILE = "bench.schema.json"
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MAX_RECORD_BYTES = 64 * 1024 * 1024
 
 Verdict = Literal["pass", "regression", "improvement", "inconclusive", "invalid"]
 Direction = Literal["lower", "higher"]
@@ -273,12 +273,6 @@ class BenchRecord(Record):
         write_text(path, self.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
-class _Schema(BaseModel):
-    """Only the version of a document."""
-
-    schema_: str | None = Field(None, alias="schema")
-
-
 def load_record(file: str | Path) -> BenchRecord:
     """Read a record that ``save`` or ``--json`` wrote.
 
@@ -288,8 +282,8 @@ def load_record(file: str | Path) -> BenchRecord:
     path = Path(file).expanduser()
     if not path.is_file():
         raise ArtifactError(f"there is no result {str(file)!r}", id="artifact.missing", hint="Check the path.")
-    if path.stat().st_size > MAX_RECORD_BYTES:
-        why = f"it has {path.stat().st_size} bytes; allowed: {MAX_RECORD_BYTES}"
+    if path.stat().st_size > MAX_REPORT_BYTES:
+        why = f"it has {path.stat().st_size} bytes; allowed: {MAX_REPORT_BYTES}"
         raise ArtifactError(f"{str(file)!r} is no result of bench", id="artifact.invalid-file", why=why)
     content = path.read_bytes()
     try:
@@ -300,10 +294,7 @@ def load_record(file: str | Path) -> BenchRecord:
 
 def _invalid(file: str, content: bytes, error: ValidationError) -> ArtifactError:
     """What is wrong with a record: its version, where that is another one, else its first wrong key."""
-    try:
-        version = _Schema.model_validate_json(content).schema_
-    except ValidationError:
-        version = None
+    version = schema_said(content)
     if version not in (None, SCHEMA):
         return ArtifactError(
             f"{file!r} has the schema {version!r}",
@@ -311,10 +302,7 @@ def _invalid(file: str, content: bytes, error: ValidationError) -> ArtifactError
             why=f"this edgekit reads {SCHEMA!r}",
             hint="Measure again: `edgekit bench PATH --save FILE`.",
         )
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    why = f"{where}: {first['msg']}" if where else str(first["msg"])
-    return ArtifactError(f"{file!r} is no result of bench", id="artifact.invalid-file", why=why)
+    return ArtifactError(f"{file!r} is no result of bench", id="artifact.invalid-file", why=first_wrong(error))
 
 
 def json_schema() -> dict[str, Any]:

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from graphs import random_array, with_weights
+from graphs import random_array, values_of, with_weights
 from tiny import manifest
 
 from edgekit.artifact import Artifact
@@ -73,21 +72,9 @@ def chain(folder: Path, text: str = CHAIN) -> tuple[Artifact, list[WeightedNode]
     return Artifact(folder, manifest()), nodes
 
 
-def run(artifact: Artifact, *names: str) -> list[Any]:
-    """Values of the graph for the feeds."""
-    model = onnx.load(artifact.file())
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found = [session.run(list(names), feeds) for feeds in FEEDS]
-    return [np.concatenate([values[index] for values in found]) for index in range(len(names))]
-
-
 def errors_of(folder: Path, artifact: Artifact, nodes: list[WeightedNode]) -> dict[str, LayerError]:
     inputs = ("x", "r", "p", "t")
-    values = dict(zip(inputs[1:], run(artifact, *inputs[1:]), strict=True)) | {
+    values = dict(zip(inputs[1:], values_of(artifact, FEEDS, *inputs[1:]), strict=True)) | {
         "x": np.concatenate([feeds["x"] for feeds in FEEDS])
     }
     ranges = {name: (float(value.min()), float(value.max())) for name, value in values.items()}
@@ -114,7 +101,7 @@ def test_answers_are_the_same_up_to_rounding(tmp_path: Path) -> None:
     artifact, _ = chain(tmp_path / "float")
     (tmp_path / "equal").mkdir()
     equal = equalize(artifact, tmp_path / "equal").artifact
-    (expected,), (answers,) = run(artifact, "y"), run(equal, "y")
+    (expected,), (answers,) = values_of(artifact, FEEDS, "y"), values_of(equal, FEEDS, "y")
     np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
     assert equal.file().stat().st_size < artifact.file().stat().st_size * 1.02
 

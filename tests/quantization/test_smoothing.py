@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from graphs import random_array, with_weights
+from graphs import random_array, values_of, with_weights
 from tiny import manifest
 
 from edgekit.artifact import Artifact
@@ -63,22 +61,10 @@ def smoothed(folder: Path, alpha: float = 0.5) -> tuple[Artifact, dict[str, list
     return artifact, nodes, found
 
 
-def run(artifact: Artifact, *names: str) -> list[Any]:
-    """Values of the graph for the feeds."""
-    model = onnx.load(artifact.file())
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found = [session.run(list(names), feeds) for feeds in FEEDS]
-    return [np.concatenate([values[index] for values in found]) for index in range(len(names))]
-
-
 def errors_of(folder: Path, artifact: Artifact, nodes: dict[str, list[WeightedNode]]) -> dict[str, LayerError]:
     """How far static INT8 moves each layer, by the weight that it had, ranges being those of the feeds."""
     inputs = {"a", "up", "sum"}
-    values = dict(zip(sorted(inputs), run(artifact, *sorted(inputs)), strict=True))
+    values = dict(zip(sorted(inputs), values_of(artifact, FEEDS, *sorted(inputs)), strict=True))
     ranges = {name: (float(value.min()), float(value.max())) for name, value in values.items()}
     folders = scratch(folder)
     found = layer_errors(
@@ -117,9 +103,9 @@ def test_outliers_that_cost_static_int8_most_of_a_layer_are_smoothed_away(tmp_pa
 def test_answers_are_the_same_up_to_rounding(tmp_path: Path, alpha: float) -> None:
     artifact, _, found = smoothed(tmp_path, alpha)
     assert [path.name for path in found.artifact.path.iterdir()] == ["model.onnx"]
-    (expected,), (answers,) = run(artifact, "y"), run(found.artifact, "y")
+    (expected,), (answers,) = values_of(artifact, FEEDS, "y"), values_of(found.artifact, FEEDS, "y")
     np.testing.assert_allclose(answers, expected, rtol=2e-4, atol=2e-4 * float(np.abs(expected).max()))
-    (old,), (new,) = run(artifact, "a"), run(found.artifact, "a")
+    (old,), (new,) = values_of(artifact, FEEDS, "a"), values_of(found.artifact, FEEDS, "a")
     largest = [np.abs(values).max(axis=0) for values in (old, new)]
     assert largest[1].max() / np.median(largest[1]) < largest[0].max() / np.median(largest[0])
     # the old weights are gone, so that the file has not grown by them
@@ -131,7 +117,7 @@ def test_factors_are_those_of_the_paper(tmp_path: Path) -> None:
     model = load_graph(artifact.file())
     (site,) = find_sites(model, list(NAMES))
     assert [node.op_type for node in site.products] == ["MatMul", "Gemm"]
-    largest = np.abs(run(artifact, "a")[0]).max(axis=0)
+    largest = np.abs(values_of(artifact, FEEDS, "a")[0]).max(axis=0)
     weights = np.maximum(np.abs(WEIGHTS["w"]).max(axis=1), np.abs(WEIGHTS["v"]).max(axis=0))
     for alpha in (0.3, 0.5):
         expected = largest**alpha / weights ** (1 - alpha)
