@@ -97,7 +97,8 @@ def runner(tmp_path: Path) -> Runner:
     foreign.conv_net(tmp_path / "large.onnx")
     grow(tmp_path / "large.onnx")
     programs = {
-        "edgekit": f'#!/bin/bash\nexec "{sys.executable}" -m edgekit "$@"\n',
+        # -P: the folder `edgekit` that the step makes here would be taken for the package of an editable installation.
+        "edgekit": f'#!/bin/bash\nexec "{sys.executable}" -P -m edgekit "$@"\n',
         "python": '#!/bin/bash\nprintf \'%s\\n\' "python $*" >> "$CALLS"\n',
         "gh": GH,
     }
