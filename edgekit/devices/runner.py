@@ -182,7 +182,8 @@ class Meter:
     """Counters of energy in microjoules, where this process may read them.
 
     RAPL's packages (Linux: Documentation/power/powercap/powercap.rst), else the energy counters of hwmon
-    (Documentation/hwmon/sysfs-interface.rst). They count the whole processor, whoever uses it.
+    (Documentation/hwmon/sysfs-interface.rst). They count the whole processor, whoever uses it. What a package is a part
+    of (``psys``) or consists of (the cores that amd_energy has beside the sockets) is not counted a second time.
 
     Args:
         root: ``/``; another folder in tests.
@@ -190,11 +191,20 @@ class Meter:
 
     def __init__(self, root: str = "/") -> None:
         self.uj: dict[str, list[float | None]] = {}
-        for pattern in ("sys/class/powercap/intel-rapl:[0-9]*/energy_uj", "sys/class/hwmon/hwmon*/energy*_input"):
-            files = sorted(glob.glob(os.path.join(root, pattern)))
-            self._files = [file for file in files if os.path.dirname(file).count(":") < 2]  # a package has its parts
-            if self._files:
-                break
+        packages = sorted(glob.glob(os.path.join(root, "sys/class/powercap/intel-rapl:[0-9]*/energy_uj")))
+        sensors = sorted(glob.glob(os.path.join(root, "sys/class/hwmon/hwmon*/energy*_input")))
+        self._files = [file for file in packages if self._named(file, "name").startswith("package")]
+        self._files = self._files or [file for file in sensors if not self._named(file, "label").startswith("Ecore")]
+
+    def _named(self, file: str, what: str) -> str:
+        """What a counter says that it is; empty where it says nothing."""
+        folder, name = os.path.split(file)
+        beside = what if what == "name" else name.replace("_input", f"_{what}")
+        try:
+            with open(os.path.join(folder, beside), encoding="utf-8") as stream:
+                return stream.read().strip()
+        except OSError:
+            return ""
 
     def read(self) -> float:
         """All counters together."""
@@ -213,9 +223,9 @@ class Meter:
         return bool(self._files)
 
     def note(self, name: str, before: float, inferences: int) -> None:
-        """Keep what each inference of a block took; where a counter began anew meanwhile, nothing is known."""
+        """Keep what each inference of a block took; nothing is known where a counter stood still or began anew."""
         used = self.read() - before
-        self.uj.setdefault(name, []).append(used / inferences if used >= 0 else None)
+        self.uj.setdefault(name, []).append(used / inferences if used > 0 else None)
 
 
 def mark(number: int) -> None:

@@ -205,10 +205,12 @@ def test_copies_take_turns_and_blocks_fill_their_time() -> None:
 
 def test_counters_of_energy_are_read_where_they_are(tmp_path: Path) -> None:
     assert not Meter(str(tmp_path)).readable()
-    counters = [tmp_path / "sys/class/powercap" / name / "energy_uj" for name in ("intel-rapl:0", "intel-rapl:0:0")]
-    for counter in counters:
+    domains = {"intel-rapl:0": "package-0", "intel-rapl:0:0": "core", "intel-rapl:1": "psys"}
+    counters = [tmp_path / "sys/class/powercap" / name / "energy_uj" for name in domains]
+    for counter, name in zip(counters, domains.values(), strict=True):
         counter.parent.mkdir(parents=True)
         counter.write_text("1000\n")
+        (counter.parent / "name").write_text(f"{name}\n")
     meter = Meter(str(tmp_path))
     assert meter.readable()
     assert meter.read() == 1000.0
@@ -216,4 +218,15 @@ def test_counters_of_energy_are_read_where_they_are(tmp_path: Path) -> None:
     meter.note("m", 1000.0, 3)
     counters[0].write_text("10\n")
     meter.note("m", 1000.0, 3)
-    assert meter.uj == {"m": [200.0, None]}
+    meter.note("m", 10.0, 3)
+    assert meter.uj == {"m": [200.0, None, None]}
+
+
+def test_a_processor_is_not_counted_again_by_its_cores(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/class/hwmon/hwmon3"
+    folder.mkdir(parents=True)
+    for number, label in enumerate(("Ecore000", "Ecore001", "Esocket0", None), 1):
+        (folder / f"energy{number}_input").write_text(f"{number}\n")
+        if label:
+            (folder / f"energy{number}_label").write_text(f"{label}\n")
+    assert Meter(str(tmp_path)).read() == 7.0
