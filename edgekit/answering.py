@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +12,9 @@ from edgekit.description import Feeding
 from edgekit.errors import DataError
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import resolve_model
-from edgekit.predictor import artifact_subject, model_subject
+from edgekit.predictor import Subject, artifact_subject, model_subject
 from edgekit.progress import Progress
-from edgekit.tasks.base import Array, Task, TaskOptions, Workload
+from edgekit.tasks.base import Examples, Task, TaskOptions, Workload
 from edgekit.tasks.data import Data, resolve_data
 
 
@@ -34,27 +34,34 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model answered.
+class Asked:
+    """A model with the samples that it is to answer.
 
     Attributes:
-        outputs: of the evaluation split, in its order.
-        labels: [samples, ...].
-        task: scores them.
-        split: which samples.
+        name: of its file or folder.
+        subject: what answers.
+        examples: the evaluation split, as its task feeds them.
+        labels: of all of them, as its task reads them.
+        split: which samples they are.
     """
 
-    outputs: Outputs
-    labels: Array
-    task: Task
+    name: str
+    subject: Subject
+    examples: Examples
+    labels: Sequence[Any]
     split: str
 
+    @property
+    def task(self) -> Task:
+        """What scores the answers."""
+        return self.subject.task
 
-def answers_of(path: str | Path, questions: Questions, progress: Progress) -> Answers:
-    """Run the evaluation split through a model in its own runtime on this machine.
+
+def ask(path: str | Path, questions: Questions) -> Asked:
+    """Read the evaluation split as a model takes it; nothing is answered yet.
 
     Raises:
-        DataError: the split has no labels.
+        DataError: the samples are none for the model, or have no labels.
     """
     rows, options = resolve_data(questions.data), TaskOptions()
     if is_artifact(path):
@@ -62,11 +69,43 @@ def answers_of(path: str | Path, questions: Questions, progress: Progress) -> An
     else:
         model = resolve_model(path, cast("Feeding", questions.feeding), task=None, data=rows)
         subject = model_subject(model, options, questions.threads)
-    examples, split = Data(rows, subject.task, 0).split(None)
-    progress.start(f"answer: {Path(path).name}", len(examples))
-    size = evaluation_batch(subject.format, Workload())
-    outputs = collect_outputs(subject.runner, subject.task, examples, size, progress)
-    progress.finish()
-    if outputs.labels is None:
+    data = Data(rows, subject.task, 0)
+    examples, split = data.split(None)
+    if not data.evaluation_labels:
         raise DataError(f"the split {split!r} has no labels, so that there is nothing to score", id="data.no-labels")
-    return Answers(outputs, outputs.labels, subject.task, split)
+    return Asked(Path(path).name, subject, examples, data.evaluation_labels, split)
+
+
+def answer(asked: Asked, progress: Progress) -> Outputs:
+    """Run all samples through a model in its own runtime on this machine."""
+    progress.start(f"answer: {asked.name}", len(asked.examples))
+    size = evaluation_batch(asked.subject.format, Workload())
+    outputs = collect_outputs(asked.subject.runner, asked.task, asked.examples, size, progress)
+    progress.finish()
+    return outputs
+
+
+def unlike(candidate: Asked, baseline: Asked) -> str:
+    """Why the answers of two models cannot be scored alike; empty where they can."""
+    for what, ours, theirs in (
+        ("task", candidate.task.name, baseline.task.name),
+        ("metric", candidate.task.metric_name, baseline.task.metric_name),
+        ("split", candidate.split, baseline.split),
+    ):
+        if ours != theirs:
+            return f"the model's {what} is {ours}, and the baseline's {theirs}"
+    ours, theirs = (_class_names(asked.task) for asked in (candidate, baseline))
+    if ours and theirs and ours != theirs:
+        at = next((index for index, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
+        if at is None:
+            return f"the model has {len(ours)} classes, and the baseline {len(theirs)}"
+        return f"class {at} is {ours[at]!r} of the model, and {theirs[at]!r} of the baseline"
+    if list(candidate.labels) != list(baseline.labels):
+        return "the model and the baseline read other labels from the same samples"
+    return ""
+
+
+def _class_names(task: Task) -> tuple[str, ...]:
+    """The names of the classes; empty where they are only numbered."""
+    numbered = all(name in (str(index), f"LABEL_{index}") for index, name in enumerate(task.labels))
+    return () if numbered else tuple(name.casefold() for name in task.labels)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
-from edgekit.answering import Questions, answers_of
+from edgekit.answering import Asked as AskedModel
+from edgekit.answering import Questions, answer, ask
+from edgekit.answering import unlike as unlike_answers
 from edgekit.artifact import Format, is_artifact
 from edgekit.description import Feeding
 from edgekit.environment import host, version_of
@@ -15,11 +18,12 @@ from edgekit.errors import HostError, UnknownNameError, UsageError
 from edgekit.gate.accuracy import accuracy_metric, compare_accuracy
 from edgekit.gate.figures import BASELINE, CANDIDATE, Comparison
 from edgekit.gate.margins import Margins, default_margins, parse_margins
+from edgekit.gate.measurable import find_counter, find_lacking
 from edgekit.gate.metrics import METRICS, STARTED
 from edgekit.gate.protocol import find_plan
 from edgekit.gate.record import Accuracy, BenchRecord, HostRecord, Metric, Protocol, Runtime, Subject, Tool, load_record
 from edgekit.gate.session import Asked, Found, Sides, measure_counted, measure_timed
-from edgekit.gate.stored import incomparable
+from edgekit.gate.stored import incomparable, measured_like
 from edgekit.gate.verdict import overall
 from edgekit.measure.subjects import describe, format_at, parts_at, size_at, subjects_at, try_subjects
 from edgekit.places import Exported, find_target
@@ -30,6 +34,7 @@ from edgekit.target import EXECUTION_PROVIDERS, Provider, RuntimeSpec, Target, m
 from edgekit.tasks.base import Workload
 
 ONNXRUNTIME = "onnxruntime"
+SIDES = (CANDIDATE, BASELINE)
 
 
 def bench(
@@ -57,7 +62,7 @@ def bench(
             the same machine only.
         gate: how much worse each metric may be, as ``latency.p50=1%,size=1%,accuracy=-0.5pp``; by default the latency
             and the size by 1 %, or the instructions where there is no clock, and with data the accuracy by half a
-            point.
+            point; the latency by 3 % of a stored result's.
         data: labelled samples that both answer; a file, a folder or a hub id.
         budget_s: most seconds for the times; 10 alone, and 60 beside a baseline.
         preset: ``quick``, ``mlperf-mobile`` or ``tiny``.
@@ -77,21 +82,20 @@ def bench(
 
     Raises:
         UnknownNameError: there is no such metric, preset, provider, target or way to a device.
-        UsageError: the gate cannot be read, or baseline and candidate have different parts or formats.
+        UsageError: the gate cannot be read or asks for what was not given, or baseline and candidate have different
+            parts or formats.
+        DataError: the data is none for the models, or has no labels.
         HostError: the device cannot be had; or there is no GPU that the provider computes on.
     """
-    if gate is not None and baseline is None:
-        raise UsageError(
-            "a gate was given without a baseline",
-            id="usage.options-conflict",
-            hint="Name what the model must not be worse than: --baseline OLD.",
-        )
-    margins = None if gate is None else parse_margins(gate)
+    margins = _margins(gate, baseline, data)
     plan = find_plan(preset, budget_s, compared=baseline is not None, seed=seed)
     work, told = workload or Workload(), progress or Silent()
     format_ = format_at(path)
     computes = _provider(provider, format_, device)
     sides, stored = _sides(path, baseline, work, format_)
+    if stored is not None:
+        plan = measured_like(plan, stored)
+        _check_stored(stored, data)
     made_for, parts = parts_at(path)
     model = Exported(format_, parts, made_for, find_target(made_for, target, device))
     runtime = LITERT if format_ == "tflite" else ONNXRUNTIME
@@ -99,25 +103,80 @@ def bench(
     if device is not None:
         places = model.reach(device, threads, told, computes)
     timed = places[0].device.timed
-    margins = margins or (default_margins(timed=timed, data=data is not None) if baseline else Margins({}))
-    comparison = Comparison(margins, None if baseline is None else stored is None, seed)
+    if margins is None:
+        wanted = {"timed": timed, "data": data is not None, "stored": stored is not None}
+        margins = default_margins(**wanted) if baseline is not None else Margins({})
+    counter, no_counter = find_counter(places[0]) if timed and "instructions" in margins else (None, "")
+    lacking = find_lacking(margins, places[0], no_counter)
+    comparison = Comparison(margins, None if baseline is None else stored is None, seed, lacking)
     started = baseline is None or any(name in margins for name in STARTED)
-    asked = Asked(plan, comparison, started, work.batch, stored)
+    asked = Asked(plan, comparison, started, work.batch, stored, counter)
     run = _Run(path, baseline, work, model, places[0], asked)
+    questions = None if data is None else Questions(data, threads, feeding)
+    models = () if questions is None else tuple(ask(one, questions) for one in run.beside)
     early = run.record(Found(()), (), None)
-    why = incomparable(early, stored) if stored is not None and places[0].local else ""
-    if why:
+    if why := _incomparable(run, early, models):
         return run.refused(early, why)
     if places[0].local and places[0].provider == "cpu":
-        for tried, subjects in zip((path, baseline), sides.values(), strict=False):  # a stored result has none
-            try_subjects(cast("str | Path", tried), subjects, threads)
+        for tried, subjects in zip(run.beside, sides.values(), strict=True):
+            try_subjects(tried, subjects, threads)
     told.start(f"measure: {', '.join(one.label for one in places)}", None)
     found = measure_timed(sides, places[0], asked) if timed else measure_counted(sides, places, asked)
     told.finish()
-    accuracy = _accuracy(run, Questions(data, threads, feeding) if data is not None else None, told)
+    accuracy = _accuracy(models, told)
     record = run.record(found, _exact(run, accuracy), accuracy)
     why = incomparable(record, stored) if stored is not None else ""
     return run.refused(record, why) if why else record
+
+
+def _margins(gate: str | None, baseline: str | Path | None, data: str | Path | None) -> Margins | None:
+    """The margins that were asked for; None where nothing was said.
+
+    Raises:
+        UsageError: there is nothing that they could be compared with.
+    """
+    if gate is None:
+        return None
+    if baseline is None:
+        raise UsageError(
+            "a gate was given without a baseline",
+            id="usage.options-conflict",
+            hint="Name what the model must not be worse than: --baseline OLD.",
+        )
+    margins = parse_margins(gate)
+    if "accuracy" in margins and data is None:
+        raise UsageError(
+            "the accuracy is gated, and there is no data to answer",
+            id="usage.options-conflict",
+            hint="Give labelled samples: --data DATA.",
+        )
+    return margins
+
+
+def _check_stored(stored: BenchRecord, data: str | Path | None) -> None:
+    """That nothing is asked of a stored result which it cannot have.
+
+    Raises:
+        UsageError: answers.
+    """
+    if data is not None:
+        raise UsageError(
+            f"data was given, and the baseline is a stored result, of {stored.subject.name}",
+            id="usage.options-conflict",
+            why="a stored result does not hold the answers",
+            hint="Give the model itself as the baseline, or leave out --data.",
+        )
+
+
+def _incomparable(run: _Run, early: BenchRecord, models: Sequence[AskedModel]) -> str:
+    """Why nothing has to be measured to know that nothing can be compared; empty where that is not so."""
+    comparison, stored = run.asked.comparison, run.asked.stored
+    gated = comparison.margins.of
+    if gated and all(name in comparison.lacking for name in gated):
+        return "; ".join(f"{name}: {why}" for name, why in comparison.lacking.items())
+    if stored is not None:
+        return incomparable(early, stored, [name for name in gated if name != "size"]) if run.place.local else ""
+    return unlike_answers(*models) if len(models) == len(SIDES) else ""
 
 
 @dataclass(frozen=True)
@@ -131,12 +190,17 @@ class _Run:
     place: Place
     asked: Asked
 
+    @property
+    def beside(self) -> tuple[str | Path, ...]:
+        """What is measured and answers: the candidate, and the baseline that is no stored result."""
+        return (self.path,) if self.baseline is None or self.asked.stored else (self.path, self.baseline)
+
     def record(self, found: Found, further: tuple[Metric, ...], accuracy: Accuracy | None) -> BenchRecord:
         """The record of what was found."""
         asked, place, stored = self.asked, self.place, self.asked.stored
         metrics = (*further, *found.metrics)
-        gated = [one.verdict for one in metrics if one.verdict is not None]
-        beside = None if stored else self.baseline
+        unmeasured = {one.name: one for one in metrics if one.margin is not None and one.verdict is None}.values()
+        beside = self.beside[1] if len(self.beside) == len(SIDES) else None
         side = "stored" if stored else ("beside" if self.baseline else None)
         return BenchRecord(
             tool=Tool(version=version_of("edgekit") or "unknown"),
@@ -158,10 +222,11 @@ class _Run:
             counts=found.counts,
             warnings=(
                 *(self.model.doubts_of_times(place.provider) if place.local else ()),
-                *asked.comparison.margins.doubts,
+                *asked.comparison.margins.doubts(stored=stored is not None),
+                *(f"{one.name} is not gated: {one.reason}" for one in unmeasured),
                 *found.warnings,
             ),
-            verdict=None if asked.comparison.paired is None else overall(gated),
+            verdict=None if asked.comparison.paired is None else overall(metrics),
         )
 
     def refused(self, record: BenchRecord, why: str) -> BenchRecord:
@@ -211,36 +276,22 @@ def _sides(
 
 
 def _exact(run: _Run, accuracy: Accuracy | None) -> tuple[Metric, ...]:
-    """The size, and the accuracy where there is data or it is gated."""
+    """The size, and the accuracy where there is data."""
     asked = run.asked
     size = Metric(name="size", unit=METRICS["size"].unit, value=float(size_at(run.path)), n=1)
     if asked.stored is not None:
         size = asked.comparison.exact(size, float(asked.stored.subject.bytes))
     elif run.baseline is not None:
         size = asked.comparison.exact(size, float(size_at(run.baseline)))
-    if "accuracy" not in asked.comparison.margins and accuracy is None:
-        return (size,)
-    if accuracy is None:
-        return (size, asked.comparison.unknown("accuracy", "there is no data to answer: --data"))
-    if asked.stored is not None:
-        why = "a stored result does not hold the answers: give the baseline itself"
-        return (size, _with_value(asked.comparison.unknown("accuracy", why), accuracy))
-    return (size, accuracy_metric(accuracy, asked.comparison.margins))
+    return (size,) if accuracy is None else (size, accuracy_metric(accuracy, asked.comparison.margins))
 
 
-def _with_value(metric: Metric, accuracy: Accuracy) -> Metric:
-    """A metric that could not be compared, with the candidate's own value."""
-    return metric.model_copy(update={"value": accuracy.candidate, "n": accuracy.n})
-
-
-def _accuracy(run: _Run, questions: Questions | None, progress: Progress) -> Accuracy | None:
-    """The answers of both sides to the same samples; None without data."""
-    if questions is None:
+def _accuracy(models: Sequence[AskedModel], progress: Progress) -> Accuracy | None:
+    """The answers of one or both sides to the same samples; None without data."""
+    if not models:
         return None
-    ours = answers_of(run.path, questions, progress)
-    beside = None if run.asked.stored else run.baseline
-    theirs = answers_of(beside, questions, progress).outputs if beside is not None else None
-    return compare_accuracy(ours.outputs, theirs, ours.labels, ours.task, ours.split)
+    ours, *theirs = (answer(model, progress) for model in models)
+    return compare_accuracy(ours, theirs[0] if theirs else None, models[0].task, models[0].split)
 
 
 def _provider(name: str | None, format_: Format, device: str | None) -> Provider | None:

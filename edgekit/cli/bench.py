@@ -76,7 +76,14 @@ Budget = Annotated[
         "--budget", metavar="TIME", help="For the times, at most: 60s (10s without a baseline).", rich_help_panel=GATE
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 6 where nothing can be told.", rich_help_panel=GATE)]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit with 6 where nothing can be told, or a gated metric cannot be measured.",
+        rich_help_panel=GATE,
+    ),
+]
 
 
 def complete_preset(incomplete: str) -> Iterator[str]:
@@ -91,7 +98,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="How long: quick (10 s), mlperf-mobile (60 s, 1024 inferences), tiny (five times 10 s).",
+        help="How long: quick (10 s), mlperf-mobile (60 s, 1024 inferences), tiny (five processes of 10 s, no budget).",
         autocompletion=complete_preset,
         rich_help_panel=GATE,
     ),
@@ -130,7 +137,8 @@ def bench(
 
     With --baseline, tell whether it is worse: both are measured beside each
     other. Exit code 0 for a pass or an improvement, 1 for a regression, 6
-    with --strict where nothing can be told, 7 where they cannot be compared.
+    with --strict where nothing can be told or a gated metric cannot be
+    measured, 7 where they cannot be compared.
 
     On this machine, unless --device says where; where this machine is not
     the target, a warning says so. An emulated device has no latency: the
@@ -170,4 +178,4 @@ def bench(
         output.print_view(lambda _: bench_view(record))
     from edgekit.gate.verdict import exit_code
 
-    raise typer.Exit(exit_code(record.verdict, strict=strict))
+    raise typer.Exit(exit_code(record, strict=strict))

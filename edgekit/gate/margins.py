@@ -5,7 +5,8 @@ A margin is the change for the worse that is allowed. It is relative (``1%`` of 
 is worse: ``+1%`` of a latency, ``-0.5pp`` of the accuracy.
 
 Two sessions of one model differ by half a percent though nothing changed (docs/decisions/0014-the-gate.md): a margin
-below one percent on a time finds differences that are none, and is doubted in a warning.
+below one percent on a time finds differences that are none, and is doubted in a warning. A result of another session as
+the baseline is known to one percent at best, so that a margin of a time has to be three.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from edgekit.errors import UnknownNameError, UsageError
 from edgekit.gate.metrics import METRICS
 
 EXAMPLE = "latency.p50=1%,size=1%,accuracy=-0.5pp"
-LEAST_OF_TIMES = 0.01
+LEAST_OF_TIMES, LEAST_OF_SESSIONS = 0.01, 0.03
 TIMES = ("latency.p50", "latency.p90", "latency.p99", "throughput", "cold_start", "load", "energy")
 DEFAULT_TIMED, DEFAULT_COUNTED = "latency.p50=1%,size=1%", "instructions=1%,size=1%"
+DEFAULT_STORED = "latency.p50=3%,size=1%"
 DEFAULT_WITH_DATA = "accuracy=-0.5pp"
 
 
@@ -37,23 +39,29 @@ class Margins:
         """The margin of a metric; None where it is not gated."""
         return self.of.get(name)
 
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """Margins that are too small to be trusted, one sentence each."""
-        small = [name for name, margin in self.of.items() if name in TIMES and margin < LEAST_OF_TIMES]
+    def doubts(self, *, stored: bool) -> tuple[str, ...]:
+        """Margins that are too small to be trusted, one sentence each.
+
+        Args:
+            stored: whether the baseline is a result of another session.
+        """
+        least = LEAST_OF_SESSIONS if stored else LEAST_OF_TIMES
+        small = [name for name, margin in self.of.items() if name in TIMES and margin < least]
         return tuple(
-            f"{name}: two sessions of one model differ by half a percent; take a margin of 1%" for name in small
+            f"{name}: two sessions of one model differ by half a percent; take a margin of {least:.0%}"
+            for name in small
         )
 
 
-def default_margins(*, timed: bool, data: bool) -> Margins:
+def default_margins(*, timed: bool, data: bool, stored: bool = False) -> Margins:
     """What is gated where nothing is said.
 
     Args:
         timed: whether there is a clock; instructions are counted otherwise.
         data: whether there are samples to answer.
+        stored: whether the baseline is a result of another session.
     """
-    text = DEFAULT_TIMED if timed else DEFAULT_COUNTED
+    text = (DEFAULT_STORED if stored else DEFAULT_TIMED) if timed else DEFAULT_COUNTED
     return parse_margins(f"{text},{DEFAULT_WITH_DATA}" if data else text)
 
 

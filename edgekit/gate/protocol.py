@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from edgekit.errors import UnknownNameError
+from edgekit.errors import UnknownNameError, UsageError
 from edgekit.gate.statistics import FEWEST_PROCESSES
 from edgekit.gate.traces import warm_after
 from edgekit.runtimes.measuring import Answer, Place, ProcessRun, Subject, latency_run, run_processes, start_run
@@ -53,7 +53,7 @@ class Plan:
         process_s: how long each process times; None is a part of the budget.
         processes: exactly so many; None is as many as there is time for.
         starts: of each subject alone, fewest.
-        copies: how often each process loads every subject.
+        copies: how often each process loads every subject; None is by the size of the largest.
         preset: its name.
         seed: of every order that is drawn.
     """
@@ -64,7 +64,7 @@ class Plan:
     process_s: float | None = None
     processes: int | None = None
     starts: int = FEWEST_PROCESSES
-    copies: int = 1
+    copies: int | None = None
     preset: str | None = None
     seed: int = 0
 
@@ -84,14 +84,14 @@ class Plan:
             "block": FEWEST_INFERENCES,
             "block_ms": BLOCK_MS,
             "warmup": WARMUP,
-            "copies": self.copies,
+            "copies": self.copies or 1,
             "seed": seed,
         }
 
 
 # Numbers of queries and seconds after the rules of MLPerf Mobile (1024 queries and 60 s) and of MLPerf Tiny (5 loops of
-# at least 10 s each, of which the median counts): mlcommons/mobile_app_open and mlcommons/tiny. What they measure is
-# none of MLPerf's results.
+# at least 10 s each): mlcommons/mobile_app_open and mlcommons/tiny. What they measure is none of MLPerf's results: so
+# `tiny` is five fresh processes, and its figure the median over the blocks of all, where MLPerf has that of five loops.
 PRESETS = {
     "quick": Plan(budget_s=10.0, least_s=10.0, least_inferences=128, preset="quick"),
     "mlperf-mobile": Plan(budget_s=60.0, least_s=60.0, least_inferences=1024, preset="mlperf-mobile"),
@@ -105,10 +105,18 @@ def find_plan(preset: str | None, budget_s: float | None, *, compared: bool, see
 
     Raises:
         UnknownNameError: there is no such preset.
+        UsageError: it has no budget.
     """
     if preset is not None and preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS, id="unknown-name.preset")
     plan = PRESETS[preset] if preset else (COMPARED if compared else ALONE)
+    if preset is not None and budget_s is not None and plan.processes is not None:
+        raise UsageError(
+            f"the preset {preset!r} and a budget were both given",
+            id="usage.options-conflict",
+            why=f"the preset is {plan.processes} processes of {plan.seconds:.0f} s each, whatever that takes",
+            hint="Leave one of them out.",
+        )
     if budget_s is not None:
         plan = replace(plan, budget_s=budget_s, least_s=min(plan.least_s, budget_s))
     return replace(plan, seed=seed)

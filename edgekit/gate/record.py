@@ -30,6 +30,7 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Verdict = Literal["pass", "regression", "improvement", "inconclusive", "invalid"]
 Direction = Literal["lower", "higher"]
 Side = Literal["candidate", "baseline"]
+Disturbance = Literal["stolen", "load", "pressure", "heat", "throttled"]
 
 
 class Tool(Record):
@@ -100,6 +101,9 @@ class Protocol(Record):
         inferences: of each side in those rounds; under emulation, those counted.
         clock: what measured.
         overhead_us: what the clock itself adds to each inference.
+        process_s: how long each process timed.
+        copies: how often each process loaded every subject.
+        disturbed: what was not quiet meanwhile, as ``warnings`` tell it in words.
         baseline: where its figures are from: measured ``beside`` the candidate, or ``stored``; None without one.
         stopped: why no more was measured: the intervals were ``clear`` of the margins, the ``budget`` was spent, or
             all was ``done``.
@@ -117,6 +121,9 @@ class Protocol(Record):
     inferences: int = 0
     clock: str | None = None
     overhead_us: float | None = None
+    process_s: float | None = None
+    copies: int | None = None
+    disturbed: tuple[Disturbance, ...] = ()
     baseline: Literal["beside", "stored"] | None = None
     stopped: Literal["clear", "budget", "done"] = "done"
     looks: int = 0
@@ -138,7 +145,7 @@ class Metric(Record):
         delta: the change, positive where the candidate's value is larger.
         delta_ci: its interval.
         margin: the largest change for the worse that is allowed, not negative; None where the metric is not gated.
-        verdict: None where it is not gated.
+        verdict: None where it is not gated, or cannot be measured there; ``reason`` then says why.
         component: the part of the artifact that was measured.
         device: which of several devices; empty where there is one.
         reason: why there is no value, or what keeps a verdict from being clear.
@@ -169,13 +176,14 @@ class Accuracy(Record):
         metric: what is scored, on its own scale.
         candidate, baseline: its values.
         delta: candidate less baseline.
-        delta_ci: its paired bootstrap interval.
+        delta_ci: its interval: Tango's where a sample is right or wrong, else a paired bootstrap's.
         level: of the interval.
         n: samples.
         split: which samples.
         lost, gained: samples that only the baseline, and only the candidate answers right; None where a sample is not
             right or wrong.
         p_value: of McNemar's exact test that both are as likely, two-sided.
+        identical: whether both gave the same numbers for every sample, so that nothing tells them apart.
     """
 
     metric: str
@@ -189,6 +197,7 @@ class Accuracy(Record):
     lost: int | None = None
     gained: int | None = None
     p_value: float | None = None
+    identical: bool = False
 
 
 class Series(Record):
@@ -199,8 +208,9 @@ class Series(Record):
         component: as in the metric.
         side: whose.
         unit: as in the metric.
-        processes: for each fresh process one list, in the order taken: of the latency's median, the throughput and the
-            energy one value a block, of all others one value.
+        processes: for each fresh process one list: of the latency's median, the throughput and the energy one value a
+            block, in the order taken; of its percentiles the inferences, the fastest first, at most 400 that are evenly
+            spread; of all others one value.
     """
 
     metric: str
@@ -255,6 +265,11 @@ class BenchRecord(Record):
     def gated(self) -> tuple[Metric, ...]:
         """The metrics that have a verdict."""
         return tuple(one for one in self.metrics if one.verdict is not None)
+
+    @property
+    def unmeasured(self) -> tuple[Metric, ...]:
+        """The metrics that were to be gated, and cannot be measured there."""
+        return tuple(one for one in self.metrics if one.margin is not None and one.verdict is None)
 
     def series(self, metric: str, component: str, side: Side) -> Series | None:
         """The sample of one metric; None where it has none."""

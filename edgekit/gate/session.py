@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,17 +20,17 @@ from edgekit.gate.figures import (
     subject_name,
     timed_series,
 )
+from edgekit.gate.margins import TIMES
 from edgekit.gate.metrics import METRICS, STARTED, TIMED
 from edgekit.gate.protocol import Measure, Outcome, Plan, copies_of, measure_at, start_sides, time_sides
 from edgekit.gate.record import BenchRecord, Metric, Series, Side
 from edgekit.gate.statistics import LOOK_LEVEL
+from edgekit.gate.stored import unlike
 from edgekit.measure.instructions import count_subjects
 from edgekit.places import NO_CLOCK
 from edgekit.report import Count, TimedOn
 from edgekit.runtimes.measuring import Answer, Place, Subject
 
-NO_ENERGY = "no counter of energy can be read there (RAPL, hwmon)"
-NO_INSTRUCTIONS = "instructions are counted on emulated devices only: --device emulated"
 # What is named as missing where there is no clock, though nobody asked for it.
 UNTIMED = ("latency.p50", "latency.p90", "memory.peak")
 
@@ -51,6 +51,7 @@ class Asked:
         started: whether processes of one subject are started for what they cost to begin.
         batch: answers of one inference.
         stored: a result of before that stands for the baseline.
+        counter: what counts the instructions that are gated beside times; None where there is no such thing.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class Asked:
     started: bool
     batch: int = 1
     stored: BenchRecord | None = None
+    counter: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -95,30 +97,42 @@ def measure_timed(sides: Sides, place: Place, asked: Asked, measure: Measure | N
     components = list(sides[CANDIDATE])
     subjects = {subject_name(side, name): one for side, parts in sides.items() for name, one in parts.items()}
     measure = measure or measure_at(place, subjects)
+    # Before anything is timed: a model that the emulator does not run has not cost a minute then.
+    counted = count_metrics(sides, (asked.counter,) if asked.counter else (), asked)
     kernel, began = Kernel(), time.monotonic()
     before = conditions.read(kernel, began)
     starts = start_sides(list(subjects), asked.plan, measure) if asked.started else {}
     # Everywhere else each look would send the files again.
     looking = BASELINE in sides and place.local
     clear = clear_of_margins(components, asked.comparison, asked.batch, LOOK_LEVEL) if looking else None
-    copies = copies_of(max(map(_bytes, subjects.values()))) if place.provider == "cpu" else 1
+    copies = asked.plan.copies or (copies_of(max(map(_bytes, subjects.values()))) if place.provider == "cpu" else 1)
     left = replace(asked.plan, budget_s=asked.plan.budget_s - (time.monotonic() - began), copies=copies)
     outcome = time_sides(list(subjects), left, measure, clear)
     after = conditions.read(kernel, time.monotonic())
-    metrics, samples = list[Metric](), list[Series]()
-    for component in components:
-        found = _series(sides, component, outcome, starts, asked)
-        samples += [one for one in found if one.component == component]
-        metrics += _metrics(component, found, outcome, asked)
+    found = {component: _series(sides, component, outcome, starts, asked) for component in components}
+    samples = [one for series in found.values() for one in series]
     answers = outcome.trace.answers
-    here = [*conditions.clocks(kernel, host().cores), *conditions.between(before, after)] if place.local else []
+    seen = [
+        *(conditions.between(before, after) if place.local else ()),
+        *conditions.of_processes(answers),
+        *_throttled(samples),
+    ]
+    disturbed = tuple(dict.fromkeys(one.kind for one in seen))
+    doubt = unlike(disturbed, asked.stored) if asked.stored else ""
+    metrics = [one for name, series in found.items() for one in _metrics(name, series, outcome, asked, doubt)]
+    clocks = conditions.clocks(kernel, host().cores) if place.local else []
     return Found(
-        tuple(metrics),
+        (*metrics, *counted.metrics),
         tuple(samples),
-        _protocol(outcome, subjects, asked, time.monotonic() - began),
-        (*here, *conditions.of_processes(answers), *_throttled(samples)),
+        {
+            **_protocol(outcome, subjects, left, time.monotonic() - began),
+            "budget_s": asked.plan.budget_s,
+            "disturbed": disturbed,
+        },
+        (*clocks, *(one.told for one in seen)),
         answers[0].runtime_version,
         None if place.local else TimedOn(device=place.device.label, facts=answers[0].host),
+        counted.counts,
     )
 
 
@@ -138,7 +152,7 @@ def _series(
     return found
 
 
-def _metrics(component: str, samples: Sequence[Series], outcome: Outcome, asked: Asked) -> list[Metric]:
+def _metrics(component: str, samples: Sequence[Series], outcome: Outcome, asked: Asked, doubt: str) -> Iterator[Metric]:
     """Every metric that a clock and fresh processes give, with what could not be had where it is gated."""
     ours = {one.metric: one for one in samples if one.side == CANDIDATE}
     theirs = {one.metric: one for one in samples if one.side == BASELINE}
@@ -146,35 +160,33 @@ def _metrics(component: str, samples: Sequence[Series], outcome: Outcome, asked:
         stored = ((name, asked.stored.series(name, component, CANDIDATE)) for name in ours)
         theirs = {name: one for name, one in stored if one is not None}
     inferences = outcome.trace.inferences(subject_name(CANDIDATE, component))
-    found = []
+    comparison = asked.comparison
     for name in (*TIMED, *STARTED):
-        if name in ours and (asked.comparison.paired is None or name in theirs):
+        if name in ours and (comparison.paired is None or name in theirs):
             n = len(ours[name].processes) if name in STARTED else inferences
-            found.append(asked.comparison.metric(ours[name], theirs.get(name), n))
+            yield comparison.metric(ours[name], theirs.get(name), n, doubt if name in TIMES else "")
         elif name in ours:
-            found.append(asked.comparison.unknown(name, "the stored result does not have it", component))
-        elif name in asked.comparison.margins or name.startswith("latency."):
+            yield comparison.unknown(name, "the baseline does not have it", component)
+        elif name in comparison.margins or name.startswith("latency."):
             few = missing(outcome.trace, component, name)
-            reason = few or (NO_ENERGY if name == "energy" else f"{name} cannot be had there")
-            found.append(asked.comparison.unknown(name, reason, component, "inconclusive" if few else "invalid"))
-    if "instructions" in asked.comparison.margins:
-        found.append(asked.comparison.unknown("instructions", NO_INSTRUCTIONS, component))
-    return found
+            yield comparison.unknown(name, few or comparison.why(name), component, "inconclusive" if few else None)
+    if "instructions" in comparison.margins and asked.counter is None:
+        yield comparison.unknown("instructions", comparison.why("instructions"), component, None)
 
 
-def _throttled(samples: Sequence[Series]) -> list[str]:
+def _throttled(samples: Sequence[Series]) -> list[conditions.Seen]:
     """What the trace of the candidate's first component says, else the baseline's."""
     first = next(one for one in samples if one.metric == "latency.p50" and one.side == CANDIDATE)
     return conditions.throttled([one for process in first.processes for one in process])
 
 
-def _protocol(outcome: Outcome, subjects: Mapping[str, Subject], asked: Asked, spent_s: float) -> dict[str, Any]:
-    trace, plan = outcome.trace, asked.plan
-    first = next(iter(subjects))
+def _protocol(outcome: Outcome, subjects: Mapping[str, Subject], plan: Plan, spent_s: float) -> dict[str, Any]:
+    trace, first = outcome.trace, next(iter(subjects))
     return {
         "preset": plan.preset,
-        "budget_s": plan.budget_s,
         "spent_s": round(spent_s, 2),
+        "process_s": round(plan.seconds, 4),
+        "copies": plan.copies,
         "seed": plan.seed,
         "processes": len(trace.answers),
         "rounds": sum(map(len, trace.blocks_ms(first))),
@@ -188,6 +200,19 @@ def _protocol(outcome: Outcome, subjects: Mapping[str, Subject], asked: Asked, s
 
 
 def measure_counted(sides: Sides, places: Sequence[Place], asked: Asked) -> Found:
+    """Everything that emulated devices tell: instructions, and why there are no times."""
+    counted = count_metrics(sides, places, asked)
+    timed = [name for name in (*TIMED, *STARTED) if name in asked.comparison.margins or name in UNTIMED]
+    untimed = [asked.comparison.unknown(name, NO_CLOCK, verdict=None) for name in timed]
+    return Found(
+        (*counted.metrics, *untimed),
+        protocol={"inferences": len(counted.counts[0].samples[0]), "seed": asked.plan.seed},
+        version=counted.counts[0].runtime.partition(" ")[2],
+        counts=counted.counts,
+    )
+
+
+def count_metrics(sides: Sides, places: Sequence[Place], asked: Asked) -> Found:
     """Instructions of one inference on emulated devices; they repeat, so that no time is spent on more of them.
 
     The interval of a change is its whole range over the inferences that were counted.
@@ -201,23 +226,16 @@ def measure_counted(sides: Sides, places: Sequence[Place], asked: Asked) -> Foun
             unit=METRICS["instructions"].unit,
             value=float(ours.instructions),
             n=len(ours.samples[0]),
-            device=place.device.label if len(places) > 1 else "",
+            device=place.device.label if len(places) > 1 or asked.counter else "",
         )
         theirs = _baseline_count(sides, place, asked)
         if asked.comparison.paired is None:
             metrics.append(metric)
         elif theirs is None:
-            metrics.append(asked.comparison.unknown("instructions", "the stored result does not have it"))
+            metrics.append(asked.comparison.unknown("instructions", "the baseline does not have it"))
         else:
             metrics.append(_compared(metric, ours, theirs, asked.comparison))
-    timed = [name for name in (*TIMED, *STARTED) if name in asked.comparison.margins or name in UNTIMED]
-    metrics += [asked.comparison.unknown(name, NO_CLOCK) for name in timed]
-    return Found(
-        tuple(metrics),
-        protocol={"inferences": len(counts[0].samples[0]), "seed": asked.plan.seed},
-        version=counts[0].runtime.partition(" ")[2],
-        counts=tuple(counts),
-    )
+    return Found(tuple(metrics), counts=tuple(counts))
 
 
 def _count(subjects: Mapping[str, Subject], place: Place) -> Count:

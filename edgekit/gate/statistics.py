@@ -5,6 +5,9 @@ offset of its own, which no number of blocks in it averages away: where its memo
 a round, the candidate and the baseline each have one block, next to each other, so that what slows the machine slows
 both and cancels in their ratio.
 
+What is resampled is a quantile of the figures of all processes together: the median of block ratios, or a percentile of
+single inferences, whose tail no one process holds enough of.
+
 The interval is the percentile bootstrap over processes (Efron and Tibshirani 1993, An Introduction to the Bootstrap,
 13.3), each with all of its blocks: drawing blocks of a drawn process again would count their noise twice (Davison and
 Hinkley 1997, Bootstrap Methods and their Application, 3.8). A bootstrap of few processes is too narrow, as a normal
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -37,6 +40,11 @@ Blocks = Sequence[Sequence[float]]
 LEVEL = 0.99
 LOOK_LEVEL = 0.999
 RESAMPLES = 2000
+# So many counters are computed at once: 64 MB.
+MOST_CELLS = 8_000_000
+# Two sessions of one model differ by half a percent whatever is measured in each (docs/decisions/0014-the-gate.md): a
+# change of a time from one session to another is known to twice that at best.
+BETWEEN_SESSIONS = 0.01
 # With fewer the stretched interval is wider than any margin: t of 3 degrees of freedom is 5.8 at this level.
 FEWEST_PROCESSES = 5
 
@@ -46,10 +54,10 @@ class Estimate:
     """A figure with its interval.
 
     Attributes:
-        value: the median over all blocks.
+        value: the quantile of all figures.
         low, high: infinite where there is only one process, which says nothing of how others would differ.
         level: of the interval.
-        n: blocks.
+        n: figures.
     """
 
     value: float
@@ -57,6 +65,10 @@ class Estimate:
     high: float
     level: float
     n: int
+
+    def widened(self, by: float) -> Estimate:
+        """The same with ends that lie further out by so much."""
+        return replace(self, low=self.low - by, high=self.high + by)
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class Bootstrap:
         value: of the sample itself.
         resampled: [resamples].
         processes: how many there are.
-        n: blocks.
+        n: figures.
     """
 
     value: float
@@ -93,22 +105,47 @@ class Bootstrap:
         )
 
 
-def resample(blocks: Blocks, seed: int = 0) -> Bootstrap:
-    """The median over all blocks, and over those of processes that are drawn again.
+def resample(blocks: Blocks, seed: int = 0, share: float = 0.5) -> Bootstrap:
+    """A quantile of all figures together, and that of the figures of processes that are drawn again.
 
     Args:
-        blocks: at least one process, each with at least one block. All processes weigh the same: where one has fewer
-            blocks than another, they count more often.
+        blocks: at least one process, each with at least one figure. All processes weigh the same: where one has fewer
+            figures than another, they count more often.
         seed: of the resampling.
+        share: which quantile; the median by default.
     """
     import numpy as np
 
-    random = np.random.default_rng(seed)
-    longest = max(map(len, blocks))
+    processes, longest = len(blocks), max(map(len, blocks))
     table = np.array([[one[at * len(one) // longest] for at in range(longest)] for one in blocks], float)
-    drawn = random.integers(0, len(blocks), (RESAMPLES, len(blocks)))
-    resampled = np.median(table[drawn].reshape(RESAMPLES, -1), axis=1)
-    return Bootstrap(float(np.median(table)), resampled, len(blocks), sum(map(len, blocks)))
+    drawn = np.random.default_rng(seed).integers(0, processes, (RESAMPLES, processes))
+    times = (drawn[:, :, None] == np.arange(processes)).sum(axis=1)
+    return Bootstrap(
+        float(np.quantile(table, share)), _quantiles(table, times, share), processes, sum(map(len, blocks))
+    )
+
+
+def _quantiles(table: Values, times: npt.NDArray[np.int64], share: float) -> Values:
+    """A quantile of each resample [resamples], interpolated as numpy does; some resamples at once, to bound memory.
+
+    Args:
+        table: figures [processes, figures].
+        times: how often each resample has each process [resamples, processes].
+        share: which quantile.
+    """
+    import numpy as np
+
+    order = np.argsort(table, axis=None, kind="stable")
+    values, owner = table.reshape(-1)[order], order // table.shape[1]
+    at = share * (len(values) - 1)
+    below, above = math.floor(at), math.ceil(at)
+    found = np.empty(len(times))
+    step = max(1, MOST_CELLS // len(values))
+    for start in range(0, len(times), step):
+        up_to = np.cumsum(times[start : start + step][:, owner], axis=1)  # figures of the resample up to each value
+        low, high = (values[(up_to <= rank).sum(axis=1)] for rank in (below, above))
+        found[start : start + step] = low + (at - below) * (high - low)
+    return found
 
 
 def paired_change(candidate: Blocks, baseline: Blocks, seed: int = 0) -> Bootstrap:
@@ -120,9 +157,17 @@ def paired_change(candidate: Blocks, baseline: Blocks, seed: int = 0) -> Bootstr
     return resample(ratios, seed)
 
 
-def unpaired_change(candidate: Blocks, baseline: Blocks, seed: int = 0) -> Bootstrap:
+def pooled_change(candidate: Blocks, baseline: Blocks, share: float, seed: int = 0) -> Bootstrap:
+    """The relative change of a quantile of all figures; both sides are resampled by the same processes."""
+    return _ratio(resample(candidate, seed, share), resample(baseline, seed, share))
+
+
+def unpaired_change(candidate: Blocks, baseline: Blocks, share: float = 0.5, seed: int = 0) -> Bootstrap:
     """The relative change against figures of another time: both sides are resampled on their own."""
-    ours, theirs = resample(candidate, seed), resample(baseline, seed + 1)
+    return _ratio(resample(candidate, seed, share), resample(baseline, seed + 1, share))
+
+
+def _ratio(ours: Bootstrap, theirs: Bootstrap) -> Bootstrap:
     return Bootstrap(
         ours.value / theirs.value - 1,
         ours.resampled / theirs.resampled - 1,
@@ -132,16 +177,17 @@ def unpaired_change(candidate: Blocks, baseline: Blocks, seed: int = 0) -> Boots
 
 
 @cache
-def stretch(processes: int, level: float) -> float:
-    """By how much the ends of the interval at ``LEVEL`` are moved away for an interval of a level, at least 1 of many.
+def stretch(n: int, level: float, taken: float = LEVEL) -> float:
+    """By how much the ends of a bootstrap's interval are moved away for an interval of a level, at least 1 of many.
 
     Args:
-        processes: at least 2.
+        n: what was resampled, at least 2.
         level: of the interval.
+        taken: of the one whose ends are moved.
     """
-    degrees = processes - 1
+    degrees = n - 1
     student = t_quantile((1 + level) / 2, degrees)
-    return math.sqrt(processes / degrees) * student / NormalDist().inv_cdf((1 + LEVEL) / 2)
+    return math.sqrt(n / degrees) * student / NormalDist().inv_cdf((1 + taken) / 2)
 
 
 def t_quantile(share: float, degrees: int) -> float:

@@ -1,15 +1,29 @@
-"""A result of before as the baseline: whether it may stand for one that is measured now."""
+"""A result of before as the baseline: whether it may stand for one that is measured now, and how to measure like it."""
 
 from __future__ import annotations
 
-from edgekit.gate.record import BenchRecord
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from edgekit.gate.protocol import Plan
+from edgekit.gate.record import BenchRecord, Disturbance
 
 
-def incomparable(candidate: BenchRecord, stored: BenchRecord) -> str:
+def measured_like(plan: Plan, stored: BenchRecord) -> Plan:
+    """The plan with processes like those of a stored result, so that what is compared was measured in one way."""
+    return replace(plan, process_s=stored.protocol.process_s, copies=stored.protocol.copies)
+
+
+def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[str] = ()) -> str:
     """Why a stored result cannot be compared with a new one; empty where it can.
 
-    A stored number counts only where the machine, the runtime and the work were the same: else a difference says more
-    of these than of the model.
+    A stored number counts only where the machine, the runtime, the work and the way of measuring were the same: else a
+    difference says more of these than of the model.
+
+    Args:
+        candidate: the new one, or as much of it as is known before it is measured.
+        stored: the result of before.
+        gated: metrics that it has to have.
     """
     if candidate.machine != stored.machine:
         return "the stored result is from another machine: their fingerprints differ"
@@ -23,7 +37,20 @@ def incomparable(candidate: BenchRecord, stored: BenchRecord) -> str:
         ("number of threads", candidate.runtime.threads, stored.runtime.threads),
         ("workload", candidate.protocol.workload, stored.protocol.workload),
         ("clock", candidate.protocol.clock, stored.protocol.clock),
+        ("time of a process", candidate.protocol.process_s, stored.protocol.process_s),
+        ("number of copies in a process", candidate.protocol.copies, stored.protocol.copies),
     ):
         if one is not None and one != other:
             return f"the stored result has another {name}: {other}, and this one has {one}"
-    return ""
+    if stored.protocol.baseline == "beside":
+        return "the stored result was measured beside a baseline, and this one alone"
+    known = {one.name for one in stored.metrics if one.value is not None}
+    lacking = [name for name in gated if name not in known]
+    return f"the stored result does not have {' and '.join(lacking)}" if lacking else ""
+
+
+def unlike(disturbed: Iterable[Disturbance], stored: BenchRecord) -> str:
+    """Why nothing can be told of times of two sessions: only one of them was disturbed in some way; empty otherwise."""
+    now, before = set(disturbed), set(stored.protocol.disturbed)
+    differ = " and ".join(sorted(now ^ before))
+    return f"only one of the two sessions was disturbed by {differ}" if differ else ""

@@ -9,13 +9,16 @@ pass           none of it is worse than the margin
 inconclusive   the margin lies within it: more has to be measured
 invalid        the two sides cannot be compared
 =============  =========================================================
+
+What a place has no means to measure, such as energy without a counter, has no verdict and a warning: the other metrics
+decide, and where there is no other, the gate is invalid. With ``--strict`` it counts as what is not known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgekit.gate.record import Direction, Verdict
+from edgekit.gate.record import BenchRecord, Direction, Metric, Verdict
 
 # The first that any metric has is that of all: a regression that was found stays one, whatever else is not known.
 RANKED: tuple[Verdict, ...] = ("regression", "invalid", "inconclusive", "improvement", "pass")
@@ -44,19 +47,24 @@ def is_clear(low: float, high: float, margin: float) -> bool:
     return not any(low <= edge <= high for edge in (-margin, margin))
 
 
-def overall(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict of all metrics together; a pass where none is gated."""
-    found = set(verdicts)
-    return next((one for one in RANKED if one in found), "pass")
+def overall(metrics: Iterable[Metric]) -> Verdict:
+    """The verdict of all gated metrics together; a pass where none is gated, invalid where none can be measured."""
+    gated = [one for one in metrics if one.margin is not None]
+    found = {one.verdict for one in gated}
+    return next((one for one in RANKED if one in found), "invalid" if gated else "pass")
 
 
-def exit_code(verdict: Verdict | None, *, strict: bool) -> int:
+def exit_code(record: BenchRecord, *, strict: bool) -> int:
     """What a command line ends in.
 
     Args:
-        verdict: of all metrics; None of a measurement alone.
-        strict: whether it is enough for a failure that nothing is known.
+        record: of a gate, or of a measurement alone.
+        strict: whether it is enough for a failure that of some metric nothing is known.
     """
-    if verdict == "inconclusive":
-        return INCONCLUSIVE_EXIT_CODE if strict else 0
-    return {"regression": REGRESSION_EXIT_CODE, "invalid": INVALID_EXIT_CODE}.get(verdict or "", 0)
+    failed = {"regression": REGRESSION_EXIT_CODE, "invalid": INVALID_EXIT_CODE}.get(record.verdict or "", 0)
+    return failed or (INCONCLUSIVE_EXIT_CODE if strict and is_unknown(record) else 0)
+
+
+def is_unknown(record: BenchRecord) -> bool:
+    """Whether of some gated metric nothing is known: it is inconclusive, or cannot be measured there."""
+    return record.verdict == "inconclusive" or bool(record.unmeasured)

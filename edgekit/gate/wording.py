@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from edgekit.gate.metrics import METRICS
 from edgekit.gate.record import BenchRecord, Metric, Series
+from edgekit.measure.statistics import PERCENTILES
 
 DEFAULT_COMPONENT = "model"
 MILLION = 1e6
+UNMEASURED = "not measured"
 
 
 def label(metric: Metric | Series) -> str:
@@ -93,7 +95,10 @@ def headline(record: BenchRecord) -> str:
     counts: dict[str, list[str]] = {}
     for metric in record.gated:
         counts.setdefault(str(metric.verdict), []).append(label(metric))
-    told = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in sorted(counts.items()))
+    kinds = sorted(counts.items())
+    if unmeasured := dict.fromkeys(map(label, record.unmeasured)):
+        kinds.append((UNMEASURED, list(unmeasured)))
+    told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds)
     return f"{record.subject.name}{beside}: {record.verdict}{f' ({told})' if told else ''}."
 
 
@@ -114,8 +119,11 @@ def where(record: BenchRecord) -> Iterator[tuple[str, str]]:
 
 
 def timed(record: BenchRecord) -> Iterator[tuple[str, Series, tuple[float, ...]]]:
-    """Every series of times with its label and its samples of all processes in milliseconds."""
+    """Every series of times with its label and its samples of all processes in milliseconds.
+
+    A percentile is left out: it is one figure of all inferences, and no series.
+    """
     for series in record.samples:
         flat = tuple(one for process in series.processes for one in process)
-        if series.unit == "ms" and flat:
+        if series.unit == "ms" and flat and series.metric not in PERCENTILES:
             yield label(series), series, flat

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # Fewest samples behind a percentile: MLPerf Inference's early-stopping rule for the single-stream scenario
 # (mlcommons/inference_policies, inference_rules.adoc, "Early Stopping"): 64 queries for p90, 662 for p99.
 FEWEST = {50: 1, 90: 64, 99: 662}
+# Percentiles of single inferences, by their metric's name.
+PERCENTILES = {"latency.p90": 90, "latency.p99": 99}
 RESAMPLES = 2000
 
 

@@ -64,8 +64,9 @@ def gate_table(record: BenchRecord) -> Table:
     table = make_table(
         "metric", *right, "verdict", right=right, unbroken=("baseline", "candidate", "margin", "verdict")
     )
-    for one in sorted(record.metrics, key=lambda metric: metric.verdict is None):
-        verdict = Text("") if one.verdict is None else Text(one.verdict, style=STYLES[one.verdict])
+    for one in sorted(record.metrics, key=lambda metric: (metric.verdict is None, metric.margin is None)):
+        unmeasured = Text("not measured" if one.margin is not None else "", style=DOUBT)
+        verdict = unmeasured if one.verdict is None else Text(one.verdict, style=STYLES[one.verdict])
         cells = [value_text(one, value) for value in (one.baseline, one.value)]
         table.add_row(Text(label(one)), *map(Text, cells), Text(change(one)), Text(margin_text(one)), verdict)
     return table
@@ -86,6 +87,8 @@ def accuracy_text(found: Accuracy) -> str:
     if found.baseline is None:
         return text
     text += f", and the baseline {figures.quality(found.metric, found.baseline)}"
+    if found.identical:
+        text += "; both gave the same numbers for every sample"
     if found.lost is None or found.gained is None or found.p_value is None:
         return text
     counts = f"{found.lost} answered right by the baseline only, {found.gained} by the candidate only"

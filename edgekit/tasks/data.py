@@ -308,8 +308,20 @@ class Data:
     def _column(self, dataset: Dataset, wanted: str) -> str | None:
         return _find_column(dataset, self.task.options.columns.get(wanted), wanted, self.task.columns[wanted])
 
+    @cached_property
+    def evaluation_labels(self) -> list[Any]:
+        """The labels of the evaluation split, as the task reads them, in its order; empty where it has none."""
+        whole = self.evaluation_source is not None
+        dataset = self._rows(self.evaluation_source or self.train_source, None if whole else self._cuts["evaluation"])
+        column = self._column(dataset, "label")
+        labels = [] if column is None else self._read_labels(dataset, column)
+        return [label for label in labels if self.task.is_label(label)]
+
+    def _rows(self, name: str, rows: list[int] | None) -> Dataset:
+        return self.raw[name] if rows is None else self.raw[name].select(rows)
+
     def _encode(self, name: str, rows: list[int] | None) -> Examples:
-        dataset = self.raw[name] if rows is None else self.raw[name].select(rows)
+        dataset = self._rows(name, rows)
         unknown = self.task.options.columns.keys() - self.task.columns.keys()
         if unknown:
             raise UnknownNameError("kind of column", min(unknown), self.task.columns, id="unknown-name.column")

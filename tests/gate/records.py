@@ -10,7 +10,7 @@ BLOCKS = ((1.20, 1.24, 1.22, 1.31), (1.25, 1.21, 1.23))
 SLOWER = ((1.38, 1.41, 1.40, 1.52), (1.42, 1.37, 1.39))
 
 
-def gated(name: str, unit: str, verdict: str, **fields: Any) -> Metric:
+def gated(name: str, unit: str, verdict: str | None, **fields: Any) -> Metric:
     values = {"value": 1.0, "baseline": 1.0, "delta": 0.0, "delta_ci": (-0.001, 0.001), "level": 0.99, "margin": 0.01}
     return Metric.model_validate({"name": name, "unit": unit, "verdict": verdict, **values, **fields})
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgekit.gate.accuracy import accuracy_metric, compare_accuracy, mcnemar
+from edgekit.gate.accuracy import accuracy_metric, compare_accuracy, mcnemar, tango
 from edgekit.gate.margins import Margins, parse_margins
 from edgekit.gate.record import Accuracy
 from edgekit.measure.quality import Outputs
@@ -48,9 +48,7 @@ def compared(lost: int, gained: int) -> Accuracy:
     after = before.copy()
     after[:lost] = False
     after[450 : 450 + gained] = True
-    candidate, baseline = outputs(after), outputs(before)
-    assert candidate.labels is not None
-    return compare_accuracy(candidate, baseline, candidate.labels, TASK, "validation")
+    return compare_accuracy(outputs(after), outputs(before), TASK, "validation")
 
 
 @pytest.mark.parametrize(("lost", "gained"), [(1, 0), (3, 2), (11, 10)])
@@ -84,10 +82,100 @@ def test_mcnemars_test_is_a_binomial_one(lost: int, gained: int, p: float) -> No
     assert mcnemar(lost, gained) == pytest.approx(p)
 
 
+def likeliest(more: int, fewer: int, n: int, difference: float) -> float:
+    """The likeliest share of ``fewer`` where that of ``more`` is larger by a difference, found by trying."""
+    shares = np.linspace(max(0.0, -difference), (1 - difference) / 2, 400_001)[1:-1]
+    said = more * np.log(shares + difference) + fewer * np.log(shares)
+    return float(shares[np.argmax(said + (n - more - fewer) * np.log(1 - 2 * shares - difference))])
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(24, 9, 500), (3, 2, 60), (9, 40, 300), (4, 1, 10)])
+def test_tangos_interval_ends_where_the_score_test_rejects(lost: int, gained: int, n: int) -> None:
+    low, high = tango(lost, gained, n)
+    assert low < (gained - lost) / n < high
+    for more, fewer, end in ((lost, gained, -low), (gained, lost, high)):
+        share = likeliest(more, fewer, n, end)
+        deviation = np.sqrt(n * (2 * share + end * (1 - end)))
+        assert (more - fewer - n * end) / deviation == pytest.approx(-1.95996, abs=2e-3)
+    assert tango(gained, lost, n) == pytest.approx((-high, -low))
+
+
+def test_of_no_sample_that_changed_the_interval_is_that_of_none() -> None:
+    z2 = 1.95996**2
+    for n in (1, 10, 500, 872):
+        assert tango(0, 0, n) == pytest.approx((-z2 / (n + z2), z2 / (n + z2)), rel=1e-4)
+
+
+def test_tangos_interval_has_the_truth_as_often_as_its_level_says() -> None:
+    draw, missed = np.random.default_rng(0), 0
+    for lost, gained, _ in draw.multinomial(300, (0.05, 0.03, 0.92), size=1000).tolist():
+        low, high = tango(lost, gained, 300)
+        missed += not low <= -0.02 <= high
+    assert missed <= 70  # 50 are expected; more than 70 have a probability of a fifth of a percent
+
+
+def verdict_of(after: list[bool], before: list[bool], *, shifted: float = 0.0) -> tuple[str | None, str]:
+    """The verdict at half a point on what two models answer right; ``shifted`` moves all numbers of the candidate."""
+    candidate, baseline = outputs(np.array(after)), outputs(np.array(before))
+    candidate = Outputs(candidate.logits + np.float32(shifted), candidate.labels)
+    found = accuracy_metric(compare_accuracy(candidate, baseline, TASK, "test"), parse_margins("accuracy=-0.5pp"))
+    return found.verdict, found.reason
+
+
+def test_few_samples_tell_little() -> None:
+    reason = "McNemar's exact test does not tell the two apart (p = 0.125)"
+    assert verdict_of([False] * 4 + [True] * 6, [True] * 10) == ("inconclusive", reason)
+    assert verdict_of([False] * 8 + [True] * 2, [True] * 10)[0] == "regression"
+    assert verdict_of([True], [True]) == ("inconclusive", "1 samples were answered, and a verdict takes 30")
+    assert verdict_of([True] * 30, [True] * 30) == ("pass", "")
+
+
+def test_the_same_classes_of_other_numbers_pass_where_the_samples_are_enough() -> None:
+    assert verdict_of([True] * 500, [True] * 500, shifted=1.0)[0] == "inconclusive"
+    assert verdict_of([True] * 872, [True] * 872, shifted=1.0) == ("pass", "")
+    found = compared(0, 0)
+    assert (found.identical, found.delta_ci) == (True, (0.0, 0.0))
+
+
+class Regression(Scored):
+    """As much of a task as comparing needs: a metric of numbers."""
+
+    def metric_for(self, labels: Any) -> str:
+        del labels
+        return "closeness"
+
+    def score(self, logits: Any, labels: Any) -> float:
+        return float(1 - np.abs(logits[:, 0] - labels).mean())
+
+
+def test_other_metrics_are_resampled_and_take_samples_too() -> None:
+    draw = np.random.default_rng(0)
+    task = cast("Task", Regression())
+
+    def compare(n: int, worse: float, noise: float) -> tuple[Accuracy, str | None]:
+        labels = draw.uniform(0, 1, n)
+        before = labels + draw.normal(0, 0.05, n)
+        after = before + np.sign(before - labels) * (worse + draw.uniform(0, noise, n))
+        sides = (Outputs(values[:, None], labels) for values in (after, before))
+        found = compare_accuracy(*sides, task, "test")
+        return found, accuracy_metric(found, parse_margins("accuracy=-0.5pp")).verdict
+
+    found, verdict = compare(200, 0.05, 0.02)
+    assert (found.lost, found.p_value, verdict) == (None, None, "regression")
+    assert found.delta_ci is not None
+    assert found.delta == pytest.approx(-0.06, abs=0.005)
+    assert found.delta_ci[0] < -0.06 < found.delta_ci[1]
+    assert compare(20, 0.05, 0.02)[1] == "inconclusive"
+    same, verdict = compare(200, 0.0, 0.0)
+    assert (same.identical, verdict) == (True, "pass")
+    blind = cast("Task", type("Blind", (Regression,), {"score": lambda *_: 0.5})())
+    sides = (Outputs(draw.uniform(0, 1, (200, 1)), np.zeros(200)) for _ in range(2))
+    assert compare_accuracy(*sides, blind, "test").delta_ci == pytest.approx(tango(0, 0, 200))
+
+
 def test_alone_there_is_a_value_and_nothing_to_compare() -> None:
     right = np.arange(N) < 450
     alone = outputs(right)
-    assert alone.labels is not None
-    found = compare_accuracy(alone, None, alone.labels, TASK, "validation")
+    found = compare_accuracy(alone, None, TASK, "validation")
     assert (found.candidate, found.baseline, found.delta_ci, found.n) == (0.9, None, None, N)
     assert accuracy_metric(found, parse_margins("accuracy=1pp")).verdict is None

@@ -42,8 +42,8 @@ def test_pressure_and_heat_are_named(tmp_path: Path) -> None:
     after = conditions.read(Kernel(tmp_path), 10.0)
     assert after == Reading(10.0, 2.5, 81.0)
     assert conditions.between(Reading(0.0, 0.5, 50.0), after) == [
-        "processes waited for a processor 20% of the time (/proc/pressure/cpu)",
-        "the hottest zone is at 81 degrees Celsius: clocks may be throttled",
+        ("pressure", "processes waited for a processor 20% of the time (/proc/pressure/cpu)"),
+        ("heat", "the hottest zone is at 81 degrees Celsius: clocks may be throttled"),
     ]
     assert conditions.between(Reading(0.0, 2.0, 50.0), Reading(10.0, 2.5, 60.0)) == []
 
@@ -56,7 +56,7 @@ def test_the_processes_add_up_what_else_ran() -> None:
 
     assert conditions.of_processes([answer(0), answer(0)]) == []
     (found,) = conditions.of_processes([answer(0), answer(100)])
-    assert found == "other processes used 25% of the processors while latency was measured"
+    assert found == ("load", "other processes used 25% of the processors while latency was measured")
     assert conditions.of_processes([Answer(load_ms=1, peak_memory_bytes=1)]) == []
 
 
@@ -64,4 +64,5 @@ def test_the_processes_add_up_what_else_ran() -> None:
 def test_a_machine_that_became_slower_is_named(slower: float, found: int) -> None:
     told = conditions.throttled([1.0 + index % 3 / 100 for index in range(60)] + [slower] * 60)
     assert len(told) == found
-    assert all("became 29% slower after 50% of the blocks and stayed so" in text for text in told)
+    assert all("became 29% slower after 50% of the blocks and stayed so" in text for _, text in told)
+    assert all(kind == "throttled" for kind, _ in told)

@@ -18,9 +18,16 @@ def test_what_is_gated_where_nothing_is_said() -> None:
 
 
 def test_a_margin_below_what_two_sessions_differ_by_is_doubted() -> None:
-    (doubt,) = parse_margins("latency.p50=0.5%,size=0.1%").doubts
+    (doubt,) = parse_margins("latency.p50=0.5%,size=0.1%").doubts(stored=False)
     assert doubt.startswith("latency.p50: two sessions of one model differ by half a percent")
-    assert parse_margins("latency.p50=1%").doubts == ()
+    assert parse_margins("latency.p50=1%").doubts(stored=False) == ()
+
+
+def test_a_result_of_another_session_takes_a_larger_margin() -> None:
+    (doubt,) = parse_margins("latency.p50=1%,size=0.1%").doubts(stored=True)
+    assert doubt == "latency.p50: two sessions of one model differ by half a percent; take a margin of 3%"
+    assert default_margins(timed=True, data=False, stored=True).of == {"latency.p50": 0.03, "size": 0.01}
+    assert default_margins(timed=True, data=False, stored=True).doubts(stored=True) == ()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from edgekit.errors import UnknownNameError
+from edgekit.errors import UnknownNameError, UsageError
 from edgekit.gate.protocol import (
     MOST_COPIES,
     MOST_STARTS,
@@ -137,6 +137,14 @@ def test_a_plan_is_found_by_its_preset() -> None:
     with pytest.raises(UnknownNameError, match="allowed: mlperf-mobile, quick, tiny") as raised:
         find_plan("slow", None, compared=True)
     assert raised.value.id == "unknown-name.preset"
+
+
+def test_a_preset_of_so_many_processes_takes_no_budget() -> None:
+    with pytest.raises(UsageError, match="the preset 'tiny' and a budget were both given") as raised:
+        find_plan("tiny", 20.0, compared=True)
+    assert raised.value.id == "usage.options-conflict"
+    assert raised.value.why == "the preset is 5 processes of 10 s each, whatever that takes"
+    assert find_plan("tiny", None, compared=True).processes == 5
 
 
 def test_a_process_times_a_part_of_the_budget() -> None:

@@ -10,6 +10,7 @@ from edgekit.gate.statistics import (
     LEVEL,
     LOOK_LEVEL,
     paired_change,
+    pooled_change,
     resample,
     stretch,
     t_quantile,
@@ -42,6 +43,41 @@ def test_what_slows_both_sides_cancels() -> None:
     assert found.n == 200
     apart = unpaired_change(candidate, baseline).at(LEVEL)
     assert apart.low < 0 < apart.high
+
+
+def test_a_percentile_is_that_of_all_processes_together() -> None:
+    """Nine fast processes and a slow one: the median over processes of their p90 does not know the slow one."""
+    random = np.random.default_rng(0)
+    blocks = [(np.exp(random.normal(0, 0.05, 100)) * slow).tolist() for slow in [1.0] * 8 + [3.0, 3.0]]
+    found = resample(blocks, share=0.9)
+    assert found.value == pytest.approx(np.quantile(np.ravel(blocks), 0.9))
+    assert found.value > 2.5
+    assert found.n == 1000
+    estimate = found.at(LEVEL)
+    assert estimate.low < 1.2  # with no slow process drawn
+    assert estimate.high > 2.9  # with several
+
+
+@pytest.mark.parametrize("cells", [1, 1000, 10**9])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_resamples_are_quantiles_of_what_was_drawn(share: float, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.gate.statistics.MOST_CELLS", cells)
+    monkeypatch.setattr("edgekit.gate.statistics.RESAMPLES", 50)
+    blocks = np.random.default_rng(1).normal(10, 1, (6, 7))
+    found = resample(blocks.tolist(), seed=3, share=share)
+    drawn = np.random.default_rng(3).integers(0, 6, (50, 6))
+    assert found.resampled == pytest.approx([np.quantile(blocks[rows], share) for rows in drawn], abs=1e-12)
+
+
+def test_a_percentile_of_both_sides_is_resampled_by_the_same_processes() -> None:
+    random = np.random.default_rng(0)
+    baseline = [(np.exp(random.normal(0, 0.05, 80)) * slow).tolist() for slow in (1.0, 1.4, 0.7, 2.0, 1.1)]
+    candidate = [[one * 1.1 for one in process] for process in baseline]
+    found = pooled_change(candidate, baseline, 0.9).at(LEVEL)
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    apart = unpaired_change(candidate, baseline, 0.9).at(LEVEL)
+    assert apart.low < 0
+    assert apart.high > 0.2
 
 
 def test_one_process_tells_nothing_of_others() -> None:

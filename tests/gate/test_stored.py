@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 from records import make_record, p50
 
+from edgekit.gate.protocol import Plan
 from edgekit.gate.record import HostRecord, Protocol, Runtime, Subject
-from edgekit.gate.stored import incomparable
+from edgekit.gate.stored import incomparable, measured_like, unlike
 
-NOW = make_record(p50(1.0), protocol=Protocol(workload={"batch": 1}, clock="wall clock"))
+HOW = Protocol(workload={"batch": 1}, clock="wall clock", process_s=0.4, copies=16)
+NOW = make_record(p50(1.0), protocol=HOW)
 
 
 def test_a_result_of_the_same_machine_and_work_counts() -> None:
@@ -28,13 +30,36 @@ def test_a_result_of_the_same_machine_and_work_counts() -> None:
         ),
         ({"protocol": Protocol(workload={"batch": 8}, clock="wall clock")}, "another workload"),
         ({"protocol": Protocol(workload={"batch": 1}, clock="CUDA events")}, "another clock"),
+        (
+            {"protocol": HOW.model_copy(update={"process_s": 1.0})},
+            "another time of a process: 1.0, and this one has 0.4",
+        ),
+        ({"protocol": HOW.model_copy(update={"copies": 3})}, "another number of copies in a process"),
+        (
+            {"protocol": HOW.model_copy(update={"baseline": "beside"})},
+            "was measured beside a baseline, and this one alone",
+        ),
+        ({"metrics": (p50(None),)}, "the stored result does not have latency.p50"),
     ],
 )
 def test_what_differs_is_the_reason(changed: dict[str, object], why: str) -> None:
-    assert why in incomparable(NOW, NOW.model_copy(update=changed))
+    assert why in incomparable(NOW, NOW.model_copy(update=changed), ["latency.p50"])
 
 
 def test_what_is_not_known_yet_is_no_reason() -> None:
     runtime = NOW.runtime.model_copy(update={"version": None})
     early = NOW.model_copy(update={"runtime": runtime, "protocol": Protocol(workload={"batch": 1})})
     assert incomparable(early, NOW) == ""
+
+
+def test_a_new_result_is_measured_as_the_stored_one_was() -> None:
+    plan = measured_like(Plan(budget_s=60.0), NOW)
+    assert (plan.seconds, plan.asked(0)["copies"], plan.budget_s) == (0.4, 16, 60.0)
+
+
+def test_sessions_that_were_disturbed_in_other_ways_tell_nothing_of_times() -> None:
+    loaded = NOW.model_copy(update={"protocol": HOW.model_copy(update={"disturbed": ("load", "pressure")})})
+    assert unlike((), NOW) == ""
+    assert unlike(("pressure", "load"), loaded) == ""
+    assert unlike(("load",), loaded) == "only one of the two sessions was disturbed by pressure"
+    assert unlike((), loaded) == "only one of the two sessions was disturbed by load and pressure"

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, torch_alone: object) -> Pat
 
     del torch_alone
     place = tmp_path_factory.mktemp("tflite")
-    rows = np.random.default_rng(0).standard_normal((60, 8), dtype=np.float32)
+    rows = np.random.default_rng(0).standard_normal((1200, 8), dtype=np.float32)
     for seed, name in enumerate(("old", "other")):
         torch.manual_seed(seed)
         layer = torch.nn.Linear(8, 3).eval()

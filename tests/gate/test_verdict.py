@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+from records import make_record, p50
 
 from edgekit.gate.record import Verdict
 from edgekit.gate.verdict import exit_code, is_clear, judge, overall
@@ -33,13 +36,30 @@ def test_more_is_measured_while_a_margin_lies_within(low: float, high: float, cl
 
 
 def test_the_worst_that_is_known_is_the_verdict_of_all() -> None:
-    assert overall(["pass", "inconclusive", "regression", "invalid"]) == "regression"
-    assert overall(["pass", "inconclusive", "invalid"]) == "invalid"
-    assert overall(["improvement", "inconclusive"]) == "inconclusive"
-    assert overall(["pass", "improvement"]) == "improvement"
-    assert overall([]) == "pass"
+    def of(*verdicts: Verdict | None) -> Verdict:
+        return overall([p50(1.0, margin=0.01, verdict=one) for one in verdicts])
+
+    assert of("pass", "inconclusive", "regression", "invalid") == "regression"
+    assert of("pass", "inconclusive", "invalid") == "invalid"
+    assert of("improvement", "inconclusive") == "inconclusive"
+    assert of("pass", "improvement") == "improvement"
+    assert overall([p50(1.0)]) == "pass"
+
+
+def test_what_cannot_be_measured_leaves_the_verdict_to_the_others() -> None:
+    unmeasured, passed = p50(None, margin=0.01), p50(1.0, margin=0.01, verdict="pass")
+    assert overall([unmeasured, passed]) == "pass"
+    assert overall([unmeasured, p50(1.0)]) == "invalid"
+    record = make_record(unmeasured, passed, verdict="pass")
+    assert record.unmeasured == (unmeasured,)
+    assert [exit_code(record, strict=strict) for strict in (False, True)] == [0, 6]
+    worse = make_record(unmeasured, passed, verdict="regression")
+    assert exit_code(worse, strict=True) == 1
 
 
 def test_exit_codes_tell_verdicts_apart() -> None:
-    assert [exit_code(one, strict=False) for one in (None, "pass", "improvement", "inconclusive")] == [0, 0, 0, 0]
-    assert [exit_code(one, strict=True) for one in ("inconclusive", "regression", "invalid")] == [6, 1, 7]  # type: ignore[arg-type]
+    def codes(verdicts: Sequence[Verdict | None], *, strict: bool) -> list[int]:
+        return [exit_code(make_record(p50(1.0), verdict=one), strict=strict) for one in verdicts]
+
+    assert codes((None, "pass", "improvement", "inconclusive"), strict=False) == [0, 0, 0, 0]
+    assert codes(("pass", "inconclusive", "regression", "invalid"), strict=True) == [0, 6, 1, 7]

@@ -1,7 +1,7 @@
 """JUnit's XML as CI servers read it: each gated metric is a test case.
 
-A regression and an invalid comparison are failures, whose ``type`` is the verdict; what is inconclusive is skipped. Of
-a model that was measured alone each metric is a case, skipped where it could not be measured. There is no one schema;
+A regression and an invalid comparison are failures, whose ``type`` is the verdict; what is inconclusive is skipped, and
+what cannot be measured there. Of a model that was measured alone each metric is a case. There is no one schema;
 elements and attributes are those that the schema of Jenkins' xUnit plugin (junit-10.xsd) and GitLab's parser share.
 """
 
@@ -21,7 +21,7 @@ FAILURES = ("regression", "invalid")
 
 def write(record: BenchRecord) -> str:
     """The document."""
-    metrics = record.gated if record.verdict is not None else record.metrics
+    metrics = (*record.gated, *record.unmeasured) if record.verdict is not None else record.metrics
     cases = [_case(metric, record) for metric in metrics]
     alone = record.verdict == "invalid" and not any(metric.verdict == "invalid" for metric in metrics)
     if alone:  # the comparison as a whole, such as with a result of another machine

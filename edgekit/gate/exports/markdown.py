@@ -1,6 +1,7 @@
 """A comment on a pull request, and the summary of a step: GitHub's Markdown, which GitLab reads as well.
 
-The first line is a comment that is not shown; it names the model, so that a later run finds its earlier comment. Names
+The first line is a comment that is not shown; it names the model and where it was measured, for a script to find an
+earlier comment by. Names
 and reasons are text: what would be markup, a mention or a link in them is escaped.
 """
 
@@ -41,7 +42,7 @@ def _lines(record: BenchRecord) -> Iterator[str]:
     if record.verdict is None:
         yield from _values(record.metrics)
     else:
-        yield from _changes(record.gated)
+        yield from _changes((*record.gated, *record.unmeasured))
     if record.accuracy is not None and record.accuracy.lost is not None and record.accuracy.p_value is not None:
         found = record.accuracy
         yield ""
@@ -57,7 +58,7 @@ def _lines(record: BenchRecord) -> Iterator[str]:
         rest = len(record.warnings) - MOST_WARNINGS
         if rest > 0:
             yield f"- and {rest} more"
-    others = [metric for metric in record.metrics if metric.verdict is None] if record.verdict is not None else []
+    others = [metric for metric in record.metrics if metric.margin is None] if record.verdict is not None else []
     yield ""
     yield "<details><summary>How it was measured</summary>"
     yield ""
@@ -71,11 +72,11 @@ def _lines(record: BenchRecord) -> Iterator[str]:
 
 def _changes(metrics: Sequence[Metric]) -> Iterator[str]:
     """Gated metrics, what failed first."""
-    order = ("regression", "invalid", "inconclusive", "pass", "improvement")
+    order = ("regression", "invalid", "inconclusive", wording.UNMEASURED, "pass", "improvement")
     yield "| metric | baseline | candidate | change | interval | allowed | verdict |"
     yield "|---|---:|---:|---:|---:|---:|---|"
-    for metric in sorted(metrics, key=lambda metric: order.index(str(metric.verdict))):
-        verdict = str(metric.verdict)
+    told = [(metric.verdict or wording.UNMEASURED, metric) for metric in metrics]
+    for verdict, metric in sorted(told, key=lambda one: order.index(one[0])):
         shown = f"**{verdict}**" if verdict in order[:2] else verdict
         cells = (
             plain(wording.label(metric)),
@@ -120,7 +121,9 @@ def _value(metric: Metric) -> str:
 
 def marker(record: BenchRecord) -> str:
     """The line that is not shown."""
-    return f"<!-- edgekit bench: {_UNMARKED.sub('-', record.subject.name)[:LONGEST]} -->"
+    device = record.timed_on.device if record.timed_on else next((count.device for count in record.counts), None)
+    parts = [part for part in (record.subject.name, record.subject.target, device) if part]
+    return f"<!-- edgekit bench: {', '.join(_UNMARKED.sub('-', part)[:LONGEST] for part in parts)} -->"
 
 
 def plain(text: str) -> str:

@@ -14,7 +14,9 @@ from gate.records import METRICS, SLOWER, alone, gate, gated
 from edgekit.gate.exports import EXPORTS
 from edgekit.gate.exports.markdown import MOST_CHARACTERS, marker, plain
 from edgekit.gate.exports.pytest_benchmark import summarize
-from edgekit.gate.record import Metric
+from edgekit.gate.record import Metric, Series
+from edgekit.gate.wording import headline, timed
+from edgekit.report import TimedOn
 
 HOSTILE = 'a`b|c <img src=x>@team [x](http://evil) \x1b[31m\n::error::"x"'
 
@@ -74,6 +76,30 @@ def test_a_comment_has_the_room_that_github_gives_it() -> None:
 def test_warnings_beyond_the_twentieth_are_counted() -> None:
     text = EXPORTS["markdown"].write(gate(warnings=tuple(f"warning {index}" for index in range(25))))
     assert "- warning 19\n- and 5 more\n" in text
+
+
+def test_what_was_to_be_gated_and_cannot_be_measured_is_told() -> None:
+    unmeasured = Metric(name="energy", unit="uJ", value=None, margin=0.05, reason="no counter")
+    record = gate(metrics=(*METRICS[1:3], unmeasured), verdict="pass")
+    suite = ElementTree.fromstring(EXPORTS["junit"].write(record))[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "0", "1")
+    (skipped,) = suite.iter("skipped")
+    assert skipped.get("message") == "energy: -; no counter"
+    (row,) = (line for line in EXPORTS["markdown"].write(record).splitlines() if line.startswith("| energy"))
+    assert row == "| energy | - | - | - | - | +5% | not measured: no counter |"
+    assert headline(record).endswith("pass (improvement: size; pass: memory.peak; not measured: energy).")
+
+
+def test_a_percentile_is_no_series_of_times() -> None:
+    series = Series(metric="latency.p90", unit="ms", processes=((1.0, 2.0), (1.5,)))
+    record = gate(samples=(*gate().samples, series))
+    assert [name for name, *_ in timed(record)] == ["latency.p50", "latency.p50"]
+
+
+def test_markers_tell_targets_and_devices_apart() -> None:
+    subject = gate().subject.model_copy(update={"target": "raspberry-pi-5"})
+    record = gate(subject=subject, timed_on=TimedOn(device="cortex-a76, emulated"))
+    assert marker(record) == "<!-- edgekit bench: new_model.onnx, raspberry-pi-5, cortex-a76- emulated -->"
 
 
 def test_junit_counts_failures_and_what_was_skipped() -> None:
