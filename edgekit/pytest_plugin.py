@@ -6,12 +6,16 @@
     pytest --edgekit-baseline released/model.onnx
 
 The fixture measures a model beside the baseline and fails the test on a regression, or where the two cannot be
-compared. What is inconclusive fails under ``--edgekit-strict`` only. Without a baseline the model is measured alone.
-Every result has a line at the end of the session. Loaded in every session of pytest, it imports nothing but pytest.
+compared. What is inconclusive or cannot be measured fails under ``--edgekit-strict`` only. Without a baseline the model
+is measured alone. Every result has a line at the end of the session. Loaded in every session of pytest, it imports
+nothing but pytest.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
 
 Benchmark = Callable[..., "BenchRecord"]
 LINES = pytest.StashKey[list[str]]()
-FAILURES = ("regression", "invalid")
+FAILURES, PASSES = ("regression", "invalid"), ("pass", "improvement")
+# A name of a file has at most 255 bytes.
+MOST_CHARACTERS = 200
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,14 +38,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--edgekit-baseline",
         metavar="PATH",
-        help="what models must not be worse than: a model, a saved result, or a folder of either by their names",
+        help="what models must not be worse than: a model, a saved result, or a folder of models or of saved results",
     )
     group.addoption(
         "--edgekit-gate", metavar="GATE", help="how much worse each metric may be: latency.p50=1%%,size=1%%"
     )
     group.addoption("--edgekit-budget", metavar="SECONDS", type=float, help="most seconds of a model's times")
     group.addoption("--edgekit-strict", action="store_true", help="fail where nothing is known, too")
-    group.addoption("--edgekit-save", metavar="DIR", help="keep each result in a folder, named after the model")
+    group.addoption("--edgekit-save", metavar="DIR", help="keep each result in a folder, named after the test")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,17 +60,39 @@ def edgekit_benchmark(request: pytest.FixtureRequest) -> Benchmark:
     It is called as ``edgekit.bench`` is: the model, and whatever else of ``baseline``, ``gate``, ``data``, ``target``,
     ``device``, ``budget_s`` ... the test knows better than the command line. It gives the record.
     """
-    return lambda model, **settings: _benchmark(request.config, model, settings)
+    counted: Counter[str] = Counter()
+
+    def benchmark(model: str | Path, **settings: Any) -> BenchRecord:
+        __tracebackhide__ = True
+        name = result_name(request.node.nodeid, model)
+        counted[name] += 1
+        again = f"-{counted[name]}" if counted[name] > 1 else ""
+        return _benchmark(request.config, model, f"{name}{again}.json", settings)
+
+    return benchmark
 
 
-def _benchmark(config: pytest.Config, model: str | Path, settings: dict[str, Any]) -> BenchRecord:
+def result_name(node: str, model: str | Path) -> str:
+    """The name of the file, without its ending, that keeps what a test found of a model.
+
+    Args:
+        node: of the test: ``tests/test_model.py::test_one[small]``.
+        model: the model that is measured.
+    """
+    written = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{node}-{Path(model).name}").strip("-.")
+    digest = hashlib.sha256(f"{node} {Path(model).name}".encode()).hexdigest()[:8]  # what was left out tells them apart
+    return f"{written[-MOST_CHARACTERS:]}-{digest}"
+
+
+def _benchmark(config: pytest.Config, model: str | Path, kept: str, settings: dict[str, Any]) -> BenchRecord:
     __tracebackhide__ = True
     import edgekit
+    from edgekit.gate.verdict import is_unknown
     from edgekit.gate.wording import headline, sentence
 
     known = {name: value for name, value in settings.items() if value is not None}
     options = {
-        "baseline": known.get("baseline") or find_baseline(config.getoption("--edgekit-baseline"), model),
+        "baseline": known.get("baseline") or find_baseline(config.getoption("--edgekit-baseline"), model, kept),
         "budget_s": config.getoption("--edgekit-budget"),
         "gate": config.getoption("--edgekit-gate"),
     }
@@ -76,20 +104,22 @@ def _benchmark(config: pytest.Config, model: str | Path, settings: dict[str, Any
     folder = config.getoption("--edgekit-save")
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        record.save(Path(folder) / f"{Path(model).name}.json")
+        record.save(Path(folder) / kept)
     strict = config.getoption("--edgekit-strict")
-    if record.verdict in FAILURES or (strict and record.verdict == "inconclusive"):
-        told = [sentence(metric) for metric in record.gated if metric.verdict == record.verdict]
+    if record.verdict in FAILURES or (strict and is_unknown(record)):
+        alike = [metric for metric in record.gated if metric.verdict == record.verdict]
+        told = map(sentence, record.unmeasured if record.verdict in PASSES else alike)
         pytest.fail("\n".join((headline(record), *told, *record.warnings)), pytrace=False)
     return record
 
 
-def find_baseline(given: str | None, model: str | Path) -> Path | None:
-    """The baseline of a model: what was given, or in a folder that is no artifact what has the model's name.
+def find_baseline(given: str | None, model: str | Path, kept: str) -> Path | None:
+    """The baseline of a model: what was given; in a folder that is no artifact a model of its name, or what was kept.
 
     Args:
         given: the option.
         model: the model that is measured.
+        kept: the file in which ``--edgekit-save`` keeps what this test finds of it.
 
     Raises:
         UsageError: the folder has nothing of the name.
@@ -102,12 +132,12 @@ def find_baseline(given: str | None, model: str | Path) -> Path | None:
     path, name = Path(given).expanduser(), Path(model).name
     if not path.is_dir() or is_artifact(path):
         return path
-    found = [file for file in (path / name, path / f"{name}.json") if file.exists()]
+    found = [file for file in (path / name, path / kept) if file.exists()]
     if not found:
         raise UsageError(
             f"the folder of baselines {given!r} has none for {name!r}",
             id="usage.no-file",
-            why=f"looked for: {name}, {name}.json",
+            why=f"looked for: {name}, {kept}",
             hint="Put the model as it was, or a result of --edgekit-save, into it.",
         )
     return found[0]

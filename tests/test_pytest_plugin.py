@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from edgekit.pytest_plugin import result_name
 
 pytest_plugins = "pytester"
 
@@ -87,7 +91,47 @@ def test_the_options_are_the_settings_of_all_tests(session: pytest.Pytester) -> 
     run(session, "pass", *options, "--edgekit-save", "kept").assert_outcomes(passed=1)
     asked = '["pass.onnx", {"baseline": "old.onnx", "budget_s": "5.0", "gate": "size=1%"}]\n'
     assert (session.path / "asked.json").read_text() == asked
-    assert '"verdict": "pass"' in (session.path / "kept" / "pass.onnx.json").read_text()
+    (kept,) = (session.path / "kept").iterdir()
+    assert re.fullmatch(r"test_the_options.*\.py-test_one-pass\.onnx-[0-9a-f]{8}\.json", kept.name)
+    assert '"verdict": "pass"' in kept.read_text()
+
+
+def test_every_test_keeps_its_own_result(session: pytest.Pytester) -> None:
+    session.makepyfile("""
+        import pytest
+
+        @pytest.mark.parametrize("size", ["a/b", "a-b"])
+        def test_one(edgekit_benchmark, size):
+            edgekit_benchmark("pass.onnx")
+            edgekit_benchmark("pass.onnx")
+
+        def test_two(edgekit_benchmark):
+            edgekit_benchmark("pass.onnx")
+    """)
+    session.runpytest_inprocess(*PLUGIN, "--edgekit-save", "kept").assert_outcomes(passed=3)
+    assert len(list((session.path / "kept").iterdir())) == 5
+    again = session.runpytest_inprocess(*PLUGIN, "--edgekit-save", "kept", "--edgekit-baseline", "kept")
+    again.assert_outcomes(passed=3)
+    assert len(list((session.path / "kept").iterdir())) == 5
+    baselines = [json.loads(line)[1].get("baseline") for line in (session.path / "asked.json").read_text().splitlines()]
+    assert baselines[:5] == [None] * 5
+    assert len(set(baselines[5:])) == 5
+
+
+def test_a_name_of_a_file_is_none_of_a_path() -> None:
+    name = result_name("tests/x.py::test_one[../../" + "long" * 100 + "]", "a/model.onnx")
+    assert re.fullmatch(r"[A-Za-z0-9_.-]{50,250}", name)
+    assert "-model.onnx-" in name
+
+
+def test_strict_fails_where_a_gated_metric_cannot_be_measured(session: pytest.Pytester) -> None:
+    measured, unmeasured = 'gated("latency.p50", "ms", name),', 'gated("energy", "uJ", None, value=None),'
+    session.makeconftest((session.path / "conftest.py").read_text().replace(measured, measured + unmeasured))
+    options = ("--edgekit-baseline", "old.onnx")
+    run(session, "pass", *options).assert_outcomes(passed=1)
+    result = run(session, "pass", *options, "--edgekit-strict")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["pass.onnx beside old.onnx: pass (pass: latency.p50; not measured: energy)."])
 
 
 def test_a_test_knows_better_than_the_command_line(session: pytest.Pytester) -> None:
@@ -111,10 +155,10 @@ def test_a_tests_own_baseline_is_not_looked_for_in_the_folder(session: pytest.Py
 
 def test_a_folder_of_baselines_has_them_by_their_names(session: pytest.Pytester) -> None:
     (session.path / "old").mkdir()
-    (session.path / "old" / "pass.onnx.json").write_text("{}")
+    (session.path / "old" / "pass.onnx").write_text("{}")
     run(session, "pass", "--edgekit-baseline", "old").assert_outcomes(passed=1)
-    assert '"baseline": "old/pass.onnx.json"' in (session.path / "asked.json").read_text()
-    (session.path / "old" / "pass.onnx.json").unlink()
+    assert '"baseline": "old/pass.onnx"' in (session.path / "asked.json").read_text()
+    (session.path / "old" / "pass.onnx").unlink()
     result = run(session, "pass", "--edgekit-baseline", "old")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*the folder of baselines 'old' has none for 'pass.onnx'*"])
