@@ -1,42 +1,46 @@
 """What the regression gate is worth: false alarms, what it finds, under load, and on traces whose truth is known.
 
-python benchmarks/gate.py false-alarms --count 300            # quiet; --load bursty; --budget 10
-python benchmarks/gate.py power --change 3 --count 100        # a slower model; --change -3: a faster one; --model five
-python benchmarks/gate.py hogs --change 10 --count 100        # four hogs
-python benchmarks/gate.py emulated --change 2 --count 20      # instructions of an emulated arm64 processor
-python benchmarks/gate.py traces                              # throttling, warming up and drift; computed
-python benchmarks/gate.py simulate                            # the gate with its looks on drawn processes; computed
-python benchmarks/gate.py overhead                            # what the harness adds to an inference
-python benchmarks/gate.py report                              # what the results say
+python benchmarks/gate.py idle                 # 300 gates of a model against itself
+python benchmarks/gate.py bursty               # the same beside others that compute in bursts
+python benchmarks/gate.py slower-3             # 100 gates of a model that is 3 % slower; slower-5, faster-3, faster-5
+python benchmarks/gate.py hogs                 # 100 gates of one that is 10 % slower, beside four hogs
+python benchmarks/gate.py emulated             # 20 gates by instructions of an emulated arm64 processor
+python benchmarks/gate.py stored               # a model in 12 sessions, each against the result of each other
+python benchmarks/gate.py traces               # throttling, warming up and drift; computed
+python benchmarks/gate.py simulate             # the gate with its looks on drawn processes; computed
+python benchmarks/gate.py overhead             # what the harness adds to an inference
+python benchmarks/gate.py report               # what the results say, and whether it is what they have to
 
-Each gate is one line of `results/gate.jsonl`; what is there already from the same code is not done again.
+`--model five` is a model of 5 ms, `one` of one; `--budget` and `--count` are other ones than a part's own. Each gate is
+one line of `results/gate.jsonl`; a part goes on where it was stopped, and ends when it is certain what it shows.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
+import itertools
 import json
 import statistics
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from gate_evidence import Rule, done, keep, state_of
 from gate_load import load
 from onnx import TensorProto, helper, numpy_helper
 
 import edgekit
-from edgekit.environment import code_digest, host
-from edgekit.gate.record import BenchRecord
+from edgekit.gate.figures import Comparison
+from edgekit.gate.margins import default_margins
+from edgekit.gate.record import BenchRecord, Series
 
-GATE = Path(edgekit.__file__).parent / "gate"
-RESULTS = Path(__file__).parent / "results" / "gate.jsonl"
 # Layers, rows and width of a chain of products: about 0.1, 1 and 5 ms on a processor of 2023.
 MODELS = {"tenth": (200, 1, 32), "one": (200, 8, 128), "five": (200, 32, 160)}
 PERCENT = 100.0
@@ -107,29 +111,6 @@ def make_pair(folder: Path, model: str, change: float) -> tuple[Path, Path, floa
     return baseline, candidate, added * slope / whole * PERCENT
 
 
-def code() -> str:
-    """sha256 of what decides a gate: the package's own digest leaves out the folder of the gate."""
-    digest = hashlib.sha256(code_digest().encode())
-    for file in sorted(GATE.glob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def done(key: dict[str, Any]) -> list[dict[str, Any]]:
-    """The lines of a kind, of this code and this machine."""
-    if not RESULTS.exists():
-        return []
-    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    wanted = {**key, "code": code(), "host": host().fingerprint}
-    return [line for line in lines if all(line.get(name) == value for name, value in wanted.items())]
-
-
-def keep(line: dict[str, Any]) -> None:
-    line = {**line, "edgekit": edgekit.__version__, "code": code(), "host": host().fingerprint}
-    with RESULTS.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
-
-
 def line_of(record: BenchRecord, name: str) -> dict[str, Any]:
     found = record.metric(name)
     assert found is not None
@@ -146,57 +127,127 @@ def line_of(record: BenchRecord, name: str) -> dict[str, Any]:
     }
 
 
-def run_gates(options: argparse.Namespace, *, hogs: int, bursts: bool) -> None:
-    """Gates until so many are kept."""
-    key = {name: getattr(options, name) for name in ("what", "model", "change", "load", "budget")}
-    if len(done(key)) >= options.count:
-        report(key)
+@dataclass(frozen=True)
+class Part:
+    """Gates of a kind, and what they have to show.
+
+    Attributes:
+        rules: all have to hold; the part ends as soon as it is certain that they do, or that one does not.
+        change: of the candidate, in percent; slower where it is positive.
+        count: gates.
+        budget: seconds of each.
+        hogs: how many others compute meanwhile.
+        bursts: whether they pause.
+    """
+
+    rules: tuple[Rule, ...]
+    change: float = 0.0
+    count: int = 100
+    budget: float = 60.0
+    hogs: int = 0
+    bursts: bool = False
+
+
+NO_ALARM = Rule(("pass", "inconclusive"), 1.0)
+PARTS = {
+    "idle": Part((NO_ALARM,), count=300, budget=10.0),
+    "bursty": Part((NO_ALARM,), count=300, budget=10.0, hogs=3, bursts=True),
+    "slower-3": Part((Rule(("regression",), 0.90),), 3.0),
+    "slower-5": Part((Rule(("regression",), 0.99),), 5.0),
+    "faster-3": Part((Rule(("improvement",), 0.90),), -3.0),
+    "faster-5": Part((Rule(("improvement",), 0.99),), -5.0),
+    "hogs": Part(
+        (Rule(("regression", "inconclusive"), 0.99), Rule(("regression", "pass", "improvement"), 0.50)), 10.0, hogs=4
+    ),
+}
+EMULATED = Part((Rule(("regression",), 1.0),), 2.0, count=20)
+
+
+def run_gates(name: str, part: Part, model: str) -> None:
+    """Gates until it is certain what they show."""
+    key = {"what": name, "model": model, "change": part.change, "budget": part.budget}
+    while_loaded = load(part.hogs, bursts=part.bursts) if part.hogs else contextlib.nullcontext()
+    if settled(key, part):
         return
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-        baseline, candidate, truth = make_pair(Path(name), options.model, options.change)
-        with load(hogs, bursts=bursts) if hogs else contextlib.nullcontext():
-            while len(rows := done(key)) < options.count:
-                gate = {"gate": "latency.p50=1%", "budget_s": options.budget, "seed": len(rows)}
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        baseline, candidate, truth = make_pair(Path(folder), model, part.change)
+        with while_loaded:
+            while not settled(key, part):
+                seed = len(done(key))
+                gate = {"gate": "latency.p50=1%", "budget_s": part.budget, "seed": seed}
                 record = edgekit.bench(candidate, baseline=baseline, **gate)
-                keep({**key, "seed": len(rows), "truth": truth, **line_of(record, "latency.p50")})
-                print(len(rows) + 1, record.verdict, record.metric("latency.p50").delta_ci, flush=True)  # type: ignore[union-attr]
-    report(key)
+                keep({**key, "seed": seed, "truth": truth, **line_of(record, "latency.p50")})
+                print(seed + 1, record.verdict, record.metric("latency.p50").delta_ci, flush=True)  # type: ignore[union-attr]
 
 
-def emulated(options: argparse.Namespace) -> None:
+def emulated(part: Part) -> None:
     """Instructions under emulation; the truth is known from the layers."""
-    key = {"what": "emulated", "change": options.change}
+    key = {"what": "emulated", "change": part.change}
     layers, rows, width = 50, 4, 64
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
         baseline = write_chain(Path(name) / "baseline.onnx", layers, rows, width)
-        added = round(layers * options.change / PERCENT)
+        added = round(layers * part.change / PERCENT)
         candidate = write_chain(Path(name) / "candidate.onnx", layers + added, rows, width)
-        while len(found := done(key)) < options.count:
+        while not settled(key, part):
             where = {"target": "arm64", "device": "emulated"}
             record = edgekit.bench(candidate, baseline=baseline, gate="instructions=1%", **where)
-            truth = added / layers * PERCENT
-            keep({**key, "seed": len(found), "truth": truth, **line_of(record, "instructions")})
-            print(len(found) + 1, record.verdict, record.metric("instructions").delta, flush=True)  # type: ignore[union-attr]
-    report(key)
+            truth, seed = added / layers * PERCENT, len(done(key))
+            keep({**key, "seed": seed, "truth": truth, **line_of(record, "instructions")})
+            print(seed + 1, record.verdict, record.metric("instructions").delta, flush=True)  # type: ignore[union-attr]
 
 
-def report(key: dict[str, Any]) -> None:
-    """What the lines of a kind say."""
-    rows = [row for row in done(key) if "verdict" in row]  # what is computed or timed says itself what it found
-    if not rows:
-        return
-    verdicts = Counter(row["verdict"] for row in rows)
-    spent = [row["spent_s"] for row in rows if row["spent_s"] is not None]
-    told = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common())
+def settled(key: dict[str, Any], part: Part) -> bool:
+    """Whether it is certain what a part shows; then it is told."""
+    state = state_of(part.rules, [line["verdict"] for line in done(key)], part.count)
+    if state != "open":
+        report(key, part)
+    return state != "open"
+
+
+def stored(sessions: int, model: str) -> None:
+    """One model in sessions of its own, each against the result of each other one, at the default margin.
+
+    Pairs of sessions are not independent: so many sessions tell less than so many pairs would.
+    """
+    key = {"what": "stored", "model": model}
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
+        file = write_chain(Path(name) / "model.onnx", *MODELS[model])
+        while len(done(key)) < sessions:
+            record = edgekit.bench(file, seed=len(done(key)))
+            series = record.series("latency.p50", "model", "candidate")
+            assert series is not None
+            processes = [[round(one, 5) for one in process] for process in series.processes]
+            keep({**key, "processes": processes, "disturbed": record.protocol.disturbed})
+            print(len(done(key)), record.metric("latency.p50").value, flush=True)  # type: ignore[union-attr]
+    lines = done(key)
+    comparison = Comparison(default_margins(timed=True, data=False, stored=True), False)
+    told: Counter[str] = Counter()
+    for now, before in itertools.permutations(lines, 2):
+        doubt = "" if set(now["disturbed"]) == set(before["disturbed"]) else "disturbed in other ways"
+        sides = (Series(metric="latency.p50", unit="ms", processes=one["processes"]) for one in (now, before))
+        told[str(comparison.metric(*sides, 1, doubt).verdict)] += 1
+    medians = [statistics.median(itertools.chain(*line["processes"])) for line in lines]
+    spread = max(medians) / min(medians) - 1
+    print(f"{len(lines)} sessions, medians within {spread:.2%}; gates of each against each: {dict(told)}")
+
+
+def report(key: dict[str, Any], part: Part) -> None:
+    """What the lines of a part say, and what they have to."""
+    rows = done(key)
+    verdicts = [row["verdict"] for row in rows]
+    told = ", ".join(f"{verdict} {count}" for verdict, count in Counter(verdicts).most_common()) or "nothing yet"
+    spent = [row["spent_s"] for row in rows if row.get("spent_s") is not None]
     seconds = f"; seconds a gate: median {statistics.median(spent):.1f}, most {max(spent):.1f}" if spent else ""
-    print(f"{json.dumps(key)}: {len(rows)} gates: {told}{seconds}")
+    for rule in part.rules:
+        state = rule.state(verdicts, part.count)
+        print(f"{json.dumps(key)}: {len(rows)} gates: {told}{seconds}; {rule.words} of {part.count}: {state}")
 
 
-def report_all() -> None:
-    names = ("what", "model", "change", "load", "budget")
-    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
-    for key in {json.dumps({name: line[name] for name in names if name in line}): None for line in lines}:
-        report(json.loads(key))
+def report_all(model: str) -> None:
+    """Every part of gates."""
+    for name, part in PARTS.items():
+        report({"what": name, "model": model, "change": part.change, "budget": part.budget}, part)
+    report({"what": "emulated", "change": EMULATED.change}, EMULATED)
 
 
 def overhead() -> None:
@@ -234,24 +285,15 @@ def main() -> None:
     from gate_computed import simulate, traces
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = ("false-alarms", "power", "hogs", "emulated", "traces", "simulate", "overhead", "report")
-    parser.add_argument("what", choices=kinds)
-    parser.add_argument("--count", type=int, default=None)
-    parser.add_argument("--budget", type=float, default=None)
-    parser.add_argument("--change", type=float, default=None, help="percent")
-    parser.add_argument("--load", choices=("quiet", "bursty"), default="quiet")
+    others = ("emulated", "stored", "traces", "simulate", "overhead", "report")
+    parser.add_argument("what", choices=(*PARTS, *others))
+    parser.add_argument("--count", type=int, default=None, help="gates, or sessions")
+    parser.add_argument("--budget", type=float, default=None, help="seconds of a gate")
     parser.add_argument("--model", choices=MODELS, default="tenth")
     options = parser.parse_args()
-    defaults = {"false-alarms": (300, 10.0, 0.0), "power": (100, 60.0, 3.0), "hogs": (100, 60.0, 10.0)}
-    count, budget, change = defaults.get(options.what, (20, None, 2.0))
-    options.count = count if options.count is None else options.count
-    options.budget = budget if options.budget is None else options.budget
-    options.change = change if options.change is None else options.change
-    if options.what == "hogs":
-        options.load = "four hogs"
-    if options.what in defaults:
-        bursty = options.load == "bursty"
-        run_gates(options, hogs={"quiet": 0, "bursty": 3}.get(options.load, 4), bursts=bursty)
+    given = {name: value for name in ("count", "budget") if (value := getattr(options, name)) is not None}
+    if options.what in PARTS:
+        run_gates(options.what, replace(PARTS[options.what], **given), options.model)
         return
     computed: dict[str, Iterator[dict[str, Any]]] = {"traces": traces(), "simulate": simulate(options.count)}
     if options.what in computed:
@@ -259,7 +301,12 @@ def main() -> None:
             print(json.dumps(line), flush=True)
             keep(line)
         return
-    {"emulated": lambda: emulated(options), "overhead": overhead, "report": report_all}[options.what]()
+    {
+        "emulated": lambda: emulated(replace(EMULATED, **given)),
+        "stored": lambda: stored(options.count or 12, options.model),
+        "overhead": overhead,
+        "report": lambda: report_all(options.model),
+    }[options.what]()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,7 @@ def traces() -> Iterator[dict[str, Any]]:
     yield {"what": "traces", "kind": "one burst that ends", "flagged": bursts, "of": 300}
     for drifts in (False, True):
         gates = [
-            draw_gate(draw, change=0.0, offset=0.005, drift=draw.uniform(0.1, 0.3) * drifts, seed=trial)
+            draw_gate(draw, Drawn(), change=0.0, drift=draw.uniform(0.1, 0.3) * drifts, seed=trial)
             for trial in range(100)
         ]
         line = {
@@ -81,15 +83,38 @@ def warm_ups(draw: np.random.Generator) -> dict[str, Any]:
     return {"largest_bias": biases, "of": 200 * len(SHAPES)}
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """How the figures of a gate are drawn.
+
+    Attributes:
+        offset: standard deviation of the difference between the sides that a process has of its own.
+        budget: seconds; more processes with more of them. ``None`` is what gives the least processes, five to seven.
+        heavy: whether offsets and noise are Student's t of three degrees of freedom, of the same middle spread.
+    """
+
+    offset: float = 0.005
+    budget: float | None = 10.0
+    heavy: bool = False
+
+    def deviates(self, draw: np.random.Generator, scale: float, n: int = 1) -> Values:
+        """Deviates of a scale."""
+        if not self.heavy:
+            return draw.normal(0, scale, n)
+        same: Values = draw.standard_t(3, n) * scale * 0.6745 / 0.7649  # quartiles of both distributions
+        return same
+
+
 def draw_gate(
-    draw: np.random.Generator, *, change: float, offset: float, seed: int, drift: float = 0.0, budget: float = 10.0
+    draw: np.random.Generator, drawn: Drawn, *, change: float, seed: int, drift: float = 0.0
 ) -> dict[str, Any]:
     """One gate on drawn processes: an offset of each and side, rounds with a spread of 2 % in which others interfere.
 
     Of ten rounds one is slower for both sides; a process takes half a second before it times anything.
     """
+    budget = drawn.budget or draw.uniform(4.1, 5.6)
     now, plan = [0.0], Plan(budget_s=budget, seed=seed)
-    takes, rounds = 0.5 + plan.seconds, round(plan.seconds / 0.012)
+    takes, rounds = 0.5 + plan.seconds, round(plan.seconds / 0.03)
 
     def measure(runs: Sequence[ProcessRun], seconds: float, fewest: int) -> list[Answer]:
         began, answers = now[0], list[Answer]()
@@ -101,35 +126,69 @@ def draw_gate(
             machine = others * (1 + drift * now[0] / budget)
             blocks = {}
             for side, truth in zip(SIDES, (1 + change, 1.0), strict=True):
-                own = np.exp(draw.normal(0, offset / 2**0.5) + draw.normal(0, 0.02, rounds))
+                own = np.exp(drawn.deviates(draw, drawn.offset / 2**0.5) + drawn.deviates(draw, 0.02, rounds))
                 times = truth * own * machine
                 blocks[side] = [[float(time)] * 3 for time in times]
-            answers.append(Answer(load_ms=1.0, peak_memory_bytes=1, blocks_ms=blocks))
+            answers.append(Answer.model_construct(load_ms=1.0, peak_memory_bytes=1, blocks_ms=blocks))
         return answers
 
     comparison = Comparison(parse_margins("latency.p50=1%"), True, seed)
     clear = clear_of_margins(["model"], comparison, 1, LOOK_LEVEL)
     outcome = time_sides(SIDES, plan, measure, clear, lambda: now[0])
-    ours, theirs = (next(timed_series(outcome.trace, side, "model", 1)) for side in ("candidate", "baseline"))
+    ours, theirs = (
+        next(timed_series(outcome.trace, side, "model", 1, ["latency.p50"])) for side in ("candidate", "baseline")
+    )
     metric = comparison.metric(ours, theirs, 1)
     assert metric.delta is not None
-    return {"verdict": metric.verdict, "delta": metric.delta, "stopped": outcome.stopped}
+    processes = len(outcome.trace.answers)
+    return {"verdict": metric.verdict, "delta": metric.delta, "stopped": outcome.stopped, "processes": processes}
 
 
-def simulate(count: int) -> Iterator[dict[str, Any]]:
-    """Whole gates with their looks: at no change, at just the margin (worst case of a false alarm), and above it."""
-    for offset, budget in ((0.005, 10.0), (0.015, 10.0), (0.015, 60.0)):
-        for change in (0.0, 0.01, 0.03, 0.05):
-            draw = np.random.default_rng(0)
-            gates = [draw_gate(draw, change=change, offset=offset, seed=seed, budget=budget) for seed in range(count)]
-            verdicts = Counter(gate["verdict"] for gate in gates)
-            early = sum(gate["stopped"] == "clear" for gate in gates)
-            line = {
-                "what": "simulate",
-                "change": change,
-                "offset": offset,
-                "budget": budget,
-                "of": count,
-                "early": early,
-            }
-            yield {**line, **{verdict: verdicts[verdict] for verdict in sorted(verdicts)}}
+# So many gates of each kind; at just the margin a false alarm is likeliest.
+KINDS = (
+    (Drawn(budget=None), 0.01, 5000),
+    (Drawn(budget=None, heavy=True), 0.01, 5000),
+    (Drawn(heavy=True), 0.01, 5000),
+    (Drawn(offset=0.015), 0.01, 5000),
+    (Drawn(offset=0.015, heavy=True, budget=60.0), 0.01, 500),
+    (Drawn(), 0.0, 1000),
+    (Drawn(heavy=True), 0.0, 1000),
+    (Drawn(), 0.03, 500),
+    (Drawn(offset=0.015, heavy=True, budget=60.0), 0.03, 200),
+)
+
+
+def simulate(count: int | None) -> Iterator[dict[str, Any]]:
+    """Whole gates with their looks: at just the margin, the worst case of a false alarm; at no change, and above it."""
+    for drawn, change, usual in KINDS:
+        draw, of = np.random.default_rng(0), count or usual
+        gates = [draw_gate(draw, drawn, change=change, seed=seed) for seed in range(of)]
+        verdicts = Counter(gate["verdict"] for gate in gates)
+        processes = sorted(gate["processes"] for gate in gates)
+        yield {
+            "what": "simulate",
+            "change": change,
+            **vars(drawn),
+            "of": of,
+            "processes": [processes[0], processes[of // 2], processes[-1]],
+            "early": sum(gate["stopped"] == "clear" for gate in gates),
+            "regressions_at_most": most_likely(verdicts["regression"], of),
+            **{verdict: verdicts[verdict] for verdict in sorted(verdicts)},
+        }
+
+
+def most_likely(seen: int, of: int) -> float:
+    """The largest share, at 95 %, that gives so few of so many: Clopper and Pearson 1934, by bisection."""
+    low, high = seen / of, 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        terms = (
+            math.lgamma(of + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(of - k + 1)
+            + k * math.log(middle)
+            + (of - k) * math.log1p(-middle)
+            for k in range(seen + 1)
+        )
+        low, high = (middle, high) if sum(map(math.exp, terms)) > 0.05 else (low, middle)
+    return round(high, 5)
