@@ -94,12 +94,12 @@ def unlike(candidate: Asked, baseline: Asked) -> str:
     ):
         if ours != theirs:
             return f"the model's {what} is {ours}, and the baseline's {theirs}"
-    ours, theirs = (_class_names(asked.task) for asked in (candidate, baseline))
-    if ours and theirs and ours != theirs:
-        at = next((index for index, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
-        if at is None:
-            return f"the model has {len(ours)} classes, and the baseline {len(theirs)}"
-        return f"class {at} is {ours[at]!r} of the model, and {theirs[at]!r} of the baseline"
+    mine, its = (_class_names(asked.task) for asked in (candidate, baseline))
+    if mine and its and len(mine) != len(its):
+        return f"the model has {len(mine)} classes, and the baseline {len(its)}"
+    for index, (one, other) in enumerate(zip(mine, its, strict=False)):
+        if one != other:
+            return f"class {index} is {one!r} of the model, and {other!r} of the baseline"
     if list(candidate.labels) != list(baseline.labels):
         return "the model and the baseline read other labels from the same samples"
     return ""

@@ -96,22 +96,17 @@ def compare_accuracy(candidate: Outputs, baseline: Outputs | None, task: Task, s
     alone = Accuracy(metric=metric, candidate=score, n=len(labels), split=split)
     if baseline is None:
         return alone
-    before = task.score(baseline.logits, labels)
-    compared = {"baseline": before, "delta": score - before, "level": LEVEL}
-    if _are_identical(candidate, baseline):
-        compared |= {"delta_ci": (0.0, 0.0), "identical": True}
+    before, identical = task.score(baseline.logits, labels), _are_identical(candidate, baseline)
     changes = _discordant(candidate, baseline, labels, task)
-    if changes is not None:
-        lost, gained = changes
-        compared |= {"lost": lost, "gained": gained, "p_value": mcnemar(lost, gained)}
-    if "delta_ci" not in compared:
-        right_or_wrong = changes is not None and metric == SHARE_OF_RIGHT
-        compared["delta_ci"] = (
-            tango(*changes, len(labels))
-            if changes is not None and right_or_wrong
-            else _bootstrap(candidate, baseline, labels, task)
-        )
-    return alone.model_copy(update=compared)
+    if identical:
+        ends = (0.0, 0.0)
+    elif changes is not None and metric == SHARE_OF_RIGHT:
+        ends = tango(*changes, len(labels))
+    else:
+        ends = _bootstrap(candidate, baseline, labels, task)
+    tested = {} if changes is None else {"lost": changes[0], "gained": changes[1], "p_value": mcnemar(*changes)}
+    compared = {"baseline": before, "delta": score - before, "delta_ci": ends, "level": LEVEL, "identical": identical}
+    return alone.model_copy(update={**compared, **tested})
 
 
 def _are_identical(candidate: Outputs, baseline: Outputs) -> bool:
