@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import gc
 import glob
 import hashlib
 import json
@@ -44,6 +45,8 @@ class OnnxGraph:
     """
 
     def __init__(self, subject: dict[str, Any], threads: int) -> None:
+        # Since 1.32 a thread of telemetry would run beside what is measured, and be counted among its instructions.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -235,8 +238,12 @@ def mark(number: int) -> None:
 
 
 def run_marked(subjects: dict[str, Callable[[], Any]], spec: dict[str, Any]) -> list[str]:
-    """Run ``count`` inferences of each subject between two marks, ``warmup`` before; whose each region is."""
+    """Run ``count`` inferences of each subject between two marks, ``warmup`` before; whose each region is.
+
+    Python's collector of garbage waits: it would come within one inference of some, and take more than a small model.
+    """
     regions = []
+    gc.disable()
     for name, call in subjects.items():
         for _ in range(spec["warmup"]):
             call()
@@ -245,6 +252,7 @@ def run_marked(subjects: dict[str, Callable[[], Any]], spec: dict[str, Any]) -> 
             call()
             mark(END_MARK)
             regions.append(name)
+    gc.enable()
     return regions
 
 

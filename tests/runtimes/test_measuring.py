@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +233,21 @@ def test_a_processor_is_not_counted_again_by_its_cores(tmp_path: Path) -> None:
         if label:
             (folder / f"energy{number}_label").write_text(f"{label}\n")
     assert Meter(str(tmp_path)).read() == 7.0
+
+
+def test_nothing_runs_beside_what_is_measured(subject: Subject) -> None:
+    """In a process of its own: onnxruntime reads the variable when it is imported."""
+    lines = (
+        "import gc, os, sys",
+        "from edgekit.devices import runner",
+        "runner.OnnxGraph({'graph': sys.argv[1]}, 1)",
+        "seen = []",
+        "runner.run_marked({'m': lambda: seen.append(gc.isenabled())}, {'warmup': 1, 'count': 2})",
+        "tasks = os.listdir('/proc/self/task') if os.path.isdir('/proc/self/task') else ['this']",
+        "print(os.environ['ORT_DISABLE_TELEMETRY'], *seen, gc.isenabled(), len(tasks))",
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "\n".join(lines), str(subject.graph)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment)
+    assert done.stdout.split() == ["1", "False", "False", "False", "True", "1"]
