@@ -22,7 +22,7 @@ from statistics import NormalDist
 from edgekit.gate.figures import UNCLEAR
 from edgekit.gate.margins import Margins
 from edgekit.gate.record import Accuracy, Metric
-from edgekit.gate.statistics import stretch
+from edgekit.gate.statistics import FEWEST_STRETCHED, stretch
 from edgekit.gate.verdict import judge
 from edgekit.measure.quality import Outputs, drop_of_some, no_classes_because
 from edgekit.measure.statistics import paired_bootstrap
@@ -132,7 +132,7 @@ def _bootstrap(candidate: Outputs, baseline: Outputs, labels: Array, task: Task)
     Tango's interval of none has it, each by the whole scale of the metric, which is 1.
     """
     n = len(labels)
-    if n == 1:
+    if n < FEWEST_STRETCHED:
         return -1.0, 1.0
     drop = paired_bootstrap(drop_of_some(baseline, candidate, labels, task), n, level=LEVEL)
     if drop.low == drop.high == 0:

@@ -28,7 +28,8 @@ def test_students_quantiles_are_those_of_the_tables(share: float, degrees: int, 
 
 
 def test_an_interval_of_few_processes_is_stretched() -> None:
-    assert stretch(5, LEVEL) == pytest.approx(math.sqrt(5 / 4) * 4.604 / 2.5758, rel=1e-3)
+    assert stretch(5, LEVEL) == pytest.approx(math.sqrt(5 / 4) * 5.841 / 2.5758, rel=1e-3)
+    assert stretch(100, 0.95, taken=0.95) == pytest.approx(math.sqrt(100 / 99) * 1.9845 / 1.95996, rel=1e-3)
     assert stretch(1000, LEVEL) == pytest.approx(1.0, abs=0.01)
     assert stretch(5, LOOK_LEVEL) > stretch(5, LEVEL) > stretch(6, LEVEL) > 1
 
@@ -80,8 +81,9 @@ def test_a_percentile_of_both_sides_is_resampled_by_the_same_processes() -> None
     assert apart.high > 0.2
 
 
-def test_one_process_tells_nothing_of_others() -> None:
-    found = resample([[1.0, 1.1, 1.2]]).at(LEVEL)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_one_or_two_processes_tell_nothing_of_others(processes: int) -> None:
+    found = resample([[1.0, 1.1, 1.2]] * processes).at(LEVEL)
     assert (found.value, found.low, found.high) == (1.1, -math.inf, math.inf)
 
 
