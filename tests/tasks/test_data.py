@@ -69,6 +69,7 @@ def test_every_kind_of_file_is_read(tmp_path: Path, model: Path, suffix: str) ->
         "evaluation_split": "a tenth of train (seed 0)",
         "samples": {"train": 32, "selection": 4, "evaluation": 4},
     }
+    assert data.evaluation_labels == data.evaluation.batch(range(4))["labels"].tolist()
     batch = data.evaluation.batch([0, 1])
     assert batch["labels"].shape == (2,)
     assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels"}
@@ -150,6 +151,7 @@ def test_unlabelled_rows_are_left_out(tmp_path: Path, model: Path) -> None:
     data = load(tmp_path, task_for(model))
     assert len(data.evaluation) == 15
     assert set(data.evaluation.batch(range(15))["labels"].tolist()) == {0, 1}
+    assert data.evaluation_labels == data.evaluation.batch(range(15))["labels"].tolist()
 
 
 def test_a_target_of_minus_1_is_a_number_like_any_other(tmp_path: Path) -> None:
