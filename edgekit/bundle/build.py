@@ -29,7 +29,7 @@ from edgekit.bundle.schema import (
     json_schema,
 )
 from edgekit.bundle.selftest import write_selftest
-from edgekit.bundle.tokenizer import compile_tokenizer, write_program
+from edgekit.bundle.tokenizer import compile_tokenizer, plain, write_program
 from edgekit.errors import ModelError, UnknownNameError, VerificationError
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
@@ -198,13 +198,11 @@ def _preprocessing(task: Classification, content: Path) -> Text | Image:
         return compile_pixels(task.pixels)
     words = cast("Texts", task)
     backend: Any = cast("Any", words.tokenizer).backend_tokenizer
-    plain = type(backend).from_str(backend.to_str())
-    plain.no_padding()
-    plain.enable_truncation(words.max_length)
-    program = compile_tokenizer(plain, words.max_length, words.tokenizer.pad_token_id or 0)
+    program = compile_tokenizer(backend, words.max_length, words.tokenizer.pad_token_id or 0)
     (content / COMPILED).parent.mkdir()
     write_program(program, content / COMPILED)
-    (content / ORIGINAL).write_text(plain.to_str() + "\n", encoding="utf-8")
+    with plain(backend, words.max_length):
+        (content / ORIGINAL).write_text(backend.to_str() + "\n", encoding="utf-8")
     names = {key: name for key, name in INPUTS.items() if name in words.input_names}
     return Text(
         compiled=COMPILED,

@@ -157,7 +157,8 @@ static size_t bpe_characters(Work *work, const Pieces *pieces, Codes word, Bytes
             unknown = 0;
             continue;
         }
-        if (known || !(unknown && pieces->fuse_unknown)) parts[count++] = part;
+        /* Without an unknown token such a character leaves nothing, so that its neighbours may merge. */
+        if (known || (pieces->unknown >= 0 && !(unknown && pieces->fuse_unknown))) parts[count++] = part;
         unknown = !known;
     }
     return count;
