@@ -126,7 +126,7 @@ def is_bundle(path: str | Path) -> bool:
 
 def find_content(root: Path) -> Path | None:
     """The folder of ``bundle.json`` in a bundle; None where there is none or several."""
-    found = sorted(path.parent for path in root.rglob(BUNDLE))
+    found = sorted(path.parent for path in root.rglob(BUNDLE) if path.is_file())
     return found[0] if len(found) == 1 else None
 
 
