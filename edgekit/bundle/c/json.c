@@ -159,11 +159,13 @@ static const Json *need(Work *work, const Json *object, const char *key) {
     return found;
 }
 
-static const char *need_text(Work *work, const Json *object, const char *key) {
+static Bytes need_bytes(Work *work, const Json *object, const char *key) {
     const Json *found = need(work, object, key);
     if (found->kind != J_STRING) fail(work, "the key \"%s\" is no string", key);
-    return found->text.at;
+    return found->text;
 }
+
+static const char *need_text(Work *work, const Json *object, const char *key) { return need_bytes(work, object, key).at; }
 
 static double need_number(Work *work, const Json *object, const char *key) {
     const Json *found = need(work, object, key);
