@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Artifact
 from edgekit.bundle import probes
-from edgekit.bundle.pixels import TOLERANCE, value_range
+from edgekit.bundle.pixels import step_of_a_pixel
 from edgekit.bundle.schema import SELFTEST, Bundle, Case, Image, SelfTest, StoredTensor, Text
 from edgekit.measure.golden import FOLDER as GOLDEN
 from edgekit.measure.golden import TASK_FILE
@@ -58,14 +58,8 @@ def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path
 
 
 def _input_tolerance(bundle: Bundle) -> float:
-    """One step of a pixel, in the units of the prepared values, and what float32 rounds away.
-
-    Resizing rounds to 8 bits between its passes, and versions of Pillow differ in which one goes first.
-    """
-    if not isinstance(bundle.preprocessing, Image):
-        return 0.0
-    low, high = value_range(bundle.preprocessing)
-    return 1.001 * TOLERANCE * (high - low)
+    """Of texts nothing: ids have to be equal."""
+    return step_of_a_pixel(bundle.preprocessing) if isinstance(bundle.preprocessing, Image) else 0.0
 
 
 def _raw_inputs(artifact: Artifact, task: Task, bundle: Bundle) -> Iterator[tuple[Array | None, dict[str, Any]]]:
