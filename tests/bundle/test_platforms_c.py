@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 import pytest
 import tiny
-from bundle.bundles import FAMILIES, commands_of, flip, run, shorten
+from bundle.bundles import DAMAGED, FAMILIES, TOKENIZERS, commands_of, damage, run
 from bundle.made_tokenizers import MADE
 from scripts import scripts
 
@@ -73,9 +73,9 @@ def example(library: Path, bundles: Bundles) -> Callable[[str], Path]:
     return compiled
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *TOKENIZERS])
 def test_the_self_test_passes(bundles: Bundles, example: Callable[[str], Path], family: str) -> None:
-    done = run(example(family), "bundle", folder=bundles("c", family))
+    done = run(example("vit" if family == "vit" else "bert"), "bundle", folder=bundles("c", family))
     assert (done.stdout, done.returncode) == ("self-test passed\n", 0)
 
 
@@ -88,12 +88,12 @@ def test_texts_get_the_labels_that_edgekit_gives_them(
     assert done.stdout.splitlines() == [f"{label}\t{score:.4f}" for label, score in expected]
 
 
-@pytest.mark.parametrize("broken", ["tokenizer/compiled.json", "model/model.onnx", "labels.txt"])
+@pytest.mark.parametrize(("family", "broken"), DAMAGED)
 def test_the_self_test_names_what_is_damaged(
-    copied: Callable[[str, str], Path], example: Callable[[str], Path], broken: str
+    copied: Callable[[str, str], Path], example: Callable[[str], Path], family: str, broken: str
 ) -> None:
-    folder = copied("c", "bert")
-    (shorten if broken == "labels.txt" else flip)(folder / "bundle" / broken)
+    folder = copied("c", family)
+    damage(folder / "bundle", broken)
     done = run(example("bert"), "bundle", folder=folder)
     assert done.returncode == 1
     assert done.stdout.startswith(f"{broken}: ")

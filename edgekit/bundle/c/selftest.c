@@ -94,13 +94,10 @@ static size_t prepare_case(Test *test, Work *work, const edgekit_model *model, c
         inputs[0] = prepare_image(work, image, model->preprocessing);
         return 1;
     }
-    Bytes texts[2] = {text->text, {NULL, 0}};
-    const char *tab = memchr(text->text.at, '\t', text->text.length);
-    if (tab != NULL) {
-        texts[0].length = (size_t)(tab - text->text.at);
-        texts[1] = (Bytes){tab + 1, text->text.length - texts[0].length - 1};
-    }
-    return prepare_text(work, model, texts, tab != NULL, inputs);
+    const Json *pair = find(sample, "pair");
+    Bytes texts[2] = {need_string(work, sample, "text"), {NULL, 0}};
+    if (pair != NULL) texts[1] = need_string(work, sample, "pair");
+    return prepare_text(work, model, texts, pair != NULL, inputs);
 }
 
 /* The largest absolute value of all samples' outputs. */

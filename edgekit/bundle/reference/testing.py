@@ -56,7 +56,7 @@ def _label_problems(folder: Path, description: dict[str, Any]) -> Iterator[str]:
 
 
 def _case_problems(folder: Path, model: Model, case: dict[str, Any], stored: dict[str, Any]) -> Iterator[str]:
-    inputs = model.prepare(_raw(folder, case))
+    inputs = model.prepare(_raw(folder, case), case.get("pair"))
     for name, tensor in case["inputs"].items():
         expected = np.fromfile(folder / tensor["file"], tensor["dtype"]).reshape(tensor["shape"])
         allowed = 0 if tensor["dtype"] == "int64" else stored["input_tolerance"]
