@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
-from edgekit.artifact import SUMS, WHOLE, Artifact, TensorSpec, check_output, open_artifact, publish, seal, walk
+from edgekit.artifact import (
+    SUMS,
+    WHOLE,
+    Artifact,
+    Component,
+    Manifest,
+    TensorSpec,
+    check_output,
+    open_artifact,
+    publish,
+    seal,
+    walk,
+)
 from edgekit.bundle import forms
 from edgekit.bundle.documents import write_documents
 from edgekit.bundle.pixels import compile_pixels, value_range
@@ -29,8 +41,9 @@ from edgekit.bundle.schema import (
     json_schema,
 )
 from edgekit.bundle.selftest import write_selftest
-from edgekit.bundle.tokenizer import compile_tokenizer, write_program
+from edgekit.bundle.tokenizer import compile_tokenizer, plain, write_program
 from edgekit.errors import ModelError, UnknownNameError, VerificationError
+from edgekit.formats.tflite_export import SEQUENCE
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
 from edgekit.target import load_target
@@ -126,7 +139,7 @@ def is_bundle(path: str | Path) -> bool:
 
 def find_content(root: Path) -> Path | None:
     """The folder of ``bundle.json`` in a bundle; None where there is none or several."""
-    found = sorted(path.parent for path in root.rglob(BUNDLE))
+    found = sorted(path.parent for path in root.rglob(BUNDLE) if path.is_file())
     return found[0] if len(found) == 1 else None
 
 
@@ -145,9 +158,7 @@ def _task_of(artifact: Artifact) -> Classification:
             raise VerificationError(
                 f"{str(artifact.path)!r} is not as it was made", id="verification.changed", why=f"{name}: changed"
             )
-    recorded = manifest.preprocessing.get("max_length")
-    options = TaskOptions(max_length=recorded if isinstance(recorded, int) else None)
-    task = bind_task(manifest.task, artifact.path, options)
+    task = bind_task(manifest.task, artifact.path, TaskOptions(max_length=_longest(manifest)))
     if not isinstance(task, (TextClassification, ImageClassification)):
         raise _refused(f"its task is {manifest.task}", "bundles carry text-classification and image-classification")
     if task.fixed_batch not in (None, 1):
@@ -155,17 +166,26 @@ def _task_of(artifact: Artifact) -> Classification:
     return task
 
 
+def _longest(manifest: Manifest) -> int | None:
+    """The longest sequence, where the artifact says it: no longer than the largest entry point of a TFLite file."""
+    recorded = manifest.preprocessing.get("max_length")
+    entries = [sizes[SEQUENCE] for sizes in manifest.components[WHOLE].signatures.values() if SEQUENCE in sizes]
+    lengths = [*([recorded] if isinstance(recorded, int) else []), *([max(entries)] if entries else [])]
+    return min(lengths, default=None)
+
+
 def _write_content(artifact: Artifact, task: Classification, platform: Platform, form: Any, content: Path) -> Bundle:
     """Write everything but the platform's code; returns what ``bundle.json`` says."""
     manifest = artifact.manifest
+    component = manifest.components[WHOLE]
+    _check_types(component, task, platform)
     preprocessing = _preprocessing(task, content)
     if preprocessing.kind not in platform.kinds:
         raise _refused(f"its input is of the kind {preprocessing.kind}", f"platform: {', '.join(platform.kinds)}")
-    architecture = load_target(manifest.target).architecture if manifest.target else forms.X86_64
-    written = forms.write_form(artifact, form, architecture, content)
+    architecture = load_target(manifest.target).architecture if manifest.target else None
+    written = forms.write_form(artifact, form, forms.served(platform.serves, architecture), content)
     labels = "".join(f"{label}\n" for label in task.labels)
     (content / LABELS_FILE).write_text(labels, encoding="utf-8")
-    component = manifest.components[WHOLE]
     bundle = Bundle(
         name=str(manifest.source.get("name") or "model"),
         platform=platform.name,
@@ -198,13 +218,11 @@ def _preprocessing(task: Classification, content: Path) -> Text | Image:
         return compile_pixels(task.pixels)
     words = cast("Texts", task)
     backend: Any = cast("Any", words.tokenizer).backend_tokenizer
-    plain = type(backend).from_str(backend.to_str())
-    plain.no_padding()
-    plain.enable_truncation(words.max_length)
-    program = compile_tokenizer(plain, words.max_length, words.tokenizer.pad_token_id or 0)
+    program = compile_tokenizer(backend, words.max_length, words.tokenizer.pad_token_id or 0)
     (content / COMPILED).parent.mkdir()
     write_program(program, content / COMPILED)
-    (content / ORIGINAL).write_text(plain.to_str() + "\n", encoding="utf-8")
+    with plain(backend, words.max_length):
+        (content / ORIGINAL).write_text(backend.to_str() + "\n", encoding="utf-8")
     names = {key: name for key, name in INPUTS.items() if name in words.input_names}
     return Text(
         compiled=COMPILED,
@@ -215,6 +233,22 @@ def _preprocessing(task: Classification, content: Path) -> Text | Image:
         segments=names.get("segments"),
         mask=names.get("mask"),
     )
+
+
+def _check_types(component: Component, task: Classification, platform: Platform) -> None:
+    """The code feeds images as float32 and texts as the types that the platform says, and reads answers of float32.
+
+    Raises:
+        ModelError: the model takes or gives something else.
+    """
+    taken = ("float32",) if isinstance(task, ImageClassification) else platform.ids
+    asked = [(spec, taken) for spec in component.inputs]
+    asked += [(spec, ("float32",)) for spec in component.outputs if spec.name == task.origin.answer]
+    for spec, allowed in asked:
+        if spec.dtype not in allowed:
+            raise _refused(
+                f"its {spec.name!r} is {spec.dtype}", f"the code for {platform.name} has {' or '.join(allowed)} there"
+            )
 
 
 def _tensor(spec: TensorSpec, preprocessing: Text | Image | None, task: Classification) -> Tensor:

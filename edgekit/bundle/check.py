@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from edgekit.artifact import walk
-from edgekit.bounds import MAX_REPORT_BYTES
+from edgekit.bounds import MAX_REPORT_BYTES, visible
 from edgekit.bundle import rules
 from edgekit.bundle.build import find_content
 from edgekit.bundle.rules import Found, Given
@@ -84,5 +84,6 @@ def _first_line(error: ValueError) -> str:
 
 
 def _problem(rule: str, found: Found) -> Problem:
-    where, what = found
+    """A problem in characters that can be printed, whatever a file is called."""
+    where, what = (visible(text.encode("utf-8", "backslashreplace").decode()) for text in found)
     return Problem(rule=rule, where=where, what=what)

@@ -12,13 +12,30 @@ from edgekit.report import FILE, Report, load_report
 
 CARD_FILE, LICENCE_FILE, NOTICE_FILE, BENCHMARK_FILE = "MODEL_CARD.md", "LICENSE", "NOTICE", "benchmark.json"
 BENCHMARK = "edgekit.bundle.benchmark/1"
-# Whose code a platform's own is linked with, and under which licence (SPDX).
+_MICROSOFT = "MIT, Copyright (c) Microsoft Corporation"
+# Whose code a platform's own runs with, and under which licence (SPDX), for each name of ``coordinates.toml``.
 LICENCES = {
-    "onnxruntime": "MIT, Copyright (c) Microsoft Corporation",
-    "litert": "Apache-2.0, Copyright The LiteRT Authors",
     "numpy": "BSD-3-Clause, Copyright NumPy Developers",
+    "onnxruntime": _MICROSOFT,
+    "ai-edge-litert": "Apache-2.0, Copyright The LiteRT Authors",
     "pillow": "MIT-CMU, Copyright Jeffrey A. Clark and contributors",
+    "onnxruntime-node": _MICROSOFT,
+    "onnxruntime-web": _MICROSOFT,
+    "onnxruntime-react-native": _MICROSOFT,
+    "onnxruntime-android": _MICROSOFT,
+    "onnxruntime-swift-package-manager": _MICROSOFT,
+    "@dr.pogodin/react-native-fs": "MIT, Copyright Sergey Pogodin, Copyright Johannes Lumpe",
+    "base64-js": "MIT, Copyright (c) 2014 Jameson Little",
+    "text-encoding-polyfill": "Unlicense, by Joshua Bell and contributors",
+    "kotlin": "Apache-2.0, Copyright JetBrains s.r.o. and Kotlin contributors",
+    "flutter_onnxruntime": "as the file LICENSE of its package says, by MASIC AI",
+    "crypto": "BSD-3-Clause, Copyright the Dart project authors",
 }
+# What compiles the code, or is a least version: nothing of it becomes part of an app through the bundle.
+TOOLS = (
+    *("typescript", "@types/node", "@types/base64-js", "android-gradle-plugin", "compile-sdk", "min-sdk"),
+    *("swift-tools", "ios", "macos", "dart", "flutter"),
+)
 
 
 def write_documents(artifact: Artifact, platform: str, folder: Path) -> None:
@@ -62,9 +79,8 @@ def _notice(artifact: Artifact, platform: str) -> str:
     source = artifact.manifest.source
     commit = f" at {source['commit']}" if source.get("commit") else ""
     lines = [f"Model: made from {source.get('name') or 'a model'}{commit} by edgekit.", "", "This bundle's code uses:"]
-    for package in sorted(coordinates()[platform]):
-        licence = next((text for name, text in LICENCES.items() if name in package), None)
-        lines += [f"- {package}: {licence}"] if licence else []
+    packages = sorted(package for package in coordinates()[platform] if package not in TOOLS)
+    lines += [f"- {package}: {LICENCES[package]}" for package in packages]
     return "\n".join(lines) + "\n"
 
 

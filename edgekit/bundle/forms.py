@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from edgekit.artifact import WHOLE, Artifact
 from edgekit.bundle import ort_form
@@ -18,7 +18,12 @@ from edgekit.errors import ModelError, UsageError
 FOLDER = "model"
 OPERATORS = "required_operators.config"
 FormName = Literal["onnx", "ort", "tflite"]
+Serves = Literal["any", "arm", "amd64"]
 X86_64 = "x86_64"  # as targets name it
+TFLITE_HINT = (
+    "The code of this platform runs ONNX Runtime. A .tflite goes into a bundle for python; for this platform compress"
+    " with `--format onnx`."
+)
 
 
 def choose_form(artifact: Artifact, offered: tuple[FormName, ...], wanted: str | None) -> FormName:
@@ -36,17 +41,30 @@ def choose_form(artifact: Artifact, offered: tuple[FormName, ...], wanted: str |
             id="usage.bundle-form",
             why=f"for this platform and artifact: {', '.join(possible) or 'none'}; the platform takes"
             f" {', '.join(offered)}",
+            hint=TFLITE_HINT if artifact.format == "tflite" and not possible else "",
         )
     return found
 
 
-def write_form(artifact: Artifact, form: FormName, architecture: str, content: Path) -> Form:
+def served(platform: str | None, architecture: str | None) -> Serves:
+    """The processors that a platform's .ort is made for.
+
+    Args:
+        platform: what the platform says: phones have Arm, WebAssembly is none in particular; None where it runs on any.
+        architecture: of the artifact's target, where it has one; it decides where the platform does not.
+    """
+    if platform is not None:
+        return cast("Serves", platform)
+    return "amd64" if architecture in (None, X86_64) else "arm"
+
+
+def write_form(artifact: Artifact, form: FormName, serves: Serves, content: Path) -> Form:
     """Write the model below ``content``.
 
     Args:
         artifact: with one component.
         form: onnx and tflite as they are; ort made from onnx, with the list of operators for a reduced build.
-        architecture: of the target; an ort file is fused for it.
+        serves: the processors that an ort file is fused for.
         content: folder of ``bundle.json``.
 
     Raises:
@@ -56,15 +74,14 @@ def write_form(artifact: Artifact, form: FormName, architecture: str, content: P
     folder.mkdir()
     component = artifact.manifest.components[WHOLE]
     if form == "ort":
-        return _write_ort(artifact.file(), architecture, folder)
+        return _write_ort(artifact.file(), serves, folder)
     for name in component.files:
         shutil.copyfile(artifact.path / name, folder / name)
     return Form(file=f"{FOLDER}/{component.files[0]}", format=form, serves="any")
 
 
-def _write_ort(graph: Path, architecture: str, folder: Path) -> Form:
+def _write_ort(graph: Path, serves: Serves, folder: Path) -> Form:
     """Convert with onnxruntime's own tool, in a process of its own (``ort_form.py``)."""
-    serves: Literal["arm", "amd64"] = "amd64" if architecture == X86_64 else "arm"
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, ort_form.__file__, str(graph), scratch, "arm" if serves == "arm" else "any"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -47,6 +47,15 @@ def value_range(image: Image) -> tuple[float, float]:
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
+def step_of_a_pixel(image: Image) -> float:
+    """How far prepared values may be from stored ones: one step of a pixel, and what float32 rounds away.
+
+    Resizing rounds to 8 bits between its passes, and versions of Pillow differ in which one goes first.
+    """
+    low, high = value_range(image)
+    return 1.001 * TOLERANCE * (high - low)
+
+
 def _each(values: tuple[float, ...], ends: list[Any]) -> tuple[float, ...]:
     return values if len(values) == len(ends) else values * len(ends)
 

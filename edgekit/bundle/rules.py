@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from edgekit.artifact import SUMS
+from edgekit.bounds import MAX_REPORT_BYTES, MAX_TOKENIZER_BYTES, load_json
+from edgekit.bundle.binaries import BUFFER_BYTES, PAGE_BYTES, least_alignment, misaligned
 from edgekit.bundle.documents import BENCHMARK_FILE, CARD_FILE, LICENCE_FILE, NOTICE_FILE
+from edgekit.bundle.forms import OPERATORS
+from edgekit.bundle.pixels import step_of_a_pixel
 from edgekit.bundle.platforms import PLATFORMS
 from edgekit.bundle.reference.tokenizer import SCHEMA as TOKENIZER_SCHEMA
-from edgekit.bundle.schema import BUNDLE, SCHEMA_FILE, Bundle, Image, SelfTest, Text, json_schema
+from edgekit.bundle.schema import (
+    BUNDLE,
+    SCHEMA_FILE,
+    Bundle,
+    Case,
+    Crop,
+    Image,
+    Normalize,
+    Resize,
+    ResizeShorter,
+    Scale,
+    SelfTest,
+    Text,
+    json_schema,
+)
 from edgekit.settings import first_wrong
 from edgekit.source import sha256_file
 
@@ -30,11 +47,12 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", 
 LONGEST_PATH = 160  # Windows takes 260 with the folder that a bundle is put into
 MAX_FILE_BYTES = 2**31 - 1  # more than 2 GiB cannot be memory-mapped on 32-bit devices, nor be one protobuf
 MAX_BUNDLE_BYTES = 1_500_000_000  # a Play AI pack: https://developer.android.com/google/play/on-device-ai
-PAGE_BYTES = 16384  # Android 15 and later: https://developer.android.com/guide/practices/page-sizes
-BUFFER_BYTES = 4  # what float32 and int32 need where they are read in place; TFLite's schema asks for 16
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".npy")
 MAGIC = {"ort": (4, b"ORTM"), "tflite": (4, b"TFL3"), "onnx": (0, b"\x08")}
 LARGEST_TOLERANCE = 0.1
+MOST_PIXELS = 65535  # of a side; the code in C has squares of it in 64 bits
+SIDES = ("width", "height", "size", "least_width", "least_height")
+NOT_THERE = f"not among the files that {BUNDLE} lists, or not here"
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,25 @@ class Given:
     def name(self, file: Path) -> str:
         """A file's path from the bundle's folder."""
         return file.relative_to(self.root).as_posix()
+
+    @cached_property
+    def plain(self) -> dict[Path, None]:
+        """The files that are files, in order: no links, no devices. Nothing else is opened."""
+        return dict.fromkeys(file for file in self.files if not file.is_symlink() and file.is_file())
+
+    @cached_property
+    def beside(self) -> dict[str, Path]:
+        """The plain files beside and below ``bundle.json``, by their path from there."""
+        content = self.content
+        if content is None:
+            return {}
+        found = {file.relative_to(content).as_posix(): file for file in self.plain if file.is_relative_to(content)}
+        found.pop(BUNDLE, None)
+        return found
+
+    def find(self, name: str) -> Path | None:
+        """A file that ``bundle.json`` or the self-test names, where it is here and one of the list; else None."""
+        return self.beside.get(name) if self.bundle is not None and name in self.bundle.files else None
 
 
 def structure(given: Given) -> Iterator[Found]:
@@ -88,7 +125,7 @@ def sizes(given: Given) -> Iterator[Found]:
     """Sizes that devices and stores take."""
     total = 0
     for file in given.files:
-        size = file.stat().st_size if file.is_file() else 0
+        size = file.lstat().st_size
         total += size
         if size > MAX_FILE_BYTES:
             yield given.name(file), f"{size} bytes; allowed: {MAX_FILE_BYTES}"
@@ -99,19 +136,19 @@ def sizes(given: Given) -> Iterator[Found]:
 def sums(given: Given) -> Iterator[Found]:
     """``SHA256SUMS`` covers every file, and each is as it was."""
     file = given.root / SUMS
-    if not file.is_file():
+    if file not in given.plain:
         return
+    present = {given.name(one): one for one in given.files if one != file}
     expected = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _read(file).decode(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         expected[name] = digest
-    present = {given.name(one): one for one in given.files if one != file}
     for name in sorted(expected.keys() - present.keys()):
         yield name, f"in {SUMS}, and not here"
     for name in sorted(present.keys() - expected.keys()):
         yield name, f"not in {SUMS}"
     for name in sorted(expected.keys() & present.keys()):
-        if present[name].is_file() and sha256_file(present[name]) != expected[name]:
+        if present[name] in given.plain and sha256_file(present[name]) != expected[name]:
             yield name, f"not what {SUMS} says"
 
 
@@ -124,40 +161,26 @@ def pickles(given: Given) -> Iterator[Found]:
 
 def pages(given: Given) -> Iterator[Found]:
     """Native libraries of 64 bits lie on pages of 16 KiB, without which Android does not load them."""
-    for file in given.files:
-        if file.is_file() and (file.suffix == ".so" or ".so." in file.name):
-            least = _least_alignment(file.read_bytes())
+    for file in given.plain:
+        if file.suffix == ".so" or ".so." in file.name:
+            least = least_alignment(_read(file, MAX_FILE_BYTES))
             if least is None:
                 yield given.name(file), "not an ELF library"
             elif least < PAGE_BYTES:
                 yield given.name(file), f"a segment is aligned to {least} bytes; needed: {PAGE_BYTES}"
 
 
-def _least_alignment(content: bytes) -> int | None:
-    """The least alignment of a loaded segment of an ELF file; that of 32 bits is let pass; None for no ELF file."""
-    if content[:4] != b"\x7fELF" or len(content) < 64:
-        return None
-    if content[4] != 2:
-        return PAGE_BYTES
-    (offset,) = struct.unpack_from("<Q", content, 32)
-    size, count = struct.unpack_from("<HH", content, 54)
-    if offset + size * count > len(content):
-        return None
-    headers = [struct.unpack_from("<IIQQQQQQ", content, offset + size * index) for index in range(count)]
-    return min((header[7] for header in headers if header[0] == 1), default=PAGE_BYTES)
-
-
 def schema(given: Given) -> Iterator[Found]:
     """The JSON Schema is the one of this version."""
     file = given.root / SCHEMA_FILE
-    if file.is_file() and file.read_text(encoding="utf-8", errors="replace") != json_schema():
+    if file in given.plain and _read(file) != json_schema().encode():
         yield SCHEMA_FILE, "not the schema of this version of bundle.json"
 
 
 def card(given: Given) -> Iterator[Found]:
     """The model card begins with metadata."""
     file = given.root / CARD_FILE
-    if file.is_file() and not file.read_text(encoding="utf-8", errors="replace").startswith("---\n"):
+    if file in given.plain and not _read(file).startswith(b"---\n"):
         yield CARD_FILE, "does not begin with metadata between lines of ---"
 
 
@@ -176,61 +199,33 @@ def platform(given: Given, bundle: Bundle) -> Iterator[Found]:
 
 def record(given: Given, bundle: Bundle) -> Iterator[Found]:
     """``bundle.json`` lists every file beside and below it, by its size and its sum."""
-    content = _content(given)
-    present = {file.relative_to(content).as_posix(): file for file in given.files if file.is_relative_to(content)}
-    present.pop(BUNDLE, None)
+    present = given.beside
     for name in sorted(bundle.files.keys() - present.keys()):
         yield name, f"in {BUNDLE}, and not here"
     for name in sorted(present.keys() - bundle.files.keys()):
         yield name, f"not in {BUNDLE}"
     for name in sorted(bundle.files.keys() & present.keys()):
         said, file = bundle.files[name], present[name]
-        if not file.is_file() or file.stat().st_size != said.size_bytes or sha256_file(file) != said.sha256:
+        if file.stat().st_size != said.size_bytes or sha256_file(file) != said.sha256:
             yield name, f"not what {BUNDLE} says"
 
 
 def model(given: Given, bundle: Bundle) -> Iterator[Found]:
     """Each form of the model is a file of its format."""
     for form in bundle.model.forms:
-        file = _content(given) / form.file
-        if not file.is_file():
-            yield form.file, "missing"
+        file = given.find(form.file)
+        if file is None:
+            yield form.file, NOT_THERE
             continue
         place, magic = MAGIC[form.format]
         with file.open("rb") as stream:
             begin = stream.read(16)
         if begin[place : place + len(magic)] != magic:
             yield form.file, f"does not begin as a file of the format {form.format!r}"
-        if form.format == "ort" and not (file.parent / "required_operators.config").is_file():
+        if form.format == "ort" and given.find(f"{PurePosixPath(form.file).parent}/{OPERATORS}") is None:
             yield form.file, "without required_operators.config, by which a reduced runtime is built"
-        if form.format == "tflite" and misaligned(file.read_bytes()):
+        if form.format == "tflite" and misaligned(_read(file, MAX_FILE_BYTES)):
             yield form.file, f"a buffer does not lie on {BUFFER_BYTES} bytes, so that it cannot be read in place"
-
-
-def misaligned(content: bytes) -> bool:
-    """Whether a buffer of a TFLite file does not lie on ``BUFFER_BYTES``, or the file cannot be read.
-
-    A flatbuffer by hand (https://flatbuffers.dev/internals): field 4 of the Model is the vector of Buffers, field 0 of
-    a Buffer its bytes.
-    """
-
-    def number(place: int) -> int:
-        return int(struct.unpack_from("<I", content, place)[0])
-
-    def field(table: int, index: int) -> int:
-        shape = table - int(struct.unpack_from("<i", content, table)[0])
-        length = struct.unpack_from("<H", content, shape)[0]
-        offset = struct.unpack_from("<H", content, shape + 4 + 2 * index)[0] if 4 + 2 * index < length else 0
-        return table + offset if offset else 0
-
-    try:
-        buffers = field(number(0), 4)
-        vector = buffers + number(buffers)
-        places = [vector + 4 + 4 * index for index in range(number(vector))]
-        found = [field(place + number(place), 0) for place in places]
-        return any(number(one + number(one)) and (one + number(one) + 4) % BUFFER_BYTES for one in found if one)
-    except struct.error:
-        return True
 
 
 def tensors(given: Given, bundle: Bundle) -> Iterator[Found]:
@@ -253,11 +248,11 @@ def tensors(given: Given, bundle: Bundle) -> Iterator[Found]:
 
 def labels(given: Given, bundle: Bundle) -> Iterator[Found]:
     """One label a line, as many as the model has classes."""
-    file = _content(given) / bundle.answer.labels
-    if not file.is_file():
-        yield bundle.answer.labels, "missing"
+    file = given.find(bundle.answer.labels)
+    if file is None:
+        yield bundle.answer.labels, NOT_THERE
         return
-    text = file.read_bytes()
+    text = _read(file)
     if text.startswith(b"\xef\xbb\xbf") or b"\r" in text:
         yield bundle.answer.labels, "has a byte order mark or ends of lines of Windows"
     if not text.endswith(b"\n"):
@@ -270,71 +265,103 @@ def labels(given: Given, bundle: Bundle) -> Iterator[Found]:
 def preprocessing(given: Given, bundle: Bundle) -> Iterator[Found]:
     """A tokenizer of a known version, or steps that end in an arrangement of axes."""
     step = bundle.preprocessing
-    if isinstance(step, Text):
-        compiled = _json(_content(given) / step.compiled)
-        if not isinstance(compiled, dict) or compiled.get("schema") != TOKENIZER_SCHEMA:
-            yield step.compiled, f"no tokenizer of the schema {TOKENIZER_SCHEMA!r}"
-        elif compiled.get("max_length") != step.max_length:
-            yield step.compiled, f"cuts at {compiled.get('max_length')} tokens, and {BUNDLE} says {step.max_length}"
-        if _json(_content(given) / step.original) is None:
-            yield step.original, "not JSON"
+    if isinstance(step, Image):
+        yield from ((BUNDLE, wrong) for wrong in _wrong_steps(step))
         return
-    kinds = [one.op for one in step.steps]
+    compiled = _json(given.find(step.compiled))
+    if not isinstance(compiled, dict) or compiled.get("schema") != TOKENIZER_SCHEMA:
+        yield step.compiled, f"no tokenizer of the schema {TOKENIZER_SCHEMA!r}"
+    elif compiled.get("max_length") != step.max_length or step.max_length < 1:
+        yield step.compiled, f"cuts at {compiled.get('max_length')!r} tokens, and {BUNDLE} says {step.max_length}"
+    if _json(given.find(step.original)) is None:
+        yield step.original, "not JSON"
+
+
+def _wrong_steps(image: Image) -> Iterator[str]:
+    """What of an image's steps no code can do."""
+    kinds = [one.op for one in image.steps]
     if kinds[-1:] != ["layout"] or kinds.count("layout") != 1:
-        yield BUNDLE, "the last step, and no other, arranges the axes"
-    for one in step.steps:
-        if one.op == "normalize" and not (
-            len(one.mean) == len(one.std) and len(one.mean) in (1, step.channels) and min(one.std) > 0
+        yield "the last step, and no other, arranges the axes"
+    pictures = [isinstance(one, Resize | ResizeShorter | Crop) for one in image.steps]
+    if pictures != sorted(pictures, reverse=True):
+        yield "an image is resized and cropped before its values are scaled"
+    for one in image.steps:
+        sides = [value for name, value in one.model_dump().items() if name in SIDES]
+        if not all(1 <= side <= MOST_PIXELS for side in sides):
+            yield f"{one.op} makes {' x '.join(map(str, sides))} pixels; allowed: 1 to {MOST_PIXELS} a side"
+        if isinstance(one, Normalize) and not (
+            len(one.mean) == len(one.std)
+            and len(one.mean) in (1, image.channels)
+            and all(map(math.isfinite, (*one.mean, *one.std)))
+            and min(one.std) > 0
         ):
-            yield BUNDLE, f"mean and std are not one or {step.channels} each, or std is not above 0"
+            yield f"mean and std are not one or {image.channels} each, or std is not above 0"
+        if isinstance(one, Scale) and not (math.isfinite(one.factor) and one.factor > 0):
+            yield f"pixels are scaled by {one.factor}"
 
 
 def selftest(given: Given, bundle: Bundle) -> Iterator[Found]:
     """At least 8 samples, each with all of its files, and tolerances that mean something."""
-    content = _content(given)
-    if not (content / bundle.selftest).is_file():
-        yield bundle.selftest, "missing"
+    file = given.find(bundle.selftest)
+    if file is None:
+        yield bundle.selftest, NOT_THERE
         return
     try:
-        found = SelfTest.model_validate_json((content / bundle.selftest).read_bytes())
+        found = SelfTest.model_validate_json(_read(file))
     except ValidationError as error:
         yield bundle.selftest, first_wrong(error)
         return
     if not 0 < found.tolerance <= LARGEST_TOLERANCE:
         yield bundle.selftest, f"a tolerance of {found.tolerance}; allowed: above 0, at most {LARGEST_TOLERANCE}"
-    inputs = {tensor.name for tensor in bundle.model.inputs}
+    most = _largest_input_tolerance(bundle.preprocessing)
+    if not 0 <= found.input_tolerance <= most:
+        yield bundle.selftest, f"an input_tolerance of {found.input_tolerance}; allowed: 0 to {most:.3g}"
     for number, case in enumerate(found.cases):
         where = f"{bundle.selftest}: sample {number}"
-        if (case.text is None) == (case.image is None):
-            yield where, "either a text or an image"
-        if case.image is not None:
-            size = (case.width or 0) * (case.height or 0)
-            raw = _size(content / case.image)
-            if not size or raw not in (size, 3 * size):
-                yield case.image, f"{raw} bytes for {case.width} x {case.height} pixels"
-        if set(case.inputs) != inputs:
-            yield where, f"has {sorted(case.inputs)}, and the model takes {sorted(inputs)}"
-        for tensor in case.inputs.values():
-            wanted = math.prod(tensor.shape) * (8 if tensor.dtype == "int64" else 4)
-            if _size(content / tensor.file) != wanted:
-                yield tensor.file, f"{_size(content / tensor.file)} bytes for {tensor.dtype} {tensor.shape}"
-        if len(case.output) != bundle.answer.count or not all(map(math.isfinite, case.output)):
-            yield where, f"the answer is not {bundle.answer.count} numbers"
+        yield from ((where if name is None else name, wrong) for name, wrong in _wrong_case(given, bundle, case))
 
 
-def _content(given: Given) -> Path:
-    assert given.content is not None  # there is a `bundle.json` where a rule is given what it says
-    return given.content
+def _largest_input_tolerance(step: Text | Image) -> float:
+    """One step of a pixel, in the units of prepared values; of texts, whose ids have to be equal, nothing."""
+    if isinstance(step, Text):
+        return 0.0
+    return math.inf if any(_wrong_steps(step)) else step_of_a_pixel(step)  # wrong steps are told by their own rule
 
 
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.is_file() else 0
+def _wrong_case(given: Given, bundle: Bundle, case: Case) -> Iterator[tuple[str | None, str]]:
+    """What is wrong with a sample, and in which of its files, or in none."""
+    if (case.text is None) == (case.image is None) or (case.text is None) == (bundle.preprocessing.kind == "text"):
+        yield None, f"either a text or an image, as pre-processing takes it: {bundle.preprocessing.kind}"
+    if case.pair is not None and case.text is None:
+        yield None, "a second text without a first"
+    if case.image is not None:
+        size, raw = max(case.width or 0, 0) * max(case.height or 0, 0), _size(given.find(case.image))
+        if not size or raw not in (size, 3 * size):
+            yield case.image, f"{raw} bytes for {case.width} x {case.height} pixels"
+    inputs = {tensor.name for tensor in bundle.model.inputs}
+    if set(case.inputs) != inputs:
+        yield None, f"has {sorted(case.inputs)}, and the model takes {sorted(inputs)}"
+    for tensor in case.inputs.values():
+        stored, wanted = given.find(tensor.file), math.prod(tensor.shape) * (8 if tensor.dtype == "int64" else 4)
+        if stored is None or min(tensor.shape, default=0) < 0 or _size(stored) != wanted:
+            yield tensor.file, f"{_size(stored)} bytes for {tensor.dtype} {tensor.shape}"
+    if len(case.output) != bundle.answer.count or not all(map(math.isfinite, case.output)):
+        yield None, f"the answer is not {bundle.answer.count} numbers"
 
 
-def _json(file: Path) -> Any:
+def _size(file: Path | None) -> int:
+    return file.stat().st_size if file is not None else 0
+
+
+def _read(file: Path, most: int = MAX_REPORT_BYTES) -> bytes:
+    """The bytes of a file; none of one that is larger than any of its kind, which no rule takes then."""
+    return file.read_bytes() if file.stat().st_size <= most else b""
+
+
+def _json(file: Path | None) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return None if file is None else load_json(_read(file, MAX_TOKENIZER_BYTES))
+    except ValueError:
         return None
 
 

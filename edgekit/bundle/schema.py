@@ -78,7 +78,7 @@ class Model(Frozen):
 
 
 class Text(Frozen):
-    """A text, or two with a tab between, becomes token ids.
+    """A text, or two of them, becomes token ids. A tab in a text is a character like any other.
 
     Attributes:
         compiled: the tokenizer with all its Unicode tables, for the small programs that come with bundles.
@@ -231,7 +231,8 @@ class Case(Frozen):
     """One sample of the self-test.
 
     Attributes:
-        text: the raw input, where it is a text; two texts have a tab between them.
+        text: the raw input, where it is a text.
+        pair: the second text, where there are two.
         image: the file of the raw input, where it is an image: RGB of 8 bits (or grey, with one channel), no header.
         width, height: of that image in pixels.
         inputs: what pre-processing makes of it, by the input's name.
@@ -240,6 +241,7 @@ class Case(Frozen):
     """
 
     text: str | None = None
+    pair: str | None = None
     image: str | None = None
     width: int | None = None
     height: int | None = None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Artifact
 from edgekit.bundle import probes
-from edgekit.bundle.pixels import TOLERANCE, value_range
-from edgekit.bundle.schema import SELFTEST, Bundle, Case, Image, SelfTest, StoredTensor
+from edgekit.bundle.pixels import step_of_a_pixel
+from edgekit.bundle.schema import SELFTEST, Bundle, Case, Image, SelfTest, StoredTensor, Text
 from edgekit.measure.golden import FOLDER as GOLDEN
 from edgekit.measure.golden import TASK_FILE
 from edgekit.runtimes import open_runner
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_GOLDEN = 4
 IMAGES = 8
+TABBED = "a tab\tin a text parts no pair"
+LONGEST = 512  # tokens of a pair that is cut: a self-test with longer ones would take long on a phone
 
 
 def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path) -> None:
@@ -35,9 +37,8 @@ def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path
         batch = task.encode({name: [value] for name, value in row.items()}).batch([0])
         inputs = {name: values for name, values in batch.items() if name != LABELS}
         output = task.forward(runner, inputs)[0]
-        if isinstance(raw, str):
-            said: dict[str, Any] = {"text": raw}
-        else:
+        said: dict[str, Any] = dict(row)
+        if raw is not None:
             raw.tofile(folder / f"{number}.rgb")
             said = {
                 "image": f"{SELFTEST.partition('/')[0]}/{number}.rgb",
@@ -57,23 +58,18 @@ def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path
 
 
 def _input_tolerance(bundle: Bundle) -> float:
-    """One step of a pixel, in the units of the prepared values, and what float32 rounds away.
-
-    Resizing rounds to 8 bits between its passes, and versions of Pillow differ in which one goes first.
-    """
-    if not isinstance(bundle.preprocessing, Image):
-        return 0.0
-    low, high = value_range(bundle.preprocessing)
-    return 1.001 * TOLERANCE * (high - low)
+    """Of texts nothing: ids have to be equal."""
+    return step_of_a_pixel(bundle.preprocessing) if isinstance(bundle.preprocessing, Image) else 0.0
 
 
-def _raw_inputs(artifact: Artifact, task: Task, bundle: Bundle) -> Iterator[tuple[str | Array, dict[str, Any]]]:
-    """Raw inputs as a bundle holds them, and as rows of the task: those of the golden samples first, then made ones."""
+def _raw_inputs(artifact: Artifact, task: Task, bundle: Bundle) -> Iterator[tuple[Array | None, dict[str, Any]]]:
+    """Images as a bundle holds them, None for texts; and the same as rows of the task."""
     golden = _golden(artifact)
     if isinstance(bundle.preprocessing, Image):
         yield from _raw_images(golden, bundle.preprocessing)
         return
-    yield from _raw_texts(golden, task, bundle)
+    texts = _raw_texts(golden, cast("TextClassification", task), bundle.preprocessing)
+    yield from ((None, row) for row in texts)
 
 
 def _golden(artifact: Artifact) -> list[dict[str, Array]]:
@@ -91,21 +87,19 @@ def _golden(artifact: Artifact) -> list[dict[str, Array]]:
     return [samples[index] for index in sorted(samples)][:MOST_GOLDEN]
 
 
-def _raw_texts(golden: list[dict[str, Array]], task: Task, bundle: Bundle) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the golden ids say, which need not be what was tokenized then, and sentences of several scripts."""
-    texts = []
-    for sample in golden:
-        ids = sample[bundle.preprocessing.ids][0].tolist()  # type: ignore[union-attr]  # of a text, by the caller
-        texts.append(_tokenizer(task).decode(ids, skip_special_tokens=True))
-    for text in dict.fromkeys([*texts, *probes.SENTENCES[: probes.FIRST]]):
-        flat = " ".join(text.split("\t"))
-        yield flat, {"text": flat}
-
-
-def _tokenizer(task: Task) -> Any:
-    from typing import cast
-
-    return cast("TextClassification", task).tokenizer
+def _raw_texts(golden: list[dict[str, Array]], task: TextClassification, text: Text) -> Iterator[dict[str, Any]]:
+    """Sentences of several scripts, what the golden ids say (which need not be what was tokenized then), and pairs."""
+    made = probes.SENTENCES[: probes.FIRST]
+    decode = cast("Any", task.tokenizer).decode
+    said = [decode(sample[text.ids][0].tolist(), skip_special_tokens=True) for sample in golden]
+    yield from ({"text": one} for one in dict.fromkeys([*made, *said, TABBED]))
+    if getattr(task.config, "type_vocab_size", 2) < 2 and text.segments is not None:
+        return  # the model knows no second text
+    yield {"text": made[0], "pair": made[1]}
+    if text.max_length <= LONGEST:
+        long = " ".join(made * (text.max_length // 60 + 1))
+        yield {"text": long, "pair": made[1]}
+        yield {"text": long, "pair": long}
 
 
 def _raw_images(golden: list[dict[str, Array]], image: Image) -> Iterator[tuple[Array, dict[str, Any]]]:

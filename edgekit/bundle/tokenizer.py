@@ -9,6 +9,8 @@ on texts of many scripts before it is written.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,28 @@ def compile_tokenizer(library: tokenizers.Tokenizer, max_length: int, pad: int) 
     program["classes"] = {name: class_ranges(name) for name in sorted(_classes(program))}
     _check(library, program)
     return program
+
+
+@contextmanager
+def plain(library: tokenizers.Tokenizer, max_length: int | None) -> Iterator[tokenizers.Tokenizer]:
+    """A tokenizer that fills nothing up and cuts at a length, or not at all; afterwards it is as it was.
+
+    It is the tokenizer itself and no copy. A copy goes through JSON, whose numbers the library reads with errors in the
+    last bit (serde_json without ``float_roundtrip``), and that bit decides between pieces of equal score in Unigram.
+    """
+    truncation, padding = library.truncation, library.padding
+    library.no_padding()
+    library.no_truncation()
+    if max_length is not None:
+        library.enable_truncation(max_length)
+    try:
+        yield library
+    finally:
+        library.no_truncation()
+        if truncation is not None:
+            library.enable_truncation(**truncation)
+        if padding is not None:
+            library.enable_padding(**padding)
 
 
 def write_program(program: Program, file: Path) -> None:
@@ -169,7 +193,7 @@ def _frame(described: dict[str, Any] | None, library: tokenizers.Tokenizer) -> d
     frames = [_frame_of(part) for part in _parts(described, "processors") if part["type"] != "ByteLevel"]
     if len(frames) > 1:
         raise unsupported("post-processor", "Sequence")
-    frame = frames[0] if frames else {"single": [_text(0, 0)], "pair": [_text(0, 0), _text(1, 0)]}
+    frame = frames[0] if frames else {"single": [_text(0, 0)], "pair": [_text(0, 0), _text(1, 1)]}
     for parts in frame.values():
         for part in parts:
             if "token" in part:
@@ -207,15 +231,11 @@ def _check(library: tokenizers.Tokenizer, program: Program) -> None:
     Raises:
         ModelError: it gives other ids.
     """
-    plain = type(library).from_str(library.to_str())
-    plain.no_padding()
-    plain.no_truncation()
     uncut, cut = Tokenizer({**program, "max_length": UNCUT}), Tokenizer(program)
     for text, pair in probes.text_pairs():
-        compiled = uncut if pair is None else cut
-        if pair is not None:
-            plain.enable_truncation(program["max_length"])
-        expected = plain.encode(text) if pair is None else plain.encode(text, pair)
+        compiled, most = (uncut, None) if pair is None else (cut, cut.max_length)
+        with plain(library, most):
+            expected = library.encode(text) if pair is None else library.encode(text, pair)
         if compiled.encode(text, pair) != (expected.ids, expected.type_ids):
             raise ModelError(
                 "the tokenizer cannot be put into a bundle",

@@ -41,9 +41,22 @@ CHUNK = 1 << 16
 
 
 def find_chromium() -> str | None:
-    """The path of Chromium or Chrome; None where there is none. ``EDGEKIT_CHROMIUM`` names another one."""
+    """The path of Chromium or Chrome; None where there is none. ``EDGEKIT_CHROMIUM`` names another one.
+
+    Raises:
+        HostError: what it names is no program here.
+    """
     named = os.environ.get("EDGEKIT_CHROMIUM")
-    return named or next((found for name in NAMES if (found := shutil.which(name))), None)
+    if not named:
+        return next((found for name in NAMES if (found := shutil.which(name))), None)
+    found = shutil.which(str(Path(named).expanduser()))
+    if found is None:
+        raise HostError(
+            f"EDGEKIT_CHROMIUM names {named!r}, which is no program here",
+            id="environment.no-tool",
+            hint="Give the path of Chromium or of a browser of its kind, or unset the variable.",
+        )
+    return found
 
 
 class Chromium:

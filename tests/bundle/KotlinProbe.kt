@@ -1,14 +1,17 @@
 // What the tests run of a bundle's Kotlin on a Java machine, without Android.
 //
 //   KotlinProbeKt FOLDER ids     each line, a JSON list of one text or two, becomes a line of ids and one of segments
-//   KotlinProbeKt FOLDER image   each line, a JSON list of file, width, height, steps and where to, is prepared
-//   KotlinProbeKt FOLDER test    the self-test, with the answers that it expects
+//   KotlinProbeKt FOLDER image   each line, a JSON list of file, width, height, channels of the file and of the model,
+//                                steps and where to, is prepared
+//   KotlinProbeKt FOLDER colours a JSON list of Android's colours, width and height becomes a line of bytes
+//   KotlinProbeKt FOLDER test    the self-test, with the answers that it expects; then how many networks are open
 
 import edgekit.model.Image
 import edgekit.model.Inputs
-import edgekit.model.Run
+import edgekit.model.Network
 import edgekit.model.Tokenizer
 import edgekit.model.Values
+import edgekit.model.imageOf
 import edgekit.model.prepareImage
 import edgekit.model.selfTest
 import java.io.File
@@ -32,22 +35,45 @@ fun main(arguments: Array<String>) {
     if (arguments[1] == "image") {
         for (line in generateSequence(::readlnOrNull)) {
             val told = JSONArray(line)
-            val image = Image(told.getInt(1), told.getInt(2), 3, File(told.getString(0)).readBytes())
-            val values = prepareImage(image, 3, told.getJSONArray(3)) as Values.Floats
+            val image = try {
+                Image(told.getInt(1), told.getInt(2), told.getInt(3), File(told.getString(0)).readBytes())
+            } catch (error: IllegalArgumentException) {
+                println(error.message)
+                continue
+            }
+            val values = prepareImage(image, told.getInt(4), told.getJSONArray(5)) as Values.Floats
             val bytes = ByteBuffer.allocate(values.data.size * 4).order(ByteOrder.LITTLE_ENDIAN)
             values.data.forEach(bytes::putFloat)
-            File(told.getString(4)).writeBytes(bytes.array())
+            File(told.getString(6)).writeBytes(bytes.array())
+        }
+        return
+    }
+    if (arguments[1] == "colours") {
+        for (line in generateSequence(::readlnOrNull)) {
+            val told = JSONArray(line)
+            val colours = told.getJSONArray(0).let { all -> IntArray(all.length()) { all.getLong(it).toInt() } }
+            val image = imageOf(colours, told.getInt(1), told.getInt(2))
+            println(image.data.joinToString(",") { (it.toInt() and 0xFF).toString() })
         }
         return
     }
     val stored = JSONObject(File(folder, "selftest/selftest.json").readText()).getJSONArray("cases")
+    var open = 0
     val problems = selfTest(read) { _: JSONObject ->
-        var next = 0
-        val run: Run = { _: Inputs ->
-            val output = stored.getJSONObject(next++).getJSONArray("output")
-            FloatArray(output.length()) { output.getDouble(it).toFloat() }
+        open++
+        object : Network {
+            private var next = 0
+
+            override fun run(inputs: Inputs): FloatArray {
+                val output = stored.getJSONObject(next++).getJSONArray("output")
+                return FloatArray(output.length()) { output.getDouble(it).toFloat() }
+            }
+
+            override fun close() {
+                open--
+            }
         }
-        run
     }
     println(problems.joinToString("\n").ifEmpty { "self-test passed" })
+    println("$open open")
 }

@@ -8,19 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from bundle.made_tokenizers import MADE
 
 from edgekit.artifact import Artifact, open_artifact, write_artifact
 from edgekit.bundle.build import make_bundle
 from edgekit.measure.golden import write_golden
 
 FAMILIES = ("bert", "vit")
+# Families that are a BERT with another tokenizer: which one, and its pad token.
+TOKENIZERS = {"wordpiece": ("wordpiece", "[PAD]"), "bpe": ("byte bpe", "<pad>"), "unigram": ("unigram", "<pad>")}
+# What is damaged in which family's bundle.
+DAMAGED = [
+    *(
+        (family, name)
+        for family in TOKENIZERS
+        for name in ("tokenizer/compiled.json", "model/model.onnx", "labels.txt")
+    ),
+    *(("vit", name) for name in ("model/model.onnx", "labels.txt")),
+]
 TOLERANCE = 1e-3
 
 
 def make_artifact(family: str, folder: Path, **changes: Any) -> Artifact:
     """A random classifier as ``compress`` would leave it: graph, pre-processing, labels and golden samples."""
-    model = tiny.build(family, **changes)
-    task = tiny.task_for(tiny.save(model, folder / "model"))
+    if family in TOKENIZERS:
+        words = tokenizer_of(family)
+        tiny.save(tiny.build("bert", vocab_size=len(words), **changes), folder / "model")
+        words.save_pretrained(folder / "model")
+    else:
+        tiny.save(tiny.build(family, **changes), folder / "model")
+    task = tiny.task_for(folder / "model")
     artifact = tiny.export(task, task.load_model(), folder / "artifact")
     for file in (folder / "model").glob("*.json"):
         shutil.copyfile(file, artifact.path / file.name)
@@ -38,6 +55,22 @@ def make_artifact(family: str, folder: Path, **changes: Any) -> Artifact:
     )
     write_artifact(artifact.path, manifest)
     return open_artifact(artifact.path)
+
+
+def tokenizer_of(family: str) -> Any:
+    """The tokenizer of a family, as transformers has it."""
+    from transformers import PreTrainedTokenizerFast
+
+    made, pad = TOKENIZERS[family]
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=MADE[made](), pad_token=pad, model_max_length=32, model_input_names=names
+    )
+
+
+def damage(content: Path, name: str) -> None:
+    """Change one byte of a file of a bundle; take a line away from its labels."""
+    (shorten if name == "labels.txt" else flip)(content / name)
 
 
 def bundle_of(artifact: Artifact, platform: str, out: Path, form: str | None = None) -> Path:

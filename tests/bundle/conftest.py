@@ -47,3 +47,16 @@ def copied(bundles: Callable[[str, str], Path], tmp_path: Path) -> Callable[[str
         return Path(shutil.copytree(bundles(platform, family), tmp_path / f"{platform}-{family}", symlinks=True))
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    """ONNX Runtime's shared library, in its wheel."""
+    import onnxruntime
+
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+    if not found:
+        pytest.skip("the wheel of onnxruntime has no libonnxruntime.so.*")
+    return found[0]

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bundle.bundles import FAMILIES, bundle_of
 
-from edgekit.artifact import Artifact, walk
+from edgekit.artifact import Artifact, walk, write_artifact
 from edgekit.bundle.build import find_content, is_bundle, make_bundle
 from edgekit.bundle.check import check_bundle
+from edgekit.bundle.forms import served
 from edgekit.bundle.platforms import PLATFORMS
 from edgekit.bundle.schema import Bundle, SelfTest, json_schema
-from edgekit.errors import UnknownNameError, UsageError, VerificationError
+from edgekit.errors import ModelError, UnknownNameError, UsageError, VerificationError
 
 Artifacts = Callable[[str], Artifact]
 Bundles = Callable[[str, str], Path]
@@ -102,8 +104,6 @@ def test_a_form_that_does_not_go_is_refused(artifacts: Artifacts, tmp_path: Path
 
 
 def test_a_changed_artifact_is_refused(artifacts: Artifacts, tmp_path: Path) -> None:
-    import shutil
-
     copy = Path(shutil.copytree(artifacts("bert").path, tmp_path / "artifact"))
     (copy / "model.onnx").write_bytes((copy / "model.onnx").read_bytes() + b"\0")
     with pytest.raises(VerificationError, match=r"model\.onnx: changed"):
@@ -118,3 +118,52 @@ def test_a_bundle_that_answers_otherwise_is_not_put_into_place(
         make_bundle(artifacts("bert").path, "python", tmp_path / "out")
     assert caught.value.id == "verification.bundle-differs"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "architecture", "serves"),
+    [
+        ("c", None, "amd64"),
+        ("c", "x86_64", "amd64"),
+        ("c", "aarch64", "arm"),
+        ("c", "armv7l", "arm"),
+        ("node", "aarch64", "arm"),
+        ("web", "x86_64", "any"),
+        ("web", None, "any"),
+        *(
+            (name, architecture, "arm")
+            for name in ("android", "ios", "flutter", "react-native")
+            for architecture in (None, "x86_64")
+        ),
+    ],
+)
+def test_an_ort_file_is_made_for_the_processors_of_the_platform_then_of_the_target(
+    platform: str, architecture: str | None, serves: str
+) -> None:
+    assert served(PLATFORMS[platform].serves, architecture) == serves
+
+
+def test_a_bundle_for_phones_of_an_artifact_for_this_machine_is_made_for_phones(
+    artifacts: Artifacts, tmp_path: Path
+) -> None:
+    assert artifacts("bert").manifest.target == "x86-64"
+    out = bundle_of(artifacts("bert"), "android", tmp_path / "out", "ort")
+    said = json.loads((out / "model/src/main/assets/bundle/bundle.json").read_text(encoding="utf-8"))
+    assert said["model"]["forms"][0]["serves"] == "arm"
+    assert check_bundle(out).problems == ()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_ids_of_another_type_than_the_code_feeds_are_refused(
+    artifacts: Artifacts, platform: str, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(artifacts("bert").path, tmp_path / "artifact"))
+    manifest = artifacts("bert").manifest
+    component = manifest.components["model"]
+    inputs = tuple(spec.model_copy(update={"dtype": "uint16"}) for spec in component.inputs)
+    changed = component.model_copy(update={"inputs": inputs})
+    write_artifact(copy, manifest.model_copy(update={"components": {"model": changed}}))
+    with pytest.raises(ModelError, match="its 'input_ids' is uint16") as caught:
+        make_bundle(copy, platform, tmp_path / "out")
+    assert caught.value.id == "model.not-bundled"
+    assert caught.value.why.startswith(f"the code for {platform} has int64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -70,13 +71,39 @@ def library(alignment: int) -> bytes:
     return head + struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 0, 0, alignment)
 
 
+def short_headers() -> bytes:
+    """The same with headers of one byte, the last of which is the file's last byte."""
+    content = bytearray(library(16384))
+    struct.pack_into("<Q", content, 32, len(content) - 1)
+    struct.pack_into("<HH", content, 54, 1, 1)
+    return bytes(content)
+
+
+def outside(document: str, *keys: Any) -> Break:
+    """Have a document name a file that is there, and not of the bundle: a copy of the one that it names."""
+
+    def point(folder: Path) -> None:
+        content = folder / "bundle"
+        said = json.loads((content / DOCUMENTS[document]).read_text(encoding="utf-8"))
+        for key in keys:
+            said = said[key]
+        other = folder.parent / "elsewhere"
+        shutil.copyfile(content / said, other)
+        edit(content / DOCUMENTS[document], put(*keys, value=f"../../{other.name}"))
+
+    return point
+
+
+DOCUMENTS = {"bundle": "bundle.json", "selftest": "selftest/selftest.json"}
+
+
 def reseal(folder: Path) -> None:
     """Hash everything anew, so that nothing but what was broken is found."""
     content = folder / "bundle"
     if (content / "bundle.json").is_file():
         try:
             said = json.loads((content / "bundle.json").read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             said = None
         if isinstance(said, dict) and "files" in said:
             said["files"] = {
@@ -137,11 +164,33 @@ TEXT: dict[str, tuple[str, Break]] = {
     "a sample of another input": ("selftest", sampled(lambda said: said["cases"][0]["inputs"].pop("input_ids"))),
     "a tensor cut short": ("selftest", written("bundle/selftest/0.input_ids.bin", b"\0" * 8)),
     "an answer that is no number": ("selftest", sampled(put("cases", 2, "output", value=[1.0]))),
+    "a tolerance for ids": ("selftest", sampled(put("input_tolerance", value=1e9))),
+    "a tensor outside of the list": ("selftest", outside("selftest", "cases", 0, "inputs", "input_ids", "file")),
+    "a shape below zero": ("selftest", sampled(put("cases", 0, "inputs", "input_ids", "shape", value=[-1, -2]))),
+    "labels outside of the bundle": ("labels", outside("bundle", "answer", "labels")),
+    "a model outside of the bundle": ("model", outside("bundle", "model", "forms", 0, "file")),
+    "a tokenizer outside of the bundle": ("preprocessing", outside("bundle", "preprocessing", "compiled")),
+    "samples outside of the bundle": ("selftest", outside("bundle", "selftest")),
+    "a tokenizer nested too deep": ("preprocessing", written("bundle/tokenizer/tokenizer.json", b"[" * 100_000)),
+    "a description nested too deep": ("description", written("bundle/bundle.json", b'{"a":' * 100_000)),
+    "a name of a million letters": ("model", described(put("model", "forms", 0, "file", value="x" * 1_000_000))),
+    "a name with a zero": ("labels", described(put("answer", "labels", value="labels\0.txt"))),
+    "a library of headers that are too short": ("pages", added("lib/libmodel.so", short_headers())),
+    "a library cut short": ("pages", added("lib/libmodel.so", library(16384)[:-1])),
+    "a library of big-endian numbers": ("pages", added("lib/libmodel.so", b"\x7fELF\x02\x02" + bytes(90))),
     "a text and an image": ("selftest", sampled(put("cases", 1, "image", value="selftest/0.input_ids.bin"))),
 }
 IMAGE: dict[str, tuple[str, Break]] = {
     "steps without a layout": ("preprocessing", described(lambda said: said["preprocessing"]["steps"].pop())),
     "a deviation of zero": ("preprocessing", described(put("preprocessing", "steps", 2, "std", value=[0.0]))),
+    "a scale of nothing": ("preprocessing", described(put("preprocessing", "steps", 1, "factor", value=0.0))),
+    "an image of a million pixels a side": (
+        "preprocessing",
+        described(put("preprocessing", "steps", 0, "width", value=1_000_000)),
+    ),
+    "an image of other colours": ("selftest", sampled(put("cases", 0, "image", value="selftest/missing.rgb"))),
+    "a tolerance of the whole range": ("selftest", sampled(put("input_tolerance", value=2.0))),
+    "a second text alone": ("selftest", sampled(put("cases", 0, "pair", value="a text"))),
     "pixels that are missing": ("selftest", written("bundle/selftest/0.rgb", b"\0" * 10)),
 }
 # What the sums find is broken without hashing anew.
@@ -202,6 +251,27 @@ def test_buffers_of_a_tflite_file_lie_on_four_bytes() -> None:
     assert not rules.misaligned(tflite(64))
     assert rules.misaligned(tflite(62))
     assert rules.misaligned(tflite(64)[:50])
+
+
+def test_a_tflite_file_of_four_billion_buffers_is_refused_at_once() -> None:
+    content = bytearray(tflite(64))
+    struct.pack_into("<I", content, 32, 2**32 - 1)
+    assert rules.misaligned(bytes(content))
+
+
+def test_names_are_told_in_characters_that_can_be_printed(copied: Copied) -> None:
+    folder = copied("python", "bert")
+    (folder / os.fsdecode(b"a\xff\x1b[2J")).write_text("x")
+    found = [problem.where for problem in check_bundle(folder).problems if problem.rule == "names"]
+    assert found == ["a\\udcff\\x1b[2J"]
+
+
+def test_what_a_link_leads_to_is_not_read(copied: Copied, tmp_path: Path) -> None:
+    folder = copied("python", "bert")
+    (folder / "bundle/labels.txt").rename(tmp_path / "labels.txt")
+    (folder / "bundle/labels.txt").symlink_to(tmp_path / "labels.txt")
+    rules_broken = {problem.rule for problem in check_bundle(folder).problems}
+    assert rules_broken == {"links", "record", "labels"}
 
 
 def test_a_link_is_found(copied: Copied) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import PIL.Image
 import pytest
-from bundle.bundles import FAMILIES, flip, shorten
+from bundle.bundles import FAMILIES, TOKENIZERS, flip, shorten
 from bundle.made_tokenizers import MADE
-from bundle.parsing import faults, sources
+from bundle.parsing import blocks, faults, sources
 from bundle.test_platforms_c import STEP, STEPS
 
 from edgekit.bundle import probes
@@ -29,7 +30,36 @@ Bundles = Callable[[str, str], Path]
 CONTENT = "model/src/main/assets/bundle"
 # The folder with kotlin-compiler.jar and what it needs; and jars with org.json and with ONNX Runtime's classes.
 COMPILER, JARS = "EDGEKIT_KOTLIN", "EDGEKIT_KOTLIN_JARS"
-ANDROID_ONLY = "AndroidBundle.kt"  # needs the SDK of Android
+# What AndroidBundle.kt uses of Android itself, whose SDK is not here.
+DECLARED = {
+    "Context.kt": """
+package android.content
+abstract class Context {
+    abstract val applicationContext: Context
+    abstract val assets: android.content.res.AssetManager
+}
+""",
+    "AssetManager.kt": """
+package android.content.res
+abstract class AssetManager : AutoCloseable {
+    abstract fun open(name: String): java.io.InputStream
+    abstract fun openFd(name: String): AssetFileDescriptor
+}
+abstract class AssetFileDescriptor : java.io.Closeable {
+    abstract val fileDescriptor: java.io.FileDescriptor
+    abstract val startOffset: Long
+    abstract val declaredLength: Long
+}
+""",
+    "Bitmap.kt": """
+package android.graphics
+abstract class Bitmap {
+    abstract val width: Int
+    abstract val height: Int
+    abstract fun getPixels(pixels: IntArray, offset: Int, stride: Int, x: Int, y: Int, width: Int, height: Int)
+}
+""",
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -41,36 +71,54 @@ def test_sources_and_build_files_parse(family: str, bundles: Bundles) -> None:
 
 def test_build_files_pin_the_versions_of_the_table_and_leave_models_uncompressed(bundles: Bundles) -> None:
     folder, versions = bundles("android", "bert"), coordinates()["android"]
-    model = (folder / "model/build.gradle.kts").read_text(encoding="utf-8")
-    assert f'"com.microsoft.onnxruntime:onnxruntime-android:{versions["onnxruntime-android"]}"' in model
-    assert 'noCompress += listOf("onnx", "ort", "tflite")' in model
-    assert f"minSdk = {versions['min-sdk']}" in model
+    jvm = "JavaVersion.VERSION_17"
+    assert blocks(folder / "model/build.gradle.kts") == [
+        ("plugins", ['id("com.android.library")', 'id("org.jetbrains.kotlin.android")']),
+        (
+            "android",
+            [
+                'namespace="edgekit.model"',
+                f"compileSdk={versions['compile-sdk']}",
+                ("defaultConfig", [f"minSdk={versions['min-sdk']}"]),
+                ("compileOptions", [f"sourceCompatibility={jvm}", f"targetCompatibility={jvm}"]),
+                ("androidResources", ['noCompress+=listOf("onnx","ort","tflite")']),
+            ],
+        ),
+        ("kotlin", [("compilerOptions", ["jvmTarget.set(org.jetbrains.kotlin.gradle.dsl.JvmTarget.JVM_17)"])]),
+        (
+            "dependencies",
+            [f'implementation("com.microsoft.onnxruntime:onnxruntime-android:{versions["onnxruntime-android"]}")'],
+        ),
+    ]
     root = (folder / "build.gradle.kts").read_text(encoding="utf-8")
     assert re.findall(r'version "(.*?)"', root) == [versions["android-gradle-plugin"], versions["kotlin"]]
-    pack = (folder / "model-pack/build.gradle.kts").read_text(encoding="utf-8")
-    assert 'id("com.android.ai-pack")' in pack
-    assert 'deliveryType.set("install-time")' in pack
+    assert blocks(folder / "model-pack/build.gradle.kts") == [
+        ("plugins", ['id("com.android.ai-pack")']),
+        ("aiPack", ['packName.set("model_pack")', ("dynamicDelivery", ['deliveryType.set("install-time")'])]),
+    ]
     assert ElementTree.parse(folder / MANIFEST).getroot().tag == "manifest"  # written here
     assert (folder / CONTENT / "bundle.json").is_file()
 
 
 @pytest.fixture(scope="session")
 def probe(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """What the Kotlin of a bundle prints when it is asked on a Java machine."""
+    """What the Kotlin of a bundle prints when it is asked on a Java machine; compiled by the version that is pinned."""
     lib, jars = os.environ.get(COMPILER), os.environ.get(JARS)
     if lib is None or jars is None or shutil.which("java") is None:
         pytest.skip(f"java is not installed, or {COMPILER} and {JARS} name no compiler")
     out = tmp_path_factory.mktemp("kotlin")
     code = bundles("android", "bert") / CODE
-    files = [str(code / name) for name in SOURCES if name != ANDROID_ONLY]
+    files = [code / name for name in SOURCES] + [Path(__file__).with_name("KotlinProbe.kt")]
+    for name, text in DECLARED.items():
+        (out / name).write_text(text, encoding="utf-8")
+        files.append(out / name)
     compiler = os.pathsep.join(map(str, sorted(Path(lib).glob("*.jar"))))
     path = os.pathsep.join([str(Path(lib) / "kotlin-stdlib.jar"), jars])
-    options = ["-no-stdlib", "-no-reflect", "-Werror", "-classpath", path, "-d", str(out)]
-    command = ["java", "-cp", compiler, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", *options, *files]
-    done = subprocess.run(
-        [*command, str(Path(__file__).with_name("KotlinProbe.kt"))], capture_output=True, text=True, check=False
-    )
+    options = ["-version", "-no-stdlib", "-no-reflect", "-Werror", "-classpath", path, "-d", str(out)]
+    command = ["java", "-cp", compiler, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", *options]
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert re.findall(r"kotlinc-jvm (\S+)", done.stderr) == [coordinates()["android"]["kotlin"]]
 
     def ask(folder: Path, what: str, lines: list[object] | None = None) -> str:
         given = "".join(f"{json.dumps(line)}\n" for line in lines or [])
@@ -99,21 +147,39 @@ def test_kotlin_gives_the_same_pixels(probe: Callable[..., str], tmp_path: Path)
         raw = tmp_path / f"{number}.raw"
         raw.write_bytes(pixels.tobytes())
         for way, steps in enumerate(STEPS.values()):
-            lines.append([str(raw), pixels.shape[1], pixels.shape[0], steps, str(tmp_path / f"{number}-{way}")])
+            lines.append([str(raw), pixels.shape[1], pixels.shape[0], 3, 3, steps, str(tmp_path / f"{number}-{way}")])
             expected.append(prepare(read_image(pixels, 3), steps))
-    probe(tmp_path, "image", lines)
+    assert probe(tmp_path, "image", lines) == ""
     for line, values in zip(lines, expected, strict=True):
-        found = np.fromfile(line[4], np.float32).reshape(values.shape)  # type: ignore[arg-type]
+        found = np.fromfile(line[6], np.float32).reshape(values.shape)  # type: ignore[arg-type]
         assert np.abs(found - values).max() <= STEP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+def test_kotlin_refuses_pixels_that_are_no_image(probe: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "raw").write_bytes(bytes(32))
+    said = probe(tmp_path, "image", [[str(tmp_path / "raw"), 4, 2, channels, 3, [], ""] for channels in (4, 3)])
+    assert [line.partition(";")[0] for line in said.splitlines()] == [
+        "32 bytes for 4 x 2 pixels of 4 channels",
+        "32 bytes for 4 x 2 pixels of 3 channels",
+    ]
+
+
+@pytest.mark.slow
+def test_a_transparent_bitmap_is_drawn_on_white(probe: Callable[..., str], tmp_path: Path) -> None:
+    colours = [0xFF102030, 0x00102030, 0x80FF0000]
+    assert probe(tmp_path, "colours", [[colours, 3, 1]]) == "16,32,48,255,255,255,255,127,127\n"
+    seen = PIL.Image.fromarray(np.array([[[16, 32, 48, 255], [16, 32, 48, 0], [255, 0, 0, 128]]], np.uint8))
+    assert np.asarray(read_image(seen, 3)).ravel().tolist() == [16, 32, 48, 255, 255, 255, 255, 127, 127]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [*FAMILIES, *TOKENIZERS])
 def test_the_self_test_passes_and_names_what_is_damaged(
     family: str, probe: Callable[..., str], copied: Callable[[str, str], Path]
 ) -> None:
     content = copied("android", family) / CONTENT
-    assert probe(content, "test") == "self-test passed\n"
+    assert probe(content, "test") == "self-test passed\n0 open\n"
     flip(content / "model/model.onnx")
     shorten(content / "labels.txt")
     said = probe(content, "test").splitlines()

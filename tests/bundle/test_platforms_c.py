@@ -6,15 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
 import pytest
 import tiny
-from bundle.bundles import FAMILIES, commands_of, flip, run, shorten
+from bundle.bundles import DAMAGED, FAMILIES, TOKENIZERS, commands_of, damage, run
 from bundle.made_tokenizers import MADE
+from scripts import scripts
 
 import edgekit
 from edgekit.artifact import Artifact
@@ -23,24 +26,12 @@ from edgekit.bundle.platforms.base import coordinates
 from edgekit.bundle.platforms.c import source
 from edgekit.bundle.reference.image import prepare, read_image
 from edgekit.bundle.tokenizer import compile_tokenizer, write_program
+from edgekit.devices.emulation.root import why_not
 
 Bundles = Callable[[str, str], Path]
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers")
 SOURCES = Path(edgekit.__file__).parent / "bundle" / "c"
 HEADERS = "EDGEKIT_ONNXRUNTIME_HEADERS"
-
-
-@pytest.fixture(scope="session")
-def library() -> Path:
-    """ONNX Runtime's shared library, in its wheel."""
-    import onnxruntime
-
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
-    found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
-    if not found:
-        pytest.skip("the wheel of onnxruntime has no libonnxruntime.so.*")
-    return found[0]
 
 
 def compile_with(library: Path, folder: Path, *sources: str, name: str) -> Path:
@@ -82,9 +73,9 @@ def example(library: Path, bundles: Bundles) -> Callable[[str], Path]:
     return compiled
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *TOKENIZERS])
 def test_the_self_test_passes(bundles: Bundles, example: Callable[[str], Path], family: str) -> None:
-    done = run(example(family), "bundle", folder=bundles("c", family))
+    done = run(example("vit" if family == "vit" else "bert"), "bundle", folder=bundles("c", family))
     assert (done.stdout, done.returncode) == ("self-test passed\n", 0)
 
 
@@ -97,12 +88,12 @@ def test_texts_get_the_labels_that_edgekit_gives_them(
     assert done.stdout.splitlines() == [f"{label}\t{score:.4f}" for label, score in expected]
 
 
-@pytest.mark.parametrize("broken", ["tokenizer/compiled.json", "model/model.onnx", "labels.txt"])
+@pytest.mark.parametrize(("family", "broken"), DAMAGED)
 def test_the_self_test_names_what_is_damaged(
-    copied: Callable[[str, str], Path], example: Callable[[str], Path], broken: str
+    copied: Callable[[str, str], Path], example: Callable[[str], Path], family: str, broken: str
 ) -> None:
-    folder = copied("c", "bert")
-    (shorten if broken == "labels.txt" else flip)(folder / "bundle" / broken)
+    folder = copied("c", family)
+    damage(folder / "bundle", broken)
     done = run(example("bert"), "bundle", folder=folder)
     assert done.returncode == 1
     assert done.stdout.startswith(f"{broken}: ")
@@ -141,15 +132,37 @@ def test_a_description_of_impossible_images_is_an_error_and_no_crash(
 def test_a_thousand_texts_get_the_librarys_ids(driver: Path, tmp_path: Path, name: str) -> None:
     library = MADE[name]()
     write_program(compile_tokenizer(library, 64, 0), tmp_path / "compiled.json")
-    library.no_truncation()
     texts = probes.texts(1000)
-    fed = b"".join(b"%d\n%s" % (len(text.encode()), text.encode()) for text in texts)
-    (tmp_path / "texts").write_bytes(fed)
-    with (tmp_path / "texts").open("rb") as stream:
-        done = run(driver, "ids", "compiled.json", folder=tmp_path, stdin=stream)
-    assert done.returncode == 0, done.stderr
-    found = [[int(number) for number in line.split()] for line in done.stdout.splitlines()]
+    found = [[int(number) for number in line.split()] for line in tokenized(driver, tmp_path, "ids", texts, 0)]
     assert found == [library.encode(text).ids for text in texts]
+
+
+def tokenized(driver: Path, folder: Path, what: str, texts: Sequence[str], most: int) -> list[str]:
+    """Lines that the driver prints of texts."""
+    fed = b"".join(b"%d\n%s" % (len(text.encode()), text.encode()) for text in texts)
+    (folder / "texts").write_bytes(fed)
+    with (folder / "texts").open("rb") as stream:
+        done = run(driver, what, "compiled.json", str(most), folder=folder, stdin=stream)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_texts_and_pairs_are_cut_as_the_library_cuts_them(driver: Path, tmp_path: Path, name: str) -> None:
+    library = MADE[name]()
+    write_program(compile_tokenizer(library, 64, 0), tmp_path / "compiled.json")
+    marks = "e" + "\u0302\u0323\u0308\u0345\u05b0" * 200 + " q\u0307\u0323"
+    texts = [*probes.texts(60), "film " * 40, "film", marks]
+    pairs = [(one, other) for one, other in pairwise(texts)] + [("film", "film " * 40), ("film " * 40, "film " * 41)]
+    for most in (7, 16):
+        library.enable_truncation(most)
+        found = [[int(number) for number in line.split()] for line in tokenized(driver, tmp_path, "ids", texts, most)]
+        assert found == [library.encode(text).ids for text in texts]
+        lines = tokenized(driver, tmp_path, "pairs", [text for pair in pairs for text in pair], most)
+        parts = [[[int(number) for number in part.split()] for part in line.split(";")] for line in lines]
+        expected = [library.encode(*pair) for pair in pairs]
+        assert parts == [[one.ids, one.type_ids] for one in expected]
+        assert max(len(one.ids) for one in expected) <= most
 
 
 RESIZES = ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -172,17 +185,31 @@ STEPS = {name: [{"op": "resize", "width": 24, "height": 20, "resample": name}, *
 
 @pytest.mark.parametrize("name", STEPS)
 def test_images_become_the_values_that_pillow_gives(driver: Path, tmp_path: Path, name: str) -> None:
-    step = {"kind": "image", "input": "pixels", "channels": 3, "steps": STEPS[name]}
-    (tmp_path / "step.json").write_text(json.dumps(step), encoding="utf-8")
     for pixels in probes.images(3, 20, 24):
-        (tmp_path / "raw").write_bytes(pixels.tobytes())
-        height, width, _ = pixels.shape
-        with (tmp_path / "raw").open("rb") as stream, (tmp_path / "made").open("wb") as made:
-            command = [str(driver), "image", "step.json", str(width), str(height), "3"]
-            subprocess.run(command, cwd=tmp_path, stdin=stream, stdout=made, check=True)
         expected = prepare(read_image(pixels, 3), STEPS[name])
-        found = np.fromfile(tmp_path / "made", np.float32).reshape(expected.shape)
-        assert np.abs(found - expected).max() <= STEP
+        assert np.abs(prepared(driver, tmp_path, pixels, 3, STEPS[name]) - expected).max() <= STEP
+
+
+def prepared(driver: Path, folder: Path, pixels: Any, channels: int, steps: list[dict[str, Any]]) -> Any:
+    """What the driver makes of pixels for a model that takes so many channels: float32, as the steps shape it."""
+    step = {"kind": "image", "input": "pixels", "channels": channels, "steps": steps}
+    (folder / "step.json").write_text(json.dumps(step), encoding="utf-8")
+    (folder / "raw").write_bytes(pixels.tobytes())
+    height, width, given = pixels.shape
+    with (folder / "raw").open("rb") as stream, (folder / "made").open("wb") as made:
+        command = [str(driver), "image", "step.json", str(width), str(height), str(given)]
+        subprocess.run(command, cwd=folder, stdin=stream, stdout=made, check=True)
+    return np.fromfile(folder / "made", np.float32).reshape(prepare(read_image(pixels, channels), steps).shape)
+
+
+@pytest.mark.parametrize(("given", "taken"), [(1, 1), (1, 3), (3, 1)])
+def test_grey_and_colour_become_what_the_model_takes(driver: Path, tmp_path: Path, given: int, taken: int) -> None:
+    grey = {"op": "normalize", "mean": [0.5], "std": [0.25]}
+    steps = [STEPS["bilinear"][0], REST[0], grey, REST[2]]
+    for pixels in probes.images(given, 20, 24):
+        expected = prepare(read_image(pixels, taken), steps)
+        assert expected.shape == (1, taken, 20, 24)
+        assert np.abs(prepared(driver, tmp_path, pixels, taken, steps) - expected).max() <= STEP
 
 
 def test_the_places_of_functions_are_those_of_the_official_header(tmp_path: Path) -> None:
@@ -217,15 +244,28 @@ def test_the_readme_leads_from_nothing_to_a_prediction(copied: Callable[[str, st
     assert len(commands) <= 10
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
+    assert f"onnxruntime=={coordinates()['c']['onnxruntime']}" in commands[0]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     printed = []
     for command in commands:
         done = run("sh", "-c", command, folder=folder, env=environment)
-        if done.returncode and "pip install" in command:
-            pytest.skip(f"pip cannot install onnxruntime {coordinates()['c']['onnxruntime']} here")
         assert done.returncode == 0, (command, done.stderr)
         printed.append(done.stdout)
     assert printed[-2] == "self-test passed\n"
     label, _, score = printed[-1].strip().partition("\t")
     assert label in (folder / "bundle/labels.txt").read_text(encoding="utf-8").split("\n")
     assert 0 < float(score) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_self_test_passes_as_an_arm_program_under_emulation(bundles: Bundles, family: str, tmp_path: Path) -> None:
+    with scripts() as load:
+        consumers = load("bundle_consumers")
+        if shutil.which(consumers.ARM_COMPILER) is None:
+            pytest.skip(f"{consumers.ARM_COMPILER} is not installed")
+        reason = why_not("arm64")
+        if reason is not None:
+            pytest.skip(reason)
+        told = consumers.c_on_arm64(bundles("c", family), tmp_path)
+    assert told.endswith("cortex-a76, emulated")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from bundle.bundles import FAMILIES, run
-from bundle.parsing import faults, sources
+from bundle.parsing import calls, faults, sources
 
 from edgekit.bundle.platforms.base import coordinates
 from edgekit.bundle.platforms.c import HEADER, SOURCE, source
@@ -38,6 +38,39 @@ def test_each_target_has_its_folder_and_the_resource_is_in_its_own(bundles: Bund
     (resource,) = re.findall(r'\.copy\("(\w+)"\)', manifest)
     assert IOS.content == f"{SWIFT}/{resource}"
     assert (folder / SWIFT / resource / "bundle.json").is_file()
+
+
+# The parameters of Swift's PackageDescription that matter here, in the order in which they have to be given:
+# https://docs.swift.org/package-manager/PackageDescription/PackageDescription.html
+TARGET = ["name", "dependencies", "path", "exclude", "sources", "resources", "publicHeadersPath", "cSettings"]
+PARAMETERS = {
+    "Package": [
+        "name",
+        "defaultLocalization",
+        "platforms",
+        "pkgConfig",
+        "providers",
+        "products",
+        "dependencies",
+        "targets",
+    ],
+    ".iOS": [""],
+    ".macOS": [""],
+    ".library": ["name", "type", "targets"],
+    ".package": ["name", "url", "exact"],
+    ".product": ["name", "package", "moduleAliases", "condition"],
+    ".target": TARGET,
+    ".testTarget": TARGET,
+    ".copy": [""],
+}
+
+
+def test_the_manifest_gives_parameters_that_there_are_in_their_order(bundles: Bundles) -> None:
+    found = calls(bundles("ios", "bert") / "Package.swift")
+    assert {name for name, _ in found} == PARAMETERS.keys()
+    for name, labels in found:
+        places = [PARAMETERS[name].index(label) for label in labels]
+        assert places == sorted(set(places)), (name, labels)
 
 
 def test_swift_calls_the_functions_that_the_header_declares(bundles: Bundles) -> None:

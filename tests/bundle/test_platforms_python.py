@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import tiny
-from bundle.bundles import FAMILIES, flip, run, shorten
+from bundle.bundles import FAMILIES, commands_of, flip, run, shorten
+from PIL import Image
 
 import edgekit
 from edgekit.artifact import Artifact
@@ -39,3 +40,22 @@ def test_the_self_test_names_what_is_damaged(copied: Callable[[str, str], Path],
     done = run(sys.executable, "-m", "edgekit_model", "bundle", folder=folder)
     assert done.returncode == 1
     assert done.stdout.startswith(f"{broken}: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_readme_leads_from_nothing_to_a_prediction(copied: Callable[[str, str], Path], family: str) -> None:
+    folder = copied("python", family)
+    commands = commands_of(folder / "README.md")
+    assert len(commands) <= 10
+    if family == "vit":
+        Image.new("RGB", (20, 30), (200, 30, 90)).save(folder / "photo.jpg")  # the README's example
+    printed = []
+    for command in commands:
+        done = run("sh", "-c", command, folder=folder)
+        assert done.returncode == 0, (command, done.stderr)
+        printed.append(done.stdout)
+    assert printed[-2] == "self-test passed\n"
+    label, _, score = printed[-1].strip().partition("\t")
+    assert label in (folder / "bundle/labels.txt").read_text(encoding="utf-8").split("\n")
+    assert 0 < float(score) <= 1

@@ -89,3 +89,34 @@ def test_a_program_that_gives_other_ids_is_refused(monkeypatch: pytest.MonkeyPat
 def test_another_version_is_refused() -> None:
     with pytest.raises(ValueError, match=r"this reads 'edgekit\.tokenizer/1'"):
         Tokenizer({"schema": "edgekit.tokenizer/2"})
+
+
+def test_a_tokenizer_is_afterwards_as_it_was() -> None:
+    library = MADE["wordpiece"]()
+    library.enable_truncation(12, stride=2)
+    library.enable_padding(length=20, pad_token="[PAD]")
+    before = library.to_str()
+    compile_tokenizer(library, 64, 0)
+    assert library.to_str() == before
+
+
+def test_neighbours_of_a_character_that_is_not_known_merge_where_there_is_no_unknown_token() -> None:
+    library = MADE["bpe without unknown"]()
+    assert library.encode("axbxc").ids == [4]
+    assert Tokenizer(compile_tokenizer(library, 64, 0)).encode("axbxc") == ([4], [0])
+
+
+def test_of_equal_ways_the_librarys_is_taken() -> None:
+    library = MADE["tied unigram"]()
+    copy = Library.from_str(library.to_str())
+    assert copy.encode("a" * 101).ids != library.encode("a" * 101).ids  # what the comparison with a copy would find
+    assert Tokenizer(compile_tokenizer(library, 512, 0)).encode("a" * 101)[0] == library.encode("a" * 101).ids
+
+
+def test_of_the_words_of_a_long_text_only_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.bundle.reference.tokenizer.MOST_WORDS", 5)
+    library = MADE["wordpiece"]()
+    compiled = Tokenizer(compile_tokenizer(library, 512, 0))
+    text = "one two three four five six seven eight nine ten"
+    assert compiled.encode(text)[0] == library.encode(text).ids
+    assert 0 < len(compiled._words) <= 5

@@ -107,6 +107,16 @@ def test_a_machine_without_a_browser_is_told_what_to_install(monkeypatch: pytest
     assert "EDGEKIT_CHROMIUM" in raised.value.hint
 
 
+def test_a_browser_that_is_named_and_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGEKIT_CHROMIUM", str(tmp_path / "chrom"))
+    with pytest.raises(HostError, match=r"EDGEKIT_CHROMIUM names '.*chrom', which is no program here") as raised:
+        reach(load_target("web"), "onnxruntime")
+    assert raised.value.id == "environment.no-tool"
+    (tmp_path / "chrom").write_text("#!/bin/sh\n", encoding="utf-8")
+    (tmp_path / "chrom").chmod(0o755)
+    assert find_chromium() == str(tmp_path / "chrom")
+
+
 def packed(folder: Path) -> Path:
     """A package with the files that are taken out of it."""
     file = folder / "package.tgz"

@@ -29,8 +29,12 @@ static double weight_bicubic(double x) {
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
+enum { MOST_PIXELS = 1 << 28 }; /* a quarter of a gigabyte, or three */
+
 static Image new_image(Work *work, int width, int height, int channels) {
-    if (width < 1 || height < 1 || width > 65535 || height > 65535) fail(work, "an image has no or too many pixels");
+    if (width < 1 || height < 1 || width > 65535 || height > 65535 || (int64_t)width * height > MOST_PIXELS) {
+        fail(work, "an image has no or too many pixels");
+    }
     Image image = {width, height, channels, take(work, (size_t)width * (size_t)height * (size_t)channels)};
     memset(image.at, 0, (size_t)width * (size_t)height * (size_t)channels);
     return image;
@@ -206,7 +210,7 @@ typedef struct {
 } Tensor;
 
 static void normalize(Work *work, float *values, size_t count, int channels, const Json *step) {
-    const Json *mean = need(work, step, "mean"), *std = need(work, step, "std");
+    const Json *mean = need_list(work, step, "mean"), *std = need_list(work, step, "std");
     if (mean->count != std->count || (mean->count != 1 && mean->count != (size_t)channels)) {
         fail(work, "mean and std do not fit the channels");
     }
@@ -220,7 +224,7 @@ static void normalize(Work *work, float *values, size_t count, int channels, con
 static Tensor prepare_image(Work *work, Image image, const Json *described) {
     int channels = need_pixels(work, described, "channels");
     if (channels != 1 && channels != 3) fail(work, "an image has 1 or 3 channels, not %d", channels);
-    const Json *steps = need(work, described, "steps");
+    const Json *steps = need_list(work, described, "steps");
     float *values = NULL;
     size_t count = 0;
     Tensor tensor = {.name = need_text(work, described, "input"), .rank = 4};

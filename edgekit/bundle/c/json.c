@@ -159,16 +159,39 @@ static const Json *need(Work *work, const Json *object, const char *key) {
     return found;
 }
 
-static const char *need_text(Work *work, const Json *object, const char *key) {
+static const Json *need_kind(Work *work, const Json *object, const char *key, Kind kind) {
+    static const char *const names[] = {[J_NUMBER] = "number", [J_STRING] = "string", [J_ARRAY] = "list", [J_OBJECT] = "object"};
     const Json *found = need(work, object, key);
-    if (found->kind != J_STRING) fail(work, "the key \"%s\" is no string", key);
-    return found->text.at;
+    if (found->kind != kind) fail(work, "the key \"%s\" is no %s", key, names[kind]);
+    return found;
+}
+
+static Bytes need_string(Work *work, const Json *object, const char *key) {
+    return need_kind(work, object, key, J_STRING)->text;
+}
+
+static const char *need_text(Work *work, const Json *object, const char *key) { return need_string(work, object, key).at; }
+
+static const Json *need_list(Work *work, const Json *object, const char *key) {
+    return need_kind(work, object, key, J_ARRAY);
 }
 
 static double need_number(Work *work, const Json *object, const char *key) {
-    const Json *found = need(work, object, key);
-    if (found->kind != J_NUMBER) fail(work, "the key \"%s\" is no number", key);
-    return found->number;
+    return need_kind(work, object, key, J_NUMBER)->number;
+}
+
+/* A whole number: one that a double holds exactly, and no larger than `most`. */
+static int64_t whole(Work *work, const Json *value, double least, double most) {
+    if (value->kind != J_NUMBER || !(value->number >= least && value->number <= most) || value->number != floor(value->number)) {
+        fail(work, "a number from %.0f to %.0f is missing", least, most);
+    }
+    return (int64_t)value->number;
+}
+
+static const double MOST_WHOLE = 9007199254740992.0; /* 2 to the 53rd */
+
+static size_t need_count(Work *work, const Json *object, const char *key) {
+    return (size_t)whole(work, need(work, object, key), 0, sizeof(size_t) > 4 ? MOST_WHOLE : 4294967295.0);
 }
 
 /* A number of pixels: whole, and small enough for an int and for the squares that are made of it. */

@@ -29,7 +29,8 @@ static size_t count_lines(Bytes text) {
 static void read_labels(Work *work, edgekit_model *model, const char *folder) {
     const char *name = need_text(work, model->answer, "labels");
     Bytes text = need_file(work, folder, name);
-    size_t count = (size_t)need_number(work, model->answer, "count");
+    size_t count = need_count(work, model->answer, "count");
+    if (count < 1) fail(work, "the model has no classes");
     if (count_lines(text) != count) fail(work, "%s: %zu lines, not %zu", name, count_lines(text), count);
     char *at = take(work, text.length + 1);
     memcpy(at, text.at, text.length + 1);
@@ -44,7 +45,7 @@ static void read_labels(Work *work, edgekit_model *model, const char *folder) {
 }
 
 static const char *model_file(Work *work, const Json *description) {
-    const Json *forms = need(work, need(work, description, "model"), "forms");
+    const Json *forms = need_list(work, need(work, description, "model"), "forms");
     for (size_t index = 0; index < forms->count; index++) {
         if (!is_text(find(&forms->items[index], "format"), "tflite")) return need_text(work, &forms->items[index], "file");
     }
@@ -106,8 +107,9 @@ static size_t prepare_text(Work *work, const edgekit_model *model, const Bytes *
     if (model->tokenizer == NULL) fail(work, "the model takes images, and was given a text");
     tokenize(work, model->tokenizer, texts, two, &ids, &segments);
     for (int key = 0; key < 3; key++) {
-        const Json *name = find(model->preprocessing, keys[key]);
-        if (name != NULL) inputs[count++] = id_tensor(work, name->text.at, key == 1 ? &segments : &ids, key == 2);
+        if (find(model->preprocessing, keys[key]) == NULL) continue;
+        const char *name = need_text(work, model->preprocessing, keys[key]);
+        inputs[count++] = id_tensor(work, name, key == 1 ? &segments : &ids, key == 2);
     }
     return count;
 }

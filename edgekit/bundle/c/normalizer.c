@@ -27,14 +27,16 @@ typedef struct Step {
     int hangul, left, right;
 } Step;
 
+static uint32_t code_of(Work *work, const Json *value) { return (uint32_t)whole(work, value, 0, 0x10FFFF); }
+
 static Table make_table(Work *work, const Json *runs) {
     Table table = {take(work, (runs->count + 1) * sizeof(Range)), runs->count};
     for (size_t index = 0; index < runs->count; index++) {
         const Json *run = &runs->items[index];
         if (run->kind != J_ARRAY || run->count < 2) fail(work, "a table of characters is damaged");
-        Range range = {(uint32_t)run->items[0].number, (uint32_t)run->items[1].number, {0}, 0};
+        Range range = {code_of(work, &run->items[0]), code_of(work, &run->items[1]), {0}, 0};
         if (run->count > 2 && run->items[2].kind == J_STRING) range.text = decode(work, run->items[2].text);
-        if (run->count > 2) range.number = (int32_t)run->items[2].number;
+        else if (run->count > 2) range.number = (int32_t)whole(work, &run->items[2], 0, 255); /* a class of marks */
         table.entries[index] = range;
     }
     return table;
@@ -60,10 +62,10 @@ static void make_pairs(Work *work, Step *step, const Json *pairs) {
     step->strings = make_map(work, pairs->count);
     for (size_t index = 0; index < pairs->count; index++) {
         const Json *pair = &pairs->items[index];
-        if (pair->count != 3) fail(work, "a table of characters is damaged");
+        if (pair->kind != J_ARRAY || pair->count != 3) fail(work, "a table of characters is damaged");
         char *key = take(work, 16);
-        Bytes bytes = pair_key(key, (uint32_t)pair->items[0].number, (uint32_t)pair->items[1].number);
-        put(&step->strings, bytes, (int32_t)pair->items[2].number);
+        Bytes bytes = pair_key(key, code_of(work, &pair->items[0]), code_of(work, &pair->items[1]));
+        put(&step->strings, bytes, (int32_t)code_of(work, &pair->items[2]));
     }
 }
 
@@ -71,9 +73,12 @@ static void make_strings(Work *work, Step *step, const Json *map) {
     step->strings = make_map(work, map->count);
     step->values = take(work, (map->count + 1) * sizeof(Codes));
     for (size_t index = 0; index < map->count; index++) {
-        if (map->items[index].count != 2) fail(work, "a table of strings is damaged");
-        put(&step->strings, map->items[index].items[0].text, (int32_t)index);
-        step->values[index] = decode(work, map->items[index].items[1].text);
+        const Json *pair = &map->items[index];
+        if (pair->kind != J_ARRAY || pair->count != 2 || pair->items[0].kind != J_STRING || pair->items[1].kind != J_STRING) {
+            fail(work, "a table of strings is damaged");
+        }
+        put(&step->strings, pair->items[0].text, (int32_t)index);
+        step->values[index] = decode(work, pair->items[1].text);
     }
 }
 
@@ -87,24 +92,24 @@ static Step make_step(Work *work, const Json *described) {
         step.first = make_table(work, need(work, described, "classes"));
     } else if (strcmp(step.kind, "compose") == 0) {
         step.first = make_table(work, need(work, described, "classes"));
-        make_pairs(work, &step, need(work, described, "pairs"));
+        make_pairs(work, &step, need_list(work, described, "pairs"));
     } else if (strcmp(step.kind, "charsmap") == 0) {
         step.first = make_table(work, need(work, described, "extend"));
         step.second = make_table(work, need(work, described, "prepend"));
         step.third = make_table(work, need(work, described, "control"));
-        make_strings(work, &step, need(work, described, "map"));
+        make_strings(work, &step, need_list(work, described, "map"));
     } else if (strcmp(step.kind, "replace") == 0) {
-        step.old = decode(work, need(work, described, "old")->text);
-        step.new = decode(work, need(work, described, "new")->text);
+        step.old = decode(work, need_string(work, described, "old"));
+        step.new = decode(work, need_string(work, described, "new"));
     } else if (strcmp(step.kind, "squeeze") == 0) {
-        step.least = (size_t)need_number(work, described, "least");
-        step.new = decode(work, need(work, described, "new")->text);
+        step.least = need_count(work, described, "least");
+        step.new = decode(work, need_string(work, described, "new"));
     } else if (strcmp(step.kind, "strip") == 0) {
         step.first = make_table(work, need(work, described, "space"));
         step.left = is_true(described, "left");
         step.right = is_true(described, "right");
     } else if (strcmp(step.kind, "prepend") == 0) {
-        step.new = decode(work, need(work, described, "text")->text);
+        step.new = decode(work, need_string(work, described, "text"));
     } else {
         fail(work, "the tokenizer has the step \"%s\", which is unknown", step.kind);
     }
@@ -140,19 +145,24 @@ static int32_t class_of(const Table *classes, uint32_t code) {
     return range == NULL ? 0 : range->number;
 }
 
-/* Marks behind a letter in the order of their combining classes, those of one class as they were. */
+/* Marks by their combining classes, those of one class as they were. */
+static void sort_marks(Work *work, const Step *step, uint32_t *marks, size_t count) {
+    size_t places[257] = {0}; /* of the first mark of each class, later of the next one */
+    uint32_t *sorted = take(work, count * sizeof(uint32_t));
+    for (size_t index = 0; index < count; index++) places[class_of(&step->first, marks[index]) + 1]++;
+    for (size_t kind = 1; kind < 257; kind++) places[kind] += places[kind - 1];
+    for (size_t index = 0; index < count; index++) sorted[places[class_of(&step->first, marks[index])]++] = marks[index];
+    memcpy(marks, sorted, count * sizeof(uint32_t));
+}
+
+/* The marks behind each letter in order. */
 static Codes run_reorder(Work *work, const Step *step, Codes text) {
     Codes found = {0};
     push_all(work, &found, text.at, text.count);
-    for (size_t place = 1; place < found.count; place++) {
-        uint32_t code = found.at[place];
-        int32_t kind = class_of(&step->first, code);
-        size_t into = place;
-        while (kind > 0 && into > 0 && class_of(&step->first, found.at[into - 1]) > kind) {
-            found.at[into] = found.at[into - 1];
-            into--;
-        }
-        found.at[into] = code;
+    for (size_t start = 0, stop; start < found.count; start = stop) {
+        for (stop = start; stop < found.count && class_of(&step->first, found.at[stop]) > 0;) stop++;
+        if (stop - start > 1) sort_marks(work, step, found.at + start, stop - start);
+        if (stop == start) stop++;
     }
     return found;
 }

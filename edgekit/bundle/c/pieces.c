@@ -38,7 +38,9 @@ static void read_ranks(Work *work, Pieces *pieces, const Json *merges) {
     pieces->ranks = make_map(work, merges->count);
     for (size_t rank = 0; rank < merges->count; rank++) {
         const Json *pair = &merges->items[rank];
-        if (pair->count != 2) fail(work, "the tokenizer's merges are damaged");
+        if (pair->kind != J_ARRAY || pair->count != 2 || pair->items[0].kind != J_STRING || pair->items[1].kind != J_STRING) {
+            fail(work, "the tokenizer's merges are damaged");
+        }
         Bytes one = pair->items[0].text, other = pair->items[1].text;
         put(&pieces->ranks, pair_of(take(work, 4 + one.length + other.length), one, other), (int32_t)rank);
     }
@@ -63,23 +65,23 @@ static Pieces read_pieces(Work *work, const Json *model) {
         if (strcmp(type, families[family]) == 0) pieces.family = (Family)family;
     }
     if (pieces.family > UNIGRAM) fail(work, "the tokenizer is of the kind \"%s\", which is unknown", type);
-    const Json *vocabulary = need(work, model, "vocab"), *unknown = find(model, "unknown");
+    const Json *vocabulary = need_list(work, model, "vocab"), *unknown = find(model, "unknown");
     pieces.vocabulary = make_map(work, vocabulary->count);
     for (size_t number = 0; number < vocabulary->count; number++) {
         const Json *piece = &vocabulary->items[number];
         if (piece->kind == J_STRING) put(&pieces.vocabulary, piece->text, (int32_t)number);
     }
-    pieces.unknown = unknown == NULL ? -1 : (int32_t)unknown->number;
-    if (pieces.family == WORDPIECE) pieces.longest_word = (size_t)need_number(work, model, "longest_word");
-    if (pieces.family == WORDPIECE || pieces.family == BPE) pieces.prefix = need(work, model, "prefix")->text;
+    pieces.unknown = unknown == NULL ? -1 : (int32_t)whole(work, unknown, 0, INT32_MAX);
+    if (pieces.family == WORDPIECE) pieces.longest_word = need_count(work, model, "longest_word");
+    if (pieces.family == WORDPIECE || pieces.family == BPE) pieces.prefix = need_string(work, model, "prefix");
     if (pieces.family == BPE) {
-        pieces.suffix = need(work, model, "suffix")->text;
+        pieces.suffix = need_string(work, model, "suffix");
         pieces.ignore_merges = is_true(model, "ignore_merges");
         pieces.fuse_unknown = is_true(model, "fuse_unknown");
-        read_ranks(work, &pieces, need(work, model, "merges"));
+        read_ranks(work, &pieces, need_list(work, model, "merges"));
     }
     pieces.byte_fallback = is_true(model, "byte_fallback");
-    if (pieces.family == UNIGRAM) read_scores(work, &pieces, need(work, model, "scores"), vocabulary->count);
+    if (pieces.family == UNIGRAM) read_scores(work, &pieces, need_list(work, model, "scores"), vocabulary->count);
     return pieces;
 }
 
@@ -157,7 +159,8 @@ static size_t bpe_characters(Work *work, const Pieces *pieces, Codes word, Bytes
             unknown = 0;
             continue;
         }
-        if (known || !(unknown && pieces->fuse_unknown)) parts[count++] = part;
+        /* Without an unknown token such a character leaves nothing, so that its neighbours may merge. */
+        if (known || (pieces->unknown >= 0 && !(unknown && pieces->fuse_unknown))) parts[count++] = part;
         unknown = !known;
     }
     return count;

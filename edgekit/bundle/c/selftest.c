@@ -25,7 +25,7 @@ static void test_file(Test *test, const char *name, const Json *record, char why
     }
     char sum[65];
     Bytes content = read_file(&work, test->folder, name);
-    size_t size = (size_t)need_number(&work, record, "size_bytes");
+    size_t size = need_count(&work, record, "size_bytes");
     if (content.at == NULL) {
         told(test, "%s: missing", name);
     } else if (content.length != size) {
@@ -40,7 +40,7 @@ static void test_file(Test *test, const char *name, const Json *record, char why
 static void test_labels(Test *test, Work *work, const Json *description) {
     const Json *answer = need(work, description, "answer");
     const char *name = need_text(work, answer, "labels");
-    size_t count = (size_t)need_number(work, answer, "count");
+    size_t count = need_count(work, answer, "count");
     Bytes text = read_file(work, test->folder, name);
     size_t found = text.at == NULL ? 0 : count_lines(text);
     if (found != count) told(test, "%s: %zu labels, and the model has %zu classes", name, found, count);
@@ -52,11 +52,11 @@ static const char *wrong_input(Test *test, Work *work, Tensor *inputs, size_t co
     char *line = take(work, EDGEKIT_ERROR);
     for (size_t index = 0; index < stored->count; index++) {
         const char *name = stored->keys[index].at;
-        const Json *tensor = &stored->items[index], *shape = need(work, tensor, "shape");
+        const Json *tensor = &stored->items[index], *shape = need_list(work, tensor, "shape");
         Tensor *given = NULL;
         for (size_t one = 0; one < count; one++) given = strcmp(inputs[one].name, name) == 0 ? &inputs[one] : given;
         int same = given != NULL && given->rank == shape->count;
-        for (size_t side = 0; same && side < shape->count; side++) same = given->shape[side] == (int64_t)shape->items[side].number;
+        for (size_t side = 0; same && side < shape->count; side++) same = (double)given->shape[side] == shape->items[side].number;
         size_t bytes = same ? given->count * (given->is_integer ? 8 : 4) : 0;
         Bytes expected = need_file(work, test->folder, need_text(work, tensor, "file"));
         if (!same || expected.length != bytes) {
@@ -94,21 +94,18 @@ static size_t prepare_case(Test *test, Work *work, const edgekit_model *model, c
         inputs[0] = prepare_image(work, image, model->preprocessing);
         return 1;
     }
-    Bytes texts[2] = {text->text, {NULL, 0}};
-    const char *tab = memchr(text->text.at, '\t', text->text.length);
-    if (tab != NULL) {
-        texts[0].length = (size_t)(tab - text->text.at);
-        texts[1] = (Bytes){tab + 1, text->text.length - texts[0].length - 1};
-    }
-    return prepare_text(work, model, texts, tab != NULL, inputs);
+    const Json *pair = find(sample, "pair");
+    Bytes texts[2] = {need_string(work, sample, "text"), {NULL, 0}};
+    if (pair != NULL) texts[1] = need_string(work, sample, "pair");
+    return prepare_text(work, model, texts, pair != NULL, inputs);
 }
 
 /* The largest absolute value of all samples' outputs. */
 static double scale_of(Work *work, const Json *samples) {
-    const Json *cases = need(work, samples, "cases");
+    const Json *cases = need_list(work, samples, "cases");
     double scale = 0;
     for (size_t number = 0; number < cases->count; number++) {
-        const Json *output = need(work, &cases->items[number], "output");
+        const Json *output = need_list(work, &cases->items[number], "output");
         for (size_t index = 0; index < output->count; index++) scale = fmax(scale, fabs(output->items[index].number));
     }
     return scale > 0 ? scale : 1;
@@ -121,11 +118,13 @@ static void test_case(Test *test, const edgekit_model *model, const Json *sample
         release(&work);
         return;
     }
-    const Json *sample = &need(&work, samples, "cases")->items[number], *expected = need(&work, sample, "output");
+    const Json *sample = &need_list(&work, samples, "cases")->items[number], *expected = need_list(&work, sample, "output");
+    if (find(sample, "text") != NULL) need_string(&work, sample, "text");
+    if (find(sample, "label") != NULL) need_string(&work, sample, "label");
     Tensor inputs[MOST_INPUTS];
     size_t count = prepare_case(test, &work, model, sample, inputs);
     double allowed = need_number(&work, samples, "input_tolerance"), tolerance = need_number(&work, samples, "tolerance");
-    const char *wrong = wrong_input(test, &work, inputs, count, need(&work, sample, "inputs"), allowed);
+    const char *wrong = wrong_input(test, &work, inputs, count, need_kind(&work, sample, "inputs", J_OBJECT), allowed);
     if (wrong != NULL || expected->count != model->label_count) {
         told(test, "sample %zu: %s", number, wrong != NULL ? wrong : "has another number of classes");
         release(&work);
@@ -160,7 +159,7 @@ int edgekit_self_test(const char *folder, void (*tell)(const char *line, void *u
         release(&work);
         return test.count;
     }
-    const Json *description = read_description(&work, folder), *files = need(&work, description, "files");
+    const Json *description = read_description(&work, folder), *files = need_kind(&work, description, "files", J_OBJECT);
     for (size_t index = 0; index < files->count; index++) {
         test_file(&test, files->keys[index].at, &files->items[index], why);
     }
@@ -171,7 +170,7 @@ int edgekit_self_test(const char *folder, void (*tell)(const char *line, void *u
             told(&test, "%s", why);
         } else {
             const Json *samples = read_json(&work, folder, need_text(&work, description, "selftest"));
-            size_t count = need(&work, samples, "cases")->count;
+            size_t count = need_list(&work, samples, "cases")->count;
             for (size_t number = 0; number < count; number++) test_case(&test, model, samples, number, why);
         }
     }

@@ -184,7 +184,8 @@ static Bytes read_file(Work *work, const char *folder, const char *name) {
     if (stream == NULL) return (Bytes){NULL, 0};
     char *found = NULL;
     long size = fseek(stream, 0, SEEK_END) == 0 ? ftell(stream) : -1;
-    if (size >= 0 && fseek(stream, 0, SEEK_SET) == 0) {
+    /* of a folder some systems give the largest size there is */
+    if (size >= 0 && (uint64_t)size < SIZE_MAX / 4 && fseek(stream, 0, SEEK_SET) == 0) {
         found = malloc((size_t)size + 1);
         if (found != NULL && fread(found, 1, (size_t)size, stream) != (size_t)size) {
             free(found);

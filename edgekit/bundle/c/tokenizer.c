@@ -49,7 +49,7 @@ static Split read_split(Work *work, const Tokenizer *tokenizer, const Json *desc
         int numeric = strcmp(need_text(work, described, "class"), "numeric") == 0;
         split.alone = numeric ? &tokenizer->numeric : &tokenizer->punctuation;
     } else if (strcmp(split.kind, "metaspace") == 0) {
-        split.mark = decode(work, need(work, described, "mark")->text);
+        split.mark = decode(work, need_string(work, described, "mark"));
         split.prepend = need_text(work, described, "prepend");
         split.split = is_true(described, "split");
     } else if (strcmp(split.kind, "gpt2") == 0) {
@@ -66,8 +66,9 @@ static void read_frame(Work *work, Tokenizer *tokenizer, int side, const Json *p
     tokenizer->frame_counts[side] = parts->count;
     for (size_t index = 0; index < parts->count; index++) {
         const Json *part = &parts->items[index];
-        Part read = {.ids = find(part, "ids"), .segment = (int64_t)need_number(work, part, "segment")};
-        if (read.ids == NULL) read.text = (size_t)need_number(work, part, "text");
+        Part read = {.ids = find(part, "ids"), .segment = whole(work, need(work, part, "segment"), 0, INT32_MAX)};
+        if (read.ids == NULL) read.text = need_count(work, part, "text");
+        else need_list(work, part, "ids");
         tokenizer->frames[side][index] = read;
     }
 }
@@ -76,9 +77,9 @@ static Tokenizer *read_tokenizer(Work *work, const Json *program) {
     Tokenizer *tokenizer = take(work, sizeof(Tokenizer));
     memset(tokenizer, 0, sizeof *tokenizer);
     if (!is_text(find(program, "schema"), "edgekit.tokenizer/1")) fail(work, "the tokenizer is of another version");
-    const Json *classes = need(work, program, "classes"), *added = need(work, program, "added");
-    const Json *steps = need(work, program, "normalize"), *splits = need(work, program, "split");
-    tokenizer->max_length = (size_t)need_number(work, program, "max_length");
+    const Json *classes = need(work, program, "classes"), *added = need_list(work, program, "added");
+    const Json *steps = need_list(work, program, "normalize"), *splits = need_list(work, program, "split");
+    tokenizer->max_length = need_count(work, program, "max_length");
     tokenizer->space = class_table(work, classes, "space");
     tokenizer->punctuation = class_table(work, classes, "punctuation");
     tokenizer->letter = class_table(work, classes, "letter");
@@ -88,10 +89,10 @@ static Tokenizer *read_tokenizer(Work *work, const Json *program) {
     tokenizer->added = take(work, (added->count + 1) * sizeof(Added));
     for (size_t index = 0; index < added->count; index++) {
         const Json *token = &added->items[index];
-        Codes content = decode(work, need(work, token, "content")->text);
+        Codes content = decode(work, need_string(work, token, "content"));
         if (content.count == 0) continue;
         tokenizer->added[tokenizer->added_count++] = (Added){
-            content, (int64_t)need_number(work, token, "id"), is_true(token, "normalized"),
+            content, whole(work, need(work, token, "id"), 0, INT32_MAX), is_true(token, "normalized"),
             is_true(token, "single_word"), is_true(token, "lstrip"), is_true(token, "rstrip")};
     }
     tokenizer->steps = take(work, (steps->count + 1) * sizeof(Step));
@@ -104,8 +105,8 @@ static Tokenizer *read_tokenizer(Work *work, const Json *program) {
     }
     tokenizer->pieces = read_pieces(work, need(work, program, "model"));
     const Json *frame = need(work, program, "frame");
-    read_frame(work, tokenizer, 0, need(work, frame, "single"));
-    read_frame(work, tokenizer, 1, need(work, frame, "pair"));
+    read_frame(work, tokenizer, 0, need_list(work, frame, "single"));
+    read_frame(work, tokenizer, 1, need_list(work, frame, "pair"));
     uint32_t next = 0x100;
     for (uint32_t byte = 0; byte < 256; byte++) {
         int printable = (byte >= 0x21 && byte < 0x7F) || (byte >= 0xA1 && byte < 0xAD) || byte >= 0xAE;
@@ -302,7 +303,7 @@ static void tokenize(Work *work, const Tokenizer *tokenizer, const Bytes *texts,
         size_t text = frame[index].text > 1 ? 1 : frame[index].text;
         size_t count = special != NULL ? special->count : counts[text];
         for (size_t place = 0; place < count; place++) {
-            add(work, ids, special != NULL ? (int64_t)special->items[place].number : found[text].at[place]);
+            add(work, ids, special != NULL ? whole(work, &special->items[place], 0, INT32_MAX) : found[text].at[place]);
             add(work, segments, frame[index].segment);
         }
     }

@@ -10,16 +10,25 @@ import 'model.dart' show Values;
 /// Pixels row by row, 8 bits a channel: 3 channels (RGB) or 1.
 class RawImage {
   RawImage(this.width, this.height, this.channels, this.data) {
-    if (data.length != width * height * channels) {
-      throw ArgumentError('${data.length} bytes for $width x $height x $channels');
+    final sound = width > 0 && height > 0 && (channels == 1 || channels == 3);
+    if (!sound || data.length != width * height * channels) {
+      throw ArgumentError(
+        '${data.length} bytes for $width x $height pixels of $channels channels; 1 (grey) or 3 (RGB), a byte each',
+      );
     }
   }
 
-  /// From four channels, as Flutter decodes images (`ImageByteFormat.rawStraightRgba`).
+  /// From four channels, as Flutter decodes images (`ImageByteFormat.rawStraightRgba`); on white where it is transparent.
   factory RawImage.fromRgba(int width, int height, Uint8List rgba) {
+    if (rgba.length != width * height * 4) {
+      throw ArgumentError('${rgba.length} bytes for $width x $height pixels of 4 channels');
+    }
     final data = Uint8List(width * height * 3);
     for (var pixel = 0; pixel < width * height; pixel++) {
-      data.setRange(pixel * 3, pixel * 3 + 3, rgba, pixel * 4);
+      final alpha = rgba[pixel * 4 + 3];
+      for (var channel = 0; channel < 3; channel++) {
+        data[pixel * 3 + channel] = (rgba[pixel * 4 + channel] * alpha + 255 * (255 - alpha) + 127) ~/ 255;
+      }
     }
     return RawImage(width, height, 3, data);
   }

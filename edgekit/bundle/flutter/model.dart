@@ -20,11 +20,17 @@ class Values {
 
 typedef Inputs = Map<String, Values>;
 
-/// Runs the network: named tensors in, the numbers of the answer out.
-typedef Run = Future<List<double>> Function(Inputs inputs);
+/// What runs the network.
+abstract interface class Network {
+  /// Named tensors in, the numbers of the answer out.
+  Future<List<double>> run(Inputs inputs);
+
+  /// Gives its memory back.
+  Future<void> close();
+}
 
 /// Makes what runs the network that bundle.json describes.
-typedef Open = Future<Run> Function(Map<String, dynamic> description);
+typedef Open = Future<Network> Function(Map<String, dynamic> description);
 
 /// Reads a file of the bundle, by its path from bundle.json.
 typedef Read = Future<Uint8List> Function(String name);
@@ -39,14 +45,15 @@ class Prediction {
 
 /// A loaded bundle.
 class Model {
-  Model._(this._description, this._run, this.labels, this._tokenizer);
+  Model._(this._description, this._network, this.labels, this._tokenizer);
 
   final Map<String, dynamic> _description;
-  final Run _run;
+  final Network _network;
   final List<String> labels;
   final Tokenizer? _tokenizer;
 
-  /// Load a bundle. Throws a [FormatException] where its parts do not fit each other; the self-test says which.
+  /// Load a bundle; whoever loads it closes it. Throws a [FormatException] where its parts do not fit each other; the
+  /// self-test says which.
   static Future<Model> load(Read read, Open open) async {
     final description = parse(await read('bundle.json'));
     if (description['schema'] != bundleSchema) {
@@ -65,31 +72,33 @@ class Model {
     return Model._(description, await open(description), labels, tokenizer);
   }
 
-  /// Labels with scores of a [String], two of them with a tab between, or of a [RawImage]; the best first.
-  Future<List<Prediction>> predict(Object raw) async {
-    final scores = _scores(await _run(prepare(raw)));
+  /// Labels with scores of a [String], of two, or of a [RawImage]; the best first.
+  Future<List<Prediction>> predict(Object raw, [String? pair]) async {
+    final scores = _scores(await output(prepare(raw, pair)));
     final all = [for (var index = 0; index < labels.length; index++) Prediction(labels[index], scores[index])];
     return all..sort((one, other) => other.score.compareTo(one.score));
   }
 
   /// The model's answer to prepared inputs, one number a class.
-  Future<List<double>> output(Inputs inputs) => _run(inputs);
+  Future<List<double>> output(Inputs inputs) => _network.run(inputs);
+
+  /// Gives the network's memory back; the model answers nothing after that.
+  Future<void> close() => _network.close();
 
   /// What the model takes, by name, with a batch of one.
-  Inputs prepare(Object raw) {
+  Inputs prepare(Object raw, [String? pair]) {
     final preprocessing = _description['preprocessing'] as Map<String, dynamic>;
     final tokenizer = _tokenizer;
-    if (raw is RawImage && tokenizer == null) {
+    if (raw is RawImage && pair == null && tokenizer == null) {
       final steps = (preprocessing['steps'] as List).cast<Map<String, dynamic>>();
       return {preprocessing['input'] as String: prepareImage(raw, preprocessing['channels'] as int, steps)};
     }
     if (raw is! String || tokenizer == null) {
       final wanted = tokenizer == null ? 'images' : 'texts';
-      throw ArgumentError('the model takes $wanted, and was given ${raw.runtimeType}');
+      final given = pair == null ? '${raw.runtimeType}' : '${raw.runtimeType} and a second text';
+      throw ArgumentError('the model takes $wanted, and was given $given');
     }
-    final tab = raw.indexOf('\t');
-    final encoded =
-        tab < 0 ? tokenizer.encode(raw) : tokenizer.encode(raw.substring(0, tab), raw.substring(tab + 1));
+    final encoded = tokenizer.encode(raw, pair);
     final all = {
       'ids': encoded.ids,
       'segments': encoded.segments,

@@ -97,6 +97,7 @@ class _Bpe {
         missed = false;
         continue;
       }
+      if (!known && _model['unknown'] == null) continue; // it is left out, and what is beside it becomes neighbours
       if (known || !(missed && _model['fuse_unknown'] == true)) found.add(piece);
       missed = !known;
     }

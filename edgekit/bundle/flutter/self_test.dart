@@ -20,15 +20,19 @@ Future<List<String>> selfTestOf(Read read, Open open) async {
   }
   final problems = [...await _fileProblems(read, description), ...await _labelProblems(read, description)];
   if (problems.isNotEmpty) return problems;
-  final model = await Model.load(read, open);
   final file = description['selftest'] as String;
   final samples = parse(await read(file));
   final cases = (samples['cases'] as List).cast<Map<String, dynamic>>();
   final largest = cases.expand(_outputOf).map((value) => value.abs()).reduce(max);
   final scale = largest == 0 ? 1.0 : largest;
-  for (final (number, sample) in cases.indexed) {
-    final found = await _caseProblems(read, model, sample, samples, scale);
-    problems.addAll(found.map((problem) => '$file: sample $number: $problem'));
+  final model = await Model.load(read, open);
+  try {
+    for (final (number, sample) in cases.indexed) {
+      final found = await _caseProblems(read, model, sample, samples, scale);
+      problems.addAll(found.map((problem) => '$file: sample $number: $problem'));
+    }
+  } finally {
+    await model.close();
   }
   return problems;
 }
@@ -74,7 +78,7 @@ Future<List<String>> _caseProblems(
   Map<String, dynamic> samples,
   double scale,
 ) async {
-  final inputs = model.prepare(await _rawOf(read, sample));
+  final inputs = model.prepare(await _rawOf(read, sample), sample['pair'] as String?);
   final wrong = await _inputProblem(read, inputs, sample, (samples['input_tolerance'] as num).toDouble());
   if (wrong != null) return [wrong];
   final problems = <String>[];

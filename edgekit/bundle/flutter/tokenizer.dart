@@ -11,6 +11,7 @@ import 'normalizer.dart';
 import 'pieces.dart';
 
 const tokenizerSchema = 'edgekit.tokenizer/1';
+const _mostWords = 10000; // that are remembered, as many as the library tokenizers remembers by default
 const _contractions = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"]; // of GPT-2's pattern, in its order
 
 /// Ids of a text or of two, and to which of them each belongs.
@@ -91,11 +92,16 @@ class Tokenizer {
           continue;
         }
         for (final word in _split(inner, place == 0 && innerPlace == 0)) {
-          found.addAll(_words.putIfAbsent(word, () => _pieces(word)));
+          found.addAll(_remembered(word));
         }
       }
     }
     return found;
+  }
+
+  List<int> _remembered(String word) {
+    if (_words.length >= _mostWords) _words.clear();
+    return _words.putIfAbsent(word, () => _pieces(word));
   }
 
   /// Places, texts between added tokens, and the ids of these: everywhere the longest, from left to right.

@@ -20,7 +20,7 @@ class AndroidBundle(context: Context, private val threads: Int = 1, private val 
 
     private fun read(name: String): ByteArray = assets.open("$folder/$name").use { it.readBytes() }
 
-    private fun open(description: JSONObject): Run {
+    private fun open(description: JSONObject): Network {
         val output = description.getJSONObject("answer").getString("output")
         return openSession(map("$folder/${modelFile(description)}"), output, threads)
     }
@@ -32,10 +32,9 @@ class AndroidBundle(context: Context, private val threads: Int = 1, private val 
     }
 }
 
-/** The pixels of a bitmap. */
+/** The pixels of a bitmap, on white where it is transparent. */
 fun imageOf(bitmap: Bitmap): Image {
     val colours = IntArray(bitmap.width * bitmap.height)
     bitmap.getPixels(colours, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
-    val data = ByteArray(colours.size * 3) { (colours[it / 3] shr (16 - 8 * (it % 3))).toByte() }
-    return Image(bitmap.width, bitmap.height, 3, data)
+    return imageOf(colours, bitmap.width, bitmap.height)
 }

@@ -14,10 +14,26 @@ import org.json.JSONObject
 /** Pixels row by row, 8 bits a channel: 3 channels (RGB) or 1. */
 class Image(val width: Int, val height: Int, val channels: Int, val data: ByteArray) {
     init {
-        require(data.size == width * height * channels) { "${data.size} bytes for $width x $height x $channels" }
+        val sound = width > 0 && height > 0 && (channels == 1 || channels == 3)
+        require(sound && data.size.toLong() == width.toLong() * height * channels) {
+            "${data.size} bytes for $width x $height pixels of $channels channels; 1 (grey) or 3 (RGB), a byte each"
+        }
     }
 
     internal fun at(place: Int): Int = data[place].toInt() and 0xFF
+}
+
+/** Pixels of colours as Android has them, alpha, red, green and blue of 8 bits, on white where they are transparent. */
+fun imageOf(colours: IntArray, width: Int, height: Int): Image {
+    val data = ByteArray(colours.size * 3)
+    for ((pixel, colour) in colours.withIndex()) {
+        val alpha = colour ushr 24
+        for (channel in 0 until 3) {
+            val value = (colour shr (16 - 8 * channel)) and 0xFF
+            data[pixel * 3 + channel] = ((value * alpha + 255 * (255 - alpha) + 127) / 255).toByte()
+        }
+    }
+    return Image(width, height, 3, data)
 }
 
 private const val PRECISION_BITS = 22 // 32 - 8 - 2, of Pillow's Resample.c

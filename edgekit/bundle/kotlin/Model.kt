@@ -16,34 +16,39 @@ sealed class Values(val shape: LongArray) {
 
 typealias Inputs = Map<String, Values>
 
-/** Runs the network: named tensors in, the numbers of the answer out. */
-typealias Run = (Inputs) -> FloatArray
+/** What runs the network; `close` gives its memory back. */
+interface Network : AutoCloseable {
+    /** Named tensors in, the numbers of the answer out. */
+    fun run(inputs: Inputs): FloatArray
+}
+
+/** Makes what runs the network that bundle.json describes. */
+typealias Open = (JSONObject) -> Network
 
 /** Reads a file of the bundle, by its path from bundle.json. */
 typealias Read = (String) -> ByteArray
 
 data class Prediction(val label: String, val score: Double)
 
-/** A loaded bundle; not for several threads at once. */
+/** A loaded bundle; not for several threads at once. `close` gives the network's memory back. */
 class Model private constructor(
     private val description: JSONObject,
-    private val run: Run,
+    private val network: Network,
     val labels: List<String>,
     private val tokenizer: Tokenizer?,
-) {
+) : AutoCloseable {
     private val preprocessing = description.getJSONObject("preprocessing")
 
-    /** Labels with scores of a text, or of two with a tab between, the best first. */
-    fun predict(text: String): List<Prediction> = predictions(prepare(text))
+    /** Labels with scores of a text, or of two, the best first. */
+    fun predict(text: String, pair: String? = null): List<Prediction> = predictions(prepare(text, pair))
 
     /** Labels with scores of an image, the best first. */
     fun predict(image: Image): List<Prediction> = predictions(prepare(image))
 
     /** What the model takes, by name, with a batch of one. */
-    fun prepare(text: String): Inputs {
+    fun prepare(text: String, pair: String? = null): Inputs {
         val known = requireNotNull(tokenizer) { "the model takes images, and was given a text" }
-        val tab = text.indexOf('\t')
-        val encoded = if (tab < 0) known.encode(text) else known.encode(text.substring(0, tab), text.substring(tab + 1))
+        val encoded = known.encode(text, pair)
         val all = mapOf("ids" to encoded.ids, "segments" to encoded.segments, "mask" to encoded.ids.map { 1 })
         return all.filterKeys { !preprocessing.isNull(it) }.entries.associate { (key, numbers) ->
             preprocessing.getString(key) to
@@ -58,10 +63,12 @@ class Model private constructor(
     }
 
     /** The model's answer to prepared inputs, one number a class. */
-    fun output(inputs: Inputs): FloatArray = run(inputs)
+    fun output(inputs: Inputs): FloatArray = network.run(inputs)
+
+    override fun close() = network.close()
 
     private fun predictions(inputs: Inputs): List<Prediction> {
-        val scores = scores(run(inputs))
+        val scores = scores(network.run(inputs))
         return labels.mapIndexed { index, label -> Prediction(label, scores[index]) }.sortedByDescending { it.score }
     }
 
@@ -70,17 +77,24 @@ class Model private constructor(
         return when (description.getJSONObject("answer").getString("activation")) {
             "none" -> values
             "sigmoid" -> values.map { 1 / (1 + exp(-it)) }
-            else -> values.map { exp(it - values.max()) }.let { grown -> grown.map { it / grown.sum() } }
+            else -> softmax(values)
         }
+    }
+
+    private fun softmax(values: List<Double>): List<Double> {
+        val largest = values.max()
+        val grown = values.map { exp(it - largest) }
+        val sum = grown.sum()
+        return grown.map { it / sum }
     }
 
     companion object {
         /**
-         * Load a bundle; `open` makes what runs the network of its description.
+         * Load a bundle; `open` makes what runs the network of its description. Whoever loads it closes it.
          *
          * @throws IllegalArgumentException its parts do not fit each other; `selfTest` says which one is wrong.
          */
-        fun load(read: Read, open: (JSONObject) -> Run): Model {
+        fun load(read: Read, open: Open): Model {
             val description = JSONObject(read("bundle.json").decodeToString())
             val schema = description.getString("schema")
             require(schema == BUNDLE_SCHEMA) { "bundle.json has the schema $schema; this reads $BUNDLE_SCHEMA" }

@@ -17,14 +17,24 @@ internal fun modelFile(description: JSONObject): String =
         ?: throw IllegalArgumentException("ONNX Runtime runs .onnx and .ort, and the bundle has neither")
 
 /** What runs a network; `model` is a direct buffer, which may be a mapped file. */
-internal fun openSession(model: ByteBuffer, output: String, threads: Int): Run {
+internal fun openSession(model: ByteBuffer, output: String, threads: Int): Network {
     val environment = OrtEnvironment.getEnvironment()
-    val options = OrtSession.SessionOptions().apply { setIntraOpNumThreads(threads) }
-    val session = environment.createSession(model, options)
-    return { inputs ->
+    val session = OrtSession.SessionOptions().use { options ->
+        options.setIntraOpNumThreads(threads)
+        environment.createSession(model, options)
+    }
+    return Session(environment, session, output)
+}
+
+private class Session(
+    private val environment: OrtEnvironment,
+    private val session: OrtSession,
+    private val output: String,
+) : Network {
+    override fun run(inputs: Inputs): FloatArray {
         val feeds = inputs.mapValues { (_, values) -> tensor(environment, values) }
         try {
-            session.run(feeds, setOf(output)).use { found ->
+            return session.run(feeds, setOf(output)).use { found ->
                 val buffer = (found.get(0) as OnnxTensor).floatBuffer
                 FloatArray(buffer.remaining()).also(buffer::get)
             }
@@ -32,6 +42,8 @@ internal fun openSession(model: ByteBuffer, output: String, threads: Int): Run {
             feeds.values.forEach(OnnxTensor::close)
         }
     }
+
+    override fun close() = session.close()
 }
 
 private fun tensor(environment: OrtEnvironment, values: Values): OnnxTensor = when (values) {

@@ -89,6 +89,7 @@ private class Bpe(private val vocabulary: Map<String, Int>, model: JSONObject) {
                 missed = false
                 continue
             }
+            if (!known && unknown == null) continue // it is left out, and what is beside it becomes neighbours
             if (known || !(missed && fuse)) found += piece
             missed = !known
         }

@@ -14,7 +14,7 @@ import org.json.JSONObject
  * What is wrong, one line each; nothing when all is well. Files are looked at first, so that a damaged one is named,
  * and not what follows from it.
  */
-fun selfTest(read: Read, open: (JSONObject) -> Run): List<String> {
+fun selfTest(read: Read, open: Open): List<String> {
     val description = try {
         JSONObject(read("bundle.json").decodeToString())
     } catch (error: IOException) {
@@ -24,13 +24,14 @@ fun selfTest(read: Read, open: (JSONObject) -> Run): List<String> {
     }
     val problems = fileProblems(read, description.getJSONObject("files")) + labelProblems(read, description)
     if (problems.isNotEmpty()) return problems
-    val model = Model.load(read, open)
     val file = description.getString("selftest")
     val samples = JSONObject(read(file).decodeToString())
     val cases = objectsOf(samples.getJSONArray("cases"))
     val scale = cases.flatMap(::outputOf).maxOf { abs(it) }.let { if (it == 0.0) 1.0 else it }
-    return cases.flatMapIndexed { number, case ->
-        caseProblems(read, model, case, samples, scale).map { "$file: sample $number: $it" }
+    return Model.load(read, open).use { model ->
+        cases.flatMapIndexed { number, case ->
+            caseProblems(read, model, case, samples, scale).map { "$file: sample $number: $it" }
+        }
     }
 }
 
@@ -71,8 +72,8 @@ private fun outputOf(case: JSONObject): List<Double> =
     case.getJSONArray("output").let { output -> List(output.length()) { output.getDouble(it) } }
 
 private fun caseProblems(read: Read, model: Model, case: JSONObject, samples: JSONObject, scale: Double): List<String> {
-    val text = if (case.isNull("text")) null else case.getString("text")
-    val inputs = (if (text == null) model.prepare(imageOf(read, case)) else model.prepare(text)).toMutableMap()
+    val (text, pair) = listOf("text", "pair").map { if (case.isNull(it)) null else case.getString(it) }
+    val inputs = (if (text == null) model.prepare(imageOf(read, case)) else model.prepare(text, pair)).toMutableMap()
     val tolerance = samples.getDouble("input_tolerance")
     inputProblem(read, inputs, case.getJSONObject("inputs"), tolerance)?.let { return listOf(it) }
     val problems = mutableListOf<String>()

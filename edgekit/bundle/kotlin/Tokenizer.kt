@@ -9,6 +9,7 @@ import org.json.JSONArray
 import org.json.JSONObject
 
 private const val TOKENIZER_SCHEMA = "edgekit.tokenizer/1"
+private const val MOST_WORDS = 10_000 // that are remembered, as many as the library tokenizers remembers by default
 private val CONTRACTIONS = listOf("'s", "'t", "'re", "'ve", "'m", "'ll", "'d") // of GPT-2's pattern, in its order
 
 /** Ids of a text or of two, and to which of them each belongs. */
@@ -66,11 +67,17 @@ class Tokenizer(program: JSONObject) {
             for (inner in parts(normalize(outer.text), true)) {
                 if (inner.id != null) found += inner.id
                 else for (word in split(inner.text, outer.place == 0 && inner.place == 0)) {
-                    found += words.getOrPut(word) { pieces(word) }
+                    found += remembered(word)
                 }
             }
         }
         return found
+    }
+
+    private fun remembered(word: String): List<Int> {
+        words[word]?.let { return it }
+        if (words.size >= MOST_WORDS) words.clear()
+        return pieces(word).also { words[word] = it }
     }
 
     private class Part(val place: Int, val text: String, val id: Int? = null)

@@ -22,6 +22,7 @@ async function main(folder: string | undefined, inputs: string[]): Promise<numbe
     const [best] = await model.predict(raw);
     console.log(`${best!.label}\t${best!.score.toFixed(4)}`);
   }
+  await model.close();
   return 0;
 }
 

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
-import { Model, type Description, type Inputs, type Run } from "./model.js";
+import { Model, type Description, type Inputs, type Network } from "./model.js";
 import { selfTest } from "./selftest.js";
 
 export type { Prediction } from "./model.js";
@@ -25,11 +25,11 @@ function reader(folder: string): (name: string) => Promise<Uint8Array> {
   return (name) => readFile(join(folder, name));
 }
 
-async function open(folder: string, description: Description): Promise<Run> {
+async function open(folder: string, description: Description): Promise<Network> {
   const form = description.model.forms.find((one) => one.format !== "tflite");
   if (form === undefined) throw new Error("onnxruntime-node runs .onnx and .ort, and the bundle has neither");
   const session = await ort.InferenceSession.create(join(folder, form.file), { intraOpNumThreads: 1 });
-  return async (inputs: Inputs) => {
+  const run = async (inputs: Inputs): Promise<Float32Array> => {
     const feeds: Record<string, ort.Tensor> = {};
     for (const [name, { data, shape }] of Object.entries(inputs)) {
       feeds[name] =
@@ -38,4 +38,5 @@ async function open(folder: string, description: Description): Promise<Run> {
     const answers = await session.run(feeds, [description.answer.output]);
     return answers[description.answer.output]!.data as Float32Array;
   };
+  return { run, close: () => session.release() };
 }

@@ -44,4 +44,5 @@ ANDROID = Platform(
     kinds=("text", "image"),
     needs=(*PROJECT.values(), *(f"{CODE}/{name}" for name in SOURCES)),
     write=_write,
+    serves="arm",
 )

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from edgekit.bundle.forms import FormName
+from edgekit.bundle.forms import FormName, Serves
 from edgekit.bundle.schema import SELFTEST, Bundle, Case, SelfTest
 
 
@@ -27,6 +27,8 @@ class Platform:
         kinds: kinds of pre-processing that its code can do.
         needs: files of its code, without which it is none.
         write: writes code, project files and ``README.md`` into a folder that has the content already.
+        serves: the processors that it has, for which an .ort is made; None where the artifact's target says it.
+        ids: types of token ids that its code can feed.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Platform:
     kinds: tuple[str, ...]
     needs: tuple[str, ...]
     write: Callable[[Path, Bundle], None]
+    serves: Serves | None = None
+    ids: tuple[str, ...] = ("int64",)
 
 
 @cache

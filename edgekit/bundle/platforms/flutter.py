@@ -38,4 +38,5 @@ FLUTTER = Platform(
     kinds=("text", "image"),
     needs=("pubspec.yaml", f"lib/{LIBRARY}", *(f"lib/src/{name}" for name in SOURCES)),
     write=_write,
+    serves="arm",
 )

@@ -34,4 +34,5 @@ IOS = Platform(
         f"{TESTS}/SelfTestTests.swift",
     ),
     write=_write,
+    serves="arm",
 )

@@ -29,4 +29,5 @@ PYTHON = Platform(
     kinds=("text", "image"),
     needs=("requirements.txt", *(f"{PACKAGE}/{name}" for name in SOURCES)),
     write=_write,
+    ids=("int64", "int32"),
 )

@@ -35,4 +35,5 @@ REACT_NATIVE = Platform(
     kinds=("text", "image"),
     needs=("package.json", "tsconfig.json", *(f"src/{name}" for name in (*SHARED, OWN))),
     write=_write,
+    serves="arm",
 )

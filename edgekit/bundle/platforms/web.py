@@ -36,4 +36,5 @@ WEB = Platform(
         *(f"public/{name}" for name in SITE),
     ),
     write=_write,
+    serves="any",
 )

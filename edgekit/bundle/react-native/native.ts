@@ -5,7 +5,7 @@ import * as files from "@dr.pogodin/react-native-fs";
 import { toByteArray } from "base64-js";
 import { InferenceSession, Tensor } from "onnxruntime-react-native";
 import { Platform } from "react-native";
-import { Model, type Description, type Inputs, type Run } from "./model";
+import { Model, type Description, type Inputs, type Network } from "./model";
 import { selfTest } from "./selftest";
 import { sha256 } from "./sha256";
 
@@ -33,11 +33,11 @@ function reader(folder: string): (name: string) => Promise<Uint8Array> {
   };
 }
 
-async function open(folder: string, description: Description): Promise<Run> {
+async function open(folder: string, description: Description): Promise<Network> {
   const form = description.model.forms.find((one) => one.format !== "tflite");
   if (form === undefined) throw new Error("ONNX Runtime runs .onnx and .ort, and the bundle has neither");
   const session = await InferenceSession.create(await reader(folder)(form.file));
-  return async (inputs: Inputs) => {
+  const run = async (inputs: Inputs): Promise<Float32Array> => {
     const feeds: Record<string, Tensor> = {};
     for (const [name, { data, shape }] of Object.entries(inputs)) {
       feeds[name] =
@@ -46,4 +46,5 @@ async function open(folder: string, description: Description): Promise<Run> {
     const answers = await session.run(feeds, [description.answer.output]);
     return answers[description.answer.output]!.data as Float32Array;
   };
+  return { run, close: () => session.release() };
 }

@@ -14,11 +14,17 @@ Floats = npt.NDArray[np.float32]
 
 
 def read_image(image: str | Path | Image.Image | npt.NDArray[np.uint8], channels: int) -> Image.Image:
-    """A Pillow image of a file, of an array [height, width, 3], [height, width, 1] or [height, width], or as it is."""
+    """A Pillow image of a file, of an array [height, width, 3], [height, width, 1] or [height, width], or as it is.
+
+    Where it is transparent it is white, as in the code for the other platforms.
+    """
     if isinstance(image, (str, Path)):
         image = Image.open(image)
     elif isinstance(image, np.ndarray):
         image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB" if channels == 3 else "L")
 
 

@@ -55,25 +55,31 @@ class Model:
         description = json.loads((folder / BUNDLE).read_text(encoding="utf-8"))
         return cls(folder, description, open_model(folder, description, threads))
 
-    def predict(self, raw: Any) -> list[tuple[str, float]]:
+    def predict(self, raw: Any, pair: str | None = None) -> list[tuple[str, float]]:
         """Labels with scores, the best first.
 
         Args:
-            raw: a text, or two with a tab between; or an image as a file, a Pillow image or uint8 [height, width, 3].
+            raw: a text; or an image as a file, a Pillow image or uint8 [height, width, 3].
+            pair: the second text, where there are two.
         """
-        scores = self.scores(self.output(self.prepare(raw)))
+        scores = self.scores(self.output(self.prepare(raw, pair)))
         order = np.argsort(-scores, kind="stable")
         return [(self.labels[int(index)], float(scores[index])) for index in order]
 
-    def prepare(self, raw: Any) -> dict[str, Array]:
-        """What the model takes, by name: each with a batch of one."""
+    def prepare(self, raw: Any, pair: str | None = None) -> dict[str, Array]:
+        """What the model takes, by name: each with a batch of one.
+
+        Raises:
+            ValueError: the model takes images, and there are two texts.
+        """
         if self._tokenizer is None:
+            if pair is not None:
+                raise ValueError("the model takes images, and was given a text")
             from .image import prepare, read_image
 
             image = read_image(raw, self._preprocessing["channels"])
             return {self._preprocessing["input"]: prepare(image, self._preprocessing["steps"])}
-        first, tab, second = raw.partition("\t")
-        ids, segments = self._tokenizer.encode(first, second if tab else None)
+        ids, segments = self._tokenizer.encode(raw, pair)
         values = {"ids": ids, "segments": segments, "mask": [1] * len(ids)}
         names = {self._preprocessing[key]: value for key, value in values.items() if self._preprocessing[key]}
         return {name: np.asarray([value], self._types[name]) for name, value in names.items()}

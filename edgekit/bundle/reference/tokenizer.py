@@ -20,6 +20,7 @@ from .normalizer import Normalizer
 
 SCHEMA = "edgekit.tokenizer/1"
 UNKNOWN_PENALTY = 10.0  # of an unknown character against the least likely piece: K_UNK_PENALTY of SentencePiece
+MOST_WORDS = 10_000  # that are kept with their ids: the capacity of the cache of the library tokenizers
 _CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")  # of GPT-2's pattern, in its order
 
 
@@ -90,6 +91,8 @@ class Tokenizer:
                     continue
                 for word in self._split(part, first=place == inner_place == 0):
                     if word not in self._words:
+                        if len(self._words) >= MOST_WORDS:
+                            self._words.clear()
                         self._words[word] = self._model(word)
                     found += self._words[word]
         return found
@@ -275,7 +278,8 @@ class BPE:
                     found += coded
                     unknown = False
                     continue
-            if known or not (unknown and self._fuse):
+            # Without an unknown token such a character leaves nothing, so that its neighbours may merge.
+            if known or (self._unknown is not None and not (unknown and self._fuse)):
                 found.append(piece)
             unknown = not known
         return found

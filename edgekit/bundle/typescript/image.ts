@@ -27,7 +27,7 @@ const FILTERS: Record<string, { support: number; weight: (x: number) => number }
 
 /** The input of one image, with a batch of one; its shape. */
 export function prepareImage(raw: Raw, channels: number, steps: ImageStep[]): { data: Float32Array; shape: number[] } {
-  let image = withChannels(raw, channels);
+  let image = withChannels(checked(raw), channels);
   let values: Float32Array | undefined;
   let shape = [image.height, image.width, channels];
   for (const step of steps) {
@@ -44,6 +44,16 @@ export function prepareImage(raw: Raw, channels: number, steps: ImageStep[]): { 
     }
   }
   return { data: values!, shape: [1, ...shape] };
+}
+
+function checked(raw: Raw): Raw {
+  const { width, height, channels, data } = raw;
+  const sound = Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0;
+  if (!sound || (channels !== 1 && channels !== 3) || data.length !== width * height * channels) {
+    throw new Error(
+      `${data.length} bytes for ${width} x ${height} pixels of ${channels} channels; 1 (grey) or 3 (RGB), a byte each`);
+  }
+  return raw;
 }
 
 /** RGB or grey, as the model takes it; grey as Pillow makes it. */

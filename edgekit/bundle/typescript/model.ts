@@ -12,8 +12,14 @@ export interface Values {
   shape: number[];
 }
 export type Inputs = Record<string, Values>;
-/** Runs the network: named tensors in, the numbers of the answer out. */
-export type Run = (inputs: Inputs) => Promise<Float32Array>;
+/** What runs the network. */
+export interface Network {
+  /** Named tensors in, the numbers of the answer out. */
+  run(inputs: Inputs): Promise<Float32Array>;
+  /** Gives its memory back. */
+  close(): Promise<void>;
+}
+export type Open = (description: Description) => Promise<Network>;
 /** Reads a file of the bundle, by its path from bundle.json. */
 export type Read = (name: string) => Promise<Uint8Array>;
 
@@ -42,13 +48,13 @@ export type Prediction = { label: string; score: number };
 export class Model {
   private constructor(
     private readonly description: Description,
-    private readonly run: Run,
+    private readonly network: Network,
     readonly labels: string[],
     private readonly tokenizer: Tokenizer | undefined,
   ) {}
 
-  /** Load a bundle; `open` makes what runs the network of its description. */
-  static async load(read: Read, open: (description: Description) => Promise<Run>): Promise<Model> {
+  /** Load a bundle; `open` makes what runs the network of its description. Whoever loads it closes it. */
+  static async load(read: Read, open: Open): Promise<Model> {
     const description = parse<Description>(await read("bundle.json"));
     if (description.schema !== BUNDLE_SCHEMA) {
       throw new Error(`bundle.json has the schema ${description.schema}; this reads ${BUNDLE_SCHEMA}`);
@@ -63,28 +69,33 @@ export class Model {
     return new Model(description, await open(description), labels, tokenizer);
   }
 
-  /** Labels with scores, the best first. A text may be two with a tab between. */
-  async predict(raw: string | Raw): Promise<Prediction[]> {
-    const scores = this.scores(await this.run(this.prepare(raw)));
+  /** Labels with scores of a text, of two, or of an image; the best first. */
+  async predict(raw: string | Raw, pair?: string): Promise<Prediction[]> {
+    const scores = this.scores(await this.output(this.prepare(raw, pair)));
     return this.labels.map((label, index) => ({ label, score: scores[index]! })).sort((a, b) => b.score - a.score);
   }
 
   /** The model's answer to prepared inputs, one number a class. */
   output(inputs: Inputs): Promise<Float32Array> {
-    return this.run(inputs);
+    return this.network.run(inputs);
+  }
+
+  /** Gives the network's memory back; the model answers nothing after that. */
+  close(): Promise<void> {
+    return this.network.close();
   }
 
   /** What the model takes, by name, with a batch of one. */
-  prepare(raw: string | Raw): Inputs {
+  prepare(raw: string | Raw, pair?: string): Inputs {
     const { preprocessing } = this.description;
     if (preprocessing.kind === "image") {
-      if (typeof raw === "string") throw new Error("the model takes images, and was given a text");
+      if (typeof raw === "string" || pair !== undefined) {
+        throw new Error("the model takes images, and was given a text");
+      }
       return { [preprocessing.input]: prepareImage(raw, preprocessing.channels, preprocessing.steps) };
     }
     if (typeof raw !== "string") throw new Error("the model takes texts, and was given an image");
-    const tab = raw.indexOf("\t");
-    const { ids, segments } =
-      tab < 0 ? this.tokenizer!.encode(raw) : this.tokenizer!.encode(raw.slice(0, tab), raw.slice(tab + 1));
+    const { ids, segments } = this.tokenizer!.encode(raw, pair);
     const inputs: Inputs = { [preprocessing.ids]: tensor(ids) };
     if (preprocessing.segments !== null) inputs[preprocessing.segments] = tensor(segments);
     if (preprocessing.mask !== null) inputs[preprocessing.mask] = tensor(ids.map(() => 1));

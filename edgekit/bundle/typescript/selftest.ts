@@ -1,6 +1,6 @@
 // The self-test of a bundle: is every file whole, and does the model answer here as it did where it was made?
 
-import { decode, Model, parse, type Description, type Inputs, type Read, type Run } from "./model.js";
+import { decode, Model, parse, type Description, type Inputs, type Open, type Read } from "./model.js";
 import type { Raw } from "./image.js";
 
 interface Stored {
@@ -10,6 +10,7 @@ interface Stored {
 }
 interface Case {
   text: string | null;
+  pair: string | null;
   image: string | null;
   width: number | null;
   height: number | null;
@@ -30,9 +31,7 @@ export type Hash = (bytes: Uint8Array) => Promise<string>;
  * What is wrong, one line each; nothing when all is well. Files are looked at first, so that a damaged one is named, and
  * not what follows from it.
  */
-export async function selfTest(
-  read: Read, hash: Hash, open: (description: Description) => Promise<Run>,
-): Promise<string[]> {
+export async function selfTest(read: Read, hash: Hash, open: Open): Promise<string[]> {
   let description: Description;
   try {
     description = parse<Description>(await read("bundle.json"));
@@ -41,12 +40,16 @@ export async function selfTest(
   }
   const problems = [...(await fileProblems(read, hash, description)), ...(await labelProblems(read, description))];
   if (problems.length > 0) return problems;
-  const model = await Model.load(read, open);
   const samples = parse<Samples>(await read(description.selftest));
+  const model = await Model.load(read, open);
   const scale = Math.max(...samples.cases.flatMap(({ output }) => output.map(Math.abs))) || 1;
-  for (const [number, sample] of samples.cases.entries()) {
-    const found = await caseProblems(read, model, sample, samples, scale);
-    problems.push(...found.map((problem) => `${description.selftest}: sample ${number}: ${problem}`));
+  try {
+    for (const [number, sample] of samples.cases.entries()) {
+      const found = await caseProblems(read, model, sample, samples, scale);
+      problems.push(...found.map((problem) => `${description.selftest}: sample ${number}: ${problem}`));
+    }
+  } finally {
+    await model.close();
   }
   return problems;
 }
@@ -79,7 +82,7 @@ async function labelProblems(read: Read, description: Description): Promise<stri
 async function caseProblems(
   read: Read, model: Model, sample: Case, samples: Samples, scale: number,
 ): Promise<string[]> {
-  const inputs = model.prepare(await rawOf(read, sample));
+  const inputs = model.prepare(await rawOf(read, sample), sample.pair ?? undefined);
   const wrong = await inputProblem(read, inputs, sample, samples.input_tolerance); // inputs are the stored ones then
   if (wrong !== undefined) return [wrong];
   const output = await model.output(inputs);

@@ -7,6 +7,7 @@ import { codeOf, makeNormalizer, Table, type Run, type Step } from "./normalizer
 
 export const TOKENIZER_SCHEMA = "edgekit.tokenizer/1";
 const UNKNOWN_PENALTY = 10; // K_UNK_PENALTY of SentencePiece
+const MOST_WORDS = 10_000; // that are remembered, as many as the library tokenizers remembers by default
 const CONTRACTIONS = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"]; // of GPT-2's pattern, in its order
 
 type Pieces = (word: string) => number[];
@@ -91,13 +92,20 @@ export class Tokenizer {
           continue;
         }
         for (const word of this.split(inner.text, outer.place === 0 && inner.place === 0)) {
-          let ids = this.words.get(word);
-          if (ids === undefined) this.words.set(word, (ids = this.pieces(word)));
-          for (const id of ids) found.push(id);
+          for (const id of this.remembered(word)) found.push(id);
         }
       }
     }
     return found;
+  }
+
+  private remembered(word: string): number[] {
+    let ids = this.words.get(word);
+    if (ids === undefined) {
+      if (this.words.size >= MOST_WORDS) this.words.clear();
+      this.words.set(word, (ids = this.pieces(word)));
+    }
+    return ids;
   }
 
   /** Texts between added tokens and the ids of these: everywhere the longest, from left to right. */
@@ -311,6 +319,7 @@ function bpePieces(
       unknown = false;
       return;
     }
+    if (!known && model.unknown === null) return; // it is left out, and what is beside it becomes neighbours
     if (known || !(unknown && model.fuse_unknown)) found.push(piece);
     unknown = !known;
   });

@@ -24,16 +24,22 @@ interface About {
 }
 interface Sample {
   text: string | null;
+  pair: string | null;
   image: string | null;
   width: number | null;
   height: number | null;
 }
 
 const read = reader(FOLDER);
-let model: Model;
+let model: Promise<Model> | undefined;
+let shown: Raw | undefined; // the image that was asked about last
 let about: About;
 let samples: Sample[];
 let asked = 0; // counts questions, so that an answer that comes too late is not shown
+
+/** What was measured on this page, for a program that drives the browser. */
+const record: Record<string, unknown> = { schema: "edgekit.page/1" };
+Object.assign(globalThis, { edgekitRecord: record });
 
 function element<T extends HTMLElement = HTMLElement>(id: string): T {
   return document.getElementById(id) as T;
@@ -45,17 +51,22 @@ async function json<T>(name: string): Promise<T> {
 
 async function answer(raw: string | Raw): Promise<void> {
   const question = ++asked;
-  const predictions = await model.predict(raw);
+  const predictions = await (await model!).predict(raw);
   if (question !== asked) return;
   showLabels(predictions);
-  if (element("first").textContent === "–") element("first").textContent = milliseconds(performance.now());
+  if (!("first_answer_ms" in record)) {
+    record["first_answer_ms"] = performance.now(); // the clock starts when the page is opened
+    element("first").textContent = milliseconds(performance.now());
+  }
   const times: number[] = [];
   for (let run = 0; run < RUNS; run++) {
+    const used = await model!;
     const begin = performance.now();
-    await model.predict(raw);
+    await used.predict(raw);
     times.push(performance.now() - begin);
     if (question !== asked) return;
   }
+  record["answers_ms"] = [...times];
   times.sort((one, other) => one - other);
   element("median").textContent = milliseconds((times[RUNS / 2 - 1]! + times[RUNS / 2]!) / 2);
   const [fast, slow] = [times[0]!, times[RUNS - 1]!].map((time) => (time < 10 ? time.toFixed(1) : time.toFixed(0)));
@@ -89,7 +100,7 @@ function askForText(): void {
     clearTimeout(waiting);
     waiting = setTimeout(() => void answer(field.value).catch(failed), 150);
   });
-  const texts = samples.flatMap(({ text }) => (text?.trim() ? [text] : [])).slice(0, EXAMPLES);
+  const texts = samples.flatMap(({ text, pair }) => (text?.trim() && pair === null ? [text] : [])).slice(0, EXAMPLES);
   const buttons = texts.map((text) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -147,7 +158,9 @@ async function rawOf(sample: Sample): Promise<Raw> {
 async function answerFile(file: File): Promise<void> {
   const bitmap = await createImageBitmap(file);
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  const context = canvas.getContext("2d")!;
+  const context = canvas.getContext("2d", { alpha: false })!;
+  context.fillStyle = "white"; // what shows through where the image is transparent
+  context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
   const rgba = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
   const data = new Uint8Array((rgba.length / 4) * 3);
@@ -156,6 +169,7 @@ async function answerFile(file: File): Promise<void> {
 }
 
 async function answerPixels(raw: Raw): Promise<void> {
+  shown = raw;
   const picture = element<HTMLCanvasElement>("picture");
   draw(picture, raw);
   picture.hidden = false;
@@ -175,17 +189,24 @@ function draw(canvas: HTMLCanvasElement, { width, height, channels, data }: Raw)
 }
 
 async function use(engine: Engine): Promise<void> {
-  model = await load(FOLDER, engine);
+  const before = model;
+  const next = load(FOLDER, engine);
+  model ??= next; // what is asked meanwhile waits for the first model, and is answered by the one before a second
+  await next;
+  model = next;
+  await (await before)?.close();
+  record["engine"] = engine;
+  record["threads"] = threads();
   element("engine").textContent = NAMES[engine];
   const count = threads();
   element("threads").textContent =
     engine === "webgpu" ? "the graphics processor" : `SIMD, ${count} thread${count === 1 ? "" : "s"}`;
 }
 
-/** Answer one sample, so that the page shows something at once. */
+/** Answer what is there, or a sample, so that the page shows something at once. */
 async function begin(): Promise<void> {
   if (about.preprocessing.kind === "text") await answer(element<HTMLTextAreaElement>("sentence").value);
-  else await answerPixels(await rawOf(samples[0]!));
+  else await answerPixels(shown ?? (await rawOf(samples[0]!)));
 }
 
 async function test(engine: Engine): Promise<void> {
@@ -203,6 +224,7 @@ async function test(engine: Engine): Promise<void> {
   const entries = problems.map((problem) => Object.assign(document.createElement("li"), { textContent: problem }));
   element("problems").replaceChildren(...entries);
   section.dataset["state"] = problems.length === 0 ? "passed" : "failed";
+  record["problems"] = problems;
 }
 
 async function offerOther(engine: Engine): Promise<void> {
@@ -227,6 +249,7 @@ async function main(): Promise<void> {
   const said = [about.task.replace("-", " "), about.target === null ? "" : `compressed for ${about.target}`];
   element("about").textContent = said.filter(Boolean).join(", ");
   const form = about.model.forms[0]!;
+  record["model_bytes"] = about.files[form.file]!.size_bytes;
   element("size").textContent = `${(about.files[form.file]!.size_bytes / 1e6).toPrecision(3)} MB`;
   element("precision").textContent = `${about.model.precision.toUpperCase()}, .${form.format}`;
   samples = (await json<{ cases: Sample[] }>(about.selftest)).cases;

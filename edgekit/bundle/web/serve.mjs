@@ -13,12 +13,12 @@ const types = {
   ".txt": "text/plain; charset=utf-8", ".svg": "image/svg+xml",
 };
 const server = createServer(async (request, response) => {
-  const { pathname } = new URL(request.url ?? "/", "http://localhost");
-  const name = normalize(decodeURIComponent(pathname.endsWith("/") ? pathname + "index.html" : pathname));
   response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
   response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
   response.setHeader("X-Content-Type-Options", "nosniff");
   try {
+    const { pathname } = new URL(request.url, "http://localhost");
+    const name = normalize(decodeURIComponent(pathname.endsWith("/") ? pathname + "index.html" : pathname));
     const content = await readFile(join(root, name));
     response.setHeader("Content-Type", types[extname(name)] ?? "application/octet-stream");
     response.end(content);

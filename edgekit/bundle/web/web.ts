@@ -1,7 +1,7 @@
 // A browser: files from the page's own server, the network in onnxruntime-web.
 
 import type * as Ort from "onnxruntime-web";
-import { Model, type Description, type Inputs, type Read, type Run } from "./model.js";
+import { Model, type Description, type Inputs, type Network, type Read } from "./model.js";
 import { selfTest } from "./selftest.js";
 import { sha256 } from "./sha256.js";
 
@@ -63,13 +63,13 @@ async function runtime(engine: Engine): Promise<typeof Ort> {
   return ort;
 }
 
-async function open(folder: string, description: Description, engine: Engine): Promise<Run> {
+async function open(folder: string, description: Description, engine: Engine): Promise<Network> {
   const form = description.model.forms.find((one) => one.format !== "tflite");
   if (form === undefined) throw new Error("onnxruntime-web runs .onnx and .ort, and the bundle has neither");
   const ort = await runtime(engine);
   const model = await reader(folder)(form.file);
   const session = await ort.InferenceSession.create(model, { executionProviders: [engine] });
-  return async (inputs: Inputs) => {
+  const run = async (inputs: Inputs): Promise<Float32Array> => {
     const feeds: Record<string, Ort.Tensor> = {};
     for (const [name, { data, shape }] of Object.entries(inputs)) {
       feeds[name] =
@@ -78,4 +78,12 @@ async function open(folder: string, description: Description, engine: Engine): P
     const answers = await session.run(feeds, [description.answer.output]);
     return answers[description.answer.output]!.data as Float32Array;
   };
+  // A session takes one question at a time; the next one waits, and so does the end.
+  let last: Promise<unknown> = Promise.resolve();
+  const next = <T>(action: () => Promise<T>): Promise<T> => {
+    const result = last.then(action, action);
+    last = result;
+    return result;
+  };
+  return { run: (inputs) => next(() => run(inputs)), close: () => next(() => session.release()) };
 }

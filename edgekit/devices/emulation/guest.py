@@ -63,11 +63,21 @@ def make_call(root: Path, prefix: Path, profile: Profile, python: str, arguments
     """
     kind = kind_of(profile.kind)
     split = list(arguments).index("--")
-    emulator = [str(root / LOADER), "--library-path", str(root / HOST / "lib"), str(root / QEMU)]
-    emulator += ["-cpu", profile.cpu, "-L", str(prefix), *arguments[:split]]
     interpreter = str(root / GUEST / "usr" / "bin" / f"python{PYTHON}") if kind.debian else python
-    command = (*NO_CORES, *emulator, interpreter, "-P", *arguments[split + 1 :])
+    command = (*emulator(root, prefix, profile), *arguments[:split], interpreter, "-P", *arguments[split + 1 :])
     return Call(command, guest_environment(root, kind))
+
+
+def emulator(root: Path, prefix: Path, profile: Profile) -> tuple[str, ...]:
+    """What runs a program of a profile's processor: more of qemu's options may follow, then the program.
+
+    Args:
+        root: folder of the root.
+        prefix: made by ``make_prefix``.
+        profile: the processor.
+    """
+    qemu = (str(root / LOADER), "--library-path", str(root / HOST / "lib"), str(root / QEMU))
+    return (*NO_CORES, *qemu, "-cpu", profile.cpu, "-L", str(prefix))
 
 
 def guest_environment(root: Path, kind: Kind) -> dict[str, str]:

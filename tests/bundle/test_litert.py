@@ -1,0 +1,97 @@
+"""LiteRT as what runs a bundle: .tflite artifacts for Python, and what other platforms say of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from bundle.bundles import TOLERANCE, run
+from tflites import INSTALLED, REASON
+
+from edgekit.artifact import WHOLE, Artifact, open_artifact, write_artifact
+from edgekit.bundle.build import make_bundle
+from edgekit.bundle.check import check_bundle
+from edgekit.bundle.platforms import PLATFORMS
+from edgekit.bundle.reference import Model
+from edgekit.errors import UsageError
+from edgekit.measure.golden import write_golden
+
+needs_litert = pytest.mark.skipif(not INSTALLED, reason=REASON)
+
+
+def artifact_of(tflites: Any, family: str, folder: Path) -> Artifact:
+    """A tiny .tflite as ``compress`` would leave it."""
+    exported = tflites[family]
+    folder.mkdir()
+    shutil.copyfile(exported.file, folder / "model.tflite")
+    for file in (exported.file.parent / family).glob("*.json"):
+        shutil.copyfile(file, folder / file.name)
+    component = exported.component.model_copy(update={"files": ("model.tflite",)})
+    task = exported.task
+    assert task is not None
+    manifest = tiny.manifest(format="tflite", components={WHOLE: component})
+    manifest = manifest.model_copy(
+        update={
+            "task": "text-classification" if family == "bert" else "image-classification",
+            "labels": task.labels,
+            "runtime": "litert",
+            "preprocessing": task.preprocessing,
+            "golden_tolerance": TOLERANCE,
+        }
+    )
+    write_artifact(folder, manifest)
+    made = open_artifact(folder)
+    examples = tiny.examples_for(task, 4)
+    write_golden(made, task, [examples.batch([index]) for index in range(4)])
+    write_artifact(folder, manifest)
+    return open_artifact(folder)
+
+
+@needs_litert
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "vit"])
+def test_the_self_test_runs_in_litert_with_every_label(family: str, tflites: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    record = make_bundle(artifact_of(tflites, family, tmp_path / "artifact").path, "python", out)
+    assert record.form == "tflite"
+    assert check_bundle(out).problems == ()
+    assert "ai-edge-litert" in (out / "requirements.txt").read_text(encoding="utf-8")
+    code = (
+        "import sys; from edgekit_model import self_test; found = self_test('bundle');"
+        " assert 'ai_edge_litert' in sys.modules and 'onnxruntime' not in sys.modules; print(found)"
+    )
+    done = run(sys.executable, "-c", code, folder=out)
+    assert done.stdout == "[]\n", done.stderr
+    cases = json.loads((out / "bundle/selftest/selftest.json").read_text(encoding="utf-8"))["cases"]
+    assert len(cases) >= 8
+    assert sum(case["label"] is not None for case in cases) >= 4
+
+
+@needs_litert
+@pytest.mark.slow
+def test_a_text_is_cut_to_the_largest_entry_point(tflites: Any, tmp_path: Path) -> None:
+    make_bundle(artifact_of(tflites, "bert", tmp_path / "artifact").path, "python", tmp_path / "out")
+    said = json.loads((tmp_path / "out/bundle/bundle.json").read_text(encoding="utf-8"))
+    assert said["preprocessing"]["max_length"] == max(
+        sizes["sequence"] for sizes in said["model"]["signatures"].values()
+    )
+    model = Model.load(tmp_path / "out/bundle")
+    assert len(model.predict(" ".join(tiny.sentences(20)))) == len(model.labels)
+
+
+@pytest.mark.parametrize("platform", [name for name, one in PLATFORMS.items() if "tflite" not in one.forms])
+def test_a_platform_that_runs_no_tflite_says_which_one_does(platform: str, tmp_path: Path) -> None:
+    from edgekit.bundle.forms import choose_form
+
+    artifact = Artifact(tmp_path, tiny.manifest(format="tflite"))
+    with pytest.raises(UsageError, match="the artifact's format 'tflite' does not go with this bundle") as caught:
+        choose_form(artifact, PLATFORMS[platform].forms, None)
+    assert caught.value.hint == (
+        "The code of this platform runs ONNX Runtime. A .tflite goes into a bundle for python; for this platform"
+        " compress with `--format onnx`."
+    )
