@@ -52,6 +52,7 @@ class World(Executor):
         slower: factor on what a step of training really takes, beside what the first steps told.
         fails: kinds of trials that fail.
         kill_at: the trial in which the process ends.
+        holds: number of the trial whose artifact lies in the output; None is the best so far.
     """
 
     now: float = 0.0
@@ -63,6 +64,7 @@ class World(Executor):
     slower: float = 1.0
     fails: tuple[str, ...] = ()
     kill_at: int | None = None
+    holds: int | None = None
     done: list[TrialRecord] = field(default_factory=list)
     looked: list[int] = field(default_factory=list)
     published: list[int] = field(default_factory=list)
@@ -103,7 +105,10 @@ class World(Executor):
         }
         if trial.kind == "timing":
             return trial.model_copy(update={**changes, "state": "timed"})
-        return trial.model_copy(update={**changes, "selection_drop": self.loss(kept, steps) + self.bias * (kept < 1)})
+        seen = self.loss(kept, steps) + self.bias * (kept < 1)
+        if trial.kind == "proxy":
+            changes |= {"divergence": 10 * seen, "divergence_error": 0.01}
+        return trial.model_copy(update={**changes, "selection_drop": seen})
 
     def _share(self, trial: TrialRecord, kept: float, layers: int) -> float:
         """What it costs of the whole model; the table of costs is a little wrong where anything is cut."""
@@ -162,6 +167,7 @@ def session(
         executor=world,
         look=world.look,
         publish=world.publish,
+        held=lambda trial: world.holds in (None, trial.number),
         tell=sampler.tell,
         scored=scored,
         metric="accuracy",
