@@ -60,6 +60,7 @@ class TrialRecord(Record):
         look_seconds: that the look at the evaluation split took, with all that a result needs.
         step_seconds: of one step of its training; None where it was too short to tell.
         check_seconds: of one look of its training at the selection split; None as above.
+        shortened: what the clock decided of its trainings and of those it goes on from, where one had to end sooner.
         reach: of ``costs``: for each number of layers from 1 on, what the narrowest and the widest encoder is predicted
             to cost, as shares of the whole one's.
         state: what became of it.
@@ -88,6 +89,7 @@ class TrialRecord(Record):
     look_seconds: float = 0.0
     step_seconds: float | None = None
     check_seconds: float | None = None
+    shortened: dict[str, JsonValue] = {}
     reach: tuple[tuple[float, float], ...] = ()
     state: State = "running"
     reason: str = ""

@@ -133,7 +133,7 @@ class _Line:
     def of(self, trial: TrialRecord) -> tuple[Workshop, Trail]:
         """The straight line with a trial's recipe; what it needs is in the cache by now."""
         if self._last is None or self._last[0] != trial.number:
-            workshop = for_trial(self._workshop, trial.stages)
+            workshop = for_trial(self._workshop, trial.stages, trial.shortened)
             self._last = (trial.number, workshop, run(workshop, lambda trail: self._first(workshop, trail)))
         return self._last[1:]
 

@@ -7,7 +7,7 @@ for each other, so another executor may run them anywhere the cache can be reach
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -30,6 +30,8 @@ from edgekit.workshop import Made, Workshop, use_threads
 WEIGHING = Timing(seconds=4.0, rounds=20)
 REFERENCE = "search.reference_ms"
 OPTIMIZE = "optimize"
+# What trainings decide by the clock.
+SHORTENED = "distill.steps"
 
 
 class Executor(ABC):
@@ -134,13 +136,14 @@ class LocalExecutor(Executor):
     def _run(self, trial: TrialRecord, watched: Watched) -> dict[str, object]:
         if trial.kind == "costs":
             return self._costs(watched)
-        workshop = for_trial(self._workshop, trial.stages)
+        workshop = for_trial(self._workshop, trial.stages, trial.shortened)
         workshop.progress, workshop.left = watched, self._box.for_training
         use_threads(workshop.request.jobs)
         line = make(workshop, training_only=trial.kind == "pace")
         self._workshop.decisions.adopt(workshop.decisions.inside(OPTIMIZE))
         trained = [made for made in line if made.artifact.format == "torch"]
         figures: dict[str, object] = _shape(trained) | (_steps(trained) if trial.steps else {})
+        figures["shortened"] = workshop.decisions.inside(SHORTENED)
         if trial.kind == "pace":
             return figures
         weight = self._scales.weigh(line[-1])
@@ -160,13 +163,21 @@ class LocalExecutor(Executor):
         return trial.kind != "timing" and (other or self._box.seconds >= SHORT_BOX)
 
 
-def for_trial(workshop: Workshop, stages: Sequence[Table]) -> Workshop:
-    """The workshop for one trial's recipe; which rewrites pay is decided by the first trial, for all of them."""
+def for_trial(
+    workshop: Workshop, stages: Sequence[Table], shortened: Mapping[str, JsonValue] | None = None
+) -> Workshop:
+    """The workshop for one trial's recipe.
+
+    Args:
+        workshop: of the search. Which rewrites pay is decided by the first trial, for all of them.
+        stages: of the recipe.
+        shortened: what the clock decided of the trainings that it goes on from.
+    """
     request = workshop.request
     assert request.search is not None  # only a search has trials
     search = request.search.model_copy(update={"trial": True})
     own = workshop.for_run(replace(request, recipe=recipe_of(request.recipe, stages), search=search))
-    own.decisions.adopt(workshop.decisions.inside(OPTIMIZE))
+    own.decisions.adopt(workshop.decisions.inside(OPTIMIZE) | dict(shortened or {}))
     return own
 
 

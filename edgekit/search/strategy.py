@@ -312,8 +312,10 @@ class Strategy:
             return "the time that is left is too short for another training"
         lesson = self.space.taught(steps, gently=steps < SHORT_TRAINING * self.space.full_steps)
         stages = self._whole(now, (*training, lesson))
-        number = None if parent is None else parent.number
-        return self._trial(now.trials, "full", stages, parent=number, steps=steps, asked=shape.kept)
+        facts: dict[str, object] = {"steps": steps, "asked": shape.kept}
+        if parent is not None:
+            facts |= {"parent": parent.number, "shortened": parent.shortened}
+        return self._trial(now.trials, "full", stages, **facts)
 
     def _steps(self, room: Room, kept: float, usual: int) -> int:
         """How long a training is: a share of what is left of the box, or all where nothing of use would be left.
