@@ -43,5 +43,5 @@ def divergence(original: Array, other: Array) -> Divergence:
 def _log_softmax(logits: Array) -> Array:
     import numpy as np
 
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    shifted: Array = logits - logits.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -151,11 +151,16 @@ class LocalExecutor(Executor):
         figures["instructions"] = weight.instructions
         if workshop.data is None:
             return figures
-        if trial.kind == "proxy":
-            figures |= _divergence(workshop, trained[-1])
+        if trial.kind == "proxy" or (trial.kind == "quantized" and self._fills):
+            figures |= _divergence(workshop, trained[-1] if trial.kind == "proxy" else line[-1])
         elif self._ranked(trial):
             figures["selection_drop"] = _selection_drop(workshop, line[-1])
         return figures
+
+    @property
+    def _fills(self) -> bool:
+        search = self._workshop.request.search
+        return search is not None and search.fill
 
     def _ranked(self, trial: TrialRecord) -> bool:
         """Whether a trial is compared with others on the selection split; in a short box there is one training."""

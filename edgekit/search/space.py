@@ -38,6 +38,10 @@ NARROWEST = 1.02
 SHORT_BOX = 600.0
 
 
+# The setting of the stage quantize that leaves a share of the layers in float.
+FLOAT_SHARE = "float_share"
+
+
 @dataclass(frozen=True)
 class Lever:
     """A saving of size that takes no training.
@@ -91,6 +95,7 @@ class Space:
         levers: that can be used here.
         layers: of the original, where it is an encoder.
         full_steps: of the base recipe's distillation.
+        spends: whether layers can stay in float to use up a budget.
         measures: whether a table of costs is to be made.
         reach: of each number of layers from 1 on, what the narrowest and the widest encoder cost of the whole one, by
             that table; empty where costs are multiply-accumulates.
@@ -104,6 +109,7 @@ class Space:
     levers: tuple[Lever, ...]
     layers: int | None
     full_steps: int
+    spends: bool = False
     measures: bool = False
     reach: tuple[tuple[float, float], ...] = ()
 
@@ -205,6 +211,11 @@ class Space:
             return tuple(table for table in self.graph if table["stage"] != "quantize")
         return _changed(self.graph, {} if method is None else {"method": method})
 
+    def partly(self, share: float, *, quick: bool) -> Tables:
+        """No training, and a share of the layers that multiply in float; ``quick`` as for ``whole``."""
+        changes: Table = {FLOAT_SHARE: share}
+        return _changed(self.graph, changes | ({"fallback": False} if quick else {}))
+
     def whole(
         self, training: Tables, levers: Sequence[Lever] = (), *, method: str | None = None, quick: bool = False
     ) -> Tables:
@@ -265,6 +276,7 @@ def space_of(request: Request, layers: int | None, samples: int) -> Space:
         levers=tuple(lever for lever in LEVERS if _usable(request, lever)),
         layers=layers,
         full_steps=planned_steps(_distill_settings(distill), samples) if distill else 0,
+        spends=_spends(request, graph),
         measures=trains and layers is not None and _measures(request, layers),
     )
 
@@ -280,6 +292,15 @@ def _measures(request: Request, layers: int) -> bool:
     )
     roomy = limits.time is not None and limits.time >= SHORT_BOX and bool(request.places)
     return layers > 1 and request.format == "onnx" and not only_size and (roomy or request.costs is not None)
+
+
+def _spends(request: Request, graph: Tables) -> bool:
+    """Whether a limit on what an inference costs can be used up by layers in float, where the recipe says of none."""
+    quantize = next((table for table in graph if table["stage"] == "quantize"), None)
+    if quantize is None or FLOAT_SHARE in quantize or request.data is None:
+        return False
+    limited = request.limits.max_ms is not None or request.limits.max_instructions is not None
+    return limited and _fits(request, {**quantize, FLOAT_SHARE: 0.5})
 
 
 def reach_of(table: CostTable, widths: Widths, multiple: int) -> tuple[tuple[float, float], ...]:

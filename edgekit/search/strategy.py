@@ -30,15 +30,15 @@ from dataclasses import dataclass, replace
 from edgekit.recipe import Limits
 from edgekit.search.pace import Pace
 from edgekit.search.space import SHORT_BOX, Shape, Space, Tables, training_of
-from edgekit.search.standing import Standing
+from edgekit.search.spending import next_share
+from edgekit.search.standing import AIM, WINDOW, Standing
 from edgekit.trials import Search, TrialRecord
 
 PACE_STEPS = 8
 # Of what is left of the box, the most that comparing shapes may take; fewest and most that are compared.
 PROXY_SHARE, FEWEST_PROXIES, MOST_PROXIES = 0.2, 2, 5
 PROXY_STEPS, TIE = (50, 250), 1.0
-# What a timed shape has to cost of the budget: the user sees 0.90 to 1.00, and a clock errs by 1 to 2 %.
-WINDOW, AIM, MOST_TIMINGS = (0.915, 0.985), 0.955, 7
+MOST_TIMINGS = 7  # of shapes of so many layers
 LEAST_KEPT, SAME = 0.02, 0.005
 # A training shorter than this share of the base recipe's is not begun.
 SHORTEST = 0.025
@@ -123,13 +123,21 @@ class Strategy:
         if room.left <= 0:
             return "the time is up"
         if self.search.fill and now.best is not None and now.misses(now.best) == 0:
-            return "every limit is kept"
+            return self._spent(now) or "every limit is kept"
         other = self._other_method(now) or self._lever(now)
         if other is not None:
             return other
         if not self.space.trains:
             return "every way to quantize that the target takes was tried"
         return self._trained(now, room)
+
+    def _spent(self, now: Standing) -> TrialRecord | None:
+        """What uses up a budget that is kept without training: more of the model in float."""
+        found = next_share(now) if self.space.spends and now.misses(now.trials[0]) == 0 else None
+        if found is None:
+            return None
+        kind = "quantized" if found.wanted else "timing"
+        return self._trial(now.trials, kind, self.space.partly(found.share, quick=not found.wanted), parent=0)
 
     def _trial(self, trials: Sequence[TrialRecord], kind: str, stages: Tables, **facts: object) -> TrialRecord:
         return TrialRecord.model_validate({"number": len(trials), "kind": kind, "stages": stages, **facts})

@@ -27,6 +27,7 @@ from edgekit.recipe import Limits
 from edgekit.render.search import search_lines
 from edgekit.search.session import Session
 from edgekit.search.space import training_of
+from edgekit.search.spending import share_of
 from edgekit.trials import Search, SearchRecord, TrialRecord
 
 HOUR = Limits(max_drop=0.01, time=3600.0)
@@ -145,6 +146,39 @@ def test_a_budget_that_needs_no_pruning_is_met_without_training(tmp_path: Path) 
     assert search.run().number == 0
     assert search.record().ended == "every limit is kept"
     assert len(world.done) == 1
+
+
+@pytest.mark.parametrize("used", [0.95, 0.8, 0.52, 0.3])
+def test_what_is_left_of_a_budget_is_spent_on_layers_in_float(tmp_path: Path, used: float) -> None:
+    world = World()
+    limits = Limits(max_drop=0.01, max_ms=14.0 / used, time=3600.0)
+    record = _ran(session(tmp_path, world, limits=limits, search=FILL, space=replace(SPACE, spends=True)))
+    best = record.trials[record.chosen]
+    assert record.ended == "every limit is kept"
+    assert 0.9 <= (best.latency_ms or 0) * used / 14.0 <= 1.0
+    assert set(kinds(record.trials)) <= {"quantized", "timing"}
+    assert (share_of(best) > 0) == (used < 0.9)
+    assert len(record.trials) <= 5
+    assert world.looked == ([0] if used > 0.9 else [0, best.number])
+
+
+def test_a_budget_above_what_float_takes_is_left_over(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_ms=140.0, time=3600.0)
+    record = _ran(session(tmp_path, World(), limits=limits, search=FILL, space=replace(SPACE, spends=True)))
+    assert [share_of(trial) for trial in record.trials] == [0.0, 0.5, 1.0, 1.0]
+    assert record.chosen == 3
+
+
+def test_layers_in_float_that_bring_the_answers_no_nearer_are_not_the_result(tmp_path: Path) -> None:
+    class InVain(World):
+        def _figures(self, trial: TrialRecord) -> TrialRecord:
+            found = super()._figures(trial)
+            return found.model_copy(update={"divergence": 0.02 + 0.001 * share_of(trial)})
+
+    limits = Limits(max_drop=0.01, max_ms=28.0, time=3600.0)
+    record = _ran(session(tmp_path, InVain(), limits=limits, search=FILL, space=replace(SPACE, spends=True)))
+    assert record.chosen == 0
+    assert record.ended == "every limit is kept"
 
 
 def test_an_impossible_limit_ends_at_the_nearest_point(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from edgekit.search.executor import Executor
 from edgekit.search.sampler import ShapeSampler
 from edgekit.search.session import Book, Session
 from edgekit.search.space import LEVERS, Space, training_of
+from edgekit.search.spending import share_of
 from edgekit.search.strategy import Strategy
 from edgekit.trials import Search, SearchRecord, TrialRecord
 
@@ -45,6 +46,7 @@ class World(Executor):
 
     Attributes:
         now: seconds.
+        float_costs: how many times more it takes when all layers are float, beside those of INT8.
         whole_ms: latency of the whole model, quantized; a part of it stays whatever is pruned.
         need: loss of a student that keeps nothing, of one long training; it falls with what is kept and trained.
         bias: how much more every trained model loses on the selection split.
@@ -56,6 +58,7 @@ class World(Executor):
     """
 
     now: float = 0.0
+    float_costs: float = 2.9
     whole_ms: float = 14.0
     need: float = 0.05
     bias: float = 0.02
@@ -106,7 +109,8 @@ class World(Executor):
         if trial.kind == "timing":
             return trial.model_copy(update={**changes, "state": "timed"})
         seen = self.loss(kept, steps) + self.bias * (kept < 1)
-        if trial.kind == "proxy":
+        if trial.kind in ("proxy", "quantized"):
+            seen -= self.base_drop * share_of(trial) if kept == 1 else 0.0
             changes |= {"divergence": 10 * seen, "divergence_error": 0.01}
         return trial.model_copy(update={**changes, "selection_drop": seen})
 
@@ -114,7 +118,7 @@ class World(Executor):
         """What it costs of the whole model; the table of costs is a little wrong where anything is cut."""
         if trial.share_of == "predicted cost":
             return kept * (1 + self.error * (1 - kept))
-        return 0.12 + 0.02 * layers / LAYERS + 0.86 * kept
+        return 0.12 + 0.02 * layers / LAYERS + 0.86 * kept + self.float_costs * share_of(trial)
 
     def loss(self, kept: float, steps: int) -> float:
         if kept == 1:
