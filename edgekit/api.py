@@ -8,7 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from edgekit.artifact import Artifact, check_output, check_seal, find_tampering, is_artifact, open_artifact
+from edgekit.artifact import (
+    MANIFEST,
+    SUMS,
+    Artifact,
+    check_output,
+    check_seal,
+    find_tampering,
+    is_artifact,
+    open_artifact,
+)
 from edgekit.assembly import SAME_ANSWERS, assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.description import Feeding
@@ -122,7 +131,7 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
         else:
             box = open_box(workshop)
             began = time.monotonic() - box.spent  # what earlier attempts took counts
-            workshop, trail, record = search(workshop, box, interim)
+            workshop, trail, record = search(workshop, box, interim, lambda made: _holds(out, made.path, file=MANIFEST))
         with workshop.scratch() as scratch:
             folder = scratch()
             assemble(workshop, trail, folder, complete=True, began=began, search=record)
@@ -131,7 +140,7 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
         if limit is not None:
             keep_below(cache, limit)
         return load_report(out)
-    if not _is_current(out, finished):
+    if not _holds(out, finished, file=SUMS):
         check_room_for(finished, out)
         hand_over(finished, out, cache)
     return load_report(out, cached=True)
@@ -184,13 +193,13 @@ def costs(
     return table
 
 
-def _is_current(out: Path, finished: Path) -> bool:
-    """Whether ``out`` already holds the finished result, untouched."""
+def _holds(out: Path, folder: Path, *, file: str) -> bool:
+    """Whether ``out`` already holds what a folder does, by a file with its hashes, untouched."""
     try:
-        same = (out / "SHA256SUMS").read_bytes() == (finished / "SHA256SUMS").read_bytes()
+        same = (out / file).read_bytes() == (folder / file).read_bytes()
     except OSError:
         return False
-    return same and not find_tampering(out)
+    return same and (out / SUMS).is_file() and not find_tampering(out)
 
 
 def evaluate(

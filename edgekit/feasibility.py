@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from edgekit.request import Request, RunOptions
 
 # Settings that a search chooses itself.
-SEARCHED = ("prune.ratio", "prune.layers", "prune.cost", "prune.budget", "distill.max_steps", "distill.epochs")
+SEARCHED = (
+    "prune.ratio",
+    "prune.layers",
+    "prune.floor",
+    "prune.cost",
+    "prune.budget",
+    "distill.max_steps",
+    "distill.epochs",
+)
 
 
 def check_request(request: Request) -> None:

@@ -43,7 +43,7 @@ class TrialRecord(Record):
         parent: number of the trial whose student it goes on from; None where it starts at the original.
         proposal: number of the sampler's proposal that it answers; None where it is none.
         asked: share that it was to leave of what ``share_of`` says; None where nothing is cut.
-        steps: of training that it adds.
+        steps: of training that it adds: planned, and once it has ended those that were made.
         kept: share that is left of what ``share_of`` says; None where it is not known.
         layers: of the encoder that are left; None for other models.
         latency_ms: p50 of the workload, by its ratio to the first trial, with which it was timed in turns; None where
@@ -51,11 +51,16 @@ class TrialRecord(Record):
         size_bytes: of the model's files.
         instructions: of one inference on the dearest of the emulated devices.
         selection_drop: loss of the metric on the selection split; None where it was not scored there.
+        divergence: of a ``proxy``, how far its answers on the selection split are from the original's
+            (``edgekit.measure.divergence``), in the mean; None for others.
+        divergence_error: standard error of that mean.
         drop: loss on the evaluation split; None where nobody looked.
         drop_high: its one-sided 95 % bound.
         seconds: that it took.
         look_seconds: that the look at the evaluation split took, with all that a result needs.
         step_seconds: of one step of its training; None where it was too short to tell.
+        check_seconds: of one look of its training at the selection split; None as above.
+        shortened: what the clock decided of its trainings and of those it goes on from, where one had to end sooner.
         reach: of ``costs``: for each number of layers from 1 on, what the narrowest and the widest encoder is predicted
             to cost, as shares of the whole one's.
         state: what became of it.
@@ -76,11 +81,15 @@ class TrialRecord(Record):
     size_bytes: int | None = None
     instructions: int | None = None
     selection_drop: float | None = None
+    divergence: float | None = None
+    divergence_error: float | None = None
     drop: float | None = None
     drop_high: float | None = None
     seconds: float = 0.0
     look_seconds: float = 0.0
     step_seconds: float | None = None
+    check_seconds: float | None = None
+    shortened: dict[str, JsonValue] = {}
     reach: tuple[tuple[float, float], ...] = ()
     state: State = "running"
     reason: str = ""

@@ -84,6 +84,9 @@ class Workshop:
         request: what was asked for.
         cache: where finished and unfinished work lies.
         progress: told how far it is.
+
+    Attributes:
+        left: seconds that a training may still take; None where nobody counts them.
     """
 
     def __init__(self, request: Request, cache: Cache, progress: Progress) -> None:
@@ -91,6 +94,7 @@ class Workshop:
         self.request = request
         self.cache = cache
         self.progress = progress
+        self.left: Callable[[], float] | None = None
         self.folder, self.decisions = self._open(request)
         self.task: Task = bind_task(request.task, Path(request.source.path), request.options, request.build)
         self.task.workload_feeds(request.workload)  # one that the model does not take is told here
@@ -322,6 +326,7 @@ class Workshop:
             builds=request.builds,
             trained=self._trained.get(key),
             costs=self.costs,
+            left=self.left,
             outputs=self.outputs,
         )
 

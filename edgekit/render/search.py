@@ -60,7 +60,7 @@ def _parts(trial: TrialRecord) -> Iterator[str]:
         yield "not quantized"
     for table in trial.stages:
         if table.get("stage") == "quantize":
-            yield from (f"{key} {table[key]}" for key in ("method", "embeddings") if key in table)
+            yield from (f"{key} {table[key]}" for key in ("method", "embeddings", "float_share") if key in table)
 
 
 def cost_text(trial: TrialRecord, objective: Objective) -> str:

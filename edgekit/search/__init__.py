@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edgekit.artifact import Artifact
 from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, is_encoder
 from edgekit.formats.torch import load_model
 from edgekit.pipeline import Trail, leave_out, run
 from edgekit.report import Quality
-from edgekit.search.box import Box
+from edgekit.search.box import Box, Ticking
 from edgekit.search.executor import LocalExecutor, Scales, for_trial, make
 from edgekit.search.sampler import ShapeSampler
 from edgekit.search.session import Book, Session
@@ -28,6 +29,7 @@ from edgekit.workshop import Workshop
 TRIALS, BOX, SHAPES = "trials.json", "box.json", "shapes.journal"
 
 Publish = Callable[[Workshop, Trail, SearchRecord | None], None]
+Held = Callable[[Artifact], bool]
 
 
 def open_box(workshop: Workshop) -> Box:
@@ -37,19 +39,21 @@ def open_box(workshop: Workshop) -> Box:
     return Box(workshop.folder / BOX, seconds)
 
 
-def search(workshop: Workshop, box: Box, publish: Publish) -> tuple[Workshop, Trail, SearchRecord]:
+def search(workshop: Workshop, box: Box, publish: Publish, held: Held) -> tuple[Workshop, Trail, SearchRecord]:
     """Search for the recipe that keeps the limits of a request best.
 
     Args:
         workshop: of the request, with the base recipe.
         box: how long it may take.
         publish: puts what a run has come to into the output; whenever that is better than what lies there.
+        held: whether an artifact is what lies there.
 
     Returns:
         The workshop and the trail of the recipe that was chosen, and the record of the search.
     """
     request = workshop.request
     assert request.search is not None  # the caller has looked
+    workshop.progress = Ticking(workshop.progress, box)
     space = _space(workshop)
     _check_costs(workshop, space)
     sampler: list[ShapeSampler] = []
@@ -75,6 +79,7 @@ def search(workshop: Workshop, box: Box, publish: Publish) -> tuple[Workshop, Tr
         executor=LocalExecutor(workshop, box, line.scales),
         look=line.look,
         publish=line.publish,
+        held=lambda trial: held(line.of(trial)[1].finished.artifact),
         tell=lambda proposal, figures: shapes().tell(proposal, figures),
         scored=workshop.data is not None,
         metric=line.metric,
@@ -128,7 +133,7 @@ class _Line:
     def of(self, trial: TrialRecord) -> tuple[Workshop, Trail]:
         """The straight line with a trial's recipe; what it needs is in the cache by now."""
         if self._last is None or self._last[0] != trial.number:
-            workshop = for_trial(self._workshop, trial.stages)
+            workshop = for_trial(self._workshop, trial.stages, trial.shortened)
             self._last = (trial.number, workshop, run(workshop, lambda trail: self._first(workshop, trail)))
         return self._last[1:]
 

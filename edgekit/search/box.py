@@ -6,17 +6,20 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from edgekit.artifact import write_text
 from edgekit.progress import Progress
 
-# Seconds between two writes of what was spent: so much at most is forgotten when the process is killed.
+# Seconds between two writes of what was spent, while anything tells how far it is.
 BEAT = 5.0
 # Label under which distillation tells its steps.
 TRAINING = "distill"
-# Fewest steps that tell how long one takes: the first warms up, the last holds an evaluation.
+# Fewest steps that tell how long one takes: the first warms up, the last holds a look at the selection split.
 FEWEST_STEPS = 6
+# Seconds that a training has to come to an end by itself when its time is up: one look, and its files.
+GRACE = 20.0
 
 
 class OutOfTimeError(Exception):
@@ -30,6 +33,9 @@ class Box:
         file: where what was spent is kept.
         seconds: of the whole box.
         clock: seconds that only grow.
+
+    Attributes:
+        kept_back: seconds that no training may use.
     """
 
     def __init__(self, file: Path, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,6 +59,10 @@ class Box:
         """Seconds that are left; below zero when more was spent."""
         return self.seconds - self.spent
 
+    def for_training(self) -> float:
+        """Seconds that a training may still take."""
+        return self.left - self.kept_back
+
     def tick(self) -> None:
         """Remember what was spent, now and then."""
         if self._clock() - self._written >= BEAT:
@@ -68,36 +78,80 @@ class Box:
         write_text(self._file, text + "\n")
 
 
-class Watched:
-    """Progress that passes everything on, keeps the box, and times the steps of training.
+class Ticking:
+    """Progress that passes everything on, and keeps the box.
 
     Args:
         told: who is told.
-        box: how long all may take; training ends with an error when only what is kept back of it is left.
+        box: what was spent of it is remembered whenever something is told.
     """
 
     def __init__(self, told: Progress, box: Box) -> None:
         self._told = told
         self._box = box
-        self._steps: list[float] | None = None
-        self.step_seconds: float | None = None
 
     def start(self, label: str, total: int | None = None) -> None:
-        self._steps = [] if label == TRAINING else None
+        self._box.tick()
         self._told.start(label, total)
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._told.advance(steps, note)
         self._box.tick()
-        if self._steps is None or steps != 1:
-            return
-        self._steps.append(self._box.now())
-        if self._box.left < self._box.kept_back:
-            self._told.finish("the time is up")
-            raise OutOfTimeError(f"the time was up after {len(self._steps)} steps")
+        self._told.advance(steps, note)
 
     def finish(self, note: str = "") -> None:
+        self._box.tick()
         self._told.finish(note)
-        steps, self._steps = self._steps, None
-        if steps is not None and len(steps) >= FEWEST_STEPS:
-            self.step_seconds = (steps[-2] - steps[0]) / (len(steps) - 2)
+
+
+class Watched(Ticking):
+    """The same, which times the steps of training, too, and ends one that does not end by itself when its time is up.
+
+    Args:
+        told: who is told.
+        box: how long all may take.
+        every: steps between two looks of a training at the selection split; the last step always holds one.
+
+    Attributes:
+        step_seconds: of a step without a look; None where too few were seen.
+        check_seconds: of a look; None where none was seen.
+    """
+
+    def __init__(self, told: Progress, box: Box, every: int = 0) -> None:
+        super().__init__(told, box)
+        self._every = every
+        self._training = False
+        self._total: int | None = None
+        self._done = 0
+        self._at: float | None = None
+        self._plain: list[float] = []
+        self._looks: list[float] = []
+        self.step_seconds: float | None = None
+        self.check_seconds: float | None = None
+
+    def start(self, label: str, total: int | None = None) -> None:
+        super().start(label, total)
+        self._training = label == TRAINING
+        self._total, self._done, self._at = total, 0, None
+        self._plain, self._looks = [], []
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        super().advance(steps, note)
+        self._done += steps
+        if not self._training or steps != 1:
+            return
+        now = self._box.now()
+        if self._at is not None:
+            looked = self._done == self._total or bool(self._every and self._done % self._every == 0)
+            (self._looks if looked else self._plain).append(now - self._at)
+        self._at = now
+        if self._box.for_training() < -GRACE:
+            self._told.finish("the time is up")
+            raise OutOfTimeError(f"the time was up after {self._done} steps")
+
+    def finish(self, note: str = "") -> None:
+        super().finish(note)
+        if self._training and len(self._plain) + len(self._looks) + 1 >= FEWEST_STEPS and self._plain:
+            self.step_seconds = fmean(self._plain)
+            if self._looks:
+                self.check_seconds = max(0.0, fmean(self._looks) - self.step_seconds)
+        self._training = False

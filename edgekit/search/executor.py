@@ -7,20 +7,21 @@ for each other, so another executor may run them anywhere the cache can be reach
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 from pydantic import JsonValue
 
-from edgekit.artifact import Artifact
-from edgekit.errors import HostError, InputError, ModelError, UsageError
+from edgekit.errors import EdgekitError, HostError, InputError, ModelError, UsageError
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.torch import load_model
+from edgekit.measure.divergence import divergence
 from edgekit.measure.latency import time_artifacts
 from edgekit.pipeline import leave_out
 from edgekit.runtimes.measuring import Timing
 from edgekit.search.box import Box, OutOfTimeError, Watched
+from edgekit.search.pace import EVERY
 from edgekit.search.space import SHORT_BOX, Table, reach_of, recipe_of
 from edgekit.stages.base import read_details
 from edgekit.trials import MEASURING, TrialRecord
@@ -29,6 +30,8 @@ from edgekit.workshop import Made, Workshop, use_threads
 WEIGHING = Timing(seconds=4.0, rounds=20)
 REFERENCE = "search.reference_ms"
 OPTIMIZE = "optimize"
+# What trainings decide by the clock.
+SHORTENED = "distill.steps"
 
 
 class Executor(ABC):
@@ -108,18 +111,19 @@ class LocalExecutor(Executor):
     def submit(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
         for trial in trials:
             began = self._box.now()
-            watched = Watched(self._workshop.progress, self._box)
+            watched = Watched(self._workshop.progress, self._box, checked_every(trial.stages))
             figures: dict[str, object] = {"state": "timed" if trial.kind in MEASURING else "kept"}
             try:
                 figures |= self._run(trial, watched)
             except (InputError, UsageError, HostError) as error:
                 if isinstance(error, HostError) and trial.kind != "costs":
                     raise
-                figures = {"state": "failed", "reason": f"{error.what}: {error.why}" if error.why else error.what}
+                figures = {"state": "failed", "reason": because(error)}
             except OutOfTimeError as error:
                 figures = {"state": "failed", "reason": str(error)}
             seconds = round(trial.seconds + self._box.now() - began, 2)
-            yield trial.model_copy(update=figures | {"seconds": seconds, "step_seconds": watched.step_seconds})
+            figures |= {"seconds": seconds, "step_seconds": watched.step_seconds}
+            yield trial.model_copy(update=figures | {"check_seconds": watched.check_seconds})
 
     def _costs(self, watched: Watched) -> dict[str, object]:
         workshop = self._workshop.for_run(self._workshop.request)
@@ -132,30 +136,53 @@ class LocalExecutor(Executor):
     def _run(self, trial: TrialRecord, watched: Watched) -> dict[str, object]:
         if trial.kind == "costs":
             return self._costs(watched)
-        workshop = for_trial(self._workshop, trial.stages)
-        workshop.progress = watched
+        workshop = for_trial(self._workshop, trial.stages, trial.shortened)
+        workshop.progress, workshop.left = watched, self._box.for_training
         use_threads(workshop.request.jobs)
         line = make(workshop, training_only=trial.kind == "pace")
         self._workshop.decisions.adopt(workshop.decisions.inside(OPTIMIZE))
         trained = [made for made in line if made.artifact.format == "torch"]
-        figures: dict[str, object] = _shape(trained)
+        figures: dict[str, object] = _shape(trained) | (_steps(trained) if trial.steps else {})
+        figures["shortened"] = workshop.decisions.inside(SHORTENED)
         if trial.kind == "pace":
             return figures
         weight = self._scales.weigh(line[-1])
         figures |= {"latency_ms": weight.latency_ms, "size_bytes": weight.size_bytes}
         figures["instructions"] = weight.instructions
-        if trial.kind == "proxy" or (trial.kind != "timing" and self._box.seconds >= SHORT_BOX):
-            figures["selection_drop"] = _selection_drop(workshop, trained[-1] if trial.kind == "proxy" else line[-1])
+        if workshop.data is None:
+            return figures
+        if trial.kind == "proxy" or (trial.kind == "quantized" and self._fills):
+            figures |= _divergence(workshop, trained[-1] if trial.kind == "proxy" else line[-1])
+        elif self._ranked(trial):
+            figures["selection_drop"] = _selection_drop(workshop, line[-1])
         return figures
 
+    @property
+    def _fills(self) -> bool:
+        search = self._workshop.request.search
+        return search is not None and search.fill
 
-def for_trial(workshop: Workshop, stages: Sequence[Table]) -> Workshop:
-    """The workshop for one trial's recipe; which rewrites pay is decided by the first trial, for all of them."""
+    def _ranked(self, trial: TrialRecord) -> bool:
+        """Whether a trial is compared with others on the selection split; in a short box there is one training."""
+        other = trial.kind == "quantized" and trial.number > 0
+        return trial.kind != "timing" and (other or self._box.seconds >= SHORT_BOX)
+
+
+def for_trial(
+    workshop: Workshop, stages: Sequence[Table], shortened: Mapping[str, JsonValue] | None = None
+) -> Workshop:
+    """The workshop for one trial's recipe.
+
+    Args:
+        workshop: of the search. Which rewrites pay is decided by the first trial, for all of them.
+        stages: of the recipe.
+        shortened: what the clock decided of the trainings that it goes on from.
+    """
     request = workshop.request
     assert request.search is not None  # only a search has trials
     search = request.search.model_copy(update={"trial": True})
     own = workshop.for_run(replace(request, recipe=recipe_of(request.recipe, stages), search=search))
-    own.decisions.adopt(workshop.decisions.inside(OPTIMIZE))
+    own.decisions.adopt(workshop.decisions.inside(OPTIMIZE) | dict(shortened or {}))
     return own
 
 
@@ -199,13 +226,37 @@ def _number(value: JsonValue) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0
 
 
+def _steps(trained: Sequence[Made]) -> dict[str, object]:
+    """The steps that the last training came to: fewer than planned where it ended early."""
+    details = [read_details(made.artifact) for made in trained if made.artifact.manifest.stages[-1].stage == "distill"]
+    return {"steps": int(_number(details[-1].get("steps")))} if details else {}
+
+
+def _divergence(workshop: Workshop, made: Made) -> dict[str, object]:
+    """How far a student's answers are from the original's on the selection split, and what it loses there."""
+    original, student = (
+        workshop.outputs(artifact, "selection") for artifact in (workshop.original.artifact, made.artifact)
+    )
+    found = divergence(original.logits, student.logits)
+    drop = _selection_drop(workshop, made)
+    return {"divergence": found.mean, "divergence_error": found.error, "selection_drop": drop}
+
+
 def _selection_drop(workshop: Workshop, made: Made) -> float | None:
-    """Loss of the metric on the selection split; None without data, or without labels there."""
-    if workshop.data is None:
-        return None
-    scores = [_score(workshop, artifact) for artifact in (workshop.original.artifact, made.artifact)]
+    """Loss of the metric on the selection split; None without labels there."""
+    scores = [
+        workshop.outputs(artifact, "selection").score(workshop.task)
+        for artifact in (workshop.original.artifact, made.artifact)
+    ]
     return None if scores[0] is None or scores[1] is None else scores[0] - scores[1]
 
 
-def _score(workshop: Workshop, artifact: Artifact) -> float | None:
-    return workshop.outputs(artifact, "selection").score(workshop.task)
+def checked_every(stages: Sequence[Table]) -> int:
+    """Steps between two looks at the selection split in a trial's last training; 0 where nothing is trained."""
+    trained = [table for table in stages if table["stage"] == "distill"]
+    return int(_number(trained[-1].get("evaluate_every", EVERY))) if trained else 0
+
+
+def because(error: EdgekitError) -> str:
+    """Why a trial failed, in words."""
+    return f"{error.what}: {error.why}" if error.why else error.what

@@ -9,11 +9,13 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from edgekit.artifact import write_text
+from edgekit.errors import InputError, UsageError
 from edgekit.search.box import Box
-from edgekit.search.executor import Executor
+from edgekit.search.executor import Executor, because
 from edgekit.search.outcome import settle
-from edgekit.search.standing import LOOKED, Standing
-from edgekit.search.strategy import LEVER_SHARE, Room, Strategy
+from edgekit.search.pace import Pace, beside_training
+from edgekit.search.standing import Standing
+from edgekit.search.strategy import Room, Strategy
 from edgekit.trials import SearchRecord, TrialRecord
 
 # The evaluation split is looked at so often at most: more looks would choose what is good there by chance.
@@ -24,6 +26,10 @@ END_SECONDS = 45.0
 PRUNE_SECONDS, TIMING_SECONDS = 20.0, 45.0
 # Of the look at the first trial, the share that the end takes for scoring every row of the ledger.
 SCORING = 0.3
+# Of what a trial takes beside its training, the share that comes after it.
+AFTER = 0.8
+# What a trial costs, by the names of its figures.
+COSTS = ("latency_ms", "size_bytes", "instructions")
 
 _TRIALS = TypeAdapter(tuple[TrialRecord, ...])
 
@@ -47,12 +53,8 @@ class Book:
 
     @property
     def unfinished(self) -> TrialRecord | None:
-        """A trial that was begun, or was not looked at yet."""
-        return next((one for one in self.trials if one.state == "running" or _unseen(one)), None)
-
-
-def _unseen(trial: TrialRecord) -> bool:
-    return trial.kind in LOOKED and trial.state == "kept" and not trial.look_seconds
+        """A trial that was begun."""
+        return next((trial for trial in self.trials if trial.state == "running"), None)
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Session:
         executor: runs trials.
         look: runs a trial's straight line, and says what it loses on the evaluation split.
         publish: puts a trial's result into the output.
+        held: whether a trial's result is what lies there.
         tell: told what came of a sampler's proposal.
         scored: whether there is an evaluation split.
         metric: its name.
@@ -77,23 +80,47 @@ class Session:
     executor: Executor
     look: Callable[[TrialRecord], TrialRecord]
     publish: Callable[[TrialRecord, SearchRecord], None]
+    held: Callable[[TrialRecord], bool]
     tell: Callable[[int, Sequence[float] | None], None]
     scored: bool
     metric: str = ""
     ended: str = field(default="", init=False)
+    _reason: str = field(default="", init=False)
 
     def run(self) -> TrialRecord:
-        """Search, and return the trial that is the result."""
+        """Search, and return the trial that is the result.
+
+        The best of earlier attempts is put into the output first, unless it lies there.
+        """
+        known = self.now.best
+        if known is not None and not self.held(known):
+            self.publish(known, self.record())
         while not self.ended:
-            room = self.room()
-            proposed = self.book.unfinished or self.strategy.propose(self.book.trials, room)
-            if isinstance(proposed, str):
-                self.ended = proposed
-            else:
-                self._try(proposed)
+            self._go_on()
         best = self.now.best
         assert best is not None  # the first trial is one, or its error has ended the run
         return best
+
+    def _go_on(self) -> None:
+        """Finish a trial, look at one, or begin one; the last look is at what would be the result."""
+        begun = self.book.unfinished
+        if begun is not None:
+            self._try(begun)
+            return
+        looks = LOOKS - self._looks
+        waiting = self.now.to_look_at(looks, ending=False)
+        proposed = waiting or self.strategy.propose(self.book.trials, self.room())
+        if isinstance(proposed, str):
+            waiting = self.now.to_look_at(looks, ending=True)
+            if waiting is None:
+                self.ended = self._reason or proposed
+                return
+            self._reason = proposed
+        if waiting is not None:
+            self._look(waiting)
+        elif isinstance(proposed, TrialRecord):
+            self._reason = ""
+            self._try(proposed)
 
     @property
     def now(self) -> Standing:
@@ -126,15 +153,15 @@ class Session:
         line = first.seconds + first.look_seconds if first else 0.0  # a student's has as many exports and evaluations
         end = END_SECONDS + (SCORING * first.look_seconds if first else 0.0)
         fulls = [trial for trial in trials if trial.kind == "full" and trial.step_seconds and trial.look_seconds]
-        beside = [one.seconds - one.steps * (one.step_seconds or 0) + one.look_seconds for one in fulls]
+        beside = max((beside_training(trial) for trial in fulls), default=line + PRUNE_SECONDS)
         timings = [trial.seconds for trial in trials if trial.kind == "timing"]
-        self.box.kept_back = end + line / 2
+        self.box.kept_back = end + AFTER * beside
         return Room(
             left=self.box.left - end,
             looks=LOOKS - self._looks,
-            beside=max(beside, default=line + PRUNE_SECONDS),
+            beside=beside,
             timing=max(timings, default=TIMING_SECONDS),
-            step_seconds=_step_seconds(trials),
+            pace=Pace.of(trials),
         )
 
     @property
@@ -142,24 +169,34 @@ class Session:
         return sum(trial.look_seconds > 0 for trial in self.book.trials) if self.scored else 0
 
     def _try(self, trial: TrialRecord) -> None:
+        """Run a trial; the first one is looked at and published before anything else, since a result is wanted soon."""
         self.book.put(trial)
         self.box.tick()
-        if not _unseen(trial):
-            if trial.number == 0:  # before anything else, since a result is wanted soon
-                trial = self._seen(trial)
-                self.publish(trial, self.record())
-                self.book.put(trial)  # from here on the original's export is not put there again
-            (trial,) = self.executor.submit([trial])
-            self.book.put(trial)
-            self._tell(trial)
-        if not _unseen(trial):
-            return
-        because = self._not_worth_a_look(trial)
-        if because:
-            self.book.put(trial.model_copy(update={"state": "dominated", "reason": because}))
-            return
-        trial = self._seen(trial)
+        known: dict[str, object] = {}
+        if trial.number == 0:
+            trial = self._seen(trial)
+            self.publish(trial, self.record())
+            self.book.put(trial)  # from here on the original's export is not put there again
+            known = {name: value for name in COSTS if (value := getattr(trial, name)) is not None}
+        (trial,) = self.executor.submit([trial])
+        if trial.state != "failed":
+            trial = trial.model_copy(update=known)  # where a stage was undone, what the artifact costs without it
         self.book.put(trial)
+        self._tell(trial)
+        self.box.tick()
+
+    def _look(self, trial: TrialRecord) -> None:
+        """Look at a trial, and publish it where it is the best; one whose line fails is none."""
+        began = self.box.now()
+        try:
+            trial = self._seen(trial)
+        except (InputError, UsageError) as error:
+            seconds = round(max(0.01, self.box.now() - began), 2)
+            trial = trial.model_copy(
+                update={"state": "failed", "reason": because(error), "look_seconds": seconds, "selection_drop": None}
+            )
+        self.book.put(trial)
+        self.box.tick()
         best = self.now.best
         if best is not None and best.number == trial.number:
             self.publish(trial, self.record())
@@ -173,25 +210,5 @@ class Session:
         """Let the sampler know what came of its proposal."""
         if trial.proposal is not None:
             cost = trial.cost(self.strategy.search.objective)
-            known = trial.state != "failed" and cost is not None and trial.selection_drop is not None
-            self.tell(trial.proposal, (trial.selection_drop or 0.0, cost or 0.0) if known else None)
-
-    def _not_worth_a_look(self, trial: TrialRecord) -> str:
-        """Why nobody looks at a trial on the evaluation split; empty where somebody does."""
-        now = self.now
-        if trial.kind == "extra" and not now.lever_stays(trial, LEVER_SHARE):
-            return "loses too much on the selection split for what it saves"
-        if now.hopeless(trial):
-            expected = now.expected_drop(trial) or 0.0
-            return f"not looked at: it would lose about {expected * 100:.1f} points on the evaluation split"
-        return ""
-
-
-def _step_seconds(trials: Sequence[TrialRecord]) -> float | None:
-    """Seconds of a step for a student that keeps all, by the last trial that tells."""
-    timed = [trial for trial in trials if trial.step_seconds]
-    if not timed:
-        return None
-    last = timed[-1]
-    kept = last.kept if last.kept is not None else 1.0
-    return (last.step_seconds or 0.0) * 4 / (1 + 3 * kept)
+            known = trial.state != "failed" and cost is not None and trial.divergence is not None
+            self.tell(trial.proposal, (trial.divergence or 0.0, cost or 0.0) if known else None)

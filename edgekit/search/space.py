@@ -17,9 +17,11 @@ from edgekit.pruning.encoders.table import CostTable, Widths
 from edgekit.quantization.methods import methods_for
 from edgekit.recipe import Recipe, Step, check_chain, read_step
 from edgekit.request import Request
+from edgekit.search.pace import evaluate_every
 from edgekit.stages import STAGES
 from edgekit.stages.distill import ENCODER_RATE, DistillSettings, planned_steps
 from edgekit.stages.prune import ENCODER_RATIO, MODULE_RATIO, PruneSettings
+from edgekit.stages.quantize.settings import QuantizeSettings
 
 Table = dict[str, JsonValue]
 Tables = tuple[Table, ...]
@@ -27,11 +29,17 @@ Tables = tuple[Table, ...]
 # Where there are no layers to choose, what is cut is found in another way. Both kinds need labels, or none do.
 ENCODER_IMPORTANCE, MODULE_IMPORTANCE = ("taylor", "fisher"), ("taylor", "magnitude")
 FLOOR = 0.2  # the default of prune.floor
+# Of what may be lost in all, what quantization may lose before layers fall back, and the most of that in any case.
+TOLERATED, MOST_TOLERATED = 0.5, 0.02
 # What the narrowest encoder is asked to cost of what is predicted for it: ratios are rounded.
 NARROWEST = 1.02
 # In a box of fewer seconds there is one training, which is looked at on the evaluation split at once: nothing has to be
 # ranked, and savings of size are tried only where size is what is asked for.
 SHORT_BOX = 600.0
+
+
+# The setting of the stage quantize that leaves a share of the layers in float.
+FLOAT_SHARE = "float_share"
 
 
 @dataclass(frozen=True)
@@ -43,18 +51,20 @@ class Lever:
         stage: that it adds behind the training, or whose settings it changes.
         settings: of that stage.
         added: whether the stage is added.
+        slower: whether an inference takes longer with it: it is used where size matters.
     """
 
     name: str
     stage: str
     settings: Mapping[str, JsonValue]
     added: bool
+    slower: bool = False
 
 
 # Each is used where this edgekit has the stage or the setting, and the target takes it.
 LEVERS = (
     Lever("vocabulary", "vocabulary", {}, added=True),
-    Lever("embeddings in INT4", "quantize", {"embeddings": "int4"}, added=False),
+    Lever("embeddings in INT4", "quantize", {"embeddings": "int4"}, added=False, slower=True),
 )
 
 
@@ -85,6 +95,7 @@ class Space:
         levers: that can be used here.
         layers: of the original, where it is an encoder.
         full_steps: of the base recipe's distillation.
+        spends: whether layers can stay in float to use up a budget.
         measures: whether a table of costs is to be made.
         reach: of each number of layers from 1 on, what the narrowest and the widest encoder cost of the whole one, by
             that table; empty where costs are multiply-accumulates.
@@ -98,6 +109,7 @@ class Space:
     levers: tuple[Lever, ...]
     layers: int | None
     full_steps: int
+    spends: bool = False
     measures: bool = False
     reach: tuple[tuple[float, float], ...] = ()
 
@@ -182,13 +194,13 @@ class Space:
         return table if lowest >= FLOOR else {**table, "floor": lowest}
 
     def taught(self, steps: int, *, gently: bool = False) -> Table:
-        """A distill stage of so many steps, with a few looks at the selection split on the way.
+        """A distill stage of so many steps, with a few looks at the selection split, unless the recipe says how many.
 
         Args:
             steps: of training.
             gently: whether an encoder learns at half the usual rate, unless the recipe says at which.
         """
-        table = {**self.distill, "max_steps": steps, "evaluate_every": min(300, max(50, steps // 4))}
+        table = {"evaluate_every": evaluate_every(steps), **self.distill, "max_steps": steps}
         if gently and self.layers is not None and table.get("learning_rate", "auto") == "auto":
             table["learning_rate"] = ENCODER_RATE / 2
         return table
@@ -197,24 +209,35 @@ class Space:
         """No training; by another method of quantization, or (an empty one) in FP32."""
         if method == "":
             return tuple(table for table in self.graph if table["stage"] != "quantize")
-        return self._graph({} if method is None else {"method": method})
+        return _changed(self.graph, {} if method is None else {"method": method})
 
-    def whole(self, training: Tables, levers: Sequence[Lever] = (), *, quick: bool = False) -> Tables:
+    def partly(self, share: float, *, quick: bool) -> Tables:
+        """No training, and a share of the layers that multiply in float; ``quick`` as for ``whole``."""
+        changes: Table = {FLOAT_SHARE: share}
+        return _changed(self.graph, changes | ({"fallback": False} if quick else {}))
+
+    def whole(
+        self, training: Tables, levers: Sequence[Lever] = (), *, method: str | None = None, quick: bool = False
+    ) -> Tables:
         """Stages up to the end of training, with all that follows.
 
         Args:
             training: prune and distill.
             levers: further savings.
+            method: of quantization, as for ``quantized``.
             quick: whether only the cost counts, so that no layer needs to fall back.
         """
         added: Tables = tuple({"stage": lever.stage, **lever.settings} for lever in levers if lever.added)
         changes: Table = {}
         for lever in levers:
             changes |= {} if lever.added else lever.settings
-        return (*training, *added, *self._graph(changes | ({"fallback": False} if quick else {})))
+        changes |= {"fallback": False} if quick else {}
+        return (*training, *added, *_changed(self.quantized(method), changes))
 
-    def _graph(self, changes: Table) -> Tables:
-        return tuple(table | changes if table["stage"] == "quantize" else table for table in self.graph)
+
+def _changed(graph: Tables, changes: Table) -> Tables:
+    """The stages of a graph with other settings of the stage quantize."""
+    return tuple(table | changes if table["stage"] == "quantize" else table for table in graph)
 
 
 def training_of(stages: Sequence[Table]) -> Tables:
@@ -241,7 +264,8 @@ def space_of(request: Request, layers: int | None, samples: int) -> Space:
     steps, _ = leave_out(request)
     by_name = {step.stage.name: step for step in steps}
     trains = "prune" in by_name and "distill" in by_name
-    graph = tuple(_table(step) for step in steps if step.stage.produces != "torch" or step.stage.accepts != "torch")
+    tables = (_table(step) for step in steps if step.stage.produces != "torch" or step.stage.accepts != "torch")
+    graph = tuple(_tolerant(request, table) if table["stage"] == "quantize" else table for table in tables)
     distill = by_name.get("distill")
     return Space(
         trains=trains,
@@ -252,6 +276,7 @@ def space_of(request: Request, layers: int | None, samples: int) -> Space:
         levers=tuple(lever for lever in LEVERS if _usable(request, lever)),
         layers=layers,
         full_steps=planned_steps(_distill_settings(distill), samples) if distill else 0,
+        spends=_spends(request, graph),
         measures=trains and layers is not None and _measures(request, layers),
     )
 
@@ -267,6 +292,15 @@ def _measures(request: Request, layers: int) -> bool:
     )
     roomy = limits.time is not None and limits.time >= SHORT_BOX and bool(request.places)
     return layers > 1 and request.format == "onnx" and not only_size and (roomy or request.costs is not None)
+
+
+def _spends(request: Request, graph: Tables) -> bool:
+    """Whether a limit on what an inference costs can be used up by layers in float, where the recipe says of none."""
+    quantize = next((table for table in graph if table["stage"] == "quantize"), None)
+    if quantize is None or FLOAT_SHARE in quantize or request.data is None:
+        return False
+    limited = request.limits.max_ms is not None or request.limits.max_instructions is not None
+    return limited and _fits(request, {**quantize, FLOAT_SHARE: 0.5})
 
 
 def reach_of(table: CostTable, widths: Widths, multiple: int) -> tuple[tuple[float, float], ...]:
@@ -294,6 +328,19 @@ def _distill_settings(step: Step) -> DistillSettings:
 
 def _table(step: Step) -> Table:
     return {"stage": step.stage.name, **step.settings.model_dump(mode="json", exclude_defaults=True)}
+
+
+def _tolerant(request: Request, table: Table) -> Table:
+    """The stage quantize with half of what may be lost in all as its tolerance, unless the recipe says which.
+
+    Less is lost where limits on cost are used up for quality, and 2 points at the most.
+    """
+    search, bound = request.search, request.limits.max_drop
+    if "tolerance" in table or bound is None or search is None:
+        return table
+    usual = float(QuantizeSettings().tolerance)
+    tolerance = min(TOLERATED * bound, usual if search.fill else MOST_TOLERATED)
+    return table if tolerance == usual else {**table, "tolerance": round(tolerance, 6)}
 
 
 def _methods(request: Request, graph: Tables) -> tuple[str, ...]:

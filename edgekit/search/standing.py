@@ -4,11 +4,12 @@ The limit on the loss is on the evaluation split, which may be looked at five ti
 split, which is cut from the training data. The original has been trained on those samples, so it is better there than
 it will ever be, and every student seems to lose more than it does. The two losses of one trial differ by about the same
 in all students of one original, so what was measured on those that were looked at tells what the others would lose.
+What was only quantized has learned nothing: it is compared with others of its kind, and loses as much on both splits
+where there are none.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +19,16 @@ from edgekit.report import MEGABYTE
 from edgekit.trials import MEASURING, Search, TrialRecord
 
 LOOKED = ("quantized", "full", "extra")
-# A loss beyond the limit by less than this share of it (or this) is made good by training on, rather than given up.
-CLOSE, CLOSEST = 1.0, 0.005
+# A loss beyond the limit by less than this share of it (or of this, which is more) is made good by training on, rather
+# than given up.
+CLOSE, CLOSEST = 0.5, 0.005
+# The most that a saving without training may lose on the selection split, whatever may be lost in all.
+LEVER_MOST = 0.0025
 # The one-sided 95 % quantile of a normal distribution.
 ONE_SIDED = 1.645
-# Samples of a selection split of which nothing else is known: its largest size (tasks/data.py).
-SELECTION_SAMPLES, USUAL_SCORE = 1000, 0.9
 ROUNDING = 1e-9
+# What a timed shape has to cost of the budget: the user sees 0.90 to 1.00, and a clock errs by 1 to 2 %.
+WINDOW, AIM = (0.915, 0.985), 0.955
 
 
 @dataclass(frozen=True)
@@ -71,31 +75,26 @@ class Standing:
         """The loss on the evaluation split as the limit counts it: what was seen there, else what is to be expected."""
         if trial.drop is not None:
             return trial.drop_high if self.strict and trial.drop_high is not None else trial.drop
-        if trial.selection_drop is None or self.offset is None:
+        offset = self.offset if _trained(trial) else self.untrained_offset
+        if trial.selection_drop is None or offset is None:
             return None
-        return trial.selection_drop + self.offset + (ONE_SIDED * self.error if self.strict else 0.0)
+        return trial.selection_drop + offset + (ONE_SIDED * self.error if self.strict else 0.0)
 
     @cached_property
     def offset(self) -> float | None:
         """How much more is lost on the evaluation split than on the other, by the trained trials seen on both."""
-        both = [t for t in self.trials if t.steps and t.drop is not None and t.selection_drop is not None]
-        gaps = [(trial.drop or 0.0) - (trial.selection_drop or 0.0) for trial in both]
-        return sum(gaps) / len(gaps) if gaps else None
+        return _gap([trial for trial in self.trials if _trained(trial)])
+
+    @cached_property
+    def untrained_offset(self) -> float:
+        """The same of trials that were only quantized; 0 before one was seen on both."""
+        return _gap([trial for trial in self.trials if not _trained(trial)]) or 0.0
 
     @cached_property
     def error(self) -> float:
         """Standard error of a loss on the evaluation split, by the widest of the paired intervals seen there."""
         widths = [t.drop_high - t.drop for t in self.trials if t.drop_high is not None and t.drop is not None]
         return max(widths, default=0.0) / ONE_SIDED
-
-    @cached_property
-    def selection_error(self) -> float:
-        """Standard error of the difference of two students on the selection split.
-
-        Two models of one origin are right and wrong on mostly the same samples: about a third of the variance of
-        independent ones is left.
-        """
-        return math.sqrt(2 * USUAL_SCORE * (1 - USUAL_SCORE) / SELECTION_SAMPLES / 3)
 
     def hopeless(self, trial: TrialRecord) -> bool:
         """Whether a look would likely be wasted: what is to be expected misses the limit by half a standard error."""
@@ -128,15 +127,56 @@ class Standing:
 
         Where none is within them, the nearest.
         """
-        return min(self.candidates, key=self._rank, default=None)
+        return min(self.candidates, key=self.rank, default=None)
 
-    def _rank(self, trial: TrialRecord) -> tuple[float, float, float]:
+    def rank(self, trial: TrialRecord) -> tuple[float, float, float]:
+        """What trials are ordered by: how far from the limits, then cost or loss; the least is the best."""
         cost = trial.cost(self.search.objective)
         known = float("inf") if cost is None else cost
         if self.search.fill:
-            quality = trial.selection_drop if trial.selection_drop is not None else self.expected_drop(trial)
-            return self.misses(trial), quality or 0.0, known
+            return self.misses(trial), self._quality(trial), known
         return self.misses(trial), known, trial.selection_drop or 0.0
+
+    def _quality(self, trial: TrialRecord) -> float:
+        """What a trial loses; where nothing was trained, how far its answers are, which tells more of small changes."""
+        if trial.divergence is not None and not any(_trained(one) for one in self.candidates):
+            return trial.divergence
+        return (trial.selection_drop if trial.selection_drop is not None else self.expected_drop(trial)) or 0.0
+
+    def may_win(self, trial: TrialRecord) -> bool:
+        """Whether a look at a trial could make it the best: a loss that is not hopeless may be within the limit."""
+        if self.best is None:
+            return True
+        mine = self.rank(trial)
+        if not self.hopeless(trial):
+            mine = (max(0.0, self.pressure(trial) - 1), *mine[1:])
+        return mine < self.rank(self.best)
+
+    def to_look_at(self, looks: int, *, ending: bool) -> TrialRecord | None:
+        """The trial that the evaluation split is looked at for next; None where that would be a waste.
+
+        Trials are chosen by what they lose on the selection split, so only one that would be the result is looked at,
+        or one that tells what others lose on the other split. The last look is kept for the end, unless it could end
+        the search; savings without training are ranked by the other split alone, until they would be the result.
+
+        Args:
+            looks: that are left.
+            ending: whether no further trial will be made.
+        """
+        waiting = [trial for trial in self.trials if waits(trial)]
+        if not waiting or looks <= 0:
+            return None
+        unknown = [trial for trial in waiting if self.expected_drop(trial) is None]
+        if unknown:
+            return unknown[0]
+        worth = [trial for trial in waiting if self.may_win(trial)]
+        if not ending:
+            worth = [trial for trial in worth if self._ends(trial) or (looks > 1 and trial.kind != "extra")]
+        return min(worth, key=self.rank, default=None)
+
+    def _ends(self, trial: TrialRecord) -> bool:
+        """Whether a trial keeps every limit, where nothing more is wanted."""
+        return self.search.fill and self.misses(trial) == 0
 
     def lever_stays(self, trial: TrialRecord, share: float) -> bool:
         """Whether savings without training cost little, beside the same without them.
@@ -148,7 +188,7 @@ class Standing:
             return trial.state != "failed"
         for mine, theirs in ((trial.selection_drop, before.selection_drop), (trial.drop, before.drop)):
             if mine is not None and theirs is not None:
-                return mine - theirs <= share * max(bound, CLOSEST)
+                return mine - theirs <= min(share * max(bound, CLOSEST), LEVER_MOST)
         return True
 
     def weighed(self, layers: int | None) -> list[TrialRecord]:
@@ -157,26 +197,39 @@ class Standing:
         known = [trial for trial in self.trials if trial.kind in kinds and trial.kept is not None]
         return [trial for trial in known if trial.layers == layers and self.pressure(trial) > 0]
 
+    @cached_property
+    def excess(self) -> float:
+        """How much more a trained shape costs than it did when only its cost was wanted: layers that fell back."""
+        fulls = [trial for trial in self.of("full") if self.pressure(trial) > 0]
+        quick = {(one.asked, one.layers): self.pressure(one) for one in self.of("proxy") + self.of("timing")}
+        pairs = [(self.pressure(full), quick.get((full.asked, full.layers), 0.0)) for full in fulls]
+        return max((cost / before for cost, before in pairs if before > 0), default=1.0)
+
+    def foreseen(self, trial: TrialRecord) -> float:
+        """The pressure that a trial's shape has as a result."""
+        return self.pressure(trial) * (max(1.0, self.excess) if trial.kind in ("timing", "proxy") else 1.0)
+
     def kept_for(self, pressure: float, layers: int | None, *, rest: float) -> float:
         """The share that a model of so many layers keeps when it takes a share of the budget.
 
         Cost is taken as linear between the two trials of these layers that are nearest to it. With one, the line goes
-        through the whole model too; with none it is that of ``untimed``.
+        through the whole model too; with none it is that of ``untimed``. What a result cost counts before what its
+        shape cost untrained.
 
         Args:
             pressure: the share of the budget.
             layers: of an encoder.
             rest: as for ``untimed``.
         """
-        whole = (1.0, self.pressure(self.trials[0]))
-        points = sorted(
-            {(trial.kept or 0.0, self.pressure(trial)) for trial in self.weighed(layers)},
-            key=lambda point: abs(point[1] - pressure),
-        )
+        costs = {
+            trial.kept or 0.0: self.foreseen(trial)
+            for trial in sorted(self.weighed(layers), key=lambda trial: trial.kind == "full")
+        }
+        points = sorted(costs.items(), key=lambda point: abs(point[1] - pressure))
         if not points:
             return self.untimed(pressure, rest=rest)
         if len(points) == 1:
-            points.append(whole)
+            points.append((1.0, self.pressure(self.trials[0])))
         (kept_a, a), (kept_b, b) = points[:2]
         if a == b or kept_a == kept_b:
             return kept_a * pressure / a
@@ -190,6 +243,22 @@ class Standing:
             rest: share of the whole model's cost that would stay if nothing were kept.
         """
         return min(1.0, max(0.0, (pressure / self.pressure(self.trials[0]) - rest) / (1 - rest)))
+
+
+def waits(trial: TrialRecord) -> bool:
+    """Whether a trial could be the result, and was not looked at yet."""
+    return trial.kind in LOOKED and trial.state == "kept" and not trial.look_seconds
+
+
+def _trained(trial: TrialRecord) -> bool:
+    return trial.steps > 0 or any(table.get("stage") == "distill" for table in trial.stages)
+
+
+def _gap(trials: Sequence[TrialRecord]) -> float | None:
+    """The mean of what is lost more on the evaluation split than on the selection split; None where neither is seen."""
+    both = [trial for trial in trials if trial.drop is not None and trial.selection_drop is not None]
+    gaps = [(trial.drop or 0.0) - (trial.selection_drop or 0.0) for trial in both]
+    return sum(gaps) / len(gaps) if gaps else None
 
 
 def pareto(trials: Sequence[TrialRecord], search: Search) -> set[int]:

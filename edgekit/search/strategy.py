@@ -2,20 +2,23 @@
 
 The order, where there is data and a model to train:
 
-1. The base recipe without training: a valid artifact at once. Where it loses too much, other ways to quantize.
-2. Savings of size that take no training (``space.LEVERS``), unless the box is short and size is not what matters;
-   those that stay are in every later trial.
+1. The base recipe without training: a valid artifact at once. Where it loses too much, other ways to quantize; later
+   students are quantized in the way that did best.
+2. Savings of size that take no training (``space.LEVERS``), unless the box is short and size is not what matters; those
+   that make an inference slower only where size matters. Those that stay are in every later trial.
 3. A few steps of training, for the time that one takes; then, for an encoder and unless the box is short, a table of
    costs (``edgekit.costing``). Shares of a model are shares of its cost by that table, else of multiply-accumulates.
 4. Limits on cost that are to be used up: shapes are timed untrained, since latency does not depend on weights, until
    one lies within the window.
 5. Where time allows, shapes of equal cost are trained briefly and compared: successive halving with two rungs
-   (Jamieson and Talwalkar 2016, Non-stochastic Best Arm Identification and Hyperparameter Optimization). Of those as
-   good as the best, the cheapest goes on, after the rule of one standard error (Breiman et al. 1984, Classification and
-   Regression Trees, 3.4.3), of which it takes half: what they cost differs little, and what they lose may not.
+   (Jamieson and Talwalkar 2016, Non-stochastic Best Arm Identification and Hyperparameter Optimization), by how far
+   their answers are from the original's. Of those as good as the best by the rule of one standard error (Breiman et al.
+   1984, Classification and Regression Trees, 3.4.3) the one with the usual number of layers goes on: they cost the
+   same, and a short training says little of a long one.
 6. The long distillation. Without limits on cost, bisection on the logarithm of what is left of the model: faster while
    the limit on the loss holds, slower when it does not. A faster one goes on from the good student, which is gradual
-   pruning (Kurtic et al. 2023, ZipLM); one that misses the limit by little is trained longer once.
+   pruning (Kurtic et al. 2023, ZipLM); one that misses the limit by little is trained longer once, if there is time for
+   another one behind it. Trainings are as long as what is left of the box allows.
 """
 
 from __future__ import annotations
@@ -25,21 +28,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgekit.recipe import Limits
+from edgekit.search.pace import Pace
 from edgekit.search.space import SHORT_BOX, Shape, Space, Tables, training_of
-from edgekit.search.standing import Standing
+from edgekit.search.spending import next_share
+from edgekit.search.standing import AIM, WINDOW, Standing
 from edgekit.trials import Search, TrialRecord
 
 PACE_STEPS = 8
 # Of what is left of the box, the most that comparing shapes may take; fewest and most that are compared.
-PROXY_SHARE, FEWEST_PROXIES, MOST_PROXIES = 0.2, 2, 6
-PROXY_STEPS, TIE = (50, 250), 0.5
-# What a timed shape has to cost of the budget: the user sees 0.90 to 1.00, and a clock errs by 1 to 2 %.
-WINDOW, AIM, MOST_TIMINGS = (0.915, 0.985), 0.955, 7
+PROXY_SHARE, FEWEST_PROXIES, MOST_PROXIES = 0.2, 2, 5
+PROXY_STEPS, TIE = (50, 250), 1.0
+MOST_TIMINGS = 7  # of shapes of so many layers
 LEAST_KEPT, SAME = 0.02, 0.005
 # A training shorter than this share of the base recipe's is not begun.
 SHORTEST = 0.025
-# How much faster the first step of the bisection is where nothing has failed yet; and when two ends have met.
-FASTER, MET = 0.7, 1.06
+# How much faster a step of the bisection is where nothing has failed yet, and where no other will follow; and when two
+# ends have met.
+FASTER, LAST, MET = 0.7, 0.85, 1.06
+# Trainings that the rest of the box is divided among, and how many times the usual steps one has at the most.
+TRAININGS, LONGEST = 3, 3
 # Of a training's estimated room, what it is given: steps take longer when the machine is busy.
 PRUDENCE = 0.9
 # The share of the base recipe's training that is known to bring its ratio back is all of it; a quarter brings back what
@@ -69,25 +76,19 @@ class Room:
         looks: at the evaluation split that are left.
         beside: seconds that a full trial takes beside its training, its look included.
         timing: seconds that timing a shape takes.
-        step_seconds: of one step for a student that keeps all; None before any was timed. A student that keeps a share
-            ``k`` takes ``(1 + 3 k) / 4`` of it: the teacher's forward pass stays (Kaplan et al. 2020, table 1).
+        pace: how long steps of training take; None before any was timed.
     """
 
     left: float
     looks: int
     beside: float
     timing: float
-    step_seconds: float | None
+    pace: Pace | None
 
     def steps(self, kept: float) -> int:
         """Steps of training that fit, for a student that keeps so much."""
-        assert self.step_seconds is not None
-        return int(PRUDENCE * (self.left - self.beside) / step_of(self.step_seconds, kept))
-
-
-def step_of(whole: float, kept: float) -> float:
-    """Seconds of a step for a student that keeps a share, from those for one that keeps all."""
-    return whole * (1 + 3 * kept) / 4
+        assert self.pace is not None
+        return self.pace.steps(PRUDENCE * (self.left - self.beside), kept)
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,21 @@ class Strategy:
         if room.left <= 0:
             return "the time is up"
         if self.search.fill and now.best is not None and now.misses(now.best) == 0:
-            return "every limit is kept"
+            return self._spent(now) or "every limit is kept"
         other = self._other_method(now) or self._lever(now)
         if other is not None:
             return other
         if not self.space.trains:
             return "every way to quantize that the target takes was tried"
         return self._trained(now, room)
+
+    def _spent(self, now: Standing) -> TrialRecord | None:
+        """What uses up a budget that is kept without training: more of the model in float."""
+        found = next_share(now) if self.space.spends and now.misses(now.trials[0]) == 0 else None
+        if found is None:
+            return None
+        kind = "quantized" if found.wanted else "timing"
+        return self._trial(now.trials, kind, self.space.partly(found.share, quick=not found.wanted), parent=0)
 
     def _trial(self, trials: Sequence[TrialRecord], kind: str, stages: Tables, **facts: object) -> TrialRecord:
         return TrialRecord.model_validate({"number": len(trials), "kind": kind, "stages": stages, **facts})
@@ -154,16 +163,27 @@ class Strategy:
             return None  # what is in every later trial is settled before the first of them
         if any(now.lever_stays(trial, LEVER_SHARE) for trial in tried):
             return None
-        levers = self.space.levers
+        levers = tuple(lever for lever in self.space.levers if self._size_asked(now) or not lever.slower)
         sets = [levers, *((lever,) for lever in levers)] if len(levers) > 1 else [levers] if levers else []
         for chosen in sets[len(tried) : len(tried) + 1]:
-            return self._trial(now.trials, "extra", self.space.whole((), chosen), parent=0)
+            return self._trial(now.trials, "extra", self.space.whole((), chosen, method=self._method(now)), parent=0)
         return None
 
+    def _size_asked(self, now: Standing) -> bool:
+        """Whether the first artifact is too large, or size is what is to be small."""
+        return now.too_large(now.trials[0]) or self.search.objective == "size"
+
     def _size_counts(self, now: Standing) -> bool:
-        too_large = self.limits.max_mb is not None and (now.best is None or now.too_large(now.best))
         roomy = self.limits.time is not None and self.limits.time >= SHORT_BOX
-        return too_large or self.search.objective == "size" or roomy
+        return self._size_asked(now) or roomy
+
+    def _method(self, now: Standing) -> str | None:
+        """The way to quantize that did best without training: the usual one (None) unless that loses too much."""
+        first, tried = now.trials[0], now.of("quantized")
+        if not tried or (first.state != "failed" and not now.loses(first)):
+            return None
+        best = min(tried, key=now.rank).stages
+        return next((method for method in self.space.methods if self.space.quantized(method) == best), None)
 
     def _whole(self, now: Standing, training: Tables, *, quick: bool = False) -> Tables:
         """With the savings that stay."""
@@ -177,7 +197,7 @@ class Strategy:
                 for table in trial.stages
             )
         ]
-        return self.space.whole(training, levers, quick=quick)
+        return self.space.whole(training, levers, method=self._method(now), quick=quick)
 
     def _trained(self, now: Standing, room: Room) -> TrialRecord | str:
         failed = next((one for one in now.trials if one.kind in NEEDED and one.state == "failed"), None)
@@ -185,7 +205,7 @@ class Strategy:
             return f"trial {failed.number} failed: {failed.reason}"
         if not any(trial.kind == "pace" for trial in now.trials):
             return self._trial(now.trials, "pace", self.space.whole((self.space.taught(PACE_STEPS),)), steps=PACE_STEPS)
-        if room.step_seconds is None:
+        if room.pace is None:
             return "no step of training could be timed"
         if self.space.measures and not any(trial.kind == "costs" for trial in now.trials):
             return self._trial(now.trials, "costs", ())
@@ -240,12 +260,13 @@ class Strategy:
     def _fitted(self, now: Standing, shape: Shape) -> Shape | TrialRecord:
         """A shape within the budget, or the next one to be timed."""
         timed = now.weighed(shape.layers)
-        fit = [trial for trial in timed if WINDOW[0] <= now.pressure(trial) <= WINDOW[1]]
+        over = {trial.asked for trial in timed if trial.kind == "full" and now.pressure(trial) > 1}
+        fit = [one for one in timed if WINDOW[0] <= now.foreseen(one) <= WINDOW[1] and one.asked not in over]
         done = [trial for trial in timed if trial.kind == "timing"]
         kept = max(self._least(shape.layers), now.kept_for(AIM, shape.layers, rest=self._uncut))
         seen = any(trial.asked and abs(kept / trial.asked - 1) < SAME for trial in timed)
         if fit or seen or len(done) >= MOST_TIMINGS:
-            nearest = min(fit or timed, key=lambda trial: (now.pressure(trial) > 1, abs(now.pressure(trial) - AIM)))
+            nearest = min(fit or timed, key=lambda trial: (now.foreseen(trial) > 1, abs(now.foreseen(trial) - AIM)))
             return Shape(nearest.asked or 1.0, shape.layers, shape.importance)
         wanted = Shape(round(kept, 4), shape.layers, shape.importance)
         stages = self._whole(now, (self.space.cut(wanted),), quick=True)
@@ -253,9 +274,9 @@ class Strategy:
 
     def _proxy(self, now: Standing, room: Room, shape: Shape) -> TrialRecord | None:
         """A shape of about equal cost, briefly trained; None where there were enough, or no time for any."""
-        assert room.step_seconds is not None
+        assert room.pace is not None
         steps = min(PROXY_STEPS[1], max(PROXY_STEPS[0], self.space.full_steps // 20))
-        each = room.timing + steps * step_of(room.step_seconds, shape.kept)
+        each = room.timing + room.pace.seconds(steps, shape.kept)
         made = [trial for trial in now.trials if trial.kind == "proxy"]
         shape = Shape(made[0].asked or shape.kept, shape.layers, shape.importance) if made else shape
         room_for = int(PROXY_SHARE * (room.left + sum(trial.seconds for trial in made)) / each)
@@ -271,15 +292,18 @@ class Strategy:
         return self._trial(now.trials, "proxy", stages, proposal=proposal, steps=steps, asked=suggested.kept)
 
     def _survivor(self, now: Standing, shape: Shape) -> Shape:
-        """The shape of the proxy that goes on: the cheapest of those that are as good as the best."""
-        proxies = [trial for trial in now.of("proxy") if trial.selection_drop is not None]
+        """The shape of the proxy that goes on: of those as good as the best, the one that is most like the usual."""
+        proxies = [trial for trial in now.of("proxy") if trial.divergence is not None]
         if not proxies:
             return shape
-        best = min(trial.selection_drop or 0.0 for trial in proxies)
-        good = [trial for trial in proxies if (trial.selection_drop or 0.0) <= best + TIE * now.selection_error]
-        chosen = min(good, key=lambda trial: (trial.cost(self.search.objective) or 0.0, trial.number))
-        cut = training_of(chosen.stages)[0]
-        return Shape(shape.kept, chosen.layers, str(cut.get("importance", shape.importance)))
+        best = min(proxies, key=lambda trial: trial.divergence or 0.0)
+        most = (best.divergence or 0.0) + TIE * (best.divergence_error or 0.0)
+        good = [trial for trial in proxies if (trial.divergence or 0.0) <= most]
+        usual = shape.layers or 0
+        chosen = min(
+            good, key=lambda trial: (abs((trial.layers or 0) - usual), self._importance(trial) != shape.importance)
+        )
+        return Shape(shape.kept, chosen.layers, self._importance(chosen))
 
     def _full(self, now: Standing, room: Room, shape: Shape, parent: TrialRecord | None) -> TrialRecord | str:
         """A long training of a shape: of the original's, or going on from a student."""
@@ -291,13 +315,27 @@ class Strategy:
             before = Shape(parent.kept or 1.0, parent.layers, shape.importance)
             cut = () if before.kept == shape.kept else (self.space.cut(shape, of=before),)
             training = (*training_of(parent.stages), *cut)
-        steps = min(usual, room.steps(shape.kept))
+        steps = self._steps(room, shape.kept, usual)
         if steps < self._shortest:
             return "the time that is left is too short for another training"
         lesson = self.space.taught(steps, gently=steps < SHORT_TRAINING * self.space.full_steps)
         stages = self._whole(now, (*training, lesson))
-        number = None if parent is None else parent.number
-        return self._trial(now.trials, "full", stages, parent=number, steps=steps, asked=shape.kept)
+        facts: dict[str, object] = {"steps": steps, "asked": shape.kept}
+        if parent is not None:
+            facts |= {"parent": parent.number, "shortened": parent.shortened}
+        return self._trial(now.trials, "full", stages, **facts)
+
+    def _steps(self, room: Room, kept: float, usual: int) -> int:
+        """How long a training is: a share of what is left of the box, or all where nothing of use would be left.
+
+        Where limits on cost are used up the first that keeps them is the result, and no more is wanted.
+        """
+        fit = room.steps(kept)
+        if self.search.fill or fit <= usual:
+            return min(fit, usual)
+        if fit < usual * 1.5:
+            return fit
+        return max(usual, min(LONGEST * usual, fit // TRAININGS))
 
     def _next_full(self, now: Standing, room: Room) -> TrialRecord | str:
         """Faster, slower or longer than those that were trained."""
@@ -305,25 +343,32 @@ class Strategy:
         if not trained:
             return "no training came to an end"
         last = trained[-1]
-        if self.search.fill:
-            if now.pressure(last) > 1 and not now.loses(last):
-                shape = self._fitted(now, Shape(last.kept or 1.0, last.layers, self._importance(last)))
-                return shape if isinstance(shape, TrialRecord) else self._once(now, self._full(now, room, shape, None))
-            return self._full(now, room, self._shape_of(last), last)  # within the budget, and not good enough yet
+        if not self.search.fill:
+            return self._bisected(now, room, trained)
+        if now.pressure(last) > 1 and not now.loses(last):
+            shape = self._fitted(now, Shape(last.kept or 1.0, last.layers, self._importance(last)))
+            return shape if isinstance(shape, TrialRecord) else self._once(now, self._full(now, room, shape, None))
+        return self._full(now, room, self._shape_of(last), last)  # within the budget, and not good enough yet
+
+    def _bisected(self, now: Standing, room: Room, trained: Sequence[TrialRecord]) -> TrialRecord | str:
+        """Between what is good enough and what is not; the latter longer, where it misses by little."""
+        last = trained[-1]
         good = [trial for trial in trained if not now.loses(trial)]
         high = min(good, key=lambda trial: trial.kept or 1.0) if good else now.trials[0]
         high_kept = high.kept or 1.0
         bad = [trial for trial in trained if now.loses(trial) and (trial.kept or 1.0) < high_kept]
+        another = room.steps(high_kept) >= self.space.full_steps  # time for two trainings that go on from a student
         if bad:
             nearest = max(bad, key=lambda trial: (trial.kept or 0.0, trial.number))
-            if now.close(nearest) and not any(trial.kept == nearest.kept for trial in trained if trial is not nearest):
+            once = not any(trial.kept == nearest.kept for trial in trained if trial is not nearest)
+            if now.close(nearest) and once and (another or not good):
                 return self._full(now, room, self._shape_of(nearest), nearest)
             low_kept = nearest.kept or high_kept
             if high_kept / low_kept < MET:
                 return "what is fast enough and what is good enough have met"
             wanted = math.sqrt(high_kept * low_kept)
         else:
-            wanted = high_kept * FASTER
+            wanted = high_kept * (FASTER if another else LAST)
         parent = high if high.kind == "full" else None
         layers = self.space.layers_near(wanted, last.layers if parent is None else parent.layers)
         shape = Shape(round(max(self._least(layers), wanted), 4), layers, self._importance(last))

@@ -99,6 +99,7 @@ class Job:
         builds: what builds a fresh module, by the digest of a model given as code.
         trained: the torch artifact that an exported one was made from.
         costs: what an inference costs, by widths: measured when it is first asked for.
+        left: seconds that the stage may still take; None where nobody counts them.
     """
 
     task: Task
@@ -119,6 +120,7 @@ class Job:
     builds: Mapping[str, Build] = field(default_factory=dict)
     trained: Artifact | None = None
     costs: Callable[[], CostTable] = _no_costs
+    left: Callable[[], float] | None = None
     outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
 
     @property

@@ -1,4 +1,4 @@
-"""SmoothQuant and equalization as the stage quantize does them: planted outliers, which static INT8 does not bear."""
+"""SmoothQuant, equalization and layers in float as the stage quantize has them, with outliers that INT8 cannot bear."""
 
 from __future__ import annotations
 
@@ -142,9 +142,36 @@ def test_what_can_be_equalized_is_told_even_where_it_is_nothing(bench: Bench) ->
     assert read_details(bench.quantize(equalize=True))["equalized"] == []
 
 
+def test_the_layers_that_are_moved_most_stay_float_as_many_as_were_asked_for(bench: Bench) -> None:
+    plain = bench.quantize()
+    moved = bench.moved(plain)
+    spared = [bench.quantize(float_share=share) for share in (0.25, 1.0)]
+    few, all_ = (cast("list[str]", read_details(one)["spared"]) for one in spared)
+    assert len(few) == round(0.25 * len(all_)) > 0
+    assert min(moved[name] for name in few) >= max(moved[name] for name in all_ if name not in few)
+    assert "spared" not in read_details(plain)
+    apart = [bench.apart(one) for one in (plain, *spared)]
+    assert apart == sorted(apart, reverse=True)
+    assert apart[2] < 0.2 * apart[0]  # tables are INT8 still
+    sizes = [one.size_bytes for one in (plain, *spared)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2]
+
+
 @pytest.mark.parametrize(
     ("settings", "format_", "told"),
     [
+        (
+            {"float_share": 0.5, "method": "int4"},
+            "onnx",
+            "quantize.float_share=0.5 cannot go with quantize.method=int4",
+        ),
+        (
+            {"float_share": 0.5, "engine": "both"},
+            "onnx",
+            "quantize.float_share=0.5 cannot go with quantize.engine=both",
+        ),
+        ({"float_share": 0.5}, "tflite", "quantize.float_share=0.5 cannot go with the format tflite"),
         ({"smooth": 0.5, "method": "int4"}, "onnx", "quantize.smooth=0.5 cannot go with quantize.method=int4"),
         ({"equalize": True, "method": "fp16"}, "onnx", "quantize.equalize=true cannot go with quantize.method=fp16"),
         ({"smooth": 0.5, "engine": "both"}, "onnx", "quantize.smooth=0.5 cannot go with quantize.engine=both"),
@@ -163,4 +190,5 @@ def test_only_onnxruntimes_int8_is_prepared_so(settings: dict[str, Any], format_
 def test_activations_are_smoothed_by_data() -> None:
     goal = Goal(edgekit.load_target("x86-64-vnni"), "onnx", "onnxruntime")
     assert needs_data(QuantizeSettings(smooth=0.5), goal)
+    assert needs_data(QuantizeSettings(float_share=0.5), goal)
     assert not needs_data(QuantizeSettings(), goal)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from edgekit.progress import Silent
-from edgekit.search.box import Box, OutOfTimeError, Watched
+from edgekit.search.box import Box, OutOfTimeError, Ticking, Watched
 
 
 class Hands:
@@ -39,10 +40,10 @@ def advance(progress: Watched, clock: Hands, steps: int) -> None:
         progress.advance(1)
 
 
-def watched(tmp_path: Path, seconds: float) -> tuple[Watched, Hands, Box]:
+def watched(tmp_path: Path, seconds: float, every: int = 0) -> tuple[Watched, Hands, Box]:
     clock = Hands()
     box = Box(tmp_path / "box.json", seconds, clock)
-    return Watched(Silent(), box), clock, box
+    return Watched(Silent(), box, every), clock, box
 
 
 def test_steps_are_timed_without_the_first_and_the_last(tmp_path: Path) -> None:
@@ -53,6 +54,29 @@ def test_steps_are_timed_without_the_first_and_the_last(tmp_path: Path) -> None:
         progress.advance(1)
     progress.finish()
     assert progress.step_seconds == 0.5
+    assert progress.check_seconds == 29.5
+
+
+def test_looks_on_the_way_are_told_apart_from_steps(tmp_path: Path) -> None:
+    progress, clock, _ = watched(tmp_path, 1000.0, every=4)
+    progress.start("distill", 10)
+    progress.advance(1, "of an earlier attempt")
+    for step in range(2, 11):
+        clock.now += 0.5 + (6.0 if step % 4 == 0 else 3.0 if step == 10 else 0.0)
+        progress.advance(1)
+    progress.finish()
+    assert progress.step_seconds == pytest.approx(0.5)
+    assert progress.check_seconds == pytest.approx(5.0)
+
+
+def test_whatever_is_told_keeps_the_box(tmp_path: Path) -> None:
+    clock = Hands()
+    box = Box(tmp_path / "box.json", 100.0, clock)
+    told = Ticking(Silent(), box)
+    for spent, tell in ((10.0, told.start), (20.0, told.advance), (30.0, told.finish)):
+        clock.now = 100.0 + spent
+        tell("a look") if tell == told.start else tell()  # type: ignore[operator]  # the others need nothing
+        assert json.loads((tmp_path / "box.json").read_text())["spent"] == spent
 
 
 @pytest.mark.parametrize(("label", "steps"), [("evaluate: distill", 10), ("distill", 5)])
@@ -64,11 +88,12 @@ def test_nothing_is_timed_beside_training_or_of_too_few_steps(tmp_path: Path, la
     assert progress.step_seconds is None
 
 
-def test_training_ends_when_only_what_is_kept_back_is_left(tmp_path: Path) -> None:
+def test_training_that_does_not_end_when_its_time_is_up_is_ended(tmp_path: Path) -> None:
     progress, clock, box = watched(tmp_path, 30.0)
     box.kept_back = 10.0
+    assert box.for_training() == 20.0
     progress.start("distill", 100)
-    with pytest.raises(OutOfTimeError, match="the time was up after 21 steps"):
+    with pytest.raises(OutOfTimeError, match="the time was up after 41 steps"):  # 20 s to come to an end by itself
         advance(progress, clock, 100)
 
 

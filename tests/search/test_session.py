@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +22,13 @@ from search.world import (
     with_levers,
 )
 
+from edgekit.errors import ModelError
 from edgekit.recipe import Limits
 from edgekit.render.search import search_lines
+from edgekit.search.session import Session
 from edgekit.search.space import training_of
-from edgekit.trials import Search
+from edgekit.search.spending import share_of
+from edgekit.trials import Search, SearchRecord, TrialRecord
 
 HOUR = Limits(max_drop=0.01, time=3600.0)
 
@@ -44,27 +48,74 @@ def test_without_limits_on_cost_it_goes_faster_while_the_loss_allows(tmp_path: P
     record = search.record()
     fulls = [trial for trial in record.trials if trial.kind == "full"]
     kept = [trial.kept or 1.0 for trial in fulls]
-    assert len(fulls) == 4
+    assert len(fulls) == 9
     assert kept == sorted(kept, reverse=True)
-    assert best.number == fulls[-1].number
-    assert [trial.parent for trial in fulls] == [None, *(trial.number for trial in fulls[:-1])]  # each from the last
-    assert len(training_of(fulls[-1].stages)) == 8
+    assert best.latency_ms == min(trial.latency_ms for trial in fulls if trial.latency_ms)
+    assert [trial.parent for trial in fulls[:8]] == [None, *(trial.number for trial in fulls[:7])]  # each from the last
+    assert len(training_of(fulls[7].stages)) == 16
     assert record.looks == 5
-    assert world.published == [0, *(trial.number for trial in fulls)]
+    # the last look is kept for the result; those between go by what they lose on the selection split
+    assert world.published == world.looked == [0, *(trial.number for trial in (*fulls[:3], best))]
+    assert record.ended == "no smaller shape is left"
     assert not record.nearest
 
 
 def test_a_loss_that_is_too_large_makes_it_longer_and_then_slower(tmp_path: Path) -> None:
-    search = session(tmp_path, World(need=0.05), limits=HOUR)
+    search = session(tmp_path, World(need=0.06), limits=HOUR)
     best = search.run()
     first, second, third, *_ = [trial for trial in search.record().trials if trial.kind == "full"]
-    assert first.state == second.state == "failed"
-    assert first.reason == "loses 1.71 points, 1.00 allowed"
+    assert first.state == "failed"
+    assert first.reason.startswith("loses 1.")
     assert (second.parent, second.kept, second.layers) == (first.number, first.kept, first.layers)
-    assert third.parent is None
-    assert (third.kept or 0) > (first.kept or 1)
+    assert (third.kept or 0) != first.kept
     assert best.kind == "full"
     assert (best.drop or 1) <= 0.01
+
+
+def test_a_loss_that_is_far_too_large_makes_it_slower_at_once(tmp_path: Path) -> None:
+    search = session(tmp_path, World(need=0.15), limits=HOUR)
+    first, second, *_ = [trial for trial in _ran(search).trials if trial.kind == "full"]
+    assert (first.drop or 0) > 0.015
+    assert second.parent is None
+    assert (second.kept or 0) > (first.kept or 1)
+
+
+def _ran(search: Session) -> SearchRecord:
+    search.run()
+    return search.record()
+
+
+class Steep(World):
+    """As MiniLM did on SST-2: little is lost above a third of the cost, and much below a quarter, however long."""
+
+    def loss(self, kept: float, steps: int) -> float:
+        return self.base_drop if kept == 1 else 0.0034 + self.need * math.exp(-(kept - 0.25) / 0.03)
+
+
+@pytest.mark.parametrize(("need", "kept"), [(0.0115, 0.265), (0.04, 0.302), (0.004, 0.234)])
+def test_between_a_good_student_and_a_bad_one_the_fastest_that_is_good_enough_is_found(
+    tmp_path: Path, need: float, kept: float
+) -> None:
+    space = replace(with_levers(), measures=True)
+    record = _ran(session(tmp_path, Steep(need=need), limits=HOUR, space=space))
+    best = record.trials[record.chosen]
+    assert best.kind == "full"
+    assert (best.drop or 1) <= 0.01
+    assert kept * 0.999 <= (best.kept or 0) <= kept * 1.07  # what loses 1.0 points is the least that can be
+    assert record.looks <= 5
+    assert all(trial.drop is None for trial in record.trials if trial.kind == "extra")  # no look is spent on these
+
+
+def test_students_after_the_first_are_ranked_on_the_selection_split_and_the_last_look_is_at_the_result(
+    tmp_path: Path,
+) -> None:
+    world = Steep(need=0.0115)
+    record = _ran(session(tmp_path, world, limits=HOUR, space=MEASURES))
+    fulls = [trial for trial in record.trials if trial.kind == "full"]
+    unseen = [trial for trial in fulls if trial.drop is None]
+    assert unseen
+    assert world.looked[-1] == record.chosen
+    assert all(trial.state in ("failed", "dominated", "kept") and trial.reason for trial in unseen)
 
 
 def test_a_budget_is_used_up(tmp_path: Path) -> None:
@@ -95,6 +146,39 @@ def test_a_budget_that_needs_no_pruning_is_met_without_training(tmp_path: Path) 
     assert search.run().number == 0
     assert search.record().ended == "every limit is kept"
     assert len(world.done) == 1
+
+
+@pytest.mark.parametrize("used", [0.95, 0.8, 0.52, 0.3])
+def test_what_is_left_of_a_budget_is_spent_on_layers_in_float(tmp_path: Path, used: float) -> None:
+    world = World()
+    limits = Limits(max_drop=0.01, max_ms=14.0 / used, time=3600.0)
+    record = _ran(session(tmp_path, world, limits=limits, search=FILL, space=replace(SPACE, spends=True)))
+    best = record.trials[record.chosen]
+    assert record.ended == "every limit is kept"
+    assert 0.9 <= (best.latency_ms or 0) * used / 14.0 <= 1.0
+    assert set(kinds(record.trials)) <= {"quantized", "timing"}
+    assert (share_of(best) > 0) == (used < 0.9)
+    assert len(record.trials) <= 5
+    assert world.looked == ([0] if used > 0.9 else [0, best.number])
+
+
+def test_a_budget_above_what_float_takes_is_left_over(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_ms=140.0, time=3600.0)
+    record = _ran(session(tmp_path, World(), limits=limits, search=FILL, space=replace(SPACE, spends=True)))
+    assert [share_of(trial) for trial in record.trials] == [0.0, 0.5, 1.0, 1.0]
+    assert record.chosen == 3
+
+
+def test_layers_in_float_that_bring_the_answers_no_nearer_are_not_the_result(tmp_path: Path) -> None:
+    class InVain(World):
+        def _figures(self, trial: TrialRecord) -> TrialRecord:
+            found = super()._figures(trial)
+            return found.model_copy(update={"divergence": 0.02 + 0.001 * share_of(trial)})
+
+    limits = Limits(max_drop=0.01, max_ms=28.0, time=3600.0)
+    record = _ran(session(tmp_path, InVain(), limits=limits, search=FILL, space=replace(SPACE, spends=True)))
+    assert record.chosen == 0
+    assert record.ended == "every limit is kept"
 
 
 def test_an_impossible_limit_ends_at_the_nearest_point(tmp_path: Path) -> None:
@@ -159,7 +243,25 @@ def test_a_killed_search_goes_on_with_the_same_trial_and_the_time_that_is_left(t
     assert search.box.spent <= HOUR.time  # type: ignore[operator]  # it is set
 
 
-def test_a_trial_that_was_not_looked_at_yet_is_looked_at_first(tmp_path: Path) -> None:
+def test_an_output_that_does_not_hold_the_best_so_far_is_given_it_before_anything_else(tmp_path: Path) -> None:
+    first = World(need=0.004, kill_at=9)
+    with pytest.raises(Killed):
+        session(tmp_path, first, limits=HOUR).run()
+    elsewhere = World(need=0.004, holds=0, kill_at=9)  # another output, with an artifact that is worse
+    search = session(tmp_path, elsewhere, limits=HOUR)
+    best = search.now.best
+    assert best is not None
+    assert best.number > 0
+    with pytest.raises(Killed):
+        search.run()
+    assert elsewhere.published == [best.number]
+    here = World(need=0.004, holds=best.number, kill_at=9)
+    with pytest.raises(Killed):
+        session(tmp_path, here, limits=HOUR).run()
+    assert here.published == []
+
+
+def test_a_trial_that_was_to_be_looked_at_when_it_was_killed_is_looked_at_first(tmp_path: Path) -> None:
     class DiesLooking(World):
         def look(self, trial):  # type: ignore[no-untyped-def]  # as above
             if trial.number:
@@ -170,8 +272,7 @@ def test_a_trial_that_was_not_looked_at_yet_is_looked_at_first(tmp_path: Path) -
         session(tmp_path, DiesLooking(need=0.004), limits=HOUR).run()
     second = World(need=0.004)
     search = session(tmp_path, second, limits=HOUR)
-    begun = search.book.unfinished
-    assert begun is not None
+    begun = search.book.trials[-1]
     assert begun.kind == "full"
     search.run()
     assert second.looked[0] == begun.number
@@ -179,21 +280,44 @@ def test_a_trial_that_was_not_looked_at_yet_is_looked_at_first(tmp_path: Path) -
 
 
 def test_the_evaluation_split_is_looked_at_five_times_at_most(tmp_path: Path) -> None:
-    world = World(need=0.004)
-    search = session(tmp_path, world, limits=Limits(max_drop=0.01, time=36000.0))
+    world = Steep(need=0.0115)
+    search = session(tmp_path, world, limits=Limits(max_drop=0.01, time=36000.0), space=MEASURES)
     search.run()
-    assert len(world.looked) == search.record().looks == 5
-    assert search.record().ended == "the evaluation split was looked at as often as it may be"
+    assert len(world.looked) == search.record().looks <= 5
+    assert search.record().ended == "what is fast enough and what is good enough have met"
+
+
+def test_the_first_look_that_fails_ends_the_run(tmp_path: Path) -> None:
+    class Broken(World):
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            raise ModelError("its answers are no numbers", id="model.no-numbers")
+
+    with pytest.raises(ModelError, match="no numbers"):
+        session(tmp_path, Broken(), limits=HOUR).run()
+
+
+def test_the_first_trial_costs_what_its_artifact_does_where_a_stage_was_undone(tmp_path: Path) -> None:
+    class Undone(World):
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            figures = {"latency_ms": 30.0, "size_bytes": 91_000_000} if trial.number == 0 else {}
+            return super().look(trial).model_copy(update=figures)
+
+    limits = Limits(max_drop=0.01, max_mb=30.0, time=3600.0)
+    search = session(tmp_path, Undone(), limits=limits, search=FILL, space=UNTRAINED)
+    record = _ran(search)
+    assert (record.trials[0].latency_ms, record.trials[0].size_bytes) == (30.0, 91_000_000)
+    assert record.chosen != 0
 
 
 def test_what_would_lose_too_much_by_the_other_students_is_not_looked_at(tmp_path: Path) -> None:
     world = World(need=0.3)
     search = session(tmp_path, world, limits=HOUR)
     search.run()
-    unseen = [trial for trial in search.record().trials if trial.kind == "full" and trial.drop is None]
-    assert unseen
-    assert all(trial.state == "failed" and trial.reason.startswith("would lose about ") for trial in unseen)
-    assert unseen[0].number not in world.looked
+    fulls = [trial for trial in search.record().trials if trial.kind == "full"]
+    hopeless = [trial for trial in fulls if trial.drop is None and trial.state == "failed"]
+    assert hopeless
+    assert all(trial.reason.startswith("would lose about ") for trial in hopeless)
+    assert not {trial.number for trial in hopeless} & set(world.looked)
 
 
 def test_without_training_every_way_to_quantize_is_tried(tmp_path: Path) -> None:
@@ -204,11 +328,64 @@ def test_without_training_every_way_to_quantize_is_tried(tmp_path: Path) -> None
     assert [table["stage"] for table in search.book.trials[-1].stages] == ["export", "optimize", "verify"]
 
 
-def test_a_quantization_that_loses_too_much_is_replaced_before_training(tmp_path: Path) -> None:
+class OnlyStatic(World):
+    """INT8 loses too much unless its ranges are static, trained or not."""
+
+    def look(self, trial: TrialRecord) -> TrialRecord:
+        found = super().look(trial)
+        return found.model_copy(update={"drop": (found.drop or 0) + self._more(trial)})
+
+    def _figures(self, trial: TrialRecord) -> TrialRecord:
+        found = super()._figures(trial)
+        if found.selection_drop is None:
+            return found
+        return found.model_copy(update={"selection_drop": found.selection_drop + self._more(trial)})
+
+    def _more(self, trial: TrialRecord) -> float:
+        tables = [table for table in trial.stages if table["stage"] == "quantize"]
+        return 0.0 if not tables or tables[0].get("method") == "static" else 0.02
+
+
+def test_a_quantization_that_loses_too_much_is_replaced_before_training_and_in_students(tmp_path: Path) -> None:
+    world = OnlyStatic(need=0.004)
+    record = _ran(session(tmp_path, world, limits=HOUR, space=with_levers()))
+    assert kinds(record.trials)[:3] == ["quantized", "quantized", "extra"]
+    assert world.looked[:2] == [0, 1]
+    later = [trial for trial in record.trials if trial.kind in ("extra", "proxy", "full")]
+    quantized = [table for trial in later for table in trial.stages if table["stage"] == "quantize"]
+    assert {table["method"] for table in quantized} == {"static"}
+    assert record.trials[record.chosen].kind == "full"
+
+
+class Unverified(OnlyStatic):
+    """Of the ways to quantize, what comes of those that lose little does not verify."""
+
+    def look(self, trial: TrialRecord) -> TrialRecord:
+        if trial.number and not self._more(trial):
+            raise ModelError("its answers are no numbers", id="model.no-numbers", why="nan")
+        return super().look(trial)
+
+
+def test_a_look_that_fails_is_a_trial_that_failed_and_what_was_published_stays(tmp_path: Path) -> None:
+    world = Unverified()
+    search = session(tmp_path, world, space=UNTRAINED, limits=HOUR)
+    record = _ran(search)
+    assert record.chosen == 0
+    assert world.published == [0]
+    unverified = [trial for trial in record.trials if trial.number and trial.look_seconds]
+    assert [trial.number for trial in unverified] == [1, 3]  # static, and not quantized at all
+    assert {(trial.state, trial.reason) for trial in unverified} == {("failed", "its answers are no numbers: nan")}
+    again = session(tmp_path, OnlyStatic(), space=UNTRAINED, limits=HOUR)
+    assert again.book.unfinished is None
+    assert _ran(again).trials == record.trials  # it goes on, and does not look at them again
+
+
+def test_ways_to_quantize_are_ranked_before_one_is_looked_at(tmp_path: Path) -> None:
     world = World(base_drop=0.02)
     search = session(tmp_path, world, limits=HOUR)
     search.run()
     assert kinds(search.book.trials)[:4] == ["quantized"] * 4
+    assert not set(world.looked) & {1, 2, 3}  # by the selection split they lose as much
 
 
 def test_savings_of_size_come_first_and_stay_in_every_later_trial(tmp_path: Path) -> None:
@@ -227,6 +404,13 @@ def test_savings_of_size_come_first_and_stay_in_every_later_trial(tmp_path: Path
         "verify",
     ]
     assert full.stages[5]["embeddings"] == "int4"
+
+
+def test_a_saving_that_makes_an_inference_slower_is_used_where_size_matters(tmp_path: Path) -> None:
+    record = _ran(session(tmp_path, World(need=0.004), space=with_levers(), limits=HOUR))
+    extra = next(trial for trial in record.trials if trial.kind == "extra")
+    assert [table["stage"] for table in extra.stages] == ["vocabulary", "export", "optimize", "quantize", "verify"]
+    assert all("embeddings" not in table for trial in record.trials for table in trial.stages)
 
 
 def test_a_short_box_begins_with_a_gentler_shape_in_more_layers(tmp_path: Path) -> None:
@@ -284,8 +468,8 @@ def test_proxies_choose_the_shape(tmp_path: Path) -> None:
     class Shallow(World):
         def _figures(self, trial):  # type: ignore[no-untyped-def]  # as the world's
             found = super()._figures(trial)
-            worse = 0.03 * abs(shape_of(trial)[1] - 3) if trial.kind == "proxy" and found.selection_drop else 0.0
-            return found.model_copy(update={"selection_drop": found.selection_drop and found.selection_drop + worse})
+            worse = 0.03 * abs(shape_of(trial)[1] - 3)
+            return found.model_copy(update={"divergence": found.divergence and found.divergence + worse})
 
     search = session(tmp_path, Shallow(need=0.004), limits=HOUR)
     assert search.run().layers == 3
@@ -293,6 +477,34 @@ def test_proxies_choose_the_shape(tmp_path: Path) -> None:
     assert {trial.layers for trial in proxies} == {3, 4, 5, 6}
     assert len({trial.asked for trial in proxies}) == 1
     assert search.strategy.search == LATENCY
+
+
+def test_of_shapes_that_are_as_good_the_usual_one_goes_on(tmp_path: Path) -> None:
+    class Noisy(World):
+        def _figures(self, trial):  # type: ignore[no-untyped-def]  # as the world's
+            found = super()._figures(trial)
+            better = 0.009 if trial.kind == "proxy" and shape_of(trial)[1] == 6 else 0.0
+            cheaper = 0.98 if better else 1.0
+            figures = {"divergence": found.divergence and found.divergence - better}
+            return found.model_copy(update=figures | {"latency_ms": found.latency_ms and found.latency_ms * cheaper})
+
+    assert session(tmp_path, Noisy(need=0.004), limits=HOUR).run().layers == 4
+
+
+@pytest.mark.parametrize("more", [1.005, 1.06])
+def test_a_student_that_costs_more_than_its_shape_did_is_made_smaller(tmp_path: Path, more: float) -> None:
+    class FallsBack(World):
+        def _figures(self, trial):  # type: ignore[no-untyped-def]  # as the world's
+            found = super()._figures(trial)
+            over = more / 0.955 if more < 1.01 else more
+            return found.model_copy(update={"latency_ms": found.latency_ms * over}) if trial.kind == "full" else found
+
+    limits = Limits(max_drop=0.02, max_ms=5.0, time=7200.0)
+    record = _ran(session(tmp_path, FallsBack(need=0.01), limits=limits, search=FILL, space=MEASURES))
+    assert record.ended == "every limit is kept"
+    fulls = [trial for trial in record.trials if trial.kind == "full"]
+    assert len(fulls) == 2
+    assert 0.9 <= (fulls[-1].latency_ms or 0) / 5.0 <= 1.0
 
 
 def test_without_data_nothing_is_looked_at(tmp_path: Path) -> None:

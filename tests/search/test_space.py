@@ -119,8 +119,11 @@ def test_the_usual_shape_and_its_neighbours_are_the_base_recipes() -> None:
 
 
 def test_a_training_looks_a_few_times_on_its_way() -> None:
-    assert SPACE.taught(200) == {"stage": "distill", "max_steps": 200, "evaluate_every": 50}
-    assert SPACE.taught(4200)["evaluate_every"] == 300
+    assert SPACE.taught(200) == {"stage": "distill", "max_steps": 200, "evaluate_every": 200}
+    assert SPACE.taught(1200)["evaluate_every"] == 300
+    assert SPACE.taught(4200)["evaluate_every"] == 700
+    said = replace(SPACE, distill={"stage": "distill", "evaluate_every": 50})
+    assert said.taught(200)["evaluate_every"] == 50
 
 
 def test_a_trial_is_a_recipe_with_the_base_recipes_limits() -> None:

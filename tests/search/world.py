@@ -13,6 +13,7 @@ from edgekit.search.executor import Executor
 from edgekit.search.sampler import ShapeSampler
 from edgekit.search.session import Book, Session
 from edgekit.search.space import LEVERS, Space, training_of
+from edgekit.search.spending import share_of
 from edgekit.search.strategy import Strategy
 from edgekit.trials import Search, SearchRecord, TrialRecord
 
@@ -45,6 +46,7 @@ class World(Executor):
 
     Attributes:
         now: seconds.
+        float_costs: how many times more it takes when all layers are float, beside those of INT8.
         whole_ms: latency of the whole model, quantized; a part of it stays whatever is pruned.
         need: loss of a student that keeps nothing, of one long training; it falls with what is kept and trained.
         bias: how much more every trained model loses on the selection split.
@@ -52,9 +54,11 @@ class World(Executor):
         slower: factor on what a step of training really takes, beside what the first steps told.
         fails: kinds of trials that fail.
         kill_at: the trial in which the process ends.
+        holds: number of the trial whose artifact lies in the output; None is the best so far.
     """
 
     now: float = 0.0
+    float_costs: float = 2.9
     whole_ms: float = 14.0
     need: float = 0.05
     bias: float = 0.02
@@ -63,6 +67,7 @@ class World(Executor):
     slower: float = 1.0
     fails: tuple[str, ...] = ()
     kill_at: int | None = None
+    holds: int | None = None
     done: list[TrialRecord] = field(default_factory=list)
     looked: list[int] = field(default_factory=list)
     published: list[int] = field(default_factory=list)
@@ -103,13 +108,17 @@ class World(Executor):
         }
         if trial.kind == "timing":
             return trial.model_copy(update={**changes, "state": "timed"})
-        return trial.model_copy(update={**changes, "selection_drop": self.loss(kept, steps) + self.bias * (kept < 1)})
+        seen = self.loss(kept, steps) + self.bias * (kept < 1)
+        if trial.kind in ("proxy", "quantized"):
+            seen -= self.base_drop * share_of(trial) if kept == 1 else 0.0
+            changes |= {"divergence": 10 * seen, "divergence_error": 0.01}
+        return trial.model_copy(update={**changes, "selection_drop": seen})
 
     def _share(self, trial: TrialRecord, kept: float, layers: int) -> float:
         """What it costs of the whole model; the table of costs is a little wrong where anything is cut."""
         if trial.share_of == "predicted cost":
             return kept * (1 + self.error * (1 - kept))
-        return 0.12 + 0.02 * layers / LAYERS + 0.86 * kept
+        return 0.12 + 0.02 * layers / LAYERS + 0.86 * kept + self.float_costs * share_of(trial)
 
     def loss(self, kept: float, steps: int) -> float:
         if kept == 1:
@@ -162,6 +171,7 @@ def session(
         executor=world,
         look=world.look,
         publish=world.publish,
+        held=lambda trial: world.holds in (None, trial.number),
         tell=sampler.tell,
         scored=scored,
         metric="accuracy",

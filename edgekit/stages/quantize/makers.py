@@ -94,7 +94,8 @@ def ours(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Maker:
         source = found.artifact.file(component)
         quantize_graph(source, file, asked.within(component), chosen, ranges.get(component))
 
-    return replace(maker_for(found.artifact, found.scheme, found.nodes, write, job), notes=notes)
+    maker = replace(maker_for(found.artifact, found.scheme, found.nodes, write, job), notes=notes)
+    return _spare(maker, settings, job) if settings.float_share else maker
 
 
 def _as_json(ranges: Ranges) -> JsonValue:
@@ -127,6 +128,26 @@ def layer_errors_of(
     errors = layer_errors(found.artifact, found.nodes, asked, fed, scratch=job.scratch, threads=job.jobs)
     job.progress.finish(f"{len(errors)} layers")
     return errors
+
+
+def _spare(maker: Maker, settings: QuantizeSettings, job: Job) -> Maker:
+    """The same maker without the layers that stay float in any case: of those that multiply, the most moved ones.
+
+    How far INT8 moves each is found in one pass over samples, as for a report (``layer_errors_of``).
+    """
+    assert isinstance(maker.scheme, Scheme)  # onnxruntime's
+    job.progress.start("quantize: which layers INT8 moves most", None)
+    samples = calibration_samples(settings, job)[:PROBED]
+    fed = record_feeds(maker.artifact, job.task, job.need_data().train, samples, job.jobs)
+    asked = Rounding(maker.scheme, cast("dict[str, Ranges]", maker.notes.get(RANGES, {})))
+    nodes = maker.nodes
+    multiplies = {f"{part}/{node.name}" for part, some in nodes.items() for node in some if node.multiplies}
+    errors = layer_errors(maker.artifact, nodes, asked, fed, scratch=job.scratch, threads=job.jobs)
+    ranked = [error.name for error in errors if error.name in multiplies]
+    spared = ranked[: round(settings.float_share * len(ranked))]
+    job.progress.finish(f"{len(spared)} of {len(ranked)} stay float")
+    left = {part: [node for node in some if f"{part}/{node.name}" not in spared] for part, some in nodes.items()}
+    return replace(maker, nodes=left, notes=maker.notes | {"spared": cast("JsonValue", spared)})
 
 
 def _prepare(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Prepared:

@@ -50,6 +50,13 @@ class QuantizeSettings(StageSettings):
     equalize: bool = Field(
         False, description="whether convolutions with a ReLU between them are brought to like ranges before INT8"
     )
+    float_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the layers that multiply, those that INT8 moves most, that stays float in any case"
+        " (onnxruntime, with data)",
+    )
     fallback: bool = Field(
         True, description="whether layers that lose too much stay float, and tables in INT4 that do stay INT8"
     )
@@ -58,6 +65,8 @@ class QuantizeSettings(StageSettings):
 
 def check(settings: StageSettings, goal: Goal) -> None:
     settings = cast("QuantizeSettings", settings)
+    if settings.float_share:
+        _check_int8(settings, goal)
     if goal.format == "tflite":
         refuse_onnx_choices(
             engine=settings.engine,
@@ -84,6 +93,22 @@ def check(settings: StageSettings, goal: Goal) -> None:
         )
     neural_scheme(settings, goal.target)
     neural_compressor.require()
+
+
+def _check_int8(settings: QuantizeSettings, goal: Goal) -> None:
+    """Refuse a share of layers in float where no layers are chosen for INT8."""
+    method = "" if goal.format == "tflite" else scheme_for(settings, goal.target).method
+    if method in ("dynamic", "static") and settings.engine == ONNXRUNTIME:
+        return
+    other = f"the format {goal.format}" if not method else f"quantize.method={method}"
+    if method and settings.engine != ONNXRUNTIME:
+        other = f"quantize.engine={settings.engine}"
+    raise UsageError(
+        f"quantize.float_share={settings.float_share:g} cannot go with {other}",
+        id="usage.settings-conflict",
+        why="it leaves layers out of INT8 as onnxruntime's tools make it",
+        hint="Leave quantize.float_share away.",
+    )
 
 
 def _check_rescaling(settings: QuantizeSettings, method: str) -> None:
@@ -129,7 +154,7 @@ def needs_data(settings: StageSettings, goal: Goal) -> bool:
     settings, target = cast("QuantizeSettings", settings), goal.target
     if goal.format == "tflite":
         return resolve_method(settings.method, goal.target, goal.runtime) == "static"
-    if settings.engine != ONNXRUNTIME or settings.smooth != "none":
+    if settings.engine != ONNXRUNTIME or settings.smooth != "none" or settings.float_share:
         return True
     return scheme_for(settings, target).method == "static"
 
