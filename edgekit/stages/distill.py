@@ -11,6 +11,8 @@ from edgekit.artifact import Artifact
 from edgekit.distillation.losses import LayerMap, Weights
 from edgekit.distillation.products import Precision
 from edgekit.distillation.rounding import Rounding, mostly_convolutions
+from edgekit.distillation.teacher import TeacherPrecision
+from edgekit.distillation.timetable import Change, Timetable
 from edgekit.distillation.trainer import Lesson, Schedule, train
 from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, evenly, is_encoder, stream_width
@@ -18,7 +20,7 @@ from edgekit.formats.plans import Plan
 from edgekit.formats.surgery import EncoderPlan, whole_plan
 from edgekit.formats.torch import load_model, save_weights, torch_components
 from edgekit.quantization.schemes import Method, SchemeName, reads_blocks, resolve_scheme
-from edgekit.stages.base import Facet, Goal, Job, Stage, StageSettings, finish
+from edgekit.stages.base import Facet, Goal, Job, Stage, StageSettings, ends_of, finish
 from edgekit.target import Target
 
 if TYPE_CHECKING:
@@ -52,7 +54,13 @@ class DistillSettings(StageSettings):
     hidden: float = Field(1.0, ge=0, description="weight of the hidden states")
     attention: float = Field(0.0, ge=0, description="weight of the attention maps (slower: they have to be computed)")
     dropout: bool = Field(False, description="whether the student's dropout is on")
-    precision: Precision = Field("fp32", description="of the products while training")
+    precision: Precision = Field("fp32", description="of the student's products while training")
+    teacher_precision: TeacherPrecision = Field(
+        "auto", description="of the teacher's products; auto: bf16 for encoders on processors with AMX, else fp32"
+    )
+    freeze_embeddings: bool = Field(
+        True, description="whether tables of embeddings that are the teacher's own stay as they are"
+    )
     quantize_last: float = Field(
         0.0,
         ge=0,
@@ -94,7 +102,10 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     if settings.quantize_last:
         rounding = rounding_for(settings, job.target, convolutional=mostly_convolutions(student))
         schedule = replace(schedule, rounded=settings.quantize_last, rounding=rounding)
-    figures = train(lesson, schedule, job.work, seed=job.seed, progress=job.progress, note=job.note)
+    timetable = _timetable(schedule, len(data.train), artifact, job)
+    figures = train(
+        lesson, schedule, job.work, seed=job.seed, progress=job.progress, note=job.note, timetable=timetable
+    )
     folder = job.scratch()
     save_weights(student, folder, plan)
     asked = {"hidden states": (settings.hidden, hidden), "attention maps": (settings.attention, attention)}
@@ -177,7 +188,7 @@ def layer_map(teacher: nn.Module, student: nn.Module, plan: Plan | None, *, own:
 
 
 def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Schedule:
-    rate = settings.learning_rate
+    rate, taught = settings.learning_rate, settings.teacher_precision
     return Schedule(
         epochs=_epochs(settings, samples) if settings.epochs == "auto" else settings.epochs,
         most_steps=settings.max_steps,
@@ -191,7 +202,23 @@ def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Sche
         checkpoint_every=settings.checkpoint_every,
         precision=settings.precision,
         dropout=settings.dropout,
+        teacher=settings.precision if taught == "auto" and settings.precision != "fp32" else taught,
+        freeze=settings.freeze_embeddings,
     )
+
+
+def _timetable(schedule: Schedule, samples: int, artifact: Artifact, job: Job) -> Timetable:
+    """The timetable of a training, each change of which is a decision."""
+    number = 1 + sum(record.stage == DISTILL.name for record in artifact.manifest.stages)
+    prefix = ends_of(DISTILL.name, number)
+    values = (value for name, value in job.decisions.inside(DISTILL.name).items() if name.startswith(prefix))
+    known = [Change(*cast("list[int]", value)) for value in values]
+
+    def record(change: Change) -> Change:
+        known.append(change)
+        return Change(*cast("list[int]", job.decisions.decide(f"{prefix}{len(known)}", lambda: list(change))))
+
+    return Timetable(schedule, schedule.steps(samples), known=known, left=job.left, record=record)
 
 
 def planned_steps(settings: DistillSettings, samples: int) -> int:
@@ -207,7 +234,7 @@ def _epochs(settings: DistillSettings, samples: int) -> float:
 
 DISTILL = Stage(
     "distill",
-    version=2,
+    version=3,
     accepts="torch",
     produces="torch",
     settings=DistillSettings,
