@@ -317,6 +317,10 @@ class Workshop:
 
         return kind.model_validate_json((self.cache.get_or_make(key, make) / RECORD).read_bytes())
 
+    def forget_shared(self) -> None:
+        """Remove what trainings of a run shared, once it has ended."""
+        self.cache.forget_work(self.request.shared_key())
+
     def scratch(self) -> AbstractContextManager[Callable[[], Path]]:
         """Makes empty folders that are gone after the block, unless they were moved away."""
         return folders_in(self.cache.scratch())
@@ -343,6 +347,7 @@ class Workshop:
             trained=self._trained.get(key),
             costs=self.costs,
             left=self.left,
+            shared=lambda: self.cache.work(request.shared_key()),
             outputs=self.outputs,
         )
 

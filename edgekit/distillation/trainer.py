@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from edgekit.distillation.answers import Answers, Place, sheets_of
 from edgekit.distillation.checkpoint import (
     Progressed,
     TrainingState,
@@ -29,6 +31,7 @@ from edgekit.distillation.rounding import Rounding, round_while_learning
 from edgekit.distillation.teacher import Teacher, TeacherPrecision, prepare_teacher
 from edgekit.distillation.timetable import Timetable
 from edgekit.errors import UsageError
+from edgekit.formats.encoder import is_encoder
 from edgekit.formats.torch import batch_norms
 from edgekit.progress import Progress
 from edgekit.tasks.base import LABELS, MASK, Batch, Examples, Task, ordered_batches, shuffled_batches
@@ -110,6 +113,7 @@ class Lesson:
         weights: of the losses.
         task: of both.
         train, selection: samples to train on, and to choose the best student on.
+        place: where a teacher's answers are kept; None where it is asked each time.
     """
 
     teacher: nn.Module
@@ -119,6 +123,7 @@ class Lesson:
     task: Task
     train: Examples
     selection: Examples
+    place: Place | None = None
 
 
 def train(
@@ -164,6 +169,21 @@ def train(
     loop = _Loop(lesson, schedule, accelerator, teacher, student, optimizer, seed)
     progress.start("distill", plan.steps)
     progress.advance(state.progressed.step)
+    with closing(loop):
+        _take_steps(loop, plan, state, folder, progress, note)
+    load_tensors(lesson.student, state.best)
+    lesson.student.to("cpu").eval()
+    progress.finish(f"best at step {state.progressed.best_step} of {plan.steps}")
+    note("distill.done", step=state.progressed.step, best_step=state.progressed.best_step)
+    figures = _figures(state.progressed, plan.planned) | {"frozen_weights": frozen, "teacher": teacher.precision}
+    return figures | ({} if plan.first_rounded is None else {"rounded_from": plan.first_rounded})
+
+
+def _take_steps(
+    loop: _Loop, plan: Timetable, state: TrainingState, folder: Path, progress: Progress, note: Note
+) -> None:
+    """All steps from where the state is, with looks and checkpoints."""
+    schedule, student = loop.schedule, loop.lesson.student
     while state.progressed.step < plan.steps and not state.progressed.stopped:
         step = state.progressed.step
         if plan.first_rounded is not None and step >= plan.first_rounded:
@@ -174,18 +194,11 @@ def train(
         plan.advance(done)
         if done % schedule.evaluate_every == 0 or done == plan.steps:
             patience = schedule.patience if plan.first_rounded is None or step >= plan.first_rounded else plan.steps
-            _keep_best(state, loop.selection_loss(), lesson.student, patience)
-        if done % schedule.checkpoint_every == 0 and done < plan.steps and accelerator.is_main_process:
-            save_checkpoint(folder, state, lesson.student, optimizer)
+            _keep_best(state, loop.selection_loss(), student, patience)
+        if done % schedule.checkpoint_every == 0 and done < plan.steps and loop.accelerator.is_main_process:
+            save_checkpoint(folder, state, student, loop.optimizer)
             note("distill.checkpoint", step=done)
         progress.advance(1, f"loss {loss:.3f}")
-    loop.end_rounding()
-    load_tensors(lesson.student, state.best)
-    lesson.student.to("cpu").eval()
-    progress.finish(f"best at step {state.progressed.best_step} of {plan.steps}")
-    note("distill.done", step=state.progressed.step, best_step=state.progressed.best_step)
-    figures = _figures(state.progressed, plan.planned) | {"frozen_weights": frozen, "teacher": teacher.precision}
-    return figures | ({} if plan.first_rounded is None else {"rounded_from": plan.first_rounded})
 
 
 @dataclass
@@ -203,17 +216,28 @@ class _Loop:
     _batches: list[list[int]] = field(default_factory=list)
     _answers: list[torch.Tensor] = field(default_factory=list)  # the teacher's, to each batch of the selection split
     _end: Callable[[], None] | None = None
+    _kept: Answers | None = None
+
+    def __post_init__(self) -> None:
+        """On a processor a file is read faster than the teacher answers: ask it about each training sample once."""
+        lesson, alone = self.lesson, self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
+        if lesson.place is not None and alone and not lesson.weights.attention and is_encoder(lesson.teacher):
+            sheets = sheets_of(lesson.train, self.schedule.batch_size, self.seed)
+            layers = lesson.layers.hidden if lesson.weights.hidden else ()
+            self._kept = Answers(self.teacher, lesson.train, sheets, layers, lesson.place)
+
+    def close(self) -> None:
+        """The student computes as it did before, and no file is open."""
+        if self._end is not None:
+            self._end()
+            self._end = None
+        if self._kept is not None:
+            self._kept.close()
 
     def begin_rounding(self) -> None:
         """From here on the student learns with rounded weights and inputs."""
         if self._end is None:
             self._end = round_while_learning(self.lesson.student, self.schedule.rounding)
-
-    def end_rounding(self) -> None:
-        """The student computes as it did before."""
-        if self._end is not None:
-            self._end()
-            self._end = None
 
     def step(self, step: int, rate: float) -> float:
         """One optimizer step at a learning rate; returns the loss."""
@@ -226,7 +250,7 @@ class _Loop:
             _train_norms(self.student)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(self.lesson.train.batch(self._indices(step)))
+        loss = self._loss(self._indices(step))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise UsageError(
@@ -278,11 +302,14 @@ class _Loop:
 
         return {name: torch.from_numpy(values).to(self.accelerator.device) for name, values in batch.items()}
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _loss(self, indices: list[int]) -> torch.Tensor:
         lesson, weights = self.lesson, self.lesson.weights
-        tensors = self._tensors(batch)
+        tensors = self._tensors(lesson.train.batch(indices))
         hidden, attention = bool(weights.hidden), bool(weights.attention)
-        taught = self.teacher.answer(tensors, hidden_states=hidden, attentions=attention)
+        if self._kept is not None:
+            taught = self._kept.of(indices, tensors)
+        else:
+            taught = self.teacher.answer(tensors, hidden_states=hidden, attentions=attention)
         with products(self.schedule.precision, self.accelerator.device.type):
             learned = lesson.task.call(self.student, tensors, hidden_states=hidden, attentions=attention)
         return distillation_loss(

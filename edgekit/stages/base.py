@@ -119,6 +119,7 @@ class Job:
         trained: the torch artifact that an exported one was made from.
         costs: what an inference costs, by widths: measured when it is first asked for.
         left: seconds that the stage may still take; None where nobody counts them.
+        shared: gives a folder that all trainings on the same original, data, seed and threads share; gone with the run.
     """
 
     task: Task
@@ -140,6 +141,7 @@ class Job:
     trained: Artifact | None = None
     costs: Callable[[], CostTable] = _no_costs
     left: Callable[[], float] | None = None
+    shared: Callable[[], Path] | None = None
     outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
 
     @property

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 
 from edgekit.artifact import Artifact
+from edgekit.disk import free_bytes, need_room
+from edgekit.distillation.answers import Place
 from edgekit.distillation.losses import LayerMap, Weights
 from edgekit.distillation.products import Precision
 from edgekit.distillation.rounding import Rounding, mostly_convolutions
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 # What "auto" stands for.
 ENCODER_RATE, MODULE_RATE = 1e-4, 1e-3
+# The most that a teacher's answers may take on the disk, in bytes: 100,000 sentences of 20 tokens by six layers of 384
+# take 9 GB.
+MOST_KEPT = 10 * 10**9
 FEWEST_EPOCHS, MOST_EPOCHS, FEWEST_STEPS = 2.0, 40.0, 2000
 
 Positive = Annotated[float, Field(gt=0)]
@@ -97,6 +103,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         task=job.task,
         train=data.train,
         selection=data.selection,
+        place=_place(settings, artifact, job),
     )
     schedule = _schedule(settings, len(data.train), encoder=is_encoder(student))
     if settings.quantize_last:
@@ -207,10 +214,36 @@ def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Sche
     )
 
 
+def _place(settings: DistillSettings, artifact: Artifact, job: Job) -> Place | None:
+    """Where the teacher's answers are kept for all trainings of a run, if there is room.
+
+    Whether they are is a decision: an answer that was kept is that of another batch than one asked for now, and differs
+    in its last bits.
+    """
+    if job.shared is None:
+        return None
+    folder = job.shared() / f"answers-{settings.batch_size}-{settings.teacher_precision}-{settings.precision}"
+    name = f"{DISTILL.name}.answers.{_number(artifact)}"
+
+    def place(size: int) -> Path | None:
+        there = 512 * sum(file.stat().st_blocks for file in folder.glob("*.bin"))
+        kept = job.decisions.decide(name, lambda: size <= min(MOST_KEPT, there + free_bytes(folder) // 2))
+        if not kept:
+            return None
+        need_room([(folder, max(0, size - there))])
+        return folder
+
+    return place
+
+
+def _number(artifact: Artifact) -> int:
+    """Which distillation of the line this one is, from 1 on."""
+    return 1 + sum(record.stage == DISTILL.name for record in artifact.manifest.stages)
+
+
 def _timetable(schedule: Schedule, samples: int, artifact: Artifact, job: Job) -> Timetable:
     """The timetable of a training, each change of which is a decision."""
-    number = 1 + sum(record.stage == DISTILL.name for record in artifact.manifest.stages)
-    prefix = ends_of(DISTILL.name, number)
+    prefix = ends_of(DISTILL.name, _number(artifact))
     values = (value for name, value in job.decisions.inside(DISTILL.name).items() if name.startswith(prefix))
     known = [Change(*cast("list[int]", value)) for value in values]
 

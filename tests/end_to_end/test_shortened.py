@@ -35,7 +35,7 @@ def test_what_had_less_time_is_found_again_and_never_taken_for_a_whole_training(
     hurried.left = lambda: -1.0
     short = line(hurried)
     assert [read_details(made.artifact).get("steps") for made in short[1:]] == [None, 10, None, 10]
-    assert hurried.decisions.inside("distill") == {"distill.steps.1.1": [10, 10], "distill.steps.2.1": [10, 10]}
+    assert hurried.decisions.inside("distill.steps") == {"distill.steps.1.1": [10, 10], "distill.steps.2.1": [10, 10]}
 
     again = Workshop(request, cache, Silent())  # the same run goes on, with time: what is decided stays
     assert [made.key for made in line(again)] == [made.key for made in short]
@@ -46,4 +46,8 @@ def test_what_had_less_time_is_found_again_and_never_taken_for_a_whole_training(
     whole = other.stage(steps[0], short[1])
     assert whole.key != short[2].key
     assert read_details(whole.artifact)["steps"] == 30
-    assert not list((cache.root / "work").iterdir())
+    shared = cache.root / "work" / request.shared_key()
+    assert list((cache.root / "work").iterdir()) == [shared]
+    assert (shared / "answers-8-auto-fp32" / "states-2.bin").is_file()
+    hurried.forget_shared()
+    assert not shared.exists()
