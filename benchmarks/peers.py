@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from environments import EnvironmentFailed, installed, make_environment
+from lines import append, latest
 from peer_recipes import LONGEST_REASON, Job, Peer, PeerFailed, Recipe, known_peers, make, now, without_places
-from peer_table import BASELINE, OWN, best_peer, latest, render, write_table
+from peer_table import BASELINE, OWN, best_peer, render, write_table
 from run import ARTIFACTS, CASES, HERE, SUITES, find_asset
 
 import edgekit
@@ -203,9 +204,7 @@ def compare(
             print(f"{row_name(row)}: {told}", flush=True)
             rows.append(row)
     line = measure(rows, job, folder / "read") | {"suite": suite, "target": case.target}
-    results.parent.mkdir(parents=True, exist_ok=True)
-    with results.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+    append(results, line)
     return line
 
 
@@ -275,7 +274,7 @@ def main() -> None:
     if asked.results == RESULTS:
         write_table(RESULTS, README)
     else:
-        print(render(latest(asked.results)))
+        print(render(list(latest(asked.results, "suite").values())))
 
 
 if __name__ == "__main__":
