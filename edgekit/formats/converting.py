@@ -23,11 +23,12 @@ def check(file: str) -> None:
     onnx.checker.check_model(file)
 
 
-def external_tensors(file: str) -> int:
+def look_at_tensors(file: str) -> int:
     """How many tensors of a file lie in other files: of its graphs, their functions, and what it has for training.
 
     Raises:
-        ValueError: it has sparse tensors, which nothing in edgekit reads, and a runtime spells out.
+        ValueError: one has more or fewer elements than its shape, which onnx's checker does not see; or it has sparse
+            tensors, which nothing in edgekit reads, and a runtime spells out.
     """
     import onnx
 
@@ -36,8 +37,27 @@ def external_tensors(file: str) -> int:
         if one.DESCRIPTOR.name == "SparseTensorProto":
             raise ValueError("it has sparse tensors, which are not read")
         if one.DESCRIPTOR.name == "TensorProto":
-            found += one.data_location == onnx.TensorProto.EXTERNAL
+            external = one.data_location == onnx.TensorProto.EXTERNAL
+            found += external
+            if not external:
+                check_size(one)
     return found
+
+
+def check_size(tensor: Any) -> None:
+    """See that a tensor has as many elements as its shape says.
+
+    Raises:
+        ValueError: it has not.
+    """
+    import onnx
+
+    try:
+        onnx.numpy_helper.to_array(tensor)
+    except ValueError as error:
+        raise ValueError(f"the tensor {tensor.name!r}: {error}") from error
+    except (TypeError, KeyError):
+        pass  # a type of numbers that numpy does not know; the checker has its own rules for these
 
 
 def messages(whole: Any) -> Iterator[Any]:
@@ -71,7 +91,7 @@ def main() -> None:
         if "opset" in spec:
             convert(spec["file"], spec["opset"], spec["into"])
         else:
-            external = external_tensors(spec["file"])
+            external = look_at_tensors(spec["file"])
             check(spec["file"])
     except Exception as error:  # noqa: BLE001  # whatever onnx has against the graph is the answer
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -323,6 +323,15 @@ def test_sparse_tensors_are_refused(tmp_path: Path) -> None:
     assert fails(ModelError, tmp_path / "net.onnx").why == "it has sparse tensors, which are not read"
 
 
+def test_a_tensor_has_as_many_elements_as_its_shape(tmp_path: Path) -> None:
+    model = onnx.load(foreign.two_and_two(tmp_path / "net.onnx"))
+    model.graph.initializer.append(onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [2], [1, 2]))
+    model.graph.initializer[-1].int64_data.append(3)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    error = fails(ModelError, tmp_path / "net.onnx")
+    assert error.why == "the tensor 'places': cannot reshape array of size 3 into shape (2,)"
+
+
 def test_a_constant_in_another_file_comes_into_the_copy(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 2] x) => (float[N, 2] y)'
