@@ -130,10 +130,12 @@ def _artifact(folder: Path) -> None:
     from cli.samples import make_report
     from sealed import LOCK
 
-    from edgekit.artifact import seal
+    from edgekit.artifact import open_artifact, seal, write_artifact
 
     made = folder.with_name("made")
     shutil.copytree(make_artifact("bert", made).path, folder)
+    origins = {"source": {"name": "tiny", "digest": "5" * 64}, "data": {"name": "texts", "digest": "d" * 64}}
+    write_artifact(folder, open_artifact(folder).manifest.model_copy(update=origins))
     make_report(made / "report").save(folder)
     (folder / "recipe.lock.toml").write_text(LOCK, encoding="utf-8")
     seal(folder)

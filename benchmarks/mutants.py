@@ -10,8 +10,8 @@ through the real command line. Counted are: exit codes, tracebacks, files or out
 the command line, hangs, and deaths of children, which the command line tells as the error `model.crashes`.
 
 Results go to `benchmarks/results/mutants.jsonl`, a line for a block of mutants; blocks of the same code that are there
-are not done again, unless something was wrong in them, and count for the exit code. Two formats at once take half the
-time on two cores. A mutant that ends in anything but a documented way is kept in `tests/hostile/found/`.
+are not done again, unless something was wrong in them, and count for the exit code. A mutant that ends in anything but
+a documented way is kept in `tests/hostile/found/`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,9 +101,11 @@ class Arena:
         kind: the format.
         seed: of the run.
         folder: empty.
+        program_every: one mutant of so many goes through the real command line.
     """
 
-    def __init__(self, kind: str, seed: int, folder: Path) -> None:
+    def __init__(self, kind: str, seed: int, folder: Path, program_every: int = PROGRAM_EVERY) -> None:
+        self.program_every = program_every
         self.kind, self.seed, self.folder = KINDS[kind], f"{kind} {seed}", folder
         right_files(kind, folder / "right")
         self.work = folder / "work"
@@ -119,7 +122,7 @@ class Arena:
         right = self.contents[name]
         inner = name.endswith((".npz", ".pt")) and draw.random() < 0.7  # else the archive's sums find all that changed
         content = mutate_inside(right, draw) if inner else mutate(right, draw, text=self.kind.text)
-        program = number % PROGRAM_EVERY == 0
+        program = self.by_program(number)
         weights = [1] * len(self.kind.commands) if program else self.kind.weights
         words = draw.choices(self.kind.commands, weights)[0]
         if self.kind is KINDS["toml"]:
@@ -129,7 +132,11 @@ class Arena:
     def open(self, number: int) -> Ended:
         """One mutant, opened."""
         name, content, words = self.mutant(number)
-        return self.look(name, content, words, program=number % PROGRAM_EVERY == 0)
+        return self.look(name, content, words, program=self.by_program(number))
+
+    def by_program(self, number: int) -> bool:
+        """Whether a mutant goes through the real command line."""
+        return number % self.program_every == 0
 
     def look(self, name: str, content: bytes, words: tuple[str, ...], *, program: bool) -> Ended:
         """A command on the folder with one file replaced; a second, longer look where the first one took too long."""
@@ -239,7 +246,7 @@ def preload(arena: Arena) -> None:
     from edgekit.formats import foreign
 
     torch.set_num_threads(1)
-    assert edgekit.cli.main is not None
+    edgekit.cli.main(["--version"])
     for name in sorted(arena.needed() - sys.modules.keys()):
         with contextlib.suppress(Exception):  # what cannot be loaded by its name alone, a child loads
             importlib.import_module(name)
@@ -289,36 +296,37 @@ def _place() -> Iterator[Path]:
         yield Path(name)
 
 
-def run_blocks(kind: str, seed: int, count: int, done: set[int], keep: Path) -> Iterator[dict[str, Any]]:
+def run_blocks(kind: str, given: argparse.Namespace, done: set[int]) -> Iterator[dict[str, Any]]:
     """A record for each block of mutants that is not done yet."""
     from edgekit.environment import code_digest
 
     with _place() as folder:
-        arena = Arena(kind, seed, folder / "arena")
+        arena = Arena(kind, given.seed, folder / "arena", given.program_every)
         preload(arena)
-        for first in range(0, count, BLOCK):
+        for first in range(0, given.count, BLOCK):
             if first in done:
                 continue
             began = time.monotonic()
             codes: Counter[str] = Counter()
             ids: Counter[str] = Counter()
             faults: Counter[str] = Counter()
-            numbers = range(first, min(first + BLOCK, count))
+            numbers = range(first, min(first + BLOCK, given.count))
             for number in numbers:
                 ended = arena.open(number)
                 codes[str(ended.code)] += 1
                 ids[ended.id] += bool(ended.id)
-                for fault in ended.faults(program=number % PROGRAM_EVERY == 0):
+                for fault in ended.faults(program=arena.by_program(number)):
                     faults[fault] += 1
-                    _keep(arena, number, fault, ended, keep)
+                    _keep(arena, number, fault, ended, given.keep)
                 if ended.code < 0 and not ended.hung:
                     faults[DIED] += 1
-                    _keep(arena, number, "crash", ended, keep)
+                    _keep(arena, number, "crash", ended, given.keep)
             shutil.rmtree(folder / "cache", ignore_errors=True)
             yield {
                 "schema": "edgekit.mutants/1",
                 "format": kind,
-                "seed": seed,
+                "seed": given.seed,
+                "program_every": given.program_every,
                 "first": first,
                 "count": len(numbers),
                 "codes": dict(sorted(codes.items())),
@@ -372,6 +380,8 @@ def main() -> int:
     parser.add_argument("--format", choices=[*KINDS, "all"], default="all")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--program-every", type=int, default=PROGRAM_EVERY, help="one of so many by the command line")
+    parser.add_argument("--at-once", type=int, default=2, help="formats, of all")
     parser.add_argument("--only", type=int, help="one mutant, told in full")
     parser.add_argument("--table", action="store_true", help="what the results say so far")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -386,59 +396,65 @@ def main() -> int:
         with _place() as folder:
             print(Arena(given.format, given.seed, folder / "arena").open(given.only))
         return 0
-    from edgekit.environment import code_digest
 
     kinds = list(KINDS) if given.format == "all" else [given.format]
-    for kind in kinds:
-        same = {"format": kind, "seed": given.seed, "code": code_digest()}
-        done = {
-            first
-            for first, record in _newest(given.results, same).items()
-            if record["count"] == min(BLOCK, given.count - first) and not _wrong(record)
-        }
-        if done >= set(range(0, given.count, BLOCK)):
-            continue
-        # in a process of its own, which loads what this format needs and no more: forking takes longer with each module
-        command = [sys.executable, __file__, "--format", kind, *_options(given)]
-        if len(kinds) > 1:
-            subprocess.run(command, check=False)
-            continue
-        for record in run_blocks(kind, given.seed, given.count, done, given.keep):
-            given.results.parent.mkdir(parents=True, exist_ok=True)
-            with given.results.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record) + "\n")
-            print(json.dumps(record), flush=True)
-    return judge(given.results, kinds, given.seed, given.count)
+    if len(kinds) > 1:
+        run_all(kinds, given)
+    else:
+        run_kind(kinds[0], given)
+    return judge(given, kinds)
 
 
-def judge(results: Path, kinds: Sequence[str], seed: int, count: int) -> int:
+def run_all(kinds: Sequence[str], given: argparse.Namespace) -> None:
+    """Each format in a process of its own, which loads what it needs and no more: with less, forking takes less."""
+    said = {"count": given.count, "seed": given.seed, "program-every": given.program_every}
+    options = [word for name, value in said.items() for word in (f"--{name}", str(value))]
+    options += ["--results", str(given.results), "--keep", str(given.keep)]
+    with ThreadPoolExecutor(given.at_once) as pool:
+        command = [sys.executable, __file__, *options, "--format"]
+        list(pool.map(lambda kind: subprocess.run([*command, kind], check=False), kinds))
+
+
+def run_kind(kind: str, given: argparse.Namespace) -> None:
+    """The blocks of a format that are not done yet, each with its line in the results."""
+    done = {
+        first
+        for first, record in _newest(given, kind).items()
+        if record["count"] == min(BLOCK, given.count - first) and not _wrong(record)
+    }
+    if done >= set(range(0, given.count, BLOCK)):
+        return
+    for record in run_blocks(kind, given, done):
+        given.results.parent.mkdir(parents=True, exist_ok=True)
+        with given.results.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        print(json.dumps(record), flush=True)
+
+
+def judge(given: argparse.Namespace, kinds: Sequence[str]) -> int:
     """The exit code: 1 where a mutant of this code ended in another way than it may, or some were not opened."""
-    from edgekit.environment import code_digest
-
     code = 0
     for kind in kinds:
-        records = _newest(results, {"format": kind, "seed": seed, "code": code_digest()})
-        opened = sum(record["count"] for first, record in records.items() if first < count)
+        records = _newest(given, kind)
+        opened = sum(record["count"] for first, record in records.items() if first < given.count)
         wrong = sum(map(_wrong, records.values()))
-        if wrong or opened < count:
-            print(f"{kind}: {wrong} of {opened} mutants ended wrongly; {count} were to be opened", file=sys.stderr)
+        if wrong or opened < given.count:
+            print(f"{kind}: {wrong} of {opened} mutants ended wrongly; to open: {given.count}", file=sys.stderr)
             code = 1
     return code
 
 
-def _newest(results: Path, same: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """The last record of each block that has these values, by its first mutant."""
-    return {record["first"]: record for record in read_results(results) if same.items() <= record.items()}
+def _newest(given: argparse.Namespace, kind: str) -> dict[int, dict[str, Any]]:
+    """The last record of each block of a format with this code and seed, by its first mutant."""
+    from edgekit.environment import code_digest
+
+    same = {"format": kind, "seed": given.seed, "program_every": given.program_every, "code": code_digest()}
+    return {record["first"]: record for record in read_results(given.results) if same.items() <= record.items()}
 
 
 def _wrong(record: dict[str, Any]) -> int:
     """How many mutants of a block ended in another way than they may."""
     return sum(number for name, number in record["faults"].items() if name != DIED)
-
-
-def _options(given: argparse.Namespace) -> list[str]:
-    said = {"--count": given.count, "--seed": given.seed, "--results": given.results, "--keep": given.keep}
-    return [word for name, value in said.items() for word in (name, str(value))]
 
 
 if __name__ == "__main__":

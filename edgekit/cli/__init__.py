@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -156,9 +157,15 @@ def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None])
     return code
 
 
+@functools.cache
+def _command() -> Any:
+    """All commands, made once: reading their signatures takes 30 ms, most of what a short command computes."""
+    return typer.main.get_command(app)
+
+
 def _invoke(arguments: list[str]) -> int:
     # Not app(): in between, typer would turn Ctrl-C, a closed pipe and the end of a file into exit codes of its own.
-    command = typer.main.get_command(app)
+    command = _command()
     if COMPLETION_VARIABLE in os.environ:
         command.main(args=arguments, prog_name=NAME)
     try:
