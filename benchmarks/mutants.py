@@ -1,22 +1,25 @@
 """Damage files in every way that seeds give, and see that edgekit refuses each or reads it, and nothing else.
 
-    python benchmarks/mutants.py --format onnx|tflite|safetensors|json|toml|npz|all --count 10000 --seed 1
+    python benchmarks/mutants.py --format onnx|tflite|safetensors|pt|json|toml|npz|artifact|bundle|all --count 10000
     python benchmarks/mutants.py --table
 
 A mutant is a right file, changed by a random generator that is seeded with the run's seed and the mutant's number, so
 that any of them can be made again with `--only NUMBER`. Nineteen of twenty are opened in children that are forked from
-this process, which has everything loaded; the twentieth goes through the real command line. Counted are: exit codes,
-tracebacks, files or output left behind by a refusal, deaths of the command line, hangs, and deaths of children, which
-the command line tells as the error `model.crashes`.
+this process, which has loaded what the commands load, and so are those that check a graph for them; the twentieth goes
+through the real command line. Counted are: exit codes, tracebacks, files or output left behind by a refusal, deaths of
+the command line, hangs, and deaths of children, which the command line tells as the error `model.crashes`.
 
 Results go to `benchmarks/results/mutants.jsonl`, a line for a block of mutants; blocks of the same code that are there
-are not done again. A mutant that ends in anything but a documented way is kept in `tests/hostile/found/`.
+are not done again, unless something was wrong in them, and count for the exit code. A mutant that ends in anything but
+a documented way is kept in `tests/hostile/found/`.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import contextlib
+import gc
+import importlib
 import json
 import os
 import random
@@ -29,15 +32,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from mutant_kinds import KINDS, ROOT, right_files
+from mutations import mutate, mutate_inside
+
 RESULTS, FOUND = ROOT / "benchmarks" / "results" / "mutants.jsonl", ROOT / "tests" / "hostile" / "found"
 DOCUMENTED = (0, 1, 2, 3, 4, 5)
 # One answer may take so long; a machine that is busy gets a second, longer look before it is called a hang.
@@ -46,192 +51,6 @@ PROGRAM_EVERY = 20
 # Of a forked child: the command line lives on, and tells it as `model.crashes`.
 DIED = "children that died"
 BLOCK = 500
-INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
-NUMBERS = ("-1", "0", "1e999", "NaN", "9" * 400, "-9223372036854775809", "0.1", "null", "true", "[]", "{}", '""')
-TEXTS = ("\x1b[2J", "\u202e", "\x00", "é", "../../x", "/etc/passwd", "%s%n", "a" * 5000, "[" * 300, "{" * 300, "'")
-
-
-class Kind(NamedTuple):
-    """What is mutated, and how it is opened.
-
-    Attributes:
-        files: of the right folder, those that one mutant each changes one of.
-        commands: the words of each way to open the folder; ``{}`` is the folder, ``{file}`` the mutated file.
-        weights: how often each is taken by the forked children.
-        text: whether it is mutated as text as well.
-    """
-
-    files: tuple[str, ...]
-    commands: tuple[tuple[str, ...], ...]
-    weights: tuple[int, ...]
-    text: bool = False
-
-
-KINDS = {
-    "onnx": Kind(
-        ("net.onnx", "loop.onnx"),
-        (("inspect", "{file}"), ("predict", "{file}", "{}/x.npz", "--task", "tensors"), ("bench", "{file}")),
-        (14, 1, 0),
-    ),
-    "tflite": Kind(
-        ("net.tflite",), (("inspect", "{file}"), ("predict", "{file}", "{}/x.npz", "--task", "tensors")), (5, 1)
-    ),
-    "safetensors": Kind(("model.safetensors",), (("inspect", "{}"), ("predict", "{}", "w1 w2 w3")), (2, 1)),
-    "json": Kind(
-        ("config.json", "tokenizer.json", "tokenizer_config.json"),
-        (("predict", "{}", "w1 w2 w3"), ("inspect", "{}")),
-        (2, 1),
-        text=True,
-    ),
-    "toml": Kind(
-        ("recipe.toml", "target.toml"),
-        (("recipes", "check", "{file}"), ("targets", "check", "{file}")),
-        (1, 1),
-        text=True,
-    ),
-    "npz": Kind(("x.npz",), (("eval", "{}/net.py:net", "--input", "1x2", "--data", "{file}"),), (1,)),
-}
-NET = """
-import torch
-
-def net():
-    torch.manual_seed(0)
-    return torch.nn.Linear(2, 3)
-"""
-
-
-def right_files(kind: str, folder: Path) -> None:
-    """The files that mutants are made of."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    import numpy as np
-
-    folder.mkdir(parents=True)
-    rows = np.arange(24, dtype=np.float32).reshape(12, 2)
-    if kind == "onnx":
-        from hostile.corpus import graph
-
-        shutil.move(graph(folder / "made", lambda model: None).given[0], folder / "net.onnx")
-        shutil.rmtree(folder / "made")
-        _control_flow(folder / "loop.onnx")
-        np.savez(folder / "x.npz", x=rows[:1])
-    elif kind == "tflite":
-        from hostile.corpus import tflite
-
-        shutil.move(tflite(folder / "made", lambda model: None).given[0], folder / "net.tflite")
-        shutil.rmtree(folder / "made")
-        np.savez(folder / "x.npz", x=rows[:1])
-    elif kind in ("safetensors", "json"):
-        import tiny
-
-        tiny.save(tiny.build("bert", layers=1), folder)
-    elif kind == "toml":
-        shutil.copyfile(ROOT / "edgekit" / "recipes" / "default.toml", folder / "recipe.toml")
-        shutil.copyfile(ROOT / "targets" / "arm64.toml", folder / "target.toml")
-    else:
-        (folder / "net.py").write_text(NET, encoding="utf-8")
-        np.savez_compressed(folder / "x.npz", input=rows, label=np.arange(12) % 3)
-
-
-def _control_flow(file: Path) -> None:
-    """A graph with shapes that are computed, a loop and a choice."""
-    import onnx
-
-    onnx.save(
-        onnx.parser.parse_model(
-            '<ir_version: 8, opset_import: ["" : 17]> net (float[n, 2] x) => (float[n, 2] y)'
-            " <int64 times = {3}, bool yes = {1}, int64[2] shape = {-1, 2}> {"
-            " turned = Loop (times, yes, x) <body = body (int64 i, bool go, float[n, 2] a) => (bool on, float[n, 2] b)"
-            " { on = Identity (go) b = Relu (a) }>"
-            " sizes = Shape (turned) filled = ConstantOfShape (sizes) sum = Add (turned, filled)"
-            " y = Reshape (sum, shape) }"
-        ),
-        file,
-    )
-
-
-def mutate(content: bytes, draw: random.Random, *, text: bool) -> bytes:
-    """A file that differs: one to four changes of bits, bytes, numbers, pieces, or what stands in a text."""
-    changed = bytearray(content)
-    if not text and draw.random() < 0.5:  # a small file falls apart under more
-        draw.choice((_flip_one, _number))(changed, draw)
-        return bytes(changed)
-    for _ in range(draw.choice((1, 1, 1, 2, 2, 3, 4))):
-        changes = (_flip, _replace, _number, _cut, _repeat, _insert, _shorten)
-        change = draw.choice((_value, _text, _cut, _repeat, _flip) if text and draw.random() < 0.8 else changes)
-        change(changed, draw)
-    return bytes(changed)
-
-
-def _mutate_inside(content: bytes, draw: random.Random) -> bytes:
-    """An archive one of whose entries differs, with a right sum."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        chosen = draw.choice(source.namelist())
-        for name in source.namelist():
-            entry = source.read(name)
-            if name == chosen:  # its header has the most to say
-                head = mutate(entry[:128], draw, text=draw.random() < 0.5)
-                entry = head + entry[128:] if draw.random() < 0.7 else mutate(entry, draw, text=False)
-            archive.writestr(name, entry)
-    return stream.getvalue()
-
-
-def _place(content: bytearray, draw: random.Random, size: int = 1) -> int:
-    return draw.randrange(max(1, len(content) - size + 1)) if content else 0
-
-
-def _flip_one(content: bytearray, draw: random.Random) -> None:
-    if content:
-        content[_place(content, draw)] ^= 1 << draw.randrange(8)
-
-
-def _flip(content: bytearray, draw: random.Random) -> None:
-    for _ in range(draw.randint(1, 8)):
-        _flip_one(content, draw)
-
-
-def _replace(content: bytearray, draw: random.Random) -> None:
-    at = _place(content, draw)
-    content[at : at + draw.randint(1, 16)] = draw.randbytes(draw.randint(1, 16))
-
-
-def _number(content: bytearray, draw: random.Random) -> None:
-    size = draw.choice((1, 2, 4, 8))
-    at = _place(content, draw, size)
-    value = draw.choice(INTERESTING) % 2 ** (8 * size)
-    content[at : at + size] = value.to_bytes(size, draw.choice(("little", "big")))
-
-
-def _cut(content: bytearray, draw: random.Random) -> None:
-    at = _place(content, draw)
-    del content[at : at + draw.choice((1, 4, 16, 64, 256))]
-
-
-def _repeat(content: bytearray, draw: random.Random) -> None:
-    at, other = _place(content, draw), _place(content, draw)
-    content[other:other] = content[at : at + draw.choice((4, 16, 64, 256))] * draw.choice((1, 2, 50))
-
-
-def _insert(content: bytearray, draw: random.Random) -> None:
-    at = _place(content, draw)
-    content[at:at] = draw.choice((b"\0", b"\xff", draw.randbytes(1))) * draw.choice((1, 4, 64, 4096))
-
-
-def _shorten(content: bytearray, draw: random.Random) -> None:
-    del content[_place(content, draw) :]
-
-
-def _value(content: bytearray, draw: random.Random) -> None:
-    """Another value in the place of a number, a word or a text."""
-    found = list(re.finditer(rb'-?\d+(\.\d+)?|true|false|null|"[^"\n]*"', bytes(content)))
-    if found:
-        one = draw.choice(found)
-        content[one.start() : one.end()] = draw.choice(NUMBERS).encode()
-
-
-def _text(content: bytearray, draw: random.Random) -> None:
-    at = _place(content, draw)
-    content[at:at] = draw.choice(TEXTS).encode()
 
 
 @dataclass
@@ -269,7 +88,8 @@ class Ended:
         elif self.code >= 0 and self.code not in DOCUMENTED:
             found.append("undocumented")
         stopped = self.id == "resource-limit.model-time"  # on a busy machine, perhaps when it had just answered
-        if self.code != 0 and not stopped and (self.out.strip() or self.left):
+        told = self.code == 1 and not self.id  # what a check found
+        if self.code != 0 and not stopped and not told and (self.out.strip() or self.left):
             found.append("partial")
         return found
 
@@ -281,43 +101,72 @@ class Arena:
         kind: the format.
         seed: of the run.
         folder: empty.
+        program_every: one mutant of so many goes through the real command line.
     """
 
-    def __init__(self, kind: str, seed: int, folder: Path) -> None:
+    def __init__(self, kind: str, seed: int, folder: Path, program_every: int = PROGRAM_EVERY) -> None:
+        self.program_every = program_every
         self.kind, self.seed, self.folder = KINDS[kind], f"{kind} {seed}", folder
         right_files(kind, folder / "right")
         self.work = folder / "work"
         shutil.copytree(folder / "right", self.work)
-        self.contents = {name: (folder / "right" / name).read_bytes() for name in self.kind.files}
+        self.contents = {name: (folder / "right" / name).read_bytes() for name in (*self.kind.files, *self._sums())}
+
+    def _sums(self) -> list[str]:
+        return ["SHA256SUMS"] if self.kind.sealed else []
 
     def mutant(self, number: int) -> tuple[str, bytes, tuple[str, ...]]:
         """The file, its content, and the words of the command that opens it."""
         draw = random.Random(f"{self.seed} {number}")
         name = draw.choice(self.kind.files)
         right = self.contents[name]
-        inner = name.endswith(".npz") and draw.random() < 0.7  # else the sums of the archive find all that changed
-        content = _mutate_inside(right, draw) if inner else mutate(right, draw, text=self.kind.text)
-        program = number % PROGRAM_EVERY == 0
+        inner = name.endswith((".npz", ".pt")) and draw.random() < 0.7  # else the archive's sums find all that changed
+        content = mutate_inside(right, draw) if inner else mutate(right, draw, text=self.kind.text)
+        program = self.by_program(number)
         weights = [1] * len(self.kind.commands) if program else self.kind.weights
         words = draw.choices(self.kind.commands, weights)[0]
-        if name.endswith(".toml"):
+        if self.kind is KINDS["toml"]:
             words = self.kind.commands[self.kind.files.index(name)]
         return name, content, words
 
     def open(self, number: int) -> Ended:
         """One mutant, opened."""
         name, content, words = self.mutant(number)
-        return self.look(name, content, words, program=number % PROGRAM_EVERY == 0)
+        return self.look(name, content, words, program=self.by_program(number))
+
+    def by_program(self, number: int) -> bool:
+        """Whether a mutant goes through the real command line."""
+        return number % self.program_every == 0
 
     def look(self, name: str, content: bytes, words: tuple[str, ...], *, program: bool) -> Ended:
         """A command on the folder with one file replaced; a second, longer look where the first one took too long."""
+        from edgekit.artifact import seal
+
         (self.work / name).write_bytes(content)
+        if name not in self._sums() and self.kind.sealed:
+            seal(self.work)
         given = [word.replace("{file}", str(self.work / name)).replace("{}", str(self.work)) for word in words]
         try:
             ended = self._watched(given, HANG_SECONDS, program=program)
             return self._watched(given, SECOND_LOOK_SECONDS, program=program) if ended.hung else ended
         finally:
-            (self.work / name).write_bytes(self.contents[name])
+            for changed in (name, *self._sums()):
+                (self.work / changed).write_bytes(self.contents[changed])
+
+    def needed(self) -> set[str]:
+        """The modules that the commands load on the right files."""
+        found: set[str] = set()
+        listed = self.folder / "modules.txt"
+        taken = [words for words, weight in zip(self.kind.commands, self.kind.weights, strict=True) if weight]
+        for words in taken:
+            for name in self.kind.files:
+                given = [word.replace("{file}", str(self.work / name)).replace("{}", str(self.work)) for word in words]
+                with (self.folder / "out.txt").open("wb") as out:
+                    _wait(_fork(given, out.fileno(), out.fileno(), self.work, listed), SECOND_LOOK_SECONDS)
+                found.update(listed.read_text(encoding="utf-8").split())
+        shutil.rmtree(self.work)
+        shutil.copytree(self.folder / "right", self.work)
+        return found
 
     def _watched(self, given: list[str], seconds: float, *, program: bool) -> Ended:
         before = self._files()
@@ -340,8 +189,8 @@ class Arena:
         return {path for path in self.work.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
 
 
-def _fork(given: list[str], out: int, told: int, folder: Path) -> int:
-    """A child with everything loaded, which runs a command line."""
+def _fork(given: list[str], out: int, told: int, folder: Path, listed: Path | None = None) -> int:
+    """A child with everything loaded, which runs a command line; with ``listed`` it leaves its modules there."""
     child = os.fork()
     if child:
         return child
@@ -356,6 +205,8 @@ def _fork(given: list[str], out: int, told: int, folder: Path) -> int:
 
         limit_self(limits_for(0))
         code = main(given)
+        if listed is not None:
+            listed.write_text("\n".join(sys.modules), encoding="utf-8")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -375,66 +226,107 @@ def _program(given: list[str], out: int, told: int, folder: Path) -> int:
     return process.pid
 
 
-def _wait(pid: int, seconds: float) -> tuple[int, bool]:
-    """The code of a child, and whether it had to be ended."""
+def _wait(pid: int, seconds: float, *, group: bool = True) -> tuple[int, bool]:
+    """The code of a child, and whether it had to be ended, with its group where it has one."""
     descriptor = os.pidfd_open(pid)
     try:
         late = not select.select([descriptor], [], [], seconds)[0]
         if late:
-            os.killpg(pid, signal.SIGKILL)
+            (os.killpg if group else os.kill)(pid, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), late
     finally:
         os.close(descriptor)
 
 
-def preload() -> None:
-    """Load what the commands load, so that a forked child need not."""
-    import datasets
-    import onnx
+def preload(arena: Arena) -> None:
+    """Load what the commands load, so that a forked child need not, and check graphs in forked children, too."""
     import torch
-    import transformers
 
-    import edgekit.api
     import edgekit.cli
-    import edgekit.inspection
     from edgekit.formats import foreign
 
     torch.set_num_threads(1)
-    assert all((datasets, onnx, transformers, edgekit, foreign))
-    __import__("transformers.models.bert.modeling_bert")
-    __import__("transformers.models.auto.tokenization_auto")
+    edgekit.cli.main(["--version"])
+    for name in sorted(arena.needed() - sys.modules.keys()):
+        with contextlib.suppress(Exception):  # what cannot be loaded by its name alone, a child loads
+            importlib.import_module(name)
+    foreign.run = _run_loaded
+    gc.freeze()  # else the first collection in each child touches, and so copies, all of its memory
 
 
-def run_blocks(kind: str, seed: int, count: int, done: set[int], keep: Path) -> Iterator[dict[str, Any]]:
+def _run_loaded(command: Sequence[str], limits: Any) -> subprocess.CompletedProcess[str]:
+    """In place of ``edgekit.confinement.run``: the same program with the same limits, with onnx loaded already."""
+    from edgekit.confinement import limit_self
+    from edgekit.formats import converting
+
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as told:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.dup2(out.fileno(), 1)
+                os.dup2(told.fileno(), 2)
+                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+                sys.argv = [str(converting.__file__), command[-1]]
+                limit_self(limits)
+                converting.main()
+                sys.stdout.flush()
+                os._exit(0)
+            except BaseException:  # noqa: BLE001  # as the interpreter does at the end of a program
+                import traceback
+
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)
+        code, late = _wait(child, limits.seconds, group=False)
+        if late:
+            raise subprocess.TimeoutExpired(list(command), limits.seconds)
+        out.seek(0)
+        told.seek(0)
+        texts = [stream.read().decode(errors="replace") for stream in (out, told)]
+    return subprocess.CompletedProcess(list(command), code, *texts)
+
+
+@contextlib.contextmanager
+def _place() -> Iterator[Path]:
+    """A folder in memory, where there is one: what is written through to a disk would take most of the time."""
+    memory = Path("/dev/shm")
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="edgekit-mutants-", dir=where) as name:
+        os.environ["EDGEKIT_CACHE"] = str(Path(name) / "cache")
+        yield Path(name)
+
+
+def run_blocks(kind: str, given: argparse.Namespace, done: set[int]) -> Iterator[dict[str, Any]]:
     """A record for each block of mutants that is not done yet."""
     from edgekit.environment import code_digest
 
-    with tempfile.TemporaryDirectory(prefix="edgekit-mutants-") as name:
-        os.environ["EDGEKIT_CACHE"] = str(Path(name) / "cache")
-        arena = Arena(kind, seed, Path(name) / "arena")
-        for first in range(0, count, BLOCK):
+    with _place() as folder:
+        arena = Arena(kind, given.seed, folder / "arena", given.program_every)
+        preload(arena)
+        for first in range(0, given.count, BLOCK):
             if first in done:
                 continue
             began = time.monotonic()
             codes: Counter[str] = Counter()
             ids: Counter[str] = Counter()
             faults: Counter[str] = Counter()
-            numbers = range(first, min(first + BLOCK, count))
+            numbers = range(first, min(first + BLOCK, given.count))
             for number in numbers:
                 ended = arena.open(number)
                 codes[str(ended.code)] += 1
                 ids[ended.id] += bool(ended.id)
-                for fault in ended.faults(program=number % PROGRAM_EVERY == 0):
+                for fault in ended.faults(program=arena.by_program(number)):
                     faults[fault] += 1
-                    _keep(arena, number, fault, ended, keep)
+                    _keep(arena, number, fault, ended, given.keep)
                 if ended.code < 0 and not ended.hung:
                     faults[DIED] += 1
-                    _keep(arena, number, "crash", ended, keep)
-            shutil.rmtree(Path(name) / "cache", ignore_errors=True)
+                    _keep(arena, number, "crash", ended, given.keep)
+            shutil.rmtree(folder / "cache", ignore_errors=True)
             yield {
                 "schema": "edgekit.mutants/1",
                 "format": kind,
-                "seed": seed,
+                "seed": given.seed,
+                "program_every": given.program_every,
                 "first": first,
                 "count": len(numbers),
                 "codes": dict(sorted(codes.items())),
@@ -452,7 +344,7 @@ def _keep(arena: Arena, number: int, fault: str, ended: Ended, keep: Path) -> No
     kind, seed = arena.seed.split()
     keep.mkdir(parents=True, exist_ok=True)
     stem = f"{kind}-{seed}-{number}-{fault.replace(' ', '-')}"
-    (keep / f"{stem}-{name}").write_bytes(content)
+    (keep / f"{stem}-{Path(name).name}").write_bytes(content)
     print(f"{stem}: {' '.join(words)}: {ended.code} {ended.told.strip()[-600:]}", file=sys.stderr, flush=True)
 
 
@@ -488,6 +380,8 @@ def main() -> int:
     parser.add_argument("--format", choices=[*KINDS, "all"], default="all")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--program-every", type=int, default=PROGRAM_EVERY, help="one of so many by the command line")
+    parser.add_argument("--at-once", type=int, default=2, help="formats, of all")
     parser.add_argument("--only", type=int, help="one mutant, told in full")
     parser.add_argument("--table", action="store_true", help="what the results say so far")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -498,26 +392,69 @@ def main() -> int:
         return 0
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     os.environ.setdefault("EDGEKIT_MODEL_SECONDS", "15")
-    preload()
     if given.only is not None:
-        with tempfile.TemporaryDirectory(prefix="edgekit-mutants-") as name:
-            os.environ["EDGEKIT_CACHE"] = str(Path(name) / "cache")
-            print(Arena(given.format, given.seed, Path(name) / "arena").open(given.only))
+        with _place() as folder:
+            print(Arena(given.format, given.seed, folder / "arena").open(given.only))
         return 0
+
+    kinds = list(KINDS) if given.format == "all" else [given.format]
+    if len(kinds) > 1:
+        run_all(kinds, given)
+    else:
+        run_kind(kinds[0], given)
+    return judge(given, kinds)
+
+
+def run_all(kinds: Sequence[str], given: argparse.Namespace) -> None:
+    """Each format in a process of its own, which loads what it needs and no more: with less, forking takes less."""
+    said = {"count": given.count, "seed": given.seed, "program-every": given.program_every}
+    options = [word for name, value in said.items() for word in (f"--{name}", str(value))]
+    options += ["--results", str(given.results), "--keep", str(given.keep)]
+    with ThreadPoolExecutor(given.at_once) as pool:
+        command = [sys.executable, __file__, *options, "--format"]
+        list(pool.map(lambda kind: subprocess.run([*command, kind], check=False), kinds))
+
+
+def run_kind(kind: str, given: argparse.Namespace) -> None:
+    """The blocks of a format that are not done yet, each with its line in the results."""
+    done = {
+        first
+        for first, record in _newest(given, kind).items()
+        if record["count"] == min(BLOCK, given.count - first) and not _wrong(record)
+    }
+    if done >= set(range(0, given.count, BLOCK)):
+        return
+    for record in run_blocks(kind, given, done):
+        given.results.parent.mkdir(parents=True, exist_ok=True)
+        with given.results.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        print(json.dumps(record), flush=True)
+
+
+def judge(given: argparse.Namespace, kinds: Sequence[str]) -> int:
+    """The exit code: 1 where a mutant of this code ended in another way than it may, or some were not opened."""
+    code = 0
+    for kind in kinds:
+        records = _newest(given, kind)
+        opened = sum(record["count"] for first, record in records.items() if first < given.count)
+        wrong = sum(map(_wrong, records.values()))
+        if wrong or opened < given.count:
+            print(f"{kind}: {wrong} of {opened} mutants ended wrongly; to open: {given.count}", file=sys.stderr)
+            code = 1
+    return code
+
+
+def _newest(given: argparse.Namespace, kind: str) -> dict[int, dict[str, Any]]:
+    """The last record of each block of a format with this code and seed, by its first mutant."""
     from edgekit.environment import code_digest
 
-    wrong = 0
-    for kind in KINDS if given.format == "all" else [given.format]:
-        same = {"format": kind, "seed": given.seed, "code": code_digest()}
-        earlier = [record for record in read_results(given.results) if same.items() <= record.items()]
-        done = {record["first"] for record in earlier if record["count"] == min(BLOCK, given.count - record["first"])}
-        for record in run_blocks(kind, given.seed, given.count, done, given.keep):
-            given.results.parent.mkdir(parents=True, exist_ok=True)
-            with given.results.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record) + "\n")
-            print(json.dumps(record), flush=True)
-            wrong += sum(number for name, number in record["faults"].items() if name != DIED)
-    return min(wrong, 1)
+    same = {"format": kind, "seed": given.seed, "program_every": given.program_every, "code": code_digest()}
+    return {record["first"]: record for record in read_results(given.results) if same.items() <= record.items()}
+
+
+def _wrong(record: dict[str, Any]) -> int:
+    """How many mutants of a block ended in another way than they may."""
+    return sum(number for name, number in record["faults"].items() if name != DIED)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ SUMS = "SHA256SUMS"
 PLAN, VOCABULARY_PLAN = "plan.json", "vocabulary.json"
 PAGE, CARD = "report.html", "README.md"
 WHOLE = "model"
-# Never part of the model: written beside it, after it.
+# Never part of the model: written beside it, after it, and without a sum in the manifest. No part has such a name.
 UNSEALED = (MANIFEST, SUMS, PAGE, CARD, "report.json", "recipe.lock.toml", "details.json")
+KEPT_NAMES = frozenset(name.casefold() for name in UNSEALED)  # as a system that knows no capitals has them
 
 Format = Literal["torch", "onnx", "tflite"]
 Shape = tuple[int | str, ...]
@@ -191,6 +192,20 @@ def _check_names(root: Path, manifest: Manifest) -> None:
     for name in manifest.components:
         if not inside(name) or "/" in name or control_characters(name):
             raise _wrong_name(root, name, "it is no plain name of a component")
+    _check_sums(root, manifest)
+
+
+def _check_sums(root: Path, manifest: Manifest) -> None:
+    """Refuse a part of the model that has no sum: what is known of an artifact hangs on the sums in its manifest.
+
+    Raises:
+        ArtifactError: there is one, or one has the name of a file that edgekit writes beside the model.
+    """
+    for name in (name for part in manifest.components.values() for name in part.files):
+        if name.casefold() in KEPT_NAMES:
+            raise _wrong_name(root, name, "edgekit has a file of its own with that name beside the model")
+        if name not in manifest.files:
+            raise _wrong_name(root, name, "it has no sum of it among its files")
 
 
 def _wrong_name(root: Path, name: str, why: str) -> ArtifactError:
@@ -203,20 +218,26 @@ def is_artifact(path: str | Path) -> bool:
 
 
 def write_artifact(root: Path, manifest: Manifest) -> Artifact:
-    """Hash every file under ``root`` into the manifest and write it: the directory is an artifact from then on."""
+    """Hash every file under ``root`` into the manifest and write it: the directory is an artifact from then on.
+
+    Raises:
+        ArtifactError: a component has a file that is not there, or one with a name of edgekit's own.
+    """
     files = {
         path.relative_to(root).as_posix(): sha256_file(path)
         for path in walk(root)
         if path.relative_to(root).as_posix() not in UNSEALED
     }
     sealed = manifest.model_copy(update={"files": files})
+    _check_sums(root, sealed)
     write_text(root / MANIFEST, sealed.model_dump_json(by_alias=True, indent=2) + "\n")
     return Artifact(root, sealed)
 
 
 def seal(root: Path) -> None:
     """Write ``SHA256SUMS`` over every file of the directory, in the format of ``sha256sum``, as its last file."""
-    lines = [f"{sha256_file(path)}  {path.relative_to(root).as_posix()}\n" for path in walk(root) if path.name != SUMS]
+    files = [path for path in walk(root) if path != root / SUMS]
+    lines = [f"{sha256_file(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
     write_text(root / SUMS, "".join(lines))
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edgekit.artifact import SUMS, Artifact, check_seal, open_artifact
+from edgekit.artifact import MANIFEST, SUMS, Artifact, check_seal, open_artifact
 from edgekit.bounds import MAX_LOCK_BYTES
-from edgekit.errors import UnknownNameError
+from edgekit.errors import ArtifactError, UnknownNameError
 from edgekit.report import Report, load_report
 from edgekit.settings import read_bounded, read_tables
 from edgekit.source import sha256_file
@@ -94,10 +94,12 @@ def provenance(artifact: Artifact, report: Report) -> Document:
     manifest = artifact.manifest
     models = [manifest.source] + ([manifest.teacher] if manifest.teacher else [])
     dependencies: list[Document] = [
-        {"name": str(model.get("name")), "digest": {FILES_DIGEST: model["digest"]}} for model in models
+        {"name": str(model.get("name")), "digest": {FILES_DIGEST: _said(model, "digest")}} for model in models
     ]
     if manifest.data:
-        dependencies.append({"name": manifest.data["name"], "digest": {FILES_DIGEST: manifest.data["digest"]}})
+        dependencies.append(
+            {"name": _said(manifest.data, "name"), "digest": {FILES_DIGEST: _said(manifest.data, "digest")}}
+        )
     packages = held.get("versions", manifest.tools)
     dependencies += [
         {"name": name, "uri": _purl(name, version), "annotations": {"version": version}}
@@ -180,13 +182,29 @@ def _model(ref: str, record: Mapping[str, str | None]) -> Document:
         "name": str(record.get("name")),
         **({"version": record["commit"]} if record.get("commit") else {}),
         **_licences(record),
-        "properties": [{"name": f"edgekit:{FILES_DIGEST}", "value": str(record["digest"])}],
+        "properties": [{"name": f"edgekit:{FILES_DIGEST}", "value": _said(record, "digest")}],
     }
 
 
 def _data(record: Mapping[str, str]) -> Document:
-    properties = [{"name": f"edgekit:{FILES_DIGEST}", "value": record["digest"]}]
-    return {"type": "data", "bom-ref": "data", "name": record["name"], "properties": properties}
+    properties = [{"name": f"edgekit:{FILES_DIGEST}", "value": _said(record, "digest")}]
+    return {"type": "data", "bom-ref": "data", "name": _said(record, "name"), "properties": properties}
+
+
+def _said(record: Mapping[str, str | None], key: str) -> str:
+    """What a manifest says of a model or of data.
+
+    Raises:
+        ArtifactError: it does not say it.
+    """
+    found = record.get(key)
+    if found is None:
+        raise ArtifactError(
+            f"{MANIFEST} names a model or data without its {key}",
+            id="artifact.invalid-file",
+            why="an attestation says what an artifact was made of",
+        )
+    return found
 
 
 def _file(path: Path, name: str) -> Document:

@@ -43,7 +43,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 
 
 def nesting(text: str) -> int:
-    """How deep the lists and tables of TOML or JSON text are in each other; keys such as ``a.b.c`` count as well."""
+    """About how deep the lists and tables of TOML text are in each other; keys such as ``a.b.c`` count as well.
+
+    It is looked at before a parser is let at the text. Quotes of three signs can hide brackets from it, so that what
+    was parsed is measured, too: ``check_depth``.
+    """
     bare = _QUOTED.sub("", text)
     steps = (1 if sign in _OPENING else -1 for sign in bare if sign in _OPENING or sign in _CLOSING)
     dotted = max((line.partition("=")[0].count(".") for line in bare.splitlines()), default=0)
@@ -61,9 +65,24 @@ def load_json(content: bytes, most: int = MAX_NESTING) -> Any:
         found = json.loads(text)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {most}") from None
-    if len(content) <= MAX_FILE_BYTES and nesting(text) > most:
-        raise ValueError(f"it is nested deeper than {most}")
+    if len(content) <= MAX_FILE_BYTES:
+        check_depth(found, most)
     return found
+
+
+def check_depth(values: Any, most: int = MAX_NESTING) -> None:
+    """Refuse tables and lists that are deeper in each other than real files are.
+
+    Raises:
+        ValueError: they are.
+    """
+    waiting = [(values, 1)]
+    while waiting:
+        one, depth = waiting.pop()
+        if isinstance(one, (dict, list)):
+            if depth > most:
+                raise ValueError(f"it is nested deeper than {most}")
+            waiting += [(inner, depth + 1) for inner in (one.values() if isinstance(one, dict) else one)]
 
 
 def check_texts(values: Any) -> None:

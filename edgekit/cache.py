@@ -1,7 +1,8 @@
 """The cache: finished stages by the sha256 of everything that decides them, and the unfinished work of running ones.
 
     objects/KEY/     a finished artifact, with the hash of each file; read only after every hash was checked
-    work/KEY/        checkpoints of a stage that runs; taken up by the next run of the same key, then removed
+    work/KEY/        checkpoints of a stage that runs, with hashes likewise; taken up by the next run of the same key,
+                     then removed
     runs/KEY/        what a run decided by measurement, and its log
     tmp/ID/          what is being written, before it is renamed into place
     turns/KEY        locked by the process that makes an object, see ``turns.py``
@@ -97,9 +98,7 @@ class Cache:
             folder: on the cache's file system, as ``scratch`` makes them; gone afterwards.
             decided: what was decided by measurement while it was made.
         """
-        files: dict[str, JsonValue] = {path.relative_to(folder).as_posix(): sha256_file(path) for path in walk(folder)}
-        record: dict[str, JsonValue] = {"schema": SCHEMA, "files": files, "decided": dict(decided or {})}
-        write_text(folder / OBJECT, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
+        record_files(folder, decided)
         mark(self.root, f"objects/{key}")
         place = self.root / "objects" / key
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +108,7 @@ class Cache:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             if find_damage(place) is not None:
-                _replace(folder, place)
+                replace(folder, place)
             shutil.rmtree(folder, ignore_errors=True)
         self._named.discard(key)
         return place
@@ -196,9 +195,18 @@ class Cache:
         return folder
 
 
+def record_files(folder: Path, decided: Mapping[str, JsonValue] | None = None) -> None:
+    """Write the list of a folder's files with their hashes, by which ``find_damage`` sees whether they are whole."""
+    files: dict[str, JsonValue] = {
+        path.relative_to(folder).as_posix(): sha256_file(path) for path in object_files(folder)
+    }
+    record: dict[str, JsonValue] = {"schema": SCHEMA, "files": files, "decided": dict(decided or {})}
+    write_text(folder / OBJECT, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
+
+
 def object_files(folder: Path) -> list[Path]:
     """The files of a cached object without the cache's own."""
-    return [path for path in walk(folder) if path.name != OBJECT]
+    return [path for path in walk(folder) if path != folder / OBJECT]
 
 
 def decided_in(folder: Path) -> dict[str, JsonValue]:
@@ -222,7 +230,7 @@ def find_damage(folder: Path) -> str | None:
         expected, own, schema = dict(record["files"]), record.pop("sha256", None), record["schema"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return f"{OBJECT} cannot be read"
-    if schema != "edgekit.object/1" and (schema != SCHEMA or own != cache_key(record)):  # 1 was without a sum
+    if schema != SCHEMA or own != cache_key(record):
         return f"{OBJECT} changed"
     present = {path.relative_to(folder).as_posix(): path for path in object_files(folder)}
     if missing := expected.keys() ^ present.keys():
@@ -236,8 +244,23 @@ def find_damage(folder: Path) -> str | None:
     return None
 
 
-def _replace(folder: Path, place: Path) -> None:
-    """Put a folder in the place of a damaged one, which is in its own afterwards."""
+def newest_whole(folder: Path, prefix: str) -> Path | None:
+    """The last folder, by name, of those that begin so and are as they were recorded; the log names damaged ones.
+
+    Args:
+        folder: what they lie in.
+        prefix: what their names begin with; so many digits follow that their order is that of the numbers.
+    """
+    for place in sorted(folder.glob(f"{prefix}*"), reverse=True):
+        problem = find_damage(place)
+        if problem is None:
+            return place
+        log.warning("cache: the checkpoint %s is damaged (%s); an earlier one is taken", place.name, problem)
+    return None
+
+
+def replace(folder: Path, place: Path) -> None:
+    """Put a folder in the place of a damaged one, which is in its own afterwards, or gone."""
     if not exchange(folder, place):  # a system without renameat2: for a moment there is none
         away = folder.with_name(f"{folder.name}-damaged")
         place.rename(away)

@@ -3,23 +3,26 @@
 A parser in native code may crash, never end or ask for all memory there is. In a process of its own that is one error
 with an id, and nothing of edgekit's is lost. The process gets the variables of `ALLOWED` and no other, so that tokens
 and keys of this one stay here; it is limited in memory and processor time by the system (``setrlimit``), in wall time
-by whoever waits for it.
+by whoever waits for it, and it ends when that one does, however that is (``become.py``).
 
 Memory is limited as private writable memory (``RLIMIT_DATA``) and not as address space, of which CUDA and thread stacks
-reserve much more than they use. Both are Linux's; elsewhere only the wall time is limited.
+reserve much more than they use. All of this is Linux's; elsewhere only the wall time is limited.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from edgekit.bounds import GIB, KIB, MIB
+from edgekit.bounds import GIB, MIB
 from edgekit.environment import available_cores, available_memory_bytes
 from edgekit.errors import EdgekitError, ModelError, ResourceLimitError, UsageError
 
@@ -42,6 +45,7 @@ ALLOWED = (
     "VIRTUAL_ENV",
 )
 ALLOWED_BEGINNINGS = ("GOMP_", "KMP_", "LC_", "MKL_", "NVIDIA_", "OMP_", "OPENBLAS_")
+BECOME = Path(__file__).with_name("become.py")
 SECONDS_VARIABLE, MEMORY_VARIABLE = "EDGEKIT_MODEL_SECONDS", "EDGEKIT_MODEL_MB"
 # One call of a model takes seconds on the slowest board; reading a file takes as long as a slow card.
 SECONDS, BYTES_PER_SECOND = 120.0, 20e6
@@ -49,7 +53,15 @@ SECONDS, BYTES_PER_SECOND = 120.0, 20e6
 LEAST_BYTES = GIB
 GRACE_SECONDS = 5
 # How the ends of processes that found no memory look, by what they say last.
-NO_MEMORY = ("bad_alloc", "MemoryError", "allocate memory", "bad allocation", "out of memory", "Cannot allocate")
+NO_MEMORY = (
+    "bad_alloc",
+    "MemoryError",
+    "allocate memory",
+    "bad allocation",
+    "out of memory",
+    "Cannot allocate",
+    "memory allocation of ",  # Rust's
+)
 
 
 @dataclass(frozen=True)
@@ -102,8 +114,8 @@ def surroundings(also: Mapping[str, str] | None = None) -> dict[str, str]:
 def start(command: Sequence[str], limits: Limits, *, also: Mapping[str, str] | None = None, **pipes: Any) -> Any:
     """Start a confined process, as ``subprocess.Popen``.
 
-    A shell sets the limits and becomes the program: set from here, they would come after it has begun on a busy
-    machine, and to run Python between fork and exec is not safe where there are threads.
+    A small program sets the limits and becomes the wanted one: set from here, they would come after that has begun on
+    a busy machine, and to run Python between fork and exec is not safe where there are threads.
 
     Args:
         command: the program and its arguments.
@@ -111,7 +123,24 @@ def start(command: Sequence[str], limits: Limits, *, also: Mapping[str, str] | N
         also: variables beside those that are allowed.
         **pipes: further arguments of ``subprocess.Popen``.
     """
-    return subprocess.Popen([*_limiting(limits), *command], env=surroundings(also), **pipes)
+    if sys.platform != "linux":
+        return subprocess.Popen(command, env=surroundings(also), **pipes)
+    lifeline, held = os.pipe()
+    wanted = json.dumps({"lifeline": lifeline, "limits": _bounds(limits)})
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(BECOME), wanted, *command],
+            env=surroundings(also),
+            pass_fds=(lifeline,),
+            **pipes,
+        )
+    except BaseException:
+        os.close(held)
+        raise
+    finally:
+        os.close(lifeline)
+    weakref.finalize(process, os.close, held)
+    return process
 
 
 def run(command: Sequence[str], limits: Limits) -> subprocess.CompletedProcess[str]:
@@ -140,20 +169,6 @@ def limit_self(limits: Limits) -> None:
 
         for kind, bounds in _bounds(limits).items():
             resource.setrlimit(kind, bounds)
-
-
-def _limiting(limits: Limits) -> list[str]:
-    """What stands before a command to limit it; nothing on a system without such limits."""
-    if sys.platform != "linux":
-        return []
-    import resource
-
-    flags = {resource.RLIMIT_DATA: ("d", KIB), resource.RLIMIT_CORE: ("c", 512), resource.RLIMIT_CPU: ("t", 1)}
-    steps = []
-    for kind, (soft, hard) in _bounds(limits).items():
-        flag, unit = flags[kind]
-        steps += [f"ulimit -S -{flag} {soft // unit}", f"ulimit -H -{flag} {hard // unit}"]
-    return ["/bin/sh", "-c", " && ".join([*steps, 'exec "$@"']), "edgekit"]
 
 
 def _bounds(limits: Limits) -> dict[int, tuple[int, int]]:

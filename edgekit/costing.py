@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 from pydantic import JsonValue
 
-from edgekit.artifact import Artifact, open_artifact, write_text
-from edgekit.cache import folders_in
+from edgekit.artifact import Artifact, open_artifact
+from edgekit.cache import find_damage, folders_in, record_files
 from edgekit.errors import HostError, UsageError
 from edgekit.feasibility import provider_for
 from edgekit.formats.encoder import encoder_layers, is_encoder
@@ -45,7 +47,7 @@ GRAPH_SETTINGS: dict[str, tuple[str, ...]] = {
     "quantize": ("engine", "method", "scheme"),
 }
 MILLION = 1e6
-REWRITES = "rewrites.json"
+REWRITES = "costs.rewrites"
 
 
 @dataclass(frozen=True)
@@ -197,8 +199,9 @@ def measure_costs(whole: Artifact, scope: Scope, steps: Sequence[Step], job: Job
 
 def _rewrites(job: Job) -> tuple[str, ...]:
     """The rewrites that the first encoder decided on; none where the recipe does not optimize."""
-    file = job.work / REWRITES
-    return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+    none: list[JsonValue] = []
+    found = job.decisions.decide(REWRITES, lambda: none)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _name(shape: Key) -> str:
@@ -208,13 +211,15 @@ def _name(shape: Key) -> str:
 def _encoder(whole: Artifact, shape: Key, steps: Sequence[Step], job: Job) -> Artifact:
     """An encoder of a shape as it would be shipped: from the work folder, or made and left there."""
     place = job.work / _name(shape)
-    if not place.is_dir():
+    if not place.is_dir() or find_damage(place) is not None:
         with _own_folders(job) as own:
             found = trained = _cut(whole, shape, own)
             for step in steps:
                 found = step.stage.run(found, step.settings, replace(_with_data(own, step), trained=trained))
-                if step.stage.name == "optimize" and not (job.work / REWRITES).exists():
-                    write_text(job.work / REWRITES, json.dumps(_kept(found)))
+                if step.stage.name == "optimize":
+                    job.decisions.decide(REWRITES, partial(_kept, found))
+            record_files(found.path)
+            shutil.rmtree(place, ignore_errors=True)  # damaged
             found.path.rename(place)
     return open_artifact(place)
 
@@ -250,7 +255,7 @@ def _with_data(job: Job, step: Step) -> Job:
     return job if needed else replace(job, data=None)
 
 
-def _kept(optimized: Artifact) -> list[str]:
+def _kept(optimized: Artifact) -> list[JsonValue]:
     """The rewrites that were applied."""
     (table,) = cast("list[dict[str, list[dict[str, JsonValue]]]]", list(read_details(optimized).values()))
     return [str(row["rewrite"]) for row in table["rewrites"] if row["kept"]]

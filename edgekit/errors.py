@@ -12,7 +12,7 @@
     └── ResourceLimitError            5  disk, memory or time ran out
 
 A limit that the result misses (``max_drop``) is no exception: the report says so and the command exits with 1.
-Signals end in 130 (Ctrl-C) and 143 (SIGTERM).
+Signals end in 130 (Ctrl-C), 143 (SIGTERM) and 129 (SIGHUP, the terminal was closed).
 
 Every error has an id that does not change while its text may: the kind of its class, a dot, and what happened, as in
 ``data.no-labels``. The ids are those of `edgekit.error_catalogue`.

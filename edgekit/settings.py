@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, check_texts, nesting
+from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, check_depth, check_texts, nesting
 from edgekit.errors import UsageError
 
 Table = TypeVar("Table", bound=BaseModel)
@@ -74,8 +74,10 @@ def load_toml(text: str) -> dict[str, Any]:
         raise ValueError(f"it is nested deeper than {MAX_NESTING}")
     try:
         values = tomllib.loads(text)
-    except RecursionError:  # quotes in quotes can hide brackets from the look before
+    except RecursionError:
         raise ValueError(f"it is nested deeper than {MAX_NESTING}") from None
+    for value in values.values():
+        check_depth(value)
     check_texts(values)
     return values
 

@@ -22,7 +22,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgekit.artifact import MANIFEST, SUMS, walk
-from edgekit.cache import OBJECT, Cache, find_damage
+from edgekit.cache import OBJECT, Cache, find_damage, object_files
+from edgekit.decisions import find_damage as find_damaged_decisions
 from edgekit.devices.emulation.root import find_root_damage
 from edgekit.marks import DAY_SECONDS, mark, read_marks, used_entries
 from edgekit.progress import Progress, Silent
@@ -40,7 +41,7 @@ PLACES: tuple[Place, ...] = ("objects", "work", "runs", "tmp", "demo", "roots")
 HASHED = ("objects", "demo", "roots")
 # Entries that a process works in; the others are whole, or small.
 UNFINISHED = ("work", "tmp")
-OUTPUTS, DEMO_MODEL, DECISIONS, EVENTS = "outputs.safetensors", "digits-vit", "decisions.json", "events.jsonl"
+OUTPUTS, DEMO_MODEL, EVENTS = "outputs.safetensors", "digits-vit", "events.jsonl"
 # What the events of a stage's log begin with.
 EVENT_STAGES = {"distill": "distill", "calibration": "quantize"}
 KINDS: dict[Place, str] = {
@@ -191,7 +192,7 @@ def list_cache(cache: Cache, now: float | None = None) -> Listing:
 
 
 def verify_cache(cache: Cache, *, fix: bool = False, progress: Progress | None = None) -> Soundness:
-    """Hash every file of every object again; decisions of runs have to be JSON.
+    """Hash every file of every object again, and what each run has decided.
 
     Args:
         cache: the cache.
@@ -275,9 +276,11 @@ def keep_below(cache: Cache, limit: int) -> None:
 def remove_entry(cache: Cache, entry: Entry) -> bool:
     """Remove an entry; False where a process uses it after all.
 
-    It is moved away first, and then the marks are read again: a process says that it uses an entry before it looks for
-    it, so that it either finds nothing, or is seen here and gets it back.
+    A process says that it uses an entry before it looks for it. So it is seen here at once, or after the entry was
+    moved away and the marks are read again: then it gets it back, unless it has found nothing and made it anew.
     """
+    if entry.name in used_entries(cache.root):
+        return False
     source, away = cache.root / entry.name, cache.root / "tmp" / f"removed-{uuid.uuid4().hex}"
     away.parent.mkdir(parents=True, exist_ok=True)
     mark(cache.root, f"tmp/{away.name}")
@@ -378,7 +381,7 @@ def _problem(cache: Cache, entry: Entry) -> str | None:
     if entry.place == "roots":
         return find_root_damage(folder)
     if entry.place == "runs":
-        return _unreadable_decisions(folder)
+        return find_damaged_decisions(folder)
     return _differs(folder, cache.root / "objects" / entry.key) if entry.place == "demo" else None
 
 
@@ -387,16 +390,11 @@ def _differs(copy: Path, original: Path) -> str | None:
     if not original.is_dir():
         return None
     sizes = [
-        {path.relative_to(root).as_posix(): path.stat().st_size for path in walk(root) if path.name != OBJECT}
+        {path.relative_to(root).as_posix(): path.stat().st_size for path in object_files(root)}
         for root in (copy, original)
     ]
     wrong = sorted(name for name in sizes[0].keys() | sizes[1].keys() if sizes[0].get(name) != sizes[1].get(name))
     return f"{wrong[0]} is not as in its object" if wrong else None
-
-
-def _unreadable_decisions(folder: Path) -> str | None:
-    file = folder / DECISIONS
-    return f"{DECISIONS} is not JSON" if file.is_file() and _read_json(file) is None else None
 
 
 def _read_json(file: Path) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache, cache_key, decided_in, folders_in
@@ -67,6 +67,14 @@ class Reading:
 
     task: Task
     data: Data | None
+
+
+class _Moved(BaseModel):
+    """How far each layer was moved, as an object of the cache: of several processes one computes it."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+
+    layers: tuple[LayerError, ...]
 
 
 @dataclass(frozen=True)
@@ -150,11 +158,17 @@ class Workshop:
         """How far the stage quantize, which made an artifact of its parent, moves each layer: a pass over samples."""
         settings = QuantizeSettings.model_validate(made.artifact.manifest.stages[-1].settings)
         key = cache_key("layer errors", made.key)
-        with self.scratch() as scratch:
-            job = self._job(key, scratch, self.reading(parent.artifact))
-            found = layer_errors_of(parent.artifact, settings, read_details(made.artifact), job)
+
+        def compute() -> _Moved:
+            with self.scratch() as scratch:
+                job = self._job(key, scratch, self.reading(parent.artifact))
+                return _Moved(
+                    layers=tuple(layer_errors_of(parent.artifact, settings, read_details(made.artifact), job))
+                )
+
+        found = self._remember(key, _Moved, compute)
         self.cache.forget_work(key)
-        return found
+        return list(found.layers)
 
     def _make(self, step: Step, parent: Made, work: str, costs: str) -> tuple[str, Path]:
         """Run a stage, and keep its result with what was decided inside it: a run that takes it decides the same."""

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import manifest
@@ -243,3 +244,41 @@ def test_publishing_through_a_link_to_an_earlier_output(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "new.txt").read_bytes() == b"new"
     assert not staged.exists()
     assert not staged.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"files": {}}, "it has no sum of it among its files"),
+        ({"part": "README.md"}, "edgekit has a file of its own with that name beside the model"),
+        ({"part": "Report.json"}, "edgekit has a file of its own with that name beside the model"),
+    ],
+)
+def test_each_part_of_a_model_has_a_sum(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    artifact = make(tmp_path / "out")
+    name = changes.get("part", "model.onnx")
+    part = Component(files=(name,), inputs=(), outputs=())
+    described = artifact.manifest.model_copy(
+        update={"components": {"model": part}, "files": changes.get("files", {name: "0" * 64})}
+    )
+    (artifact.path / MANIFEST).write_text(described.model_dump_json(by_alias=True))
+    with pytest.raises(ArtifactError, match=f"names '{name}'") as caught:
+        open_artifact(artifact.path)
+    assert (caught.value.id, caught.value.why) == ("artifact.invalid-file", why)
+
+
+def test_no_artifact_is_written_whose_weights_would_have_no_sum(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    (tmp_path / "README.md").write_bytes(b"weights")
+    part = Component(files=("model.onnx", "README.md"), inputs=(), outputs=())
+    with pytest.raises(ArtifactError, match=r"names 'README.md'"):
+        write_artifact(tmp_path, manifest(components={"model": part}))
+
+
+def test_only_the_list_at_the_top_is_the_list(sealed: Path) -> None:
+    (sealed / "golden" / SUMS).write_text("weights")
+    assert find_tampering(sealed) == [f"golden/{SUMS}: added"]
+    seal(sealed)
+    assert find_tampering(sealed) == []
+    (sealed / "golden" / SUMS).write_text("other weights")
+    assert find_tampering(sealed) == [f"golden/{SUMS}: changed"]

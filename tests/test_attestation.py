@@ -11,7 +11,7 @@ from sealed import sealed_artifact
 
 import edgekit
 from edgekit.attestation import FORMS
-from edgekit.errors import UnknownNameError, VerificationError
+from edgekit.errors import ArtifactError, UnknownNameError, VerificationError
 from edgekit.source import sha256_file
 
 FILES = ["SHA256SUMS", "golden/model.safetensors", "manifest.json", "model.onnx", "recipe.lock.toml", "report.json"]
@@ -95,3 +95,16 @@ def test_a_changed_artifact_is_not_attested(root: Path, form: str) -> None:
 def test_an_unknown_form_is_named(root: Path) -> None:
     with pytest.raises(UnknownNameError, match="there is no form of attestation 'spdx'"):
         edgekit.attest(root, "spdx")
+
+
+@pytest.mark.parametrize("form", ["cyclonedx", "in-toto"])
+@pytest.mark.parametrize(
+    "changes", [{"source": {"name": "x"}}, {"data": {"name": "x"}}, {"data": {"digest": "d" * 64}}]
+)
+def test_a_manifest_that_does_not_say_what_went_in_is_not_attested(
+    tmp_path: Path, form: str, changes: dict[str, Any]
+) -> None:
+    sealed_artifact(tmp_path / "out", **changes)
+    with pytest.raises(ArtifactError, match="names a model or data without its") as caught:
+        edgekit.attest(tmp_path / "out", form)
+    assert caught.value.id == "artifact.invalid-file"

@@ -9,6 +9,7 @@ from edgekit.bounds import (
     MAX_NESTING,
     MAX_YAML_NODES,
     check_archive,
+    check_depth,
     check_yaml,
     control_characters,
     inside,
@@ -31,6 +32,12 @@ from edgekit.bounds import (
 )
 def test_depth_is_counted_outside_of_texts_and_comments(text: str, depth: int) -> None:
     assert nesting(text) == depth
+
+
+def test_depth_of_what_was_parsed_is_bounded() -> None:
+    check_depth({"a": [{"b": []}]}, 4)
+    with pytest.raises(ValueError, match="it is nested deeper than 3"):
+        check_depth({"a": [{"b": []}]}, 3)
 
 
 def test_json_is_bounded_in_depth_and_in_digits() -> None:

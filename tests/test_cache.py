@@ -18,6 +18,8 @@ from edgekit.cache import (
     decided_in,
     default_root,
     find_damage,
+    newest_whole,
+    record_files,
     temporary,
 )
 
@@ -144,13 +146,34 @@ def test_every_single_bit_of_an_object_counts(cache: Cache) -> None:
     assert find_damage(place) is None
 
 
-def test_an_object_of_an_earlier_version_is_still_checked(cache: Cache) -> None:
+def test_an_object_of_an_earlier_version_is_a_miss(cache: Cache) -> None:
     place = cache.put(KEY, fill(cache))
     record = json.loads((place / OBJECT).read_text())
     (place / OBJECT).write_text(json.dumps({"schema": "edgekit.object/1", "files": record["files"]}))
-    assert find_damage(place) is None
-    (place / "model.onnx").write_text("other")
-    assert find_damage(place) == "model.onnx changed"
+    assert find_damage(place) == f"{OBJECT} changed"
+
+
+def test_a_file_with_the_name_of_the_list_is_a_file_like_others(cache: Cache, tmp_path: Path) -> None:
+    folder = fill(cache)
+    (folder / "golden" / OBJECT).write_text("weights")
+    place = cache.put(KEY, folder)
+    copy_object(place, tmp_path / "out")
+    assert (tmp_path / "out" / "golden" / OBJECT).read_text() == "weights"
+    (place / "golden" / OBJECT).write_text("other")
+    assert find_damage(place) == f"golden/{OBJECT} changed"
+
+
+def test_the_newest_whole_folder_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert newest_whole(tmp_path, "step-") is None
+    for number in (5, 10):
+        folder = tmp_path / f"step-{number:08d}"
+        folder.mkdir()
+        (folder / "weights").write_text(str(number))
+        record_files(folder)
+    assert newest_whole(tmp_path, "step-") == tmp_path / "step-00000010"
+    (tmp_path / "step-00000010" / "weights").write_text("11")
+    assert newest_whole(tmp_path, "step-") == tmp_path / "step-00000005"
+    assert "the checkpoint step-00000010 is damaged (weights changed)" in caplog.text
 
 
 def test_a_link_in_place_of_a_file_is_damage(cache: Cache, tmp_path: Path) -> None:

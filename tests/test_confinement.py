@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -86,3 +89,46 @@ def test_limits_grow_with_the_file_and_can_be_set(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", wrong)
         with pytest.raises(UsageError, match=f"EDGEKIT_MODEL_SECONDS is '{wrong}'"):
             limits_for(0)
+
+
+OUTLIVED = """
+import sys, threading, time
+from edgekit.confinement import Limits, start
+
+def begin():
+    process = start([sys.executable, "-I", "-S", "-c", "while True: pass"], Limits(600.0, 2**32, None))
+    print(process.pid, flush=True)
+    kept.append(process)
+
+kept = []
+thread = threading.Thread(target=begin)
+thread.start()
+thread.join()
+time.sleep(0.2)
+print(kept[0].poll(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_that_computes_without_an_end_ends_with_whoever_started_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", OUTLIVED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        descriptor = os.pidfd_open(int(process.stdout.readline()))
+        assert process.stdout.readline() == "None\n"  # not with the thread that began it
+        process.kill()
+        process.wait(timeout=60)
+        assert select.select([descriptor], [], [], 60)[0]
+        os.close(descriptor)
+
+
+def test_nothing_stays_open_for_a_process_that_ended() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        assert python("pass").returncode == 0
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_rust_without_memory_is_known() -> None:
+    told = "memory allocation of 4398046511104 bytes failed"
+    assert isinstance(death("'x'", -signal.SIGABRT, told, ROOMY), ResourceLimitError)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import json
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
 
-from edgekit.decisions import Noted, RunDecisions
+from edgekit.decisions import Noted, RunDecisions, find_damage, read_decided
 
 
 def test_a_decision_falls_once_and_outlives_the_process(tmp_path: Path) -> None:
@@ -24,7 +23,7 @@ def test_what_was_decided_elsewhere_is_taken_where_nothing_is_decided(tmp_path: 
     decisions = RunDecisions(tmp_path / "decisions.json", {"keep.quantize": False})
     decisions.adopt({"keep.quantize": True, "optimize.model": ["residual"]})
     assert decisions.known == {"keep.quantize": False, "optimize.model": ["residual"]}
-    assert json.loads((tmp_path / "decisions.json").read_text()) == decisions.known
+    assert read_decided(tmp_path / "decisions.json") == decisions.known
     assert decisions.inside("optimize") == {"optimize.model": ["residual"]}
     assert decisions.locked_for("keep") == {"keep.quantize": False}
 
@@ -67,3 +66,47 @@ def test_a_decision_that_cannot_be_kept_is_an_error(tmp_path: Path, monkeypatch:
     with pytest.raises(OSError, match="full"):
         decisions.decide("keep.quantize", lambda: True)
     assert list(tmp_path.iterdir()) == [tmp_path / "decided"]
+
+
+@pytest.mark.parametrize("name", ["decisions.json", "decided"])
+@pytest.mark.parametrize("damage", ["bit", "cut", "other", "deep"])
+def test_damaged_decisions_are_named_and_decided_again(
+    tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    RunDecisions(tmp_path / "decisions.json", {}).decide("keep.quantize", lambda: 0.25)
+    (claimed,) = (tmp_path / "decided").glob("*/decision.json")
+    (damaged, other) = (claimed, tmp_path / "decisions.json")
+    if name == "decisions.json":
+        damaged, other = other, damaged
+    content = damaged.read_bytes()
+    changed = {
+        "bit": content.replace(b"0.25", b"0.35"),
+        "cut": content[:-20],
+        "other": b"[]",
+        "deep": b"[" * 100_000,
+    }[damage]
+    damaged.write_bytes(changed)
+    problem = find_damage(tmp_path)
+    assert problem is not None
+    assert problem.startswith(damaged.relative_to(tmp_path).as_posix())
+    again = RunDecisions(tmp_path / "decisions.json", {})
+    assert again.known == {"keep.quantize": 0.25}  # as the other file has it
+    assert f"{damaged} is damaged" in caplog.text
+    assert find_damage(tmp_path) is None
+    other.unlink()
+    assert RunDecisions(tmp_path / "decisions.json", {}).decide("keep.quantize", lambda: 0.5) == 0.5
+    assert RunDecisions(tmp_path / "decisions.json", {}).known == {"keep.quantize": 0.5}
+
+
+def test_a_damaged_decision_of_another_process_is_decided_here(tmp_path: Path) -> None:
+    one, other = (RunDecisions(tmp_path / "decisions.json", {}) for _ in range(2))
+
+    def measure() -> JsonValue:
+        other.decide("keep.quantize", lambda: True)
+        (claimed,) = (tmp_path / "decided").glob("*/decision.json")
+        claimed.write_text("{")
+        return False
+
+    assert one.decide("keep.quantize", measure) is False
+    assert find_damage(tmp_path) is None
+    assert not list(tmp_path.glob(".*"))

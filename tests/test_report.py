@@ -124,6 +124,7 @@ def test_a_limit_is_met_or_under_strict_proven(
 
 
 def test_a_saved_report_is_loaded_with_its_samples_and_artifact(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
     write_artifact(tmp_path, manifest())
     report().save(tmp_path)
     loaded = load_report(tmp_path)
@@ -187,6 +188,7 @@ def test_classes_graphs_and_options_come_back(tmp_path: Path) -> None:
         classes=classes,
     )
     graph = Graph(component="model", operators={"Add": 2}, weight_bytes={"int8": 5})
+    (tmp_path / "model.onnx").touch()
     write_artifact(tmp_path, manifest())
     report(quality=quality, graphs_after=(graph,), options={"metric": "accuracy"}).save(tmp_path)
     loaded = load_report(tmp_path)
@@ -196,6 +198,7 @@ def test_classes_graphs_and_options_come_back(tmp_path: Path) -> None:
 
 
 def test_a_report_without_the_later_fields_is_read(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
     write_artifact(tmp_path, manifest())
     values = report().model_dump(mode="json", by_alias=True)
     for name in ("options", "graphs_before", "graphs_after"):

@@ -78,6 +78,7 @@ def test_a_file_and_a_stage_are_no_runs(tmp_path: Path) -> None:
         find_report(tmp_path / "model.onnx")
     stage = tmp_path / "stages" / "2-distill"
     stage.mkdir(parents=True)
+    (stage / "model.onnx").touch()
     write_artifact(stage, make_report(tmp_path / "x").artifact.manifest)
     with pytest.raises(ArtifactError, match="it is the artifact of a stage, and the report lies in the run's output"):
         find_report(stage)

@@ -68,6 +68,12 @@ def test_deep_nesting_is_an_error_of_ours(text: str) -> None:
     assert fails(text).what in ("the file is not valid TOML", "the file is not valid")
 
 
+@pytest.mark.parametrize("depth", [70, 20_000])
+def test_quotes_do_not_hide_brackets(depth: int) -> None:
+    error = fails(f'a = ["""x"""", {"[" * depth}{"]" * depth}, "y"]')
+    assert (error.what, error.why) == ("the file is not valid TOML", "it is nested deeper than 64")
+
+
 def test_values_of_another_type_are_an_error() -> None:
     with pytest.raises(UsageError, match="the thing is not valid"):
         validate(Outer, ["no", "table"], "the thing")

@@ -10,6 +10,7 @@ import pytest
 from processes import another_process
 
 from edgekit.cache import OBJECT, Cache
+from edgekit.decisions import RunDecisions
 from edgekit.errors import UsageError
 from edgekit.upkeep import (
     LIMIT,
@@ -158,7 +159,7 @@ def test_unfinished_work_of_a_process_that_ended_is_free_at_once(cache: Cache) -
 
 def test_a_sound_cache_is_sound(cache: Cache) -> None:
     put(cache, A, one="1", two="22")
-    (cache.run(A) / "decisions.json").write_text("{}")
+    RunDecisions(cache.run(A) / "decisions.json", {}).decide("keep.quantize", lambda: True)
     cache.work(B)
     found = verify_cache(cache)
     assert (found.objects, found.files, found.damaged, found.unchecked, found.sound) == (1, 3, (), 2, True)
@@ -173,7 +174,7 @@ def test_each_damaged_entry_is_named(cache: Cache) -> None:
     assert {one.name: one.problem for one in found.damaged} == {
         f"objects/{A}": "file changed",
         f"objects/{B}": "more is missing or was added",
-        f"runs/{A}": "decisions.json is not JSON",
+        f"runs/{A}": "decisions.json: it cannot be read",
     }
     assert not found.sound
     assert cache.get(C) is not None
@@ -269,6 +270,14 @@ def test_what_a_process_begins_to_use_meanwhile_stays(cache: Cache) -> None:
         done = carry_out(cache, plan)
         assert (done.removed, [one.key for one in done.kept_in_use], done.freed_bytes) == ((), [A], 0)
     assert cache.get(A) is not None
+
+
+def test_what_is_in_use_is_not_even_moved(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(cache, A, file="x")
+    (entry,) = list_cache(cache).entries
+    with another_process(cache.root, f"objects/{A}"):
+        monkeypatch.setattr(Path, "rename", lambda *_: pytest.fail("moved while a process reads it"))
+        assert not remove_entry(cache, entry)
 
 
 def test_a_limit_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,8 +94,8 @@ def _root(
 
     Exit codes: 0 ok, 1 a limit or a check was missed, 2 usage or settings,
     3 environment, 4 input model or data, 5 disk, memory or time ran out,
-    70 internal, 130 Ctrl-C, 143 SIGTERM. Of a gate: 1 a regression,
-    6 inconclusive with --strict, 7 not comparable.
+    70 internal, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP. Of a gate:
+    1 a regression, 6 inconclusive with --strict, 7 not comparable.
     """
     del version
     if context.invoked_subcommand is None:
@@ -120,14 +121,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is not None:
         return _finish(given, contextlib.nullcontext())
-    return _watched(given) if watch.wanted(given) else _finish(given, ended_by_signals())
+    stopping = ended_by_signals(as_json=output.json_wanted(given))
+    return _watched(given, stopping) if watch.wanted(given) else _finish(given, stopping)
 
 
-def _watched(given: list[str]) -> int:
+def _watched(given: list[str], stopping: contextlib.AbstractContextManager[None]) -> int:
     """A command in a process of its own; what it did not survive is told here."""
+    ended: int | EdgekitError | OSError
     try:
-        ended = watch.watch(given, lambda: _finish(given, ended_by_signals()))
-    except EdgekitError as error:  # a variable that sets a limit is no number
+        ended = watch.watch(given, lambda: _finish(given, stopping))
+    except (EdgekitError, OSError) as error:  # a variable that sets a limit is no number, or there is no process left
         ended = error
     if isinstance(ended, int):
         return ended
@@ -154,9 +157,15 @@ def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None])
     return code
 
 
+@functools.cache
+def _command() -> Any:
+    """All commands, made once: reading their signatures takes 30 ms, most of what a short command computes."""
+    return typer.main.get_command(app)
+
+
 def _invoke(arguments: list[str]) -> int:
     # Not app(): in between, typer would turn Ctrl-C, a closed pipe and the end of a file into exit codes of its own.
-    command = typer.main.get_command(app)
+    command = _command()
     if COMPLETION_VARIABLE in os.environ:
         command.main(args=arguments, prog_name=NAME)
     try:

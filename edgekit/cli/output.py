@@ -114,7 +114,12 @@ def print_failure(failure: Failure, error: BaseException, *, as_json: bool) -> N
     if failure.hint:
         _print_indented(console, Text.assemble(("hint: ", "bold"), visible(failure.hint)))
     if as_json:
-        print_document({"schema": ERROR_SCHEMA, "error": failure.as_dict()})
+        print_line(error_document(failure).rstrip())
+
+
+def error_document(failure: Failure) -> str:
+    """An error as the one JSON document of a command."""
+    return json.dumps({"schema": ERROR_SCHEMA, "error": failure.as_dict()}, indent=2) + "\n"
 
 
 def _print_indented(console: Console, text: Text) -> None:

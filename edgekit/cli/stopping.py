@@ -21,9 +21,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from edgekit.cli.failures import Failure, Terminated, describe
+from edgekit.cli.output import error_document
+from edgekit.errors import ResourceLimitError
 
 # The command is to end within 5 s; rich and the interpreter take some of it to say so.
 GRACE_SECONDS = 3.5
@@ -47,16 +50,20 @@ class _Action(ctypes.Structure):
 
 
 @contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Have a watcher for as long as the block lasts; in the main thread, before anything is loaded."""
+def ended_by_signals(*, as_json: bool = False) -> Iterator[None]:
+    """Have a watcher for as long as the block lasts; in the main thread, before anything is loaded.
+
+    Args:
+        as_json: whether stdout is to get a document where the watcher ends the command.
+    """
     if sys.platform != "linux" or sys.maxsize < 2**32:
         yield
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    watcher = os.fork()
+    watcher = fork()
     if watcher == 0:
-        _watch(reading, writing)
+        _watch(reading, writing, as_json=as_json)
     os.close(reading)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
@@ -71,6 +78,20 @@ def ended_by_signals() -> Iterator[None]:
             os.waitpid(watcher, 0)
 
 
+def fork() -> int:
+    """Fork off a process, as ``os.fork``.
+
+    Raises:
+        ResourceLimitError: there may be no more of them.
+    """
+    try:
+        return os.fork()
+    except OSError as error:
+        raise ResourceLimitError(
+            "no process can be started beside this one", id="resource-limit.processes", why=str(error)
+        ) from error
+
+
 def _reset_when_called(number: int) -> None:
     """Let a signal's handler be called once; the second signal ends the process."""
     library, action = ctypes.CDLL(None, use_errno=True), _Action()
@@ -81,20 +102,21 @@ def _reset_when_called(number: int) -> None:
         raise OSError(ctypes.get_errno(), "sigaction")
 
 
-def _watch(reading: int, writing: int) -> None:
+def _watch(reading: int, writing: int, *, as_json: bool) -> None:
     """The watcher: wait for a signal's number or for the end of the command; never returns."""
     try:
         os.close(writing)
         os.setsid()  # Ctrl-C is for the command
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        document = os.dup(1) if as_json else -1
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1):
             os.dup2(nowhere, descriptor)
         command = os.getppid()
         heard = os.read(reading, 1)
         if heard and heard[0] in SIGNALS and not _ends(reading, GRACE_SECONDS):
-            _end(command, heard[0], reading)
+            _end(command, heard[0], reading, document)
     finally:
         os._exit(0)
 
@@ -109,12 +131,22 @@ def _ends(reading: int, seconds: float) -> bool:
     return False
 
 
-def _end(command: int, number: int, reading: int) -> None:
-    """End the command by its signal and, where that does not help, by SIGKILL; and its children."""
+def _end(command: int, number: int, reading: int, document: int) -> None:
+    """End the command by its signal and, where that does not help, by SIGKILL; and its children.
+
+    Args:
+        command: its process.
+        number: of the signal.
+        reading: where it says that it has ended.
+        document: what is stdout for the command; -1 where no document is wanted.
+    """
     children = _children(command)
     failure = _failure(number)
-    text = f"error[{failure.id}]: {failure.what}, while native code did not answer\n  hint: {failure.hint}\n"
-    os.write(2, text.encode())
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        os.write(2, f"error[{failure.id}]: {failure.what}\n  hint: {failure.hint}\n".encode())
+    if document >= 0:
+        with contextlib.suppress(OSError):
+            os.write(document, error_document(failure).encode())
     with contextlib.suppress(ProcessLookupError):
         os.kill(command, number)
         if not _ends(reading, LAST_SECONDS):
@@ -125,7 +157,8 @@ def _end(command: int, number: int, reading: int) -> None:
 
 
 def _failure(number: int) -> Failure:
-    return describe(KeyboardInterrupt() if number == signal.SIGINT else Terminated())
+    failure = describe(KeyboardInterrupt() if number == signal.SIGINT else Terminated())
+    return replace(failure, what=f"{failure.what}, while native code did not answer")
 
 
 def _children(process: int) -> list[int]:

@@ -14,21 +14,42 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgekit.cli.stopping import fork
 from edgekit.errors import EdgekitError
 
 WATCHED = ("eval", "inspect", "predict", "verify")
 # Reading a file that lies here has an end. The others score data and fetch models, which takes as long as it takes.
 TIMED = ("inspect",)
+# What the command has within it its own limits for, it shall tell itself; this is for what has none.
+LATER_SECONDS = 5.0
 POLL_SECONDS = 0.5
+# How long the last words of a command are waited for, where something else still has its stderr open.
+LAST_WORDS_SECONDS, LAST_WORDS_CHUNKS, CHUNK_BYTES = 1.0, 16, 4096
 # What a terminal's Ctrl-C has as its origin (SI_KERNEL): the whole group of processes has got it already.
 FROM_TERMINAL = 0x80
 # prctl(PR_SET_PDEATHSIG): the watched process does not outlive the one that waits for it.
 PARENT_DEATH_SIGNAL = 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a watched process ended.
+
+    Attributes:
+        code: of the exit, negative for a signal.
+        stopped_by: the signal that it was to be stopped by; 0 without one.
+        late: whether its time was over, and it was ended.
+    """
+
+    code: int
+    stopped_by: int = 0
+    late: bool = False
 
 
 def wanted(arguments: Sequence[str]) -> bool:
@@ -52,24 +73,67 @@ def watch(arguments: Sequence[str], run: Callable[[], int]) -> int | EdgekitErro
     files = [Path(word) for word in arguments[1:] if not word.startswith("-") and os.path.exists(word)]
     limits = limits_for(sum(map(_size_bytes, files)))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))
-    waiting = os.getpid()
-    child = os.fork()
-    if child == 0:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        _end_with(waiting)
-        limit_self(replace(limits, cpu_seconds=None))
-        return run()
-    ends_at = time.monotonic() + limits.seconds if arguments[0] in TIMED and files else None
     try:
-        code = _wait(child, ends_at)
+        heard, native = os.pipe()
+        waiting = os.getpid()
+        child = fork()
+        if child == 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _end_with(waiting)
+            limit_self(replace(limits, cpu_seconds=None))
+            os.close(heard)
+            _speak_through(native)
+            return run()
+        os.close(native)
+        passing = _Passing(heard)
+        limits = replace(limits, seconds=limits.seconds + LATER_SECONDS)
+        end = _wait(child, time.monotonic() + limits.seconds if arguments[0] in TIMED and files else None)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    told = passing.last_words()
     name = repr(files[0].name) if files else "what was given"
-    if code is None:
+    if end.late:
         return out_of_time(name, limits)
-    if -code in SIGNALS:  # it came before the command was ready for it
-        return 128 - code
-    return code if code >= 0 else death(name, code, "", limits) or code
+    if -end.code in SIGNALS:  # it came before the command was ready for it, or did not let it answer
+        return 128 - end.code
+    if end.code == -signal.SIGKILL and end.stopped_by:  # the last that `stopping.py` does
+        return 128 + end.stopped_by
+    return end.code if end.code >= 0 else death(name, end.code, told, limits) or end.code
+
+
+class _Passing(threading.Thread):
+    """Passes on what native code says on stderr, and keeps the last of it: why it gave up.
+
+    Args:
+        heard: where it is read.
+    """
+
+    def __init__(self, heard: int) -> None:
+        super().__init__(daemon=True)
+        self._heard, self._last = heard, deque[bytes](maxlen=LAST_WORDS_CHUNKS)
+        self.start()
+
+    def run(self) -> None:
+        """Until nobody has the other end open."""
+        with contextlib.suppress(OSError):  # whoever reads stderr has stopped
+            while chunk := os.read(self._heard, CHUNK_BYTES):
+                self._last.append(chunk)
+                os.write(2, chunk)
+        while os.read(self._heard, CHUNK_BYTES):  # for the command may not wait for it
+            pass
+
+    def last_words(self) -> str:
+        """What was said last."""
+        self.join(LAST_WORDS_SECONDS)
+        return b"".join(self._last).decode(errors="replace")
+
+
+def _speak_through(pipe: int) -> None:
+    """Let Python write to stderr as it is, which may be a terminal, and native code into a pipe."""
+    stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+    os.dup2(pipe, 2)
+    os.close(pipe)
+    sys.stderr = stderr
 
 
 def _size_bytes(path: Path) -> int:
@@ -81,20 +145,23 @@ def _size_bytes(path: Path) -> int:
         return 0
 
 
-def _wait(child: int, ends_at: float | None) -> int | None:
-    """The code of a process, negative for a signal; None where its time was over and it was ended."""
+def _wait(child: int, ends_at: float | None) -> _End:
+    """Wait for a process, and hand signals on to it; where its time is over, it is ended."""
+    stopped_by = 0
     while True:
         found = signal.sigtimedwait((*SIGNALS, signal.SIGCHLD), POLL_SECONDS)
-        if found is not None and found.si_signo != signal.SIGCHLD and found.si_code != FROM_TERMINAL:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, found.si_signo)
+        if found is not None and found.si_signo != signal.SIGCHLD:
+            stopped_by = found.si_signo
+            if found.si_code != FROM_TERMINAL:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, found.si_signo)
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status)
+            return _End(os.waitstatus_to_exitcode(status), stopped_by)
         if ends_at is not None and time.monotonic() > ends_at:
-            os.kill(child, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)  # what it has started ends with it: `become.py`
             os.waitpid(child, 0)
-            return None
+            return _End(-signal.SIGKILL, late=True)
 
 
 def _end_with(parent: int) -> None:

@@ -1,18 +1,20 @@
 """Checkpoints of a training run: tensors in safetensors, everything else in JSON, nothing pickled.
 
-A checkpoint is a folder named by its step, renamed into place when it is whole; the one before it is removed after.
+A checkpoint is a folder named by its step, with the hash of each file, renamed into place when it is whole; the one
+before it is removed after. One that is damaged is named in the log, and training goes on from the one before it.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
+
+from edgekit.cache import newest_whole, record_files
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +68,7 @@ def save_checkpoint(folder: Path, state: TrainingState, student: nn.Module, opti
     if state.best:
         save_file(state.best, staged / BEST)
     (staged / STATE).write_text(state.progressed.model_dump_json(), encoding="utf-8")
+    record_files(staged)
     place = folder / f"{PREFIX}{state.progressed.step:08d}"
     shutil.rmtree(place, ignore_errors=True)
     staged.rename(place)
@@ -76,22 +79,15 @@ def save_checkpoint(folder: Path, state: TrainingState, student: nn.Module, opti
 
 def load_checkpoint(folder: Path, student: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
     """Put the newest whole checkpoint into student and optimizer; None when there is none."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    for place in sorted(folder.glob(f"{PREFIX}*"), reverse=True):
-        try:
-            progressed = Progressed.model_validate_json((place / STATE).read_bytes())
-            tensors, moments = load_file(place / STUDENT), load_file(place / OPTIMIZER)
-            best = load_file(place / BEST) if (place / BEST).exists() else {}
-        except (OSError, ValidationError, SafetensorError, json.JSONDecodeError):
-            continue
-        if progressed.best_loss is not None and not best:
-            continue
-        load_tensors(student, tensors)
-        _restore_optimizer(student, optimizer, moments)
-        return TrainingState(progressed, best)
-    return None
+    place = newest_whole(folder, PREFIX)
+    if place is None:
+        return None
+    progressed = Progressed.model_validate_json((place / STATE).read_bytes())
+    load_tensors(student, load_file(place / STUDENT))
+    _restore_optimizer(student, optimizer, load_file(place / OPTIMIZER))
+    return TrainingState(progressed, load_file(place / BEST) if (place / BEST).exists() else {})
 
 
 def student_tensors(student: nn.Module) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.artifact import UNSEALED, WHOLE, Artifact, Component, Manifest, write_text
+from edgekit.artifact import KEPT_NAMES, WHOLE, Artifact, Component, Manifest, write_text
 from edgekit.bounds import MAX_GRAPH_BYTES
 from edgekit.cache import OBJECT, Cache, cache_key, temporary
 from edgekit.confinement import death, lacks_memory, limits_for, out_of_memory, out_of_time, run
@@ -27,13 +27,21 @@ from edgekit.description import (
     Sample,
     read_description,
 )
-from edgekit.errors import ModelError, ResourceLimitError
+from edgekit.errors import HostError, ModelError, ResourceLimitError
 from edgekit.formats.liveness import find_peak
 from edgekit.formats.onnx import load_graph, precision_of, save_graph
 from edgekit.formats.shapes import infer_shapes
 from edgekit.formats.signatures import describe_images, describe_tensors, read_signature, softmax_outputs
-from edgekit.formats.wellformed import all_tensors, check_names, external_files, inline_functions
+from edgekit.formats.wellformed import (
+    all_tensors,
+    check_names,
+    external_files,
+    inline_functions,
+    is_external,
+    load_external,
+)
 from edgekit.formats.work import all_nodes
+from edgekit.settings import Frozen
 from edgekit.source import MODULE, Source, digest_files
 from edgekit.tasks.base import Workload
 from edgekit.tasks.feeds import free_size
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
 GRAPH = "model.onnx"
 WORKER = Path(__file__).with_name("converting.py")
 # Names of files that lie beside a graph in the cache or in an artifact, as a system that knows no capitals has them.
-KEPT_NAMES = {name.casefold() for name in (GRAPH, MODULE, OBJECT, *UNSEALED)}
+RESERVED = KEPT_NAMES | {name.casefold() for name in (GRAPH, MODULE, OBJECT)}
 # What onnx_ir raises on protobuf that is no graph.
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # Split and Slice take their sizes as inputs, and QuantizeLinear takes an axis, from 13 on: the rewrites write the
@@ -108,7 +116,7 @@ def _check_kept_names(file: Path, parts: Sequence[Path]) -> None:
     """
     for part in parts:
         name = part.relative_to(file.parent)
-        if KEPT_NAMES & {word.casefold() for word in name.parts}:
+        if RESERVED & {word.casefold() for word in name.parts}:
             raise ModelError(
                 f"{file.name!r} keeps weights in {name.as_posix()!r}, which is not read",
                 id="model.unsafe-external-data",
@@ -158,7 +166,7 @@ def check_graph(file: Path) -> list[Path]:
             id="model.invalid-onnx",
             why=f"allowed: {MAX_GRAPH_BYTES}; larger weights lie in files beside the graph",
         )
-    refused = _ask_worker({"file": str(file.resolve())}, file)
+    answer = _ask_worker({"file": str(file.resolve())}, file)
     try:
         model = load_graph(file)
     except UNREADABLE as error:
@@ -167,8 +175,16 @@ def check_graph(file: Path) -> list[Path]:
     check_names(model, file)
     external = external_files(model, file)
     _check_operators(model, file)
-    if refused:
-        raise ModelError(f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=refused)
+    if answer.refused:
+        raise ModelError(f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=answer.refused)
+    known = sum(is_external(tensor) for tensor in all_tensors(model.graph))
+    if answer.external != known:
+        raise ModelError(
+            f"{file.name!r} keeps weights in other files that are not read",
+            id="model.unsafe-external-data",
+            why=f"{answer.external - known} tensors, named in functions, in lists of attributes, or for training",
+            hint="Save the model with these weights inside, or without functions.",
+        )
     return external
 
 
@@ -271,7 +287,7 @@ def adopt_graph(source: Path, destination: Path, *, upgrade: bool = True) -> Ado
                 refused.append(f"{told}: {reason}")
             else:
                 done.append(told)
-        model = ir.external_data.load_to_model(load_graph(file))  # what lies beside the source is not beside the copy
+        model = load_external(load_graph(file))  # what lies beside the source is not beside the copy
         given = sum(value.name in model.graph.initializers for value in model.graph.inputs)
         if inline_functions(model, file):
             done.append("functions inlined")
@@ -305,15 +321,23 @@ def opset_of(model: ir.Model) -> int:
 def convert_graph(source: Path, destination: Path, opset: int) -> str:
     """Write a graph in another operator set, in a process of its own; why it cannot be, empty where it was."""
     spec = {"file": str(source.resolve()), "opset": opset, "into": str(destination)}
-    return _ask_worker(spec, source)
+    return _ask_worker(spec, source).refused
 
 
-def _ask_worker(spec: dict[str, Any], file: Path) -> str:
-    """What the program beside this file has against a graph.
+class _Answer(Frozen):
+    """What the program beside this file says: what it has against a graph, and how many tensors lie in other files."""
+
+    refused: str
+    external: int
+
+
+def _ask_worker(spec: dict[str, Any], file: Path) -> _Answer:
+    """Have the program beside this file check or convert a graph.
 
     Raises:
         ModelError: it crashed on it.
         ResourceLimitError: it took more time or memory than it may.
+        HostError: the program failed, whatever the graph is.
     """
     limits = limits_for(file.stat().st_size, once=True)
     with temporary() as folder:
@@ -327,11 +351,15 @@ def _ask_worker(spec: dict[str, Any], file: Path) -> str:
     if died is not None:
         raise died
     if done.returncode != 0:
-        return (done.stderr.strip().splitlines() or [f"onnx ended with code {done.returncode}"])[-1]
-    refused = str(json.loads(done.stdout)["refused"])
-    if lacks_memory(refused):
-        raise out_of_memory(repr(file.name), limits, refused)
-    return refused
+        raise HostError(
+            "onnx could not be run to check a graph",
+            id="environment.checking",
+            why=(done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1],
+        )
+    answer = _Answer.model_validate_json(done.stdout.rpartition("\n")[2])  # native code may print before it
+    if lacks_memory(answer.refused):
+        raise out_of_memory(repr(file.name), limits, answer.refused)
+    return answer
 
 
 def _fold_batch_norms(model: ir.Model) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgekit.errors import ModelError
 from edgekit.formats.contrib import CONTRIB_RULES, STANDARD_TWINS
 from edgekit.formats.graph import CONTRIB
 from edgekit.formats.known import (
@@ -22,6 +23,7 @@ from edgekit.formats.known import (
     integers,
     subgraphs,
 )
+from edgekit.formats.work import all_nodes
 from edgekit.tasks.base import Array
 
 if TYPE_CHECKING:
@@ -76,6 +78,9 @@ EVALUATED = frozenset(
 WINDOWED = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3, "MaxPool": 0, "AveragePool": 0, "LpPool": 0}
 # Loops are inferred again while their carried values still change shape; after this often, what changes is unknown.
 LOOP_PASSES = 2
+# Loops in loops multiply the passes: ten in each other infer the innermost body 1,024 times. A graph may take as many
+# inferences as if all of it lay in four, and a small one as many as a large one has nodes.
+MOST_PASSES, FEW_INFERENCES = LOOP_PASSES**4, 20_000
 
 
 def infer_shapes(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
@@ -84,6 +89,9 @@ def infer_shapes(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
     Args:
         model: without functions: they are inlined before.
         sizes: of the free dimensions by name; those that are not named stay unknown.
+
+    Raises:
+        ModelError: its loops are in each other so deep that this would never end.
     """
     inference = _Inference(model, sizes)
     for value in model.graph.inputs:
@@ -97,11 +105,19 @@ class _Inference:
         self.shapes = Shapes()
         self._sizes = sizes
         self._opsets = {("" if domain == "ai.onnx" else domain): v for domain, v in model.opset_imports.items()}
+        self._left = max(FEW_INFERENCES, MOST_PASSES * sum(1 for _ in all_nodes(model.graph)))
 
     def graph(self, graph: ir.Graph) -> None:
         for value in graph.initializers.values():
             self.shapes.known[value] = constant_of(value)
         for node in graph:
+            self._left -= 1
+            if self._left < 0:
+                raise ModelError(
+                    "the shapes of the graph cannot be inferred",
+                    id="model.invalid-onnx",
+                    why=f"its loops are too deep in each other: {LOOP_PASSES} passes of each multiply",
+                )
             found = self._node(node)
             refused = node in self.shapes.refused
             for index, output in enumerate(node.outputs):
@@ -227,7 +243,9 @@ class _Inference:
             self.shapes.known.update(zip(body.inputs, starts, strict=True))
             self.graph(body)
             after = [self.shapes.of(value) for value in body.outputs[1 : 1 + len(carried)]]
-            carried = [_common(pair)._replace(data=None) for pair in zip(carried, after, strict=True)]
+            before, carried = carried, [_common(pair)._replace(data=None) for pair in zip(carried, after, strict=True)]
+            if carried == before:  # another pass would find the same
+                break
         again = self.shapes.of(body.outputs[0]).data
         endless = again is not None and bool(again.all())  # nothing but the limit ends it
         trips = int(limit.reshape(-1)[0]) if limit is not None and limit.size == 1 and endless else None

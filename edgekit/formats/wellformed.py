@@ -88,12 +88,8 @@ def external_files(model: ir.Model, file: Path) -> list[Path]:
     Raises:
         ModelError: one is not, or is a link: of a file that other names have, nobody knows who changes it.
     """
-    import onnx_ir as ir
-
     folder, found = file.resolve().parent, set()
-    for tensor in all_tensors(model.graph):
-        if not isinstance(tensor, ir.ExternalTensor):
-            continue
+    for tensor in filter(is_external, all_tensors(model.graph)):
         name = str(tensor.location)
         place = folder / name
         if not inside(name.removeprefix("./")) or not place.resolve().is_relative_to(folder):
@@ -119,6 +115,25 @@ def external_files(model: ir.Model, file: Path) -> list[Path]:
     return [file.parent / place.relative_to(folder) for place in sorted(found)]
 
 
+def is_external(tensor: Any) -> bool:
+    """Whether a tensor lies in another file."""
+    import onnx_ir as ir
+
+    return isinstance(tensor, ir.ExternalTensor)
+
+
+def load_external(model: ir.Model) -> ir.Model:
+    """Take into a graph what lies in other files: weights, and attributes of nodes, which onnx_ir leaves there."""
+    import onnx_ir as ir
+
+    for node in all_nodes(model.graph):
+        for name, attribute in list(node.attributes.items()):
+            if attribute.type == ir.AttributeType.TENSOR and is_external(attribute.value):
+                held = attribute.as_tensor()
+                node.attributes[name] = ir.AttrTensor(name, ir.Tensor(held.numpy().copy(), name=held.name))
+    return ir.external_data.load_to_model(model)
+
+
 def _within(nodes: Iterator[ir.Node]) -> Iterator[ir.Node]:
     """These nodes and those of the graphs in them."""
     for node in nodes:
@@ -128,7 +143,7 @@ def _within(nodes: Iterator[ir.Node]) -> Iterator[ir.Node]:
 
 
 def all_tensors(graph: ir.Graph) -> Iterator[Any]:
-    """Every tensor that a graph holds: weights, and attributes of nodes."""
+    """Every tensor that a graph and those in it hold: weights, and attributes of nodes."""
     import onnx_ir as ir
 
     yield from (value.const_value for value in graph.initializers.values() if value.const_value is not None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from edgekit.artifact import State
 from edgekit.errors import ModelError
+from edgekit.formats.converting import look_at_tensors
 from edgekit.formats.integers import Quantized, quantized_layer
 from edgekit.formats.known import Shapes, label
 from edgekit.formats.layers import (
@@ -171,11 +172,12 @@ def _sum(name: str, sizes: dict[str, int]) -> int | None:
 
 
 def _invalid_because(file: Path) -> str | None:
-    """What onnx's checker has against a file; None where it has nothing."""
+    """What onnx's checker has against a file, or what it does not see; None where there is nothing."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
+        look_at_tensors(str(file))
         onnx.checker.check_model(onnx.load(file, load_external_data=False))
     except (onnx.checker.ValidationError, DecodeError, ValueError) as error:
         return str(error).strip().partition("\n")[0]

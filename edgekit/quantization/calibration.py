@@ -1,17 +1,20 @@
 """Calibration for static quantization: the range of every activation, streamed, in memory that does not grow.
 
 Samples go through one by one at their own length, since padding would widen ranges. Minimum and maximum are merged as
-they come and written down every few samples, so that a killed run goes on where it stopped.
+they come and written down every few samples, so that a killed run goes on where it stopped: into a folder named by
+their number, with the hash of each file, renamed into place when it is whole.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.artifact import Artifact, write_text
+from edgekit.artifact import Artifact
+from edgekit.cache import newest_whole, record_files
 from edgekit.progress import Progress
 from edgekit.quantization.schemes import quiet
 from edgekit.runtimes.ort import OnnxRunner, RecordingRunner, open_session
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import MinMaxCalibrater
 
 CHUNK = 32
+PREFIX = "samples-"
 Note = Callable[..., None]
 
 
@@ -75,28 +79,50 @@ def calibrate(
         note: told where a killed run goes on, and of every chunk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    done_file = folder / "calibration.json"
-    done = json.loads(done_file.read_text(encoding="utf-8"))["samples"] if done_file.is_file() else 0
-    files = {name: folder / f"ranges-{name}.json" for name in artifact.manifest.components}
+    names = list(artifact.manifest.components)
+    place = newest_whole(folder, PREFIX)
+    done = int(place.name.removeprefix(PREFIX)) if place is not None else 0
     note("calibration.start", sample=done, samples=len(indices), checkpoint_every=CHUNK)
     progress.start("quantize: calibration", len(indices))
     progress.advance(done)
     calibrators = {
         name: _open(
-            artifact.file(name), kinds, folder / f"augmented-{name}.onnx", files[name] if done else None, threads
+            artifact.file(name), kinds, folder / f"augmented-{name}.onnx", place and _ranges(place, name), threads
         )
-        for name in files
+        for name in names
     }
     for fed in record_feeds(artifact, task, examples, indices[done:], threads):
-        for name, calibrator in calibrators.items():
-            _merge(calibrator, fed.get(name, []), files[name])
         done = min(done + CHUNK, len(indices))
-        write_text(done_file, json.dumps({"samples": done}))
+        place = _keep(calibrators, fed, place, folder / f"{PREFIX}{done:08d}")
         note("calibration.checkpoint", sample=done)
         progress.advance(CHUNK)
         del fed  # before the next chunk is recorded, so that never two are held
     progress.finish(f"{len(indices)} samples")
-    return files
+    return {name: _ranges(place or folder, name) for name in names}
+
+
+def _ranges(place: Path, name: str) -> Path:
+    """Where a component's ranges are."""
+    return place / f"ranges-{name}.json"
+
+
+def _keep(
+    calibrators: Mapping[str, MinMaxCalibrater], fed: Mapping[str, list[Batch]], before: Path | None, place: Path
+) -> Path:
+    """Merge a chunk into the ranges, and leave them in a new folder, whole or not at all; the one before it goes."""
+    staged = place.with_name(f".{uuid.uuid4().hex}")
+    staged.mkdir()
+    for name, calibrator in calibrators.items():
+        if fed.get(name):
+            _merge(calibrator, fed[name], _ranges(staged, name))
+        elif before is not None and _ranges(before, name).is_file():  # what this chunk does not reach
+            shutil.copyfile(_ranges(before, name), _ranges(staged, name))
+    record_files(staged)
+    shutil.rmtree(place, ignore_errors=True)  # damaged
+    staged.rename(place)
+    if before is not None and before != place:
+        shutil.rmtree(before, ignore_errors=True)
+    return place
 
 
 def _open(graph: Path, kinds: Sequence[str], augmented: Path, ranges: Path | None, threads: int) -> MinMaxCalibrater:
@@ -108,7 +134,7 @@ def _open(graph: Path, kinds: Sequence[str], augmented: Path, ranges: Path | Non
             graph, list(kinds), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
         )
     calibrator.infer_session = open_session(augmented, threads, optimized=False)
-    if ranges is not None:
+    if ranges is not None and ranges.is_file():
         calibrator.calibrate_tensors_range = load_tensors_data(ranges)
     return calibrator
 
@@ -116,8 +142,6 @@ def _open(graph: Path, kinds: Sequence[str], augmented: Path, ranges: Path | Non
 def _merge(calibrator: MinMaxCalibrater, feeds: list[Batch], file: Path) -> None:
     from onnxruntime.quantization.calibrate import save_tensors_data
 
-    if not feeds:
-        return
     calibrator.collect_data(_Reader(feeds))
     save_tensors_data(calibrator.compute_data(), file)
     calibrator.clear_collected_data()

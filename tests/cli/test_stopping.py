@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -146,3 +147,22 @@ def test_children_of_children_are_found() -> None:
         assert {process.pid, grandchild} <= set(found)
         for one in (grandchild, process.pid):
             os.kill(one, signal.SIGKILL)
+
+
+def test_a_document_tells_the_end_where_one_was_asked_for() -> None:
+    script = COMMAND.replace('["attest", "x"]', '["attest", "x", "--json"]')
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "native"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    found = json.loads(out)
+    assert (found["schema"], found["error"]["id"], found["error"]["exit_code"]) == (
+        "edgekit.error/1",
+        "terminated",
+        143,
+    )
+    assert found["error"]["what"] == "stopped by SIGTERM, while native code did not answer"

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from edgekit.cli import watch
 SCRIPT = """
 import os, signal, sys, time
 import edgekit.cli as cli
+
+cli.watch.LATER_SECONDS = 0.5
 
 def work(given, stopping):
     {work}
@@ -58,7 +61,7 @@ def test_what_takes_too_long_to_read_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"")
     done = watched("time.sleep(100)", "inspect", "x.onnx", folder=tmp_path, EDGEKIT_MODEL_SECONDS="0.5")
     assert done.returncode == 5
-    assert done.stderr.startswith("error[resource-limit.model-time]: 'x.onnx' gave no answer in 0 s")
+    assert done.stderr.startswith("error[resource-limit.model-time]: 'x.onnx' gave no answer in 1 s")
 
 
 def test_memory_is_limited_from_outside(tmp_path: Path) -> None:
@@ -111,3 +114,74 @@ def test_the_command_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
 
         assert select.select([descriptor], [], [], 60)[0]
         os.close(descriptor)
+
+
+def test_why_native_code_gave_up_is_heard(tmp_path: Path) -> None:
+    work = "os.write(2, b'memory allocation of 99 bytes failed\\n'); os.kill(os.getpid(), signal.SIGABRT)"
+    done = watched(work, "inspect", "x", folder=tmp_path)
+    assert done.returncode == 5
+    told = done.stderr.splitlines()
+    assert told[0] == "memory allocation of 99 bytes failed"
+    assert told[1].startswith("error[resource-limit.model-memory]: ")
+
+
+def test_what_python_says_goes_straight_to_stderr(tmp_path: Path) -> None:
+    work = "print(os.fstat(sys.stderr.fileno()).st_ino, os.fstat(2).st_ino, file=sys.stderr); return 0"
+    straight, through = watched(work, "inspect", "x", folder=tmp_path).stderr.split()
+    assert straight != through
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_had_to_be_killed_was_stopped_and_took_no_memory(number: int, code: int, tmp_path: Path) -> None:
+    work = "signal.signal({0}, lambda *_: os.kill(os.getpid(), 9)); print('ready', flush=True); time.sleep(100)"
+    script = SCRIPT.format(work=work.format(int(number)), words=["inspect", "x"])
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+        assert (process.returncode, told) == (code, "")
+
+
+def test_what_takes_too_long_goes_with_what_it_started(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"")
+    work = (
+        "from edgekit.confinement import limits_for, start;"
+        " p = start([sys.executable, '-c', 'while True: pass'], limits_for(0));"
+        " print(p.pid, flush=True); time.sleep(100)"
+    )
+    done = watched(work, "inspect", "x.onnx", folder=tmp_path, EDGEKIT_MODEL_SECONDS="3")
+    assert done.returncode == 5
+    assert "gave no answer in 4 s" in done.stderr
+    worker = Path(f"/proc/{int(done.stdout)}/stat")
+    for _ in range(1000):
+        if not worker.exists() or worker.read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.01)
+    pytest.fail("the worker goes on")
+
+
+@pytest.mark.parametrize("words", [("inspect", "x"), ("doctor",)])
+def test_where_no_process_can_be_started_an_error_says_so(words: tuple[str, ...], tmp_path: Path) -> None:
+    script = (
+        "import errno, os, sys\n"
+        "def none():\n    raise BlockingIOError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
+        "os.fork = none\n"
+        f"import edgekit.cli as cli\nsys.argv = ['edgekit', *{list(words)!r}, '--json']\nsys.exit(cli.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith("error[resource-limit.processes]: no process can be started beside this one")
+    assert json.loads(done.stdout)["error"]["id"] == "resource-limit.processes"
+
+
+def test_the_end_of_the_terminal_ends_a_command(tmp_path: Path) -> None:
+    script = SCRIPT.format(work="print('ready', flush=True); time.sleep(100)", words=["inspect", "x"])
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 129

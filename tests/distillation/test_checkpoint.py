@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edgekit.cache import OBJECT
 from edgekit.distillation.checkpoint import Progressed, TrainingState, load_checkpoint, save_checkpoint
 
 FILES = ["best.safetensors", "optimizer.safetensors", "state.json", "student.safetensors"]
@@ -70,7 +71,7 @@ def test_only_the_newest_stays_and_it_holds_no_pickle(tmp_path: Path) -> None:
         train(model, optimizer, range(step - 5, step))
         save_checkpoint(tmp_path, state(step, model), model, optimizer)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.jsonl", "step-00000015"]
-    assert sorted(path.name for path in (tmp_path / "step-00000015").iterdir()) == FILES
+    assert sorted(path.name for path in (tmp_path / "step-00000015").iterdir()) == [OBJECT, *FILES]
     for path in (tmp_path / "step-00000015").iterdir():
         head = path.read_bytes()[:16]
         assert not head.startswith((b"PK", b"\x80"))  # how torch.save's archives and pickles begin
@@ -94,7 +95,7 @@ def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("damage", ["cut short", "empty", "gone"])
+@pytest.mark.parametrize("damage", ["cut short", "empty", "gone", "bit"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, name: str, damage: str) -> None:
     model = student()
     optimizer = optimizer_of(model)
@@ -108,6 +109,10 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, name:
     file = tmp_path / "b" / "step-00000010" / name
     if damage == "gone":
         file.unlink()
+    elif damage == "bit":
+        content = bytearray(file.read_bytes())
+        content[-3] ^= 1
+        file.write_bytes(content)
     else:
         file.write_bytes(file.read_bytes()[: -len(file.read_bytes()) // 2] if damage == "cut short" else b"")
     fresh = student(1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import count
 from pathlib import Path
 
 from faults import ERRORS, KINDS, Trial, inject
@@ -59,8 +60,8 @@ def check(place: Path, done: bool) -> list[str]:
 def main() -> None:
     trial, told = Trial(prepare, run, check), []
     for kind, error in zip(KINDS, ERRORS, strict=True):  # every pair is for ``faults.py``
-        calls, codes, problems = inject(trial, Path(sys.argv[1]), kind, error)
-        told.append({"kind": kind, "calls": calls, "codes": dict(codes), "problems": problems})
+        found = inject(trial, Path(sys.argv[1]), kind, error, count(1))
+        told.append({"kind": kind, "calls": found.calls, "codes": dict(found.codes), "problems": found.problems})
     json.dump(told, sys.stdout)
 
 

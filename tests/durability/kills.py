@@ -2,9 +2,10 @@
 
     python tests/durability/kills.py [--kills 160] [--terms 40] [--seed 0]
 
-A run is killed again and again, at moments drawn from the seed, until it is finished; then a new one begins. Of each
-finished one are checked: the hashes of its files, that no stage was done twice, that nothing half-written is left, that
-every object of the cache is sound, and of SIGTERM that it ended the process within 5 s.
+A run of the command line is killed again and again, at moments drawn from the seed, until it is finished; then a new
+one begins. Of each finished one are checked: the hashes of its files, that no stage was done twice, that nothing
+half-written is left, that every object of the cache is sound, and of SIGTERM that it ended the command within 5 s with
+a documented code. Each finished run is a line of the results: the same command again goes on behind it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import tempfile
 import time
@@ -20,9 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from world import World, ended, events, finish, forked, hashes, leftovers, preload
+from world import Blocks, World, ended, events, forked, hashes, leftovers, preload
 
 STOP_SECONDS = 5.0
+MOST_PROBLEMS = 10
+# Where Python answers SIGTERM, and where native code does not let it: `docs/cache.md`.
+CODES = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (128 + signal.SIGTERM, -signal.SIGTERM)}
 
 
 def main() -> None:
@@ -32,63 +37,108 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     preload()
+    blocks = Blocks("kills", seed=given.seed)
     with tempfile.TemporaryDirectory() as folder:
-        record, problems = kill_runs(Path(folder), given.kills, given.terms, given.seed)
-    finish("kills", record, problems)
-
-
-def kill_runs(root: Path, kills: int, terms: int, seed: int) -> tuple[dict[str, Any], list[str]]:
-    """Kill runs until so many signals were sent; figures, and what was wrong."""
-    world, random_ = World(root), random.Random(seed)
-    began = time.monotonic()
-    whole = root / "whole" / "out"
-    errors = root / "errors.log"
-    _, status, used = os.wait4(forked(lambda: world.compress(whole, root / "whole" / "cache"), errors), 0)
-    if status:
-        return {}, [f"the run that was left alone ended with {status}: {errors.read_text()[-2000:]}"]
-    seconds = used.ru_utime + used.ru_stime
-    expected = hashes(whole)
-    left = [signal.SIGKILL] * kills + [signal.SIGTERM] * terms
-    random_.shuffle(left)
-    problems: list[str] = []
+        kill_runs(Path(folder), blocks, given.kills, given.terms, given.seed)
     at: Counter[str] = Counter()
-    runs = sent = 0
-    slowest = 0.0
-    while left and len(problems) < 10:
-        runs += 1
-        place = root / f"run-{runs}"
-        out, cache = place / "out", place / "cache"
+    for record in blocks.done.values():
+        at.update(record["signals"])
+    slowest = max(record["slowest_stop_seconds"] for record in blocks.done.values())
+    sums = {name: blocks.total(name) for name in ("kills", "terms", "ended_by_the_watcher")}
+    blocks.finish(**sums, signals=dict(sorted(at.items())), slowest_stop_seconds=slowest)
+
+
+def kill_runs(root: Path, blocks: Blocks, kills: int, terms: int, seed: int) -> None:
+    """Kill runs until so many signals were sent, those of earlier sessions included."""
+    world, errors, whole = World(root), root / "errors.log", root / "whole" / "out"
+    _, status, used = os.wait4(forked(partial(world.run_command, whole, root / "whole" / "cache"), errors), 0)
+    if status:
+        raise SystemExit(f"the run that was left alone ended with {status}: {errors.read_text()[-2000:]}")
+    killing = Killing(world, hashes(whole), used.ru_utime + used.ru_stime, errors)
+    number = 0
+    while kills + terms > 0 and sum(len(record["problems"]) for record in blocks.done.values()) < MOST_PROBLEMS:
+        number += 1
+        name = f"run {number}"
+        if not blocks.is_done(name):
+            place, draw = root / f"run-{number}", random.Random(f"{seed} {number}")
+            left = {signal.SIGKILL: kills, signal.SIGTERM: terms}
+            problems, figures = killing.one(place, draw, left)
+            blocks.add(name, problems, **figures)
+            shutil.rmtree(place, ignore_errors=True)
+        kills, terms = (max(0, one - blocks.done[name][key]) for one, key in ((kills, "kills"), (terms, "terms")))
+
+
+class Killing:
+    """Runs that are killed until they are finished.
+
+    Args:
+        world: of the runs.
+        expected: hashes of the result of a run that was left alone.
+        seconds: of a processor that such a run takes.
+        errors: where runs say what they have to say.
+    """
+
+    def __init__(self, world: World, expected: dict[str, str], seconds: float, errors: Path) -> None:
+        self._world, self._expected, self._seconds, self._errors = world, expected, seconds, errors
+
+    def one(
+        self, place: Path, draw: random.Random, left: dict[signal.Signals, int]
+    ) -> tuple[list[str], dict[str, Any]]:
+        """A run, killed again and again: what was wrong, and figures.
+
+        Args:
+            place: of its output and its cache.
+            draw: the moments and the signals.
+            left: how many of each signal are still to be sent.
+        """
+        out, cache, problems = place / "out", place / "cache", list[str]()
+        at: Counter[str] = Counter()
+        sent: Counter[signal.Signals] = Counter()
+        slowest, watcher, left = 0.0, 0, dict(left)
         while True:
             # a run that goes on is shorter: within a third of it, the next signal mostly still finds it at work
-            moment = random_.uniform(0.0, seconds / 3) if left else None
-            process = forked(partial(world.compress, out, cache), errors, group=True)
+            moment = draw.uniform(0.0, self._seconds / 3) if any(left.values()) else None
+            process = forked(partial(self._world.run_command, out, cache), self._errors, group=True)
             if moment is None or not _still_runs(process, moment):
-                code = ended(process)
+                problems += self._check(ended(process), out, cache)
                 break
-            number = left.pop()
+            (number,) = draw.choices(list(left), list(left.values()))
+            left[number] -= 1
+            sent[number] += 1
             at[_working_on(cache)] += 1
-            sent += 1
             os.kill(process, number)
             stopped = time.monotonic()
             code = ended(process)
-            slowest = max(slowest, time.monotonic() - stopped)
-            if code != (-number if number == signal.SIGKILL else 128 + number):
-                problems.append(f"run {runs}: signal {number} ended it with {code}: {errors.read_text()[-500:]}")
-            if number == signal.SIGTERM and time.monotonic() - stopped > STOP_SECONDS:
-                problems.append(f"run {runs}: SIGTERM took {time.monotonic() - stopped:.1f} s")
-        problems += [f"run {runs}: {problem}" for problem in _check(code, out, cache, expected, errors)]
-        print(f"run {runs}: {sent} signals, {len(problems)} problems", flush=True)
-    record = {
-        "seed": seed,
-        "kills": kills,
-        "terms": terms,
-        "runs": runs,
-        "signals": dict(sorted(at.items())),
-        "whole_processor_seconds": round(seconds, 1),
-        "slowest_stop_seconds": round(slowest, 2),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    return record, problems
+            if number == signal.SIGTERM:
+                slowest = max(slowest, time.monotonic() - stopped)
+                watcher += code < 0
+            if code not in CODES[number]:
+                problems.append(f"{number.name} ended it with {code}: {self._errors.read_text()[-500:]}")
+        if slowest > STOP_SECONDS:
+            problems.append(f"SIGTERM took {slowest:.1f} s")
+        return problems, {
+            "kills": sent[signal.SIGKILL],
+            "terms": sent[signal.SIGTERM],
+            "ended_by_the_watcher": watcher,
+            "signals": dict(sorted(at.items())),
+            "slowest_stop_seconds": round(slowest, 2),
+        }
+
+    def _check(self, code: int, out: Path, cache: Path) -> list[str]:
+        from edgekit.artifact import find_tampering
+        from edgekit.cache import Cache
+        from edgekit.upkeep import verify_cache
+
+        if code:
+            return [f"ended with {code}: {self._errors.read_text()[-2000:]}"]
+        found, expected = hashes(out), self._expected
+        names = sorted(expected.keys() | found.keys())
+        problems = [f"{name} differs" for name in names if expected.get(name) != found.get(name)]
+        problems += find_tampering(out)
+        twice = Counter(event["key"] for event in events(cache) if event["event"] == "stage.done")
+        problems += [f"stage {key[:12]} was done {count} times" for key, count in twice.items() if count > 1]
+        problems += [f"left behind: {path}" for path in leftovers(cache, out)]
+        return problems + [f"{damage.name}: {damage.problem}" for damage in verify_cache(Cache(cache)).damaged]
 
 
 def _still_runs(process: int, seconds: float) -> bool:
@@ -110,24 +160,6 @@ def _working_on(cache: Path) -> str:
     """The last stage that is done: what the signal finds is the work after it."""
     done = [event["stage"] for event in events(cache) if event["event"] == "stage.done"]
     return f"after {done[-1]}" if done else "before the first stage was done"
-
-
-def _check(code: int, out: Path, cache: Path, expected: dict[str, str], errors: Path) -> list[str]:
-    from edgekit.artifact import find_tampering
-    from edgekit.cache import Cache
-    from edgekit.upkeep import verify_cache
-
-    if code:
-        return [f"ended with {code}: {errors.read_text()[-2000:]}"]
-    found = hashes(out)
-    problems = [
-        f"{name} differs" for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)
-    ]
-    problems += find_tampering(out)
-    twice = Counter(event["key"] for event in events(cache) if event["event"] == "stage.done")
-    problems += [f"stage {key[:12]} was done {count} times" for key, count in twice.items() if count > 1]
-    problems += [f"left behind: {path}" for path in leftovers(cache, out)]
-    return problems + [f"{damage.name}: {damage.problem}" for damage in verify_cache(Cache(cache)).damaged]
 
 
 if __name__ == "__main__":

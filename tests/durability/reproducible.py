@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from world import TESTS, World, finish, preload
+from world import TESTS, Blocks, World, preload
 
 # When it was made and how long that took, on how many cores; and the sums, which cover these.
 TOLD = {"report.json", "report.html", "README.md", "SHA256SUMS"}
@@ -118,10 +118,13 @@ def main() -> None:
     if given.build:
         build_here(*given.build, given.format, given.recipe)
         return
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        record, problems = check(Path(folder).resolve(), given.format, given.recipe)
-    finish("reproducible", {**record, "seconds": round(time.monotonic() - began, 1)}, problems)
+    blocks = Blocks("reproducible")
+    name = f"{given.format} {given.recipe}"
+    if not blocks.is_done(name):
+        with tempfile.TemporaryDirectory() as folder:
+            record, problems = check(Path(folder).resolve(), given.format, given.recipe)
+        blocks.add(name, problems, **record)
+    blocks.finish(same=blocks.done[name]["same"])
 
 
 if __name__ == "__main__":

@@ -4,21 +4,21 @@
 
 In each round every process does the same run at once, on a cache without the stages of this round (another seed). With
 locks, each stage is made once; with `flock` replaced by something that always succeeds, more than once, and the
-results are the same all the same.
+results are the same all the same. Each round is a line of the results: the same command again goes on behind it.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import shutil
 import tempfile
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from world import World, ended, events, finish, forked, hashes, leftovers, preload
+from world import Blocks, World, ended, events, forked, hashes, leftovers, preload
 
 CHANGES: dict[str, Any] = {
     "recipe": "quantize",
@@ -33,46 +33,57 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     preload()
-    began = time.monotonic()
-    problems: list[str] = []
-    made: dict[str, int] = {}
+    blocks = Blocks("shared", processes=given.processes, seed=given.seed)
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), 40)
         for locks in (True, False):
             name = "with locks" if locks else "without locks"
-            stages, wrong = rounds(world, Path(folder) / name, given.processes, range(given.rounds), locks=locks)
-            made[name] = sum(stages.values())
-            problems += [f"{name}: {problem}" for problem in wrong]
-            if locks:
-                problems += [f"stage {key[:12]} was made {count} times" for key, count in stages.items() if count > 1]
-    record = {
-        "processes": given.processes,
-        "rounds": given.rounds,
-        "stages_made": made,
-        "seconds": round(time.monotonic() - began, 1),
+            rounds = Rounds(world, Path(folder) / name, given.processes, locks=locks)
+            for number in range(given.rounds):
+                block = f"{name}, round {number}"
+                if not blocks.is_done(block):
+                    made, problems = rounds.one(given.seed * given.rounds + number)
+                    blocks.add(block, problems, stages_made=made, locks=locks)
+    made = {
+        name: sum(record["stages_made"] for record in blocks.done.values() if record["locks"] is locks)
+        for name, locks in (("with locks", True), ("without locks", False))
     }
-    finish("shared", record, problems)
+    blocks.finish(rounds=len(blocks.done), stages_made=made)
 
 
-def rounds(world: World, root: Path, processes: int, seeds: range, *, locks: bool) -> tuple[Counter[str], list[str]]:
-    """Let processes do the same at once, round for round; how often each stage was made, and what was wrong."""
-    root.mkdir()
-    cache, errors, problems = root / "cache", root / "errors.log", list[str]()
-    for seed in seeds:
-        outs = [root / f"out-{seed}-{number}" for number in range(processes)]
-        running = [forked(partial(_one, world, out, cache, seed, locks), errors) for out in outs]
+class Rounds:
+    """Processes that do the same at once on one cache.
+
+    Args:
+        world: of the runs.
+        root: a new folder for the cache and the outputs.
+        processes: how many.
+        locks: whether `flock` is the system's.
+    """
+
+    def __init__(self, world: World, root: Path, processes: int, *, locks: bool) -> None:
+        root.mkdir()
+        self._world, self._root, self._processes, self._locks = world, root, processes, locks
+        self._done: Counter[str] = Counter()
+
+    def one(self, seed: int) -> tuple[int, list[str]]:
+        """A round: how many stages were made, and what was wrong."""
+        cache, errors = self._root / "cache", self._root / f"errors-{seed}.log"
+        outs = [self._root / f"out-{seed}-{number}" for number in range(self._processes)]
+        running = [forked(partial(_one, self._world, out, cache, seed, self._locks), errors) for out in outs]
         codes = [ended(process) for process in running]
         if any(codes):
-            problems.append(f"round {seed}: ended with {codes}: {errors.read_text()[-1500:]}")
-            continue
+            return 0, [f"ended with {codes}: {errors.read_text()[-1500:]}"]
         found = [hashes(out) for out in outs]
-        problems += [
-            f"round {seed}: {out.name} differs" for out, one in zip(outs, found, strict=True) if one != found[0]
-        ]
-        if locks:
-            problems += [f"round {seed}: left behind: {path}" for path in leftovers(cache, outs[0])]
-    done = Counter(event["key"] for event in events(cache) if event["event"] == "stage.done")
-    return done, problems
+        problems = [f"{out.name} differs" for out, one in zip(outs, found, strict=True) if one != found[0]]
+        done = Counter(event["key"] for event in events(cache) if event["event"] == "stage.done")
+        if self._locks:
+            problems += [f"left behind: {path}" for path in leftovers(cache, outs[0])]
+            problems += [f"stage {key[:12]} was made {made} times" for key, made in done.items() if made > 1]
+        made, self._done = (done - self._done).total(), done
+        for out in outs:
+            shutil.rmtree(out)
+        return made, problems
 
 
 def _one(world: World, out: Path, cache: Path, seed: int, locks: bool) -> None:

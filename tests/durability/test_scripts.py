@@ -24,20 +24,24 @@ def figures(results: Path, name: str, *arguments: str) -> dict[str, Any]:
     environment = {**os.environ, "DURABILITY_RESULTS": str(results)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (line,) = (results / f"{name}.jsonl").read_text().splitlines()
-    found: dict[str, Any] = json.loads(line)
+    found: dict[str, Any] = json.loads(done.stdout)
     assert found["problems"] == []
+    assert found["blocks"] == len((results / f"{name}.jsonl").read_text().splitlines())
     return found
 
 
 def test_killed_and_stopped_runs_end_in_the_same_bytes(tmp_path: Path) -> None:
     found = figures(tmp_path, "kills", "--kills", "6", "--terms", "2")
-    assert sum(found["signals"].values()) == 8
+    assert (found["kills"], found["terms"], sum(found["signals"].values())) == (6, 2, 8)
+    began = (tmp_path / "kills.jsonl").read_text()
+    assert figures(tmp_path, "kills", "--kills", "6", "--terms", "2") == found  # nothing is done again
+    assert (tmp_path / "kills.jsonl").read_text() == began
 
 
 def test_flipped_bits_and_tampering_are_found(tmp_path: Path) -> None:
     found = figures(tmp_path, "damage", "--flips", "40", "--tampers", "80")
-    assert found["flips"] == 40
+    assert sum(found["flips"].values()) == 40
+    assert found["flips"].keys() == {"objects", "runs", "work"}
     assert sum(found["tampers"].values()) == 80
     assert len(found["tampers"]) == 8
 

@@ -1,7 +1,8 @@
 """A tiny model, its data and a run on a pretended device, in processes that are forked off one that has all loaded.
 
 The scripts beside this one break such runs: they are killed, their writes fail, their files are changed. Each repeats
-by its seed, takes counts as options and ends with 1 when something was lost.
+by its seed, takes counts as options and ends with 1 when something was lost. Their work is done in blocks, and each
+that is done is a line of a file in ``benchmarks/results``: the same script again goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [path for path in (str(TESTS), str(TESTS.parent)) if path not in sys.path]
@@ -95,6 +98,23 @@ class World:
         }
         edgekit.compress(self.model, **(options | changes))
 
+    def command(self, out: Path) -> list[str]:
+        """The same run as the words of a command line; the cache is what EDGEKIT_CACHE says."""
+        settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+        told = ["--target", "x86-64-vnni", "--max-drop", "99%", "--tokens", "16", "--jobs", "1", "--quiet"]
+        return ["compress", str(self.model), "--data", str(self.data), *told, *settings, "--output", str(out)]
+
+    def run_command(self, out: Path, cache: Path) -> None:
+        """The same run through the command line: with its watchers, its handlers and its exit codes."""
+        from edgekit.cli import main
+
+        os.environ["EDGEKIT_CACHE"] = str(cache)
+        os.environ["HF_DATASETS_CACHE"] = str(cache.with_name("datasets"))
+        sys.argv = ["edgekit", *self.command(out)]
+        code = main()
+        sys.stderr.flush()
+        os._exit(code)
+
 
 def forked(work: Callable[[], object], errors: Path, *, group: bool = False) -> int:
     """Do something in a process of its own; its number. What it raises ends it with 1, as 143 and 130 end signals."""
@@ -157,16 +177,76 @@ def events(cache: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def finish(name: str, record: dict[str, Any], problems: Sequence[str]) -> None:
-    """Add a result to its file in ``benchmarks/results``, print it, and end with 1 where there were problems."""
-    from edgekit.environment import code_digest, host
+class Blocks:
+    """What a script has done, a line for each block of its work. Lines are never changed; the last of a block counts.
 
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    whole = {"created": created, "code": code_digest(), "host": host().processor, **record, "problems": list(problems)}
-    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(whole) + "\n")
-    print(json.dumps(whole, indent=1))
-    raise SystemExit(1 if problems else 0)
+    Args:
+        script: its name, and that of the file.
+        options: what its results hang on beside the code.
+    """
+
+    def __init__(self, script: str, **options: Any) -> None:
+        from edgekit.environment import code_digest
+
+        self._file = RESULTS / f"{script}.jsonl"
+        self._same = {"schema": "edgekit.durability/1", "code": code_digest(), **options}
+        self.done: dict[str, dict[str, Any]] = {}
+        self._began = time.monotonic()
+        for line in self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else ():
+            record = json.loads(line)
+            if self._same.items() <= record.items():
+                self.done[record["block"]] = record
+
+    def is_done(self, block: str) -> bool:
+        """Whether a block was done, and nothing was wrong in it."""
+        return block in self.done and not self.done[block]["problems"]
+
+    def add(self, block: str, problems: Sequence[str], **figures: Any) -> None:
+        """A block that is done now."""
+        from edgekit.environment import host
+
+        record = {
+            **self._same,
+            "block": block,
+            **figures,
+            "problems": list(problems),
+            "seconds": round(time.monotonic() - self._began, 1),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": _commit(),
+            "host": host().processor,
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        self.done[block] = record
+        self._began = time.monotonic()
+        print(f"{block}: {len(problems)} problems", file=sys.stderr, flush=True)
+
+    def total(self, name: str) -> int:
+        """The sum of a figure over all blocks."""
+        return sum(record.get(name, 0) for record in self.done.values())
+
+    def finish(self, **figures: Any) -> NoReturn:
+        """Print what all blocks came to, those of earlier runs included; ends with 1 where one had problems."""
+        problems = [f"{block}: {one}" for block, record in self.done.items() for one in record["problems"]]
+        whole = {**self._same, "blocks": len(self.done), **figures, "problems": problems}
+        print(json.dumps(whole, indent=1))
+        raise SystemExit(1 if problems else 0)
+
+
+def _commit() -> str:
+    """Of the repository; empty where there is none, with a plus where files were changed since."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
+            cwd=TESTS,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from graphs import random_array
 
 from edgekit.artifact import State
 from edgekit.description import Feeding, Sample, read_description
-from edgekit.errors import EdgekitError, ModelError, ResourceLimitError, UsageError
+from edgekit.errors import EdgekitError, HostError, ModelError, ResourceLimitError, UsageError
 from edgekit.formats.foreign import (
     adopt_graph,
     check_graph,
@@ -269,3 +270,90 @@ def test_what_is_no_classifier_of_images_is_for_tensors(tmp_path: Path) -> None:
     assert error.what == "--labels was given, and the graph's first output is no scores of classes"
     error = fails(UsageError, foreign.two_and_two(tmp_path / "pair.onnx"), {"mean": (0.5,)})
     assert error.what == "--mean was given for a graph that is fed by the names of its inputs"
+
+
+def outside(tensor: Any) -> Any:
+    """A tensor, moved into the file `secret.bin`."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "secret.bin"
+    return tensor
+
+
+HIDDEN = """<ir_version: 10, opset_import: ["" : 21, "own" : 1]>
+net (float[N, 2] x) => (float[N, 2] y) { y = own.shifted (x) }
+<domain: "own", opset_import: ["" : 21]> shifted (a) => (b) { c = Constant () b = Add (a, c) }
+"""
+
+
+def hide_in_a_function(model: onnx.ModelProto) -> None:
+    weight = onnx.numpy_helper.from_array(np.ones(2, np.float32), "c")
+    model.functions[0].node[0].attribute.append(onnx.helper.make_attribute("value", outside(weight)))
+
+
+def hide_for_training(model: onnx.ModelProto) -> None:
+    del model.functions[:]
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Relu", ""
+    training = model.training_info.add()
+    training.initialization.name = "start"
+    training.initialization.initializer.append(outside(onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")))
+
+
+@pytest.mark.parametrize("hide", [hide_in_a_function, hide_for_training])
+def test_weights_in_other_files_are_found_wherever_they_are_named(
+    tmp_path: Path, hide: Callable[[onnx.ModelProto], None]
+) -> None:
+    model = onnx.parser.parse_model(HIDDEN)
+    hide(model)
+    (tmp_path / "secret.bin").write_bytes(bytes(8))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    error = fails(ModelError, tmp_path / "net.onnx")
+    assert error.id == "model.unsafe-external-data"
+    assert error.what == "'net.onnx' keeps weights in other files that are not read"
+    assert error.why.startswith("1 tensors, named in functions")
+
+
+def test_sparse_tensors_are_refused(tmp_path: Path) -> None:
+    model = onnx.load(foreign.two_and_two(tmp_path / "net.onnx"))
+    values = onnx.numpy_helper.from_array(np.ones(1, np.float32), "sparse")
+    places = onnx.numpy_helper.from_array(np.zeros(1, np.int64), "places")
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, places, [2**40]))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    assert fails(ModelError, tmp_path / "net.onnx").why == "it has sparse tensors, which are not read"
+
+
+def test_a_tensor_has_as_many_elements_as_its_shape(tmp_path: Path) -> None:
+    model = onnx.load(foreign.two_and_two(tmp_path / "net.onnx"))
+    model.graph.initializer.append(onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [2], [1, 2]))
+    model.graph.initializer[-1].int64_data.append(3)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    error = fails(ModelError, tmp_path / "net.onnx")
+    assert error.why == "the tensor 'places': cannot reshape array of size 3 into shape (2,)"
+
+
+def test_a_constant_in_another_file_comes_into_the_copy(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 2] x) => (float[N, 2] y)'
+        " { c = Constant <value = float[2] {1, 2}> () y = Add (x, c) }"
+    )
+    attribute = model.graph.node[0].attribute[0]
+    values = onnx.numpy_helper.to_array(attribute.t)
+    attribute.t.CopyFrom(outside(onnx.numpy_helper.from_array(values, "c")))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "secret.bin").write_bytes(values.tobytes())
+    (tmp_path / "in" / "net.onnx").write_bytes(model.SerializeToString())
+    source = resolve_graph(tmp_path / "in" / "net.onnx", {}, None, images=False)
+    assert graph_component(Path(source.path)).files == ("model.onnx", "secret.bin")
+    adopt_graph(Path(source.path) / "model.onnx", tmp_path / "copy.onnx")
+    given = {"x": np.zeros((1, 2), np.float32)}
+    assert answers(tmp_path / "copy.onnx", given)[0].tolist() == [[1.0, 2.0]]
+
+
+def test_a_checker_that_cannot_run_is_no_fault_of_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise ImportError('no onnx here')")
+    monkeypatch.setattr("edgekit.formats.foreign.WORKER", broken)
+    with pytest.raises(HostError, match="onnx could not be run to check a graph") as caught:
+        resolve_graph(foreign.two_and_two(tmp_path / "net.onnx"), {}, None, images=False)
+    assert (caught.value.id, caught.value.why) == ("environment.checking", "ImportError: no onnx here")

@@ -8,6 +8,7 @@ import pytest
 from graphs import inferred, observe, sizes_of
 from tiny import Exported, batches
 
+from edgekit.errors import ModelError
 from edgekit.formats.known import MOST_ELEMENTS, Known
 from edgekit.formats.onnx import load_graph
 from edgekit.formats.shapes import infer_shapes
@@ -238,3 +239,33 @@ def test_the_size_of_a_value(
     kind: ir.DataType | None, shape: tuple[int | None, ...] | None, nbytes: int | None
 ) -> None:
     assert Known(kind, shape).nbytes == nbytes
+
+
+def nested(depth: int) -> str:
+    """Loops in each other, each of which begins with what has another size than what it hands on."""
+    body = "{ on = Identity (go) b = Concat <axis = 0> (a, a) }"
+    for _ in range(depth):
+        body = (
+            "{ on = Identity (go) c = Loop (limit, true, x) <body = body (int64 i, bool go, float[p, q] a)"
+            f" => (bool on, float[r, s] b) {body}> b = Concat <axis = 0> (c, a) }}"
+        )
+    return f"""g (float[3, 4] x) => (float[t, u] y) {{
+      limit = Constant <value = int64 {{3}}> () true = Constant <value = bool {{1}}> ()
+      y = Loop (limit, true, x) <body = body (int64 i, bool go, float[p, q] a) => (bool on, float[r, s] b) {body}>
+    }}"""
+
+
+def test_loops_in_loops_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, shapes = inferred(nested(3))
+    assert sizes_of(model, shapes)["y"] == (None, 4)
+    with pytest.raises(ModelError, match="the shapes of the graph cannot be inferred") as caught:
+        inferred(nested(24))
+    assert caught.value.id == "model.invalid-onnx"
+    assert caught.value.why == "its loops are too deep in each other: 2 passes of each multiply"
+
+
+def test_a_loop_that_changes_nothing_is_inferred_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.formats.shapes.FEW_INFERENCES", 10)
+    monkeypatch.setattr("edgekit.formats.shapes.MOST_PASSES", 1)
+    model, shapes = inferred(LOOP, batch=2)
+    assert sizes_of(model, shapes)["last"] == (2, 4)

@@ -203,6 +203,7 @@ family(
     {
         "of-deep-lists": f"{RECIPE}x = {'[' * DEEP}{']' * DEEP}\n",
         "of-unclosed-lists": f"{RECIPE}x = {'[' * DEEP}",
+        "of-deep-lists-behind-quotes": f'{RECIPE}x = ["""a"""", {"[" * 200}{"]" * 200}, "b"]\n',
         "of-deep-tables": f"{RECIPE}x = {'{a=' * DEEP}1{'}' * DEEP}\n",
         "of-deep-keys": f"{RECIPE}{'.'.join('a' * DEEP)} = 1\n",
         "of-a-deep-header": f"{RECIPE}[{'.'.join('a' * DEEP)}]\n",
@@ -353,17 +354,20 @@ def external(folder: Path, entries: dict[str, str]) -> Attack:
     (folder / "other.bin").write_bytes(bytes(64))
     (folder / "link.bin").symlink_to(folder.parent / "secret.bin")
     os.link(folder / "other.bin", folder / "hard.bin")
+    (folder / "model.onnx").write_bytes(bytes(64))
     (folder / "away").symlink_to(folder.parent)
+    placed = {key: value.replace("{folder}", str(folder)) for key, value in entries.items()}
+    return graph(folder, lambda model: move_out(model.graph.initializer[0], placed))
 
-    def change(model: Any) -> None:
-        weight = model.graph.initializer[0]
-        weight.ClearField("raw_data")
-        weight.data_location = 1
-        for key, value in entries.items():
-            entry = weight.external_data.add()
-            entry.key, entry.value = key, value.replace("{folder}", str(folder))
 
-    return graph(folder, change)
+def move_out(tensor: Any, entries: dict[str, str]) -> Any:
+    """A tensor, in a file beside the graph, with these entries."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = 1
+    for key, value in entries.items():
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    return tensor
 
 
 family(
@@ -384,9 +388,51 @@ family(
         "without-a-number": {"location": "real.bin", "offset": "many"},
         "of-a-device": {"location": "/dev/zero"},
         "nowhere": {"location": "nothing.bin"},
+        "with-the-name-of-the-checked-graph": {"location": "model.onnx"},
     },
     external,
 )
+
+
+def elsewhere() -> Any:
+    """A tensor that lies beside its graph, or above it."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    tensor = numpy_helper.from_array(np.zeros(2, np.float32), "elsewhere")
+    return move_out(tensor, {"location": "../secret.bin"})
+
+
+def hidden_in_a_function(model: Any) -> None:
+    from onnx import helper
+
+    opsets = [helper.make_opsetid("", 17)]
+    nodes = [helper.make_node("Constant", [], ["c"], value=elsewhere()), helper.make_node("Add", ["a", "c"], ["b"])]
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.functions.append(helper.make_function("own", "shifted", ["a"], ["b"], nodes, opsets))
+    model.graph.node.insert(0, helper.make_node("shifted", ["x"], ["called"], domain="own"))
+    model.graph.node[1].input[0] = "called"
+
+
+def hidden_for_training(model: Any) -> None:
+    training = model.training_info.add()
+    training.initialization.name = "start"
+    training.initialization.initializer.append(elsewhere())
+
+
+def sparse(model: Any) -> None:
+    """A runtime spells sparse weights out: 2^40 numbers, of which one is given."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    values = numpy_helper.from_array(np.ones(1, np.float32), "sparse")
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(values, numpy_helper.from_array(np.zeros(1, np.int64), "places"), [2**40])
+    )
+
+
+family("external-data", {"of-a-function": hidden_in_a_function, "for-training": hidden_for_training}, graph)
+CASES["graph-with-sparse-weights"] = lambda folder: graph(folder, sparse)
 
 
 def onnx_node(kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> Any:
@@ -442,6 +488,30 @@ def endless(model: Any) -> None:
     model.graph.node[1].input[0] = "turned"
 
 
+def loops(model: Any) -> None:
+    """Loops in loops, each of which begins with another size: two looks at each are 2^25 at the last."""
+    from onnx import helper
+
+    inner = [onnx_node("Concat", ["a", "a"], ["b"], axis=0), onnx_node("Identity", ["go"], ["on"])]
+    for _ in range(25):
+        ends = [
+            helper.make_tensor_value_info("i", 7, []),
+            helper.make_tensor_value_info("go", 9, []),
+            helper.make_tensor_value_info("a", 1, None),
+            helper.make_tensor_value_info("on", 9, []),
+            helper.make_tensor_value_info("b", 1, None),
+        ]
+        body = helper.make_graph(inner, "body", ends[:3], ends[3:])
+        inner = [
+            onnx_node("Loop", ["times", "yes", "w"], ["c"], body=body),
+            onnx_node("Concat", ["c", "a"], ["b"], axis=0),
+            onnx_node("Identity", ["go"], ["on"]),
+        ]
+    add_weight(model, "times", 3)
+    add_weight(model, "yes", True)
+    model.graph.node.insert(0, inner[0])
+
+
 def functions(model: Any, *, depth: int, width: int, closed: bool) -> None:
     """Functions that call the next one several times: ``width`` to the power of ``depth`` nodes in a few lines."""
     from onnx import helper
@@ -465,6 +535,7 @@ def code_of(change: Callable[[Any], None], code: int) -> Make:
 
 CASES["graph-of-2-to-the-36-numbers"] = code_of(vast, 5)
 CASES["graph-that-expands-to-2-to-the-41-numbers"] = code_of(expanded, 5)
+CASES["graph-of-loops-in-loops"] = code_of(loops, 4)
 CASES["graph-with-functions-that-multiply"] = code_of(lambda m: functions(m, depth=24, width=4, closed=False), 4)
 CASES["graph-with-a-function-that-calls-itself"] = code_of(lambda m: functions(m, depth=2, width=2, closed=True), 4)
 
@@ -629,6 +700,8 @@ family(
         "that-names-a-link": of_file("linked.onnx"),
         "that-names-an-escape": of_file("\x1b[2J.onnx"),
         "with-a-component-that-is-a-path": {"components": {"../x": of_file("a")["components"]["model"]}},
+        "without-sums-of-its-parts": of_file("model.onnx"),
+        "with-weights-in-its-report": of_file("report.json") | {"files": {"report.json": "0" * 64}},
         "with-sums-of-files-above": {"files": {"../outside.onnx": "0" * 64}},
         "with-a-deep-manifest": DEEP_JSON,
         "with-labels-that-steer-the-terminal": {"labels": ["\x1b[2J"]},

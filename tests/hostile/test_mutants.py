@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -18,8 +19,9 @@ from tflites import INSTALLED
 FOUND = sorted(file for file in Path(__file__).with_name("found").iterdir() if file.suffix != ".md")
 # Children are forked, and what another test loaded may have threads by then: a child that waits for one is ended.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-# `make test-slow` opens so many of each of six formats; `benchmarks/mutants.py` opens 10,000.
-COUNT = 334
+# `make test-slow` opens so many of each of nine formats; `benchmarks/mutants.py` opens 10,000.
+# The command line takes seconds, so that it opens one of a hundred here, and one of twenty there.
+COUNT, PROGRAM_EVERY = 2000, 100
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_what_was_found_once_is_refused_or_read(file: Path, mutants: ModuleType,
     kind = file.name.partition("-")[0]
     if kind == "tflite" and not INSTALLED:
         pytest.skip("needs the extra: edgekit[tflite]")
-    name = next(name for name in mutants.KINDS[kind].files if file.name.endswith(f"-{name}"))
+    name = next(name for name in mutants.KINDS[kind].files if file.name.endswith(f"-{Path(name).name}"))
     for words in mutants.KINDS[kind].commands:
         if words[0] == "bench":
             continue
@@ -74,14 +76,32 @@ def test_results_are_added_up_by_format(mutants: ModuleType) -> None:
     assert "| onnx | 20 | 14 | 6 | 1 | 2 | 4 |" in told
 
 
+def test_all_blocks_count_for_the_exit_code(mutants: ModuleType, tmp_path: Path) -> None:
+    from edgekit.environment import code_digest
+
+    same = {"format": "toml", "seed": 1, "program_every": 20, "code": code_digest()}
+    records = [{**same, "first": first, "count": 500, "faults": {}} for first in (0, 500)]
+    results = tmp_path / "mutants.jsonl"
+
+    def judged(*records: dict[str, Any]) -> int:
+        results.write_text("".join(json.dumps(record) + "\n" for record in records))
+        given = argparse.Namespace(results=results, seed=1, count=1000, program_every=20)
+        return int(mutants.judge(given, ["toml"]))
+
+    assert judged(*records) == 0
+    assert judged(records[0]) == 1  # the second block is missing
+    assert judged({**records[0], "faults": {"hang": 1}}, records[1]) == 1
+    assert judged({**records[0], "faults": {"hang": 1}}, *records) == 0  # done again, and right
+    assert judged({**records[0], "faults": {mutants.DIED: 1}}, records[1]) == 0
+    assert judged({**records[0], "code": "other"}, records[1]) == 1
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["onnx", "tflite", "safetensors", "json", "toml", "npz"])
-def test_damaged_files_end_as_documented(kind: str, tmp_path: Path) -> None:
-    if kind == "tflite" and not INSTALLED:
-        pytest.skip("needs the extra: edgekit[tflite]")
-    options = ["--count", str(COUNT), "--seed", "7", "--results", tmp_path / "m.jsonl", "--keep", tmp_path / "found"]
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra: edgekit[tflite]")
+def test_damaged_files_end_as_documented(mutants: ModuleType, tmp_path: Path) -> None:
+    options = ["--seed", "7", "--count", COUNT, "--program-every", PROGRAM_EVERY, "--results", tmp_path / "m.jsonl"]
     done = subprocess.run(
-        [sys.executable, FOLDER / "mutants.py", "--format", kind, *map(str, options)],
+        [sys.executable, FOLDER / "mutants.py", *map(str, options), "--keep", tmp_path / "found"],
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -89,5 +109,5 @@ def test_damaged_files_end_as_documented(kind: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert sum(record["count"] for record in records) == COUNT
+    assert sum(record["count"] for record in records) == COUNT * len(mutants.KINDS)
     assert {int(code) for record in records for code in record["codes"]} <= {0, 1, 2, 3, 4, 5}

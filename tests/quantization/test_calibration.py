@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import weakref
 from pathlib import Path
 from typing import Any
@@ -110,12 +109,19 @@ def test_a_run_that_was_killed_goes_on_behind_its_last_chunk(exported: Exported,
     assert resumed.read_bytes() == whole.read_bytes()
 
 
-def test_a_chunk_that_was_merged_but_not_counted_is_merged_again(exported: Exported, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [b"{", None])
+def test_damaged_ranges_are_computed_again(exported: Exported, tmp_path: Path, damage: bytes | None) -> None:
     whole = run(exported, "bert", tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(exported, "bert", tmp_path / "cut", Notes(2 * CHUNK))
-    (tmp_path / "cut" / "calibration.json").write_text(json.dumps({"samples": CHUNK}))
-    assert run(exported, "bert", tmp_path / "cut").read_bytes() == whole.read_bytes()
+    (file,) = (tmp_path / "cut").glob("samples-*/ranges-model.json")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content if damage is None else damage)
+    notes = Notes()
+    assert run(exported, "bert", tmp_path / "cut", notes).read_bytes() == whole.read_bytes()
+    assert notes.events[0] == ("calibration.start", 0)
+    assert [path.name for path in (tmp_path / "cut").glob("samples-*")] == [f"samples-{COUNT:08d}"]
 
 
 def test_a_run_that_was_done_computes_nothing_again(exported: Exported, tmp_path: Path) -> None:
