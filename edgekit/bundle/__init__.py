@@ -7,7 +7,7 @@ pixels.py       an image processor as ordered steps
 forms.py        the model as .onnx, .ort or .tflite
 selftest.py     raw inputs, prepared inputs, answers; probes.py has the inputs that no data give
 documents.py    card, licence, notice, benchmark
-check.py        rules.py: what holds for every bundle, told without running it
+check.py        rules.py, binaries.py: what holds for every bundle, told without running it
 platforms/      one file a platform, and the table of them; coordinates.toml has the versions they depend on
 reference/      runs a bundle in Python; what the others do is compared with it, and bundles for Python carry it
 """

@@ -332,6 +332,8 @@ def _wrong_case(given: Given, bundle: Bundle, case: Case) -> Iterator[tuple[str 
     """What is wrong with a sample, and in which of its files, or in none."""
     if (case.text is None) == (case.image is None) or (case.text is None) == (bundle.preprocessing.kind == "text"):
         yield None, f"either a text or an image, as pre-processing takes it: {bundle.preprocessing.kind}"
+    if case.pair is not None and case.text is None:
+        yield None, "a second text without a first"
     if case.image is not None:
         size, raw = max(case.width or 0, 0) * max(case.height or 0, 0), _size(given.find(case.image))
         if not size or raw not in (size, 3 * size):

@@ -190,6 +190,7 @@ IMAGE: dict[str, tuple[str, Break]] = {
     ),
     "an image of other colours": ("selftest", sampled(put("cases", 0, "image", value="selftest/missing.rgb"))),
     "a tolerance of the whole range": ("selftest", sampled(put("input_tolerance", value=2.0))),
+    "a second text alone": ("selftest", sampled(put("cases", 0, "pair", value="a text"))),
     "pixels that are missing": ("selftest", written("bundle/selftest/0.rgb", b"\0" * 10)),
 }
 # What the sums find is broken without hashing anew.

@@ -151,7 +151,8 @@ def tokenized(driver: Path, folder: Path, what: str, texts: Sequence[str], most:
 def test_texts_and_pairs_are_cut_as_the_library_cuts_them(driver: Path, tmp_path: Path, name: str) -> None:
     library = MADE[name]()
     write_program(compile_tokenizer(library, 64, 0), tmp_path / "compiled.json")
-    texts = [*probes.texts(60), "film " * 40, "film"]
+    marks = "e" + "\u0302\u0323\u0308\u0345\u05b0" * 200 + " q\u0307\u0323"
+    texts = [*probes.texts(60), "film " * 40, "film", marks]
     pairs = [(one, other) for one, other in pairwise(texts)] + [("film", "film " * 40), ("film " * 40, "film " * 41)]
     for most in (7, 16):
         library.enable_truncation(most)

@@ -145,19 +145,24 @@ static int32_t class_of(const Table *classes, uint32_t code) {
     return range == NULL ? 0 : range->number;
 }
 
-/* Marks behind a letter in the order of their combining classes, those of one class as they were. */
+/* Marks by their combining classes, those of one class as they were. */
+static void sort_marks(Work *work, const Step *step, uint32_t *marks, size_t count) {
+    size_t places[257] = {0}; /* of the first mark of each class, later of the next one */
+    uint32_t *sorted = take(work, count * sizeof(uint32_t));
+    for (size_t index = 0; index < count; index++) places[class_of(&step->first, marks[index]) + 1]++;
+    for (size_t kind = 1; kind < 257; kind++) places[kind] += places[kind - 1];
+    for (size_t index = 0; index < count; index++) sorted[places[class_of(&step->first, marks[index])]++] = marks[index];
+    memcpy(marks, sorted, count * sizeof(uint32_t));
+}
+
+/* The marks behind each letter in order. */
 static Codes run_reorder(Work *work, const Step *step, Codes text) {
     Codes found = {0};
     push_all(work, &found, text.at, text.count);
-    for (size_t place = 1; place < found.count; place++) {
-        uint32_t code = found.at[place];
-        int32_t kind = class_of(&step->first, code);
-        size_t into = place;
-        while (kind > 0 && into > 0 && class_of(&step->first, found.at[into - 1]) > kind) {
-            found.at[into] = found.at[into - 1];
-            into--;
-        }
-        found.at[into] = code;
+    for (size_t start = 0, stop; start < found.count; start = stop) {
+        for (stop = start; stop < found.count && class_of(&step->first, found.at[stop]) > 0;) stop++;
+        if (stop - start > 1) sort_marks(work, step, found.at + start, stop - start);
+        if (stop == start) stop++;
     }
     return found;
 }
