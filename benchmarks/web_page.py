@@ -6,13 +6,15 @@
 The figures are the page's own: its first answer counts from opening the page, with the runtime and the model to load
 and to compile, then each of 20 answers is timed, and the self-test runs. One line goes to `results/web_page.jsonl`. The
 exit code is 1 where a self-test found something, where anything was asked of another origin, or where a model of at
-most 10 MB took more than 5 s for its first answer in the middle of the openings.
+most 10 MB took more than 5 s for its first answer in the middle of the openings. The machine should be idle: `load` is
+how many processes wanted its processors in the minute before, the browser's own among them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from datetime import UTC, datetime
@@ -38,7 +40,7 @@ def opened(site: Path, executable: str) -> dict[str, Any]:
         record: dict[str, Any] = browser.evaluate(RECORD)
         asked = [one["params"] for one in browser.events if one["method"] == "Network.requestWillBeSent"]
         elsewhere = [one["request"]["url"] for one in asked if not one["request"]["url"].startswith(f"{address}/")]
-        return record | {"browser": browser.version, "elsewhere": elsewhere}
+        return record | {"browser": browser.version, "elsewhere": elsewhere, "load": os.getloadavg()[0]}
 
 
 def line_of(bundle: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def line_of(bundle: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
         "engine": last["engine"],
         "threads": last["threads"],
         "first_answer_ms": [round(record["first_answer_ms"], 1) for record in records],
+        "load": [round(record["load"], 1) for record in records],
         "answer_ms": [round(statistics.median(record["answers_ms"]), 2) for record in records],
         "problems": sorted({problem for record in records for problem in record["problems"]}),
         "elsewhere": sorted({url for record in records for url in record["elsewhere"]}),
@@ -86,7 +89,8 @@ def main() -> int:
         stream.write(json.dumps(line) + "\n")
     first, answer = (statistics.median(line[name]) for name in ("first_answer_ms", "answer_ms"))
     print(f"{line['name']}, {line['model_bytes'] / 1e6:.2f} MB, {line['threads']} threads, {line['browser']}:")
-    print(f"first answer {first / 1e3:.2f} s (middle of {asked.opens}), one answer {answer:.1f} ms")
+    loaded = f"load {min(line['load'])} to {max(line['load'])}"
+    print(f"first answer {first / 1e3:.2f} s (middle of {asked.opens}), one answer {answer:.1f} ms, {loaded}")
     wrong = failures(line)
     print("\n".join(wrong) or "self-test passed; nothing was asked of another origin")
     return 1 if wrong else 0

@@ -21,7 +21,7 @@ def script() -> Iterator[ModuleType]:
 def record(**changes: Any) -> dict[str, Any]:
     made: dict[str, Any] = {
         "engine": "wasm", "threads": 2, "browser": "Chrome/1", "model_bytes": 7_000_000,
-        "first_answer_ms": 900.0, "answers_ms": [3.0, 2.0, 4.0], "problems": [], "elsewhere": [],
+        "first_answer_ms": 900.0, "answers_ms": [3.0, 2.0, 4.0], "problems": [], "elsewhere": [], "load": 1.04,
     }  # fmt: skip
     return made | changes
 
@@ -40,6 +40,7 @@ def test_a_line_has_the_first_answer_of_each_opening_and_the_middle_of_its_answe
 ) -> None:
     made = line(script, tmp_path, record(), record(first_answer_ms=1200.04))
     assert (made["first_answer_ms"], made["answer_ms"]) == ([900.0, 1200.0], [3.0, 3.0])
+    assert made["load"] == [1.0, 1.0]
     assert script.failures(made) == []
 
 

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from edgekit.bundle.pixels import compile_pixels, value_range
+from edgekit.bundle.reference.image import read_image
 from edgekit.errors import ModelError
 from edgekit.tasks.image_classification import ImageClassification
 
@@ -49,3 +52,10 @@ def test_a_processor_that_does_more_than_its_settings_say_is_refused(tmp_path: P
     with pytest.raises(ModelError, match="cannot be put into a bundle") as caught:
         compile_pixels(task_with(tmp_path, **processor).pixels)
     assert caught.value.id == "model.not-bundled"
+
+
+@pytest.mark.parametrize(("channels", "seen"), [(3, [[10, 20, 30], [255] * 3, [127, 127, 255]]), (1, [18, 255, 142])])
+def test_what_is_transparent_is_white(channels: int, seen: list[object]) -> None:
+    pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 255, 128]]], np.uint8)
+    assert np.asarray(read_image(Image.fromarray(pixels), channels)).tolist() == [seen]
+    assert np.asarray(read_image(pixels, channels)).tolist() == [seen]

@@ -66,8 +66,7 @@ async function runtime(engine: Engine): Promise<typeof Ort> {
 async function open(folder: string, description: Description, engine: Engine): Promise<Network> {
   const form = description.model.forms.find((one) => one.format !== "tflite");
   if (form === undefined) throw new Error("onnxruntime-web runs .onnx and .ort, and the bundle has neither");
-  const ort = await runtime(engine);
-  const model = await reader(folder)(form.file);
+  const [ort, model] = await Promise.all([runtime(engine), reader(folder)(form.file)]);
   const session = await ort.InferenceSession.create(model, { executionProviders: [engine] });
   const run = async (inputs: Inputs): Promise<Float32Array> => {
     const feeds: Record<string, Ort.Tensor> = {};
