@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gate_evidence import done
 
 from edgekit.gate.figures import Comparison, clear_of_margins, timed_series
 from edgekit.gate.margins import parse_margins
@@ -159,17 +160,20 @@ KINDS = (
 
 
 def simulate(count: int | None) -> Iterator[dict[str, Any]]:
-    """Whole gates with their looks: at just the margin, the worst case of a false alarm; at no change, and above it."""
+    """Whole gates with their looks: at just the margin, the worst case of a false alarm; at no change, and above it.
+
+    A kind that is there already from the same code is not drawn again.
+    """
     for drawn, change, usual in KINDS:
         draw, of = np.random.default_rng(0), count or usual
+        kind = {"what": "simulate", "change": change, **vars(drawn), "of": of}
+        if done(kind):
+            continue
         gates = [draw_gate(draw, drawn, change=change, seed=seed) for seed in range(of)]
         verdicts = Counter(gate["verdict"] for gate in gates)
         processes = sorted(gate["processes"] for gate in gates)
         yield {
-            "what": "simulate",
-            "change": change,
-            **vars(drawn),
-            "of": of,
+            **kind,
             "processes": [processes[0], processes[of // 2], processes[-1]],
             "early": sum(gate["stopped"] == "clear" for gate in gates),
             "regressions_at_most": most_likely(verdicts["regression"], of),

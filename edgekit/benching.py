@@ -117,15 +117,24 @@ def bench(
     early = run.record(Found(()), (), None)
     if why := _incomparable(run, early, models):
         return run.refused(early, why)
-    if places[0].local and places[0].provider == "cpu":
+    return _measured(run, sides, places, models, told)
+
+
+def _measured(
+    run: _Run, sides: Sides, places: Sequence[Place], models: Sequence[AskedModel], told: Progress
+) -> BenchRecord:
+    """The record of what is measured at places, and of what models answer."""
+    place, asked = run.place, run.asked
+    if place.local and place.provider == "cpu":
         for tried, subjects in zip(run.beside, sides.values(), strict=True):
-            try_subjects(tried, subjects, threads)
+            try_subjects(tried, subjects, place.threads)
     told.start(f"measure: {', '.join(one.label for one in places)}", None)
-    found = measure_timed(sides, places[0], asked) if timed else measure_counted(sides, places, asked)
+    timed = place.device.timed
+    found = measure_timed(sides, place, asked) if timed else measure_counted(sides, places, asked)
     told.finish()
     accuracy = _accuracy(models, told)
     record = run.record(found, _exact(run, accuracy), accuracy)
-    why = incomparable(record, stored) if stored is not None else ""
+    why = incomparable(record, asked.stored) if asked.stored is not None else ""
     return run.refused(record, why) if why else record
 
 
