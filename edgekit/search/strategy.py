@@ -332,7 +332,7 @@ class Strategy:
         fit = room.steps(kept)
         if self.search.fill or fit <= usual:
             return min(fit, usual)
-        if fit < usual * 1.5:
+        if fit < usual + self.space.full_steps // 4:  # half of what one that goes on from a student takes
             return fit
         return max(usual, min(LONGEST * usual, fit // TRAININGS))
 
