@@ -57,8 +57,6 @@ SHORT_TRAINING, SHORT_RATIO, SHORTER_RATIO = 0.25, 0.57, 0.34
 # What a shape without any multiply-accumulates is taken to cost, of the whole model, before two were timed. A table of
 # costs holds all that is left.
 REST = 0.15
-# The most that a saving without training may lose on the selection split, of what may be lost in all.
-LEVER_SHARE = 0.25
 
 # Trials without which there is no training: a failure of one ends the search, and one of a proxy does not.
 NEEDED = ("pace", "timing", "full")
@@ -160,7 +158,7 @@ class Strategy:
         tried = [trial for trial in now.trials if trial.kind == "extra"]
         if not self._size_counts(now) or any(trial.kind == "pace" for trial in now.trials):
             return None  # what is in every later trial is settled before the first of them
-        if any(now.lever_stays(trial, LEVER_SHARE) for trial in tried):
+        if any(now.lever_stays(trial) for trial in tried):
             return None
         levers = tuple(lever for lever in self.space.levers if self._size_asked(now) or not lever.slower)
         sets = [levers, *((lever,) for lever in levers)] if len(levers) > 1 else [levers] if levers else []
@@ -186,7 +184,7 @@ class Strategy:
 
     def _whole(self, now: Standing, training: Tables, *, quick: bool = False) -> Tables:
         """With the savings that stay."""
-        kept = [trial for trial in now.trials if trial.kind == "extra" and now.lever_stays(trial, LEVER_SHARE)]
+        kept = [trial for trial in now.trials if trial.kind == "extra" and now.lever_stays(trial)]
         levers = [
             lever
             for lever in self.space.levers
