@@ -138,6 +138,7 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
             finished = cache.put(key, folder)
         hand_over(finished, out, cache)
+        workshop.forget_shared()
         if limit is not None:
             keep_below(cache, limit)
         return load_report(out)

@@ -103,3 +103,7 @@ class Noted(Decisions):
         """The decision of this name."""
         self.made[name] = self._inner.decide(name, measure)
         return self.made[name]
+
+    def inside(self, stage: str) -> dict[str, JsonValue]:
+        """What was decided inside one stage so far."""
+        return self._inner.inside(stage)

@@ -240,6 +240,11 @@ class Request:
         """Key of a model as an artifact."""
         return cache_key("import", model.source.digest, self.facet("data"), *self._installation())
 
+    def shared_key(self) -> str:
+        """Key of what all trainings on the same original, data and seed share while they run."""
+        facets: list[Facet] = ["original", "data", "seed", "jobs"]
+        return cache_key("shared", [self.facet(name) for name in facets], *self._installation())
+
     def stage_key(self, step: Step, parent: str, decisions: dict[str, JsonValue], costs: str = "") -> str:
         """Key of a stage's result.
 

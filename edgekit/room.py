@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from edgekit.cache import Cache, object_files
-from edgekit.errors import ResourceLimitError
-from edgekit.report import MEGABYTE
+from edgekit.disk import need_room
 from edgekit.request import Request
 
 # Copies of the model that lie in the cache when the first result is ready, which every run has: the model as it was
@@ -37,31 +34,3 @@ def check_room_for(folder: Path, out: Path) -> None:
         ResourceLimitError: there is not.
     """
     need_room([(out.parent, sum(path.stat().st_size for path in object_files(folder)))])
-
-
-def need_room(wanted: Iterable[tuple[Path, int]]) -> None:
-    """See that every disk has room for all that goes there.
-
-    Args:
-        wanted: folders, there or not yet, and bytes.
-
-    Raises:
-        ResourceLimitError: one has not.
-    """
-    disks: dict[int, tuple[Path, int]] = {}
-    for folder, size in wanted:
-        place = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-        device = place.stat().st_dev
-        disks[device] = (disks.get(device, (place, 0))[0], disks.get(device, (place, 0))[1] + size)
-    for place, size in disks.values():
-        free = shutil.disk_usage(place).free
-        if free < size:
-            raise ResourceLimitError(
-                f"there is not enough room on the disk of {str(place)!r}",
-                id="resource-limit.disk-space",
-                why=f"at least {_megabytes(size)} are needed, and {_megabytes(free)} are free",
-            )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / MEGABYTE:,.1f} MB"

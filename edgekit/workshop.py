@@ -45,7 +45,7 @@ from edgekit.request import Request
 from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.source import model_files, weight_files
-from edgekit.stages.base import Job, read_details, task_at
+from edgekit.stages.base import Job, ends_of, read_details, task_at
 from edgekit.stages.quantize.makers import layer_errors_of
 from edgekit.stages.quantize.settings import QuantizeSettings
 from edgekit.tasks import bind_task
@@ -120,17 +120,31 @@ class Workshop:
 
     def stage(self, step: Step, parent: Made) -> Made:
         """Run one stage, or take its result from the cache."""
-        locked = self.decisions.locked_for(step.stage.name)
-        costs = self.costs().digest if step.stage.needs_costs(step.settings) and not locked else ""
-        key = self.request.stage_key(step, parent.key, locked, costs)
-        self._trained[key] = parent.artifact if parent.artifact.format == "torch" else self._trained.get(parent.key)
+        costs = self.costs().digest if self._asks_for_costs(step) else ""
+        work = self._stage_key(step, parent, costs, shortened=False)
+        key = self._stage_key(step, parent, costs)
         found = self.cache.get(key)
         if found is None:
-            with turn(self.cache.root, key):
-                found = self.cache.get(key) or self._make(step, parent, key)
+            with turn(self.cache.root, work):
+                key = self._stage_key(step, parent, costs)
+                found = self.cache.get(key)
+                if found is None:
+                    key, found = self._make(step, parent, work, costs)
+        self._trained[key] = parent.artifact if parent.artifact.format == "torch" else self._trained.get(parent.key)
         self.decisions.adopt(decided_in(found))
-        self.cache.forget_work(key)
+        self.cache.forget_work(work)
         return Made(open_artifact(found), key)
+
+    def _asks_for_costs(self, step: Step) -> bool:
+        return step.stage.needs_costs(step.settings) and not self.decisions.locked_for(step.stage.name)
+
+    def _stage_key(self, step: Step, parent: Made, costs: str, *, shortened: bool = True) -> str:
+        """Key of a stage's result: as its time allowed, or, for its checkpoints, as it was asked for."""
+        name = step.stage.name
+        number = 1 + sum(record.stage == name for record in parent.artifact.manifest.stages)
+        ends = {of: value for of, value in self.decisions.inside(name).items() if of.startswith(ends_of(name, number))}
+        decided = {of: value for of, value in self.decisions.locked_for(name).items() if of not in ends}
+        return self.request.stage_key(step, parent.key, decided | (ends if shortened else {}), costs)
 
     def layer_errors(self, parent: Made, made: Made) -> list[LayerError]:
         """How far the stage quantize, which made an artifact of its parent, moves each layer: a pass over samples."""
@@ -142,16 +156,18 @@ class Workshop:
         self.cache.forget_work(key)
         return found
 
-    def _make(self, step: Step, parent: Made, key: str) -> Path:
+    def _make(self, step: Step, parent: Made, work: str, costs: str) -> tuple[str, Path]:
         """Run a stage, and keep its result with what was decided inside it: a run that takes it decides the same."""
         began = time.monotonic()
         noted = Noted(self.decisions)
+        self._trained[work] = parent.artifact if parent.artifact.format == "torch" else self._trained.get(parent.key)
         with self.scratch() as scratch:
-            job = replace(self._job(key, scratch, self.reading(parent.artifact)), decisions=noted)
+            job = replace(self._job(work, scratch, self.reading(parent.artifact)), decisions=noted)
             made = step.stage.run(parent.artifact, step.settings, job)
+            key = self._stage_key(step, parent, costs)
             found = self.cache.put(key, made.path, noted.made)
         self._log(step.stage.name, key, job.work, time.monotonic() - began)
-        return found
+        return key, found
 
     def reading(self, artifact: Artifact) -> Reading:
         """How an artifact is fed: as the original, unless it has a tokenizer of its own."""
@@ -301,6 +317,10 @@ class Workshop:
 
         return kind.model_validate_json((self.cache.get_or_make(key, make) / RECORD).read_bytes())
 
+    def forget_shared(self) -> None:
+        """Remove what trainings of a run shared, once it has ended."""
+        self.cache.forget_work(self.request.shared_key())
+
     def scratch(self) -> AbstractContextManager[Callable[[], Path]]:
         """Makes empty folders that are gone after the block, unless they were moved away."""
         return folders_in(self.cache.scratch())
@@ -327,6 +347,7 @@ class Workshop:
             trained=self._trained.get(key),
             costs=self.costs,
             left=self.left,
+            shared=lambda: self.cache.work(request.shared_key()),
             outputs=self.outputs,
         )
 
@@ -402,3 +423,5 @@ def use_threads(jobs: int) -> None:
 
     torch.set_num_threads(jobs)
     torch.use_deterministic_algorithms(True)
+    # by default every new tensor is filled with NaN first, so that reading what nothing wrote repeats, too
+    torch.utils.deterministic.fill_uninitialized_memory = False

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
+from edgekit.disk import free_bytes, need_room
 from edgekit.errors import ResourceLimitError
-from edgekit.room import check_room_for, need_room
+from edgekit.room import check_room_for
 
 
 class Usage(NamedTuple):
@@ -51,3 +52,8 @@ def test_the_copy_of_a_finished_result_is_counted_to_the_byte(tmp_path: Path, fr
     (folder / "report.json").write_bytes(b"1")
     with pytest.raises(ResourceLimitError, match=r"at least 5\.0 MB"):
         check_room_for(folder, tmp_path / "out")
+
+
+def test_what_is_free_is_told_of_folders_that_are_not_there_yet(tmp_path: Path, free: list[Path]) -> None:
+    assert free_bytes(tmp_path / "not" / "there") == 5_000_000
+    assert free == [tmp_path]

@@ -95,7 +95,7 @@ def load_checkpoint(folder: Path, student: nn.Module, optimizer: torch.optim.Opt
 
 
 def student_tensors(student: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of every parameter, and of every buffer that changes in training, by name; shared ones once."""
+    """Copies of what training changes, by name: parameters that learn, and buffers; shared ones once."""
     return {name: value.detach().clone().contiguous() for name, value in _named_tensors(student)}
 
 
@@ -111,7 +111,8 @@ def load_tensors(student: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
 def _named_tensors(student: nn.Module) -> list[tuple[str, torch.Tensor]]:
     kept = student.state_dict()
     buffers = [(name, value) for name, value in student.named_buffers() if name in kept]
-    return [*student.named_parameters(), *buffers]
+    learning = [(name, weights) for name, weights in student.named_parameters() if weights.requires_grad]
+    return [*learning, *buffers]
 
 
 def _optimizer_tensors(student: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from edgekit.distillation.answers import Answers, Place, sheets_of
 from edgekit.distillation.checkpoint import (
     Progressed,
     TrainingState,
@@ -22,10 +24,14 @@ from edgekit.distillation.checkpoint import (
     save_checkpoint,
     student_tensors,
 )
-from edgekit.distillation.losses import LayerMap, Weights, distillation_loss
+from edgekit.distillation.frozen import freeze_tables
+from edgekit.distillation.losses import LayerMap, Weights, answer_loss, distillation_loss
 from edgekit.distillation.products import Precision, products
 from edgekit.distillation.rounding import Rounding, round_while_learning
+from edgekit.distillation.teacher import Teacher, TeacherPrecision, prepare_teacher
+from edgekit.distillation.timetable import Timetable
 from edgekit.errors import UsageError
+from edgekit.formats.encoder import is_encoder
 from edgekit.formats.torch import batch_norms
 from edgekit.progress import Progress
 from edgekit.tasks.base import LABELS, MASK, Batch, Examples, Task, ordered_batches, shuffled_batches
@@ -51,8 +57,10 @@ class Schedule:
         evaluate_every: steps between two looks at the selection split.
         patience: looks without a better student before training ends early.
         checkpoint_every: steps between two checkpoints.
-        precision: of the products while training.
+        precision: of the student's products while training.
         dropout: whether the student's dropout is on.
+        teacher: precision of the teacher's products.
+        freeze: whether tables of embeddings that are the teacher's own stay as they are.
         rounded: share of the steps, the last ones, that are learned with rounded weights and inputs.
         rounding: how they are rounded then.
     """
@@ -69,6 +77,8 @@ class Schedule:
     checkpoint_every: int
     precision: Precision
     dropout: bool
+    teacher: TeacherPrecision = "fp32"
+    freeze: bool = False
     rounded: float = 0.0
     rounding: Rounding = field(default_factory=Rounding)
 
@@ -80,9 +90,13 @@ class Schedule:
         """The step from which on weights and inputs are rounded; None where they never are."""
         return steps - max(1, round(self.rounded * steps)) if self.rounded else None
 
+    def rising(self, steps: int) -> int:
+        """Steps of warm-up."""
+        return max(1, round(self.warmup * steps))
+
     def rate(self, step: int, steps: int) -> float:
         """A step's learning rate: linear warm-up, then half a cosine to zero (Loshchilov and Hutter 2017, eq. 5)."""
-        rising = max(1, round(self.warmup * steps))
+        rising = self.rising(steps)
         if step < rising:
             return self.learning_rate * (step + 1) / rising
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
@@ -99,6 +113,7 @@ class Lesson:
         weights: of the losses.
         task: of both.
         train, selection: samples to train on, and to choose the best student on.
+        place: where a teacher's answers are kept; None where it is asked each time.
     """
 
     teacher: nn.Module
@@ -108,12 +123,20 @@ class Lesson:
     task: Task
     train: Examples
     selection: Examples
+    place: Place | None = None
 
 
 def train(
-    lesson: Lesson, schedule: Schedule, folder: Path, *, seed: int, progress: Progress, note: Note
+    lesson: Lesson,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    seed: int,
+    progress: Progress,
+    note: Note,
+    timetable: Timetable | None = None,
 ) -> dict[str, JsonValue]:
-    """Train the student and leave the best one in it.
+    """Train the student and leave the best one in it: the one whose answers on the selection split are closest.
 
     Args:
         lesson: who teaches whom.
@@ -122,6 +145,7 @@ def train(
         seed: of the order of the samples, and of dropout.
         progress: told of every step.
         note: told of checkpoints and of where the run goes on.
+        timetable: of the schedule, where a clock may shorten it.
 
     Returns:
         Figures for the report.
@@ -133,39 +157,48 @@ def train(
     from accelerate import Accelerator
 
     accelerator = Accelerator()
-    optimizer = torch.optim.AdamW(
-        lesson.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
-    steps = schedule.steps(len(lesson.train))
+    frozen = freeze_tables(lesson.student, lesson.teacher) if schedule.freeze else 0
+    learning = [weights for weights in lesson.student.parameters() if weights.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
+    plan = timetable or Timetable(schedule, schedule.steps(len(lesson.train)))
     state = load_checkpoint(folder, lesson.student, optimizer) or TrainingState()
-    note("distill.start", step=state.progressed.step, steps=steps, checkpoint_every=schedule.checkpoint_every)
+    plan.begin(state.progressed.step)
+    note("distill.start", step=state.progressed.step, steps=plan.steps, checkpoint_every=schedule.checkpoint_every)
     student, optimizer = accelerator.prepare(lesson.student, optimizer)
-    teacher = lesson.teacher.to(accelerator.device).eval()
+    teacher = prepare_teacher(lesson.teacher, lesson.task, schedule.teacher, accelerator.device)
     loop = _Loop(lesson, schedule, accelerator, teacher, student, optimizer, seed)
-    progress.start("distill", steps)
+    progress.start("distill", plan.steps)
     progress.advance(state.progressed.step)
-    first = schedule.first_rounded(steps)
-    while state.progressed.step < steps and not state.progressed.stopped:
-        step = state.progressed.step
-        if first is not None and step >= first:
-            _begin_rounding(state, loop, first)
-        loss = loop.step(step, steps)
-        done = step + 1
-        state.progressed = state.progressed.model_copy(update={"step": done})
-        if done % schedule.evaluate_every == 0 or done == steps:
-            patience = schedule.patience if first is None or step >= first else steps
-            _keep_best(state, loop.selection_loss(), lesson.student, patience)
-        if done % schedule.checkpoint_every == 0 and done < steps and accelerator.is_main_process:
-            save_checkpoint(folder, state, lesson.student, optimizer)
-            note("distill.checkpoint", step=done)
-        progress.advance(1, f"loss {loss:.3f}")
-    loop.end_rounding()
+    with closing(loop):
+        _take_steps(loop, plan, state, folder, progress, note)
     load_tensors(lesson.student, state.best)
     lesson.student.to("cpu").eval()
-    teacher.to("cpu")
-    progress.finish(f"best at step {state.progressed.best_step} of {steps}")
+    progress.finish(f"best at step {state.progressed.best_step} of {plan.steps}")
     note("distill.done", step=state.progressed.step, best_step=state.progressed.best_step)
-    return _figures(state.progressed, steps) | ({} if first is None else {"rounded_from": first})
+    figures = _figures(state.progressed, plan.planned) | {"frozen_weights": frozen, "teacher": teacher.precision}
+    return figures | ({} if plan.first_rounded is None else {"rounded_from": plan.first_rounded})
+
+
+def _take_steps(
+    loop: _Loop, plan: Timetable, state: TrainingState, folder: Path, progress: Progress, note: Note
+) -> None:
+    """All steps from where the state is, with looks and checkpoints."""
+    schedule, student = loop.schedule, loop.lesson.student
+    while state.progressed.step < plan.steps and not state.progressed.stopped:
+        step = state.progressed.step
+        if plan.first_rounded is not None and step >= plan.first_rounded:
+            _begin_rounding(state, loop, plan.first_rounded)
+        loss = loop.step(step, plan.rate(step))
+        done = step + 1
+        state.progressed = state.progressed.model_copy(update={"step": done})
+        plan.advance(done)
+        if done % schedule.evaluate_every == 0 or done == plan.steps:
+            patience = schedule.patience if plan.first_rounded is None or step >= plan.first_rounded else plan.steps
+            _keep_best(state, loop.selection_loss(), student, patience)
+        if done % schedule.checkpoint_every == 0 and done < plan.steps and loop.accelerator.is_main_process:
+            save_checkpoint(folder, state, student, loop.optimizer)
+            note("distill.checkpoint", step=done)
+        progress.advance(1, f"loss {loss:.3f}")
 
 
 @dataclass
@@ -175,27 +208,39 @@ class _Loop:
     lesson: Lesson
     schedule: Schedule
     accelerator: Any
-    teacher: nn.Module
+    teacher: Teacher
     student: nn.Module
     optimizer: Any
     seed: int
     _epoch: int = 0
     _batches: list[list[int]] = field(default_factory=list)
+    _answers: list[torch.Tensor] = field(default_factory=list)  # the teacher's, to each batch of the selection split
     _end: Callable[[], None] | None = None
+    _kept: Answers | None = None
+
+    def __post_init__(self) -> None:
+        """On a processor a file is read faster than the teacher answers: ask it about each training sample once."""
+        lesson, alone = self.lesson, self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
+        if lesson.place is not None and alone and not lesson.weights.attention and is_encoder(lesson.teacher):
+            sheets = sheets_of(lesson.train, self.schedule.batch_size, self.seed)
+            layers = lesson.layers.hidden if lesson.weights.hidden else ()
+            self._kept = Answers(self.teacher, lesson.train, sheets, layers, lesson.place)
+
+    def close(self) -> None:
+        """The student computes as it did before, and no file is open."""
+        if self._end is not None:
+            self._end()
+            self._end = None
+        if self._kept is not None:
+            self._kept.close()
 
     def begin_rounding(self) -> None:
         """From here on the student learns with rounded weights and inputs."""
         if self._end is None:
             self._end = round_while_learning(self.lesson.student, self.schedule.rounding)
 
-    def end_rounding(self) -> None:
-        """The student computes as it did before."""
-        if self._end is not None:
-            self._end()
-            self._end = None
-
-    def step(self, step: int, steps: int) -> float:
-        """One optimizer step; returns the loss."""
+    def step(self, step: int, rate: float) -> float:
+        """One optimizer step at a learning rate; returns the loss."""
         import torch
 
         if self.schedule.dropout:
@@ -204,8 +249,8 @@ class _Loop:
         else:
             _train_norms(self.student)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.rate(step, steps)
-        loss = self._loss(self.lesson.train.batch(self._indices(step)))
+            group["lr"] = rate
+        loss = self._loss(self._indices(step))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise UsageError(
@@ -220,15 +265,23 @@ class _Loop:
         return value
 
     def selection_loss(self) -> float:
-        """The distillation loss over the selection split."""
+        """The loss of the student's answers over the selection split; the teacher is asked once per training."""
         import torch
 
         self.student.eval()
-        examples, total, count = self.lesson.selection, 0.0, 0
-        with torch.no_grad():
-            for indices in ordered_batches(examples, self.schedule.batch_size):
-                total += float(self._loss(examples.batch(indices))) * len(indices)
-                count += len(indices)
+        examples, task, total, count = self.lesson.selection, self.lesson.task, 0.0, 0
+        weights = self.lesson.weights
+        if not weights.logits and not weights.task:  # its answers are not taught: the teacher's are what counts
+            weights = replace(weights, logits=1.0)
+        for number, indices in enumerate(ordered_batches(examples, self.schedule.batch_size)):
+            tensors = self._tensors(examples.batch(indices))
+            if number == len(self._answers):
+                self._answers.append(self.teacher.answer(tensors).logits)
+            with torch.no_grad(), products(self.schedule.precision, self.accelerator.device.type):
+                learned = task.call(self.student, tensors).float().logits
+            loss = answer_loss(learned, self._answers[number], task=task, labels=tensors.get(LABELS), weights=weights)
+            total += float(loss) * len(indices)
+            count += len(indices)
         return total / count
 
     def _indices(self, step: int) -> list[int]:
@@ -244,20 +297,24 @@ class _Loop:
     def _shuffle(self, epoch: int) -> list[list[int]]:
         return shuffled_batches(self.lesson.train, self.schedule.batch_size, self.seed, epoch)
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _tensors(self, batch: Batch) -> dict[str, torch.Tensor]:
         import torch
 
+        return {name: torch.from_numpy(values).to(self.accelerator.device) for name, values in batch.items()}
+
+    def _loss(self, indices: list[int]) -> torch.Tensor:
         lesson, weights = self.lesson, self.lesson.weights
-        device = self.accelerator.device
-        tensors = {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
-        wanted = {"hidden_states": bool(weights.hidden), "attentions": bool(weights.attention)}
-        with products(self.schedule.precision, device.type):
-            with torch.no_grad():
-                taught = lesson.task.call(self.teacher, tensors, **wanted)
-            learned = lesson.task.call(self.student, tensors, **wanted)
+        tensors = self._tensors(lesson.train.batch(indices))
+        hidden, attention = bool(weights.hidden), bool(weights.attention)
+        if self._kept is not None:
+            taught = self._kept.of(indices, tensors)
+        else:
+            taught = self.teacher.answer(tensors, hidden_states=hidden, attentions=attention)
+        with products(self.schedule.precision, self.accelerator.device.type):
+            learned = lesson.task.call(self.student, tensors, hidden_states=hidden, attentions=attention)
         return distillation_loss(
             learned.float(),
-            taught.float(),
+            taught,
             task=lesson.task,
             labels=tensors.get(LABELS),
             mask=tensors.get(MASK),

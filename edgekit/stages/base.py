@@ -58,6 +58,10 @@ class Decisions(ABC):
     def decide(self, name: str, measure: Callable[[], JsonValue]) -> JsonValue:
         """The decision of this name."""
 
+    @abstractmethod
+    def inside(self, stage: str) -> dict[str, JsonValue]:
+        """What was decided inside one stage so far."""
+
 
 class Remembered(Decisions):
     """Decisions in memory, for a stage that is used alone."""
@@ -69,6 +73,21 @@ class Remembered(Decisions):
         if name not in self.known:
             self.known[name] = measure()
         return self.known[name]
+
+    def inside(self, stage: str) -> dict[str, JsonValue]:
+        return {name: value for name, value in self.known.items() if name.startswith(f"{stage}.")}
+
+
+def ends_of(stage: str, number: int) -> str:
+    """How decisions begin by which a stage did less than its settings ask for, since its time was up.
+
+    A result that hangs on one has a key of its own: whoever has more time does not take it for a whole one.
+
+    Args:
+        stage: its name.
+        number: of such stages in the line, from 1 on.
+    """
+    return f"{stage}.steps.{number}."
 
 
 def _no_costs() -> CostTable:
@@ -100,6 +119,7 @@ class Job:
         trained: the torch artifact that an exported one was made from.
         costs: what an inference costs, by widths: measured when it is first asked for.
         left: seconds that the stage may still take; None where nobody counts them.
+        shared: gives a folder that all trainings on the same original, data, seed and threads share; gone with the run.
     """
 
     task: Task
@@ -121,6 +141,7 @@ class Job:
     trained: Artifact | None = None
     costs: Callable[[], CostTable] = _no_costs
     left: Callable[[], float] | None = None
+    shared: Callable[[], Path] | None = None
     outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
 
     @property

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 
 from edgekit.artifact import Artifact
+from edgekit.disk import free_bytes, need_room
+from edgekit.distillation.answers import Place
 from edgekit.distillation.losses import LayerMap, Weights
 from edgekit.distillation.products import Precision
 from edgekit.distillation.rounding import Rounding, mostly_convolutions
+from edgekit.distillation.teacher import TeacherPrecision
+from edgekit.distillation.timetable import Change, Timetable
 from edgekit.distillation.trainer import Lesson, Schedule, train
 from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, evenly, is_encoder, stream_width
@@ -18,7 +23,7 @@ from edgekit.formats.plans import Plan
 from edgekit.formats.surgery import EncoderPlan, whole_plan
 from edgekit.formats.torch import load_model, save_weights, torch_components
 from edgekit.quantization.schemes import Method, SchemeName, reads_blocks, resolve_scheme
-from edgekit.stages.base import Facet, Goal, Job, Stage, StageSettings, finish
+from edgekit.stages.base import Facet, Goal, Job, Stage, StageSettings, ends_of, finish
 from edgekit.target import Target
 
 if TYPE_CHECKING:
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
 
 # What "auto" stands for.
 ENCODER_RATE, MODULE_RATE = 1e-4, 1e-3
+# The most that a teacher's answers may take on the disk, in bytes: 100,000 sentences of 20 tokens by six layers of 384
+# take 9 GB.
+MOST_KEPT = 10 * 10**9
 FEWEST_EPOCHS, MOST_EPOCHS, FEWEST_STEPS = 2.0, 40.0, 2000
 
 Positive = Annotated[float, Field(gt=0)]
@@ -52,7 +60,13 @@ class DistillSettings(StageSettings):
     hidden: float = Field(1.0, ge=0, description="weight of the hidden states")
     attention: float = Field(0.0, ge=0, description="weight of the attention maps (slower: they have to be computed)")
     dropout: bool = Field(False, description="whether the student's dropout is on")
-    precision: Precision = Field("fp32", description="of the products while training")
+    precision: Precision = Field("fp32", description="of the student's products while training")
+    teacher_precision: TeacherPrecision = Field(
+        "auto", description="of the teacher's products; auto: bf16 for encoders on processors with AMX, else fp32"
+    )
+    freeze_embeddings: bool = Field(
+        True, description="whether tables of embeddings that are the teacher's own stay as they are"
+    )
     quantize_last: float = Field(
         0.0,
         ge=0,
@@ -89,12 +103,16 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         task=job.task,
         train=data.train,
         selection=data.selection,
+        place=_place(settings, artifact, job),
     )
     schedule = _schedule(settings, len(data.train), encoder=is_encoder(student))
     if settings.quantize_last:
         rounding = rounding_for(settings, job.target, convolutional=mostly_convolutions(student))
         schedule = replace(schedule, rounded=settings.quantize_last, rounding=rounding)
-    figures = train(lesson, schedule, job.work, seed=job.seed, progress=job.progress, note=job.note)
+    timetable = _timetable(schedule, len(data.train), artifact, job)
+    figures = train(
+        lesson, schedule, job.work, seed=job.seed, progress=job.progress, note=job.note, timetable=timetable
+    )
     folder = job.scratch()
     save_weights(student, folder, plan)
     asked = {"hidden states": (settings.hidden, hidden), "attention maps": (settings.attention, attention)}
@@ -177,7 +195,7 @@ def layer_map(teacher: nn.Module, student: nn.Module, plan: Plan | None, *, own:
 
 
 def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Schedule:
-    rate = settings.learning_rate
+    rate, taught = settings.learning_rate, settings.teacher_precision
     return Schedule(
         epochs=_epochs(settings, samples) if settings.epochs == "auto" else settings.epochs,
         most_steps=settings.max_steps,
@@ -191,7 +209,49 @@ def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Sche
         checkpoint_every=settings.checkpoint_every,
         precision=settings.precision,
         dropout=settings.dropout,
+        teacher=settings.precision if taught == "auto" and settings.precision != "fp32" else taught,
+        freeze=settings.freeze_embeddings,
     )
+
+
+def _place(settings: DistillSettings, artifact: Artifact, job: Job) -> Place | None:
+    """Where the teacher's answers are kept for all trainings of a run, if there is room.
+
+    Whether they are is a decision: an answer that was kept is that of another batch than one asked for now, and differs
+    in its last bits.
+    """
+    if job.shared is None:
+        return None
+    folder = job.shared() / f"answers-{settings.batch_size}-{settings.teacher_precision}-{settings.precision}"
+    name = f"{DISTILL.name}.answers.{_number(artifact)}"
+
+    def place(size: int) -> Path | None:
+        there = 512 * sum(file.stat().st_blocks for file in folder.glob("*.bin"))
+        kept = job.decisions.decide(name, lambda: size <= min(MOST_KEPT, there + free_bytes(folder) // 2))
+        if not kept:
+            return None
+        need_room([(folder, max(0, size - there))])
+        return folder
+
+    return place
+
+
+def _number(artifact: Artifact) -> int:
+    """Which distillation of the line this one is, from 1 on."""
+    return 1 + sum(record.stage == DISTILL.name for record in artifact.manifest.stages)
+
+
+def _timetable(schedule: Schedule, samples: int, artifact: Artifact, job: Job) -> Timetable:
+    """The timetable of a training, each change of which is a decision."""
+    prefix = ends_of(DISTILL.name, _number(artifact))
+    values = (value for name, value in job.decisions.inside(DISTILL.name).items() if name.startswith(prefix))
+    known = [Change(*cast("list[int]", value)) for value in values]
+
+    def record(change: Change) -> Change:
+        known.append(change)
+        return Change(*cast("list[int]", job.decisions.decide(f"{prefix}{len(known)}", lambda: list(change))))
+
+    return Timetable(schedule, schedule.steps(samples), known=known, left=job.left, record=record)
 
 
 def planned_steps(settings: DistillSettings, samples: int) -> int:
@@ -207,7 +267,7 @@ def _epochs(settings: DistillSettings, samples: int) -> float:
 
 DISTILL = Stage(
     "distill",
-    version=2,
+    version=3,
     accepts="torch",
     produces="torch",
     settings=DistillSettings,

@@ -58,10 +58,10 @@ class PruneSettings(StageSettings):
         description="taylor or fisher (training samples with labels), magnitude (samples where an encoder has some), "
         "bn_scale (no data)",
     )
-    reconstruct: bool = Field(
-        False,
+    reconstruct: bool | Literal["auto"] = Field(
+        "auto",
         description="whether what stays of an encoder's layers is fitted, by least squares on the samples, to what the "
-        "whole layers gave: the quick path, without training",
+        "whole layers gave: training starts from there, and needs fewer steps; auto: where there is data",
     )
     samples: int = Field(1280, ge=1, description="training samples that importance is measured on")
     batch_size: int = Field(32, ge=1, description="samples at once while it is measured")
@@ -88,7 +88,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         task=job.task,
         batches=lambda what: _batches(settings, job, f"prune: importance of {what}"),
         measured=measured,
-        reconstruct=settings.reconstruct,
+        reconstruct=job.data is not None if settings.reconstruct == "auto" else settings.reconstruct,
     )
     plan: Plan
     details: dict[str, JsonValue]
@@ -107,7 +107,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
 def _refuse_encoder_settings(settings: PruneSettings, name: str) -> None:
     """What is known of encoders alone was asked for of another module."""
     asked = ["prune.cost=measured"] if settings.cost == "measured" else []
-    asked += ["prune.reconstruct=true"] if settings.reconstruct else []
+    asked += ["prune.reconstruct=true"] if settings.reconstruct is True else []
     if asked:
         raise UsageError(
             f"{' and '.join(asked)} was asked for, and {name} is no transformer encoder",
@@ -120,7 +120,7 @@ def _refuse_encoder_settings(settings: PruneSettings, name: str) -> None:
 def _needs_data(settings: StageSettings, goal: Goal) -> bool:
     del goal
     settings = cast("PruneSettings", settings)
-    return settings.importance in ("taylor", "fisher") or settings.reconstruct
+    return settings.importance in ("taylor", "fisher") or settings.reconstruct is True
 
 
 def _decision(artifact: Artifact) -> str:
@@ -173,7 +173,7 @@ def _batches(settings: PruneSettings, job: Job, what: str) -> Iterator[Batch]:
 
 PRUNE = Stage(
     "prune",
-    version=2,
+    version=3,
     accepts="torch",
     produces="torch",
     settings=PruneSettings,

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from tiny import build, examples_for, save, task_for
 
-from edgekit.distillation.losses import Weights
+from edgekit.distillation.losses import Weights, distillation_loss
+from edgekit.distillation.teacher import Teacher
+from edgekit.distillation.timetable import Change, Timetable
 from edgekit.distillation.trainer import Lesson, Schedule, train
 from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
 from edgekit.progress import Silent
 from edgekit.stages.distill import layer_map
-from edgekit.tasks.base import Batch, Task
+from edgekit.tasks.base import LABELS, MASK, Batch, Task
 
 SCHEDULE = Schedule(
     epochs=2.0,
@@ -75,6 +77,28 @@ class Notes:
             raise KeyboardInterrupt
 
 
+def whole_loss(lesson: Lesson) -> float:
+    """The loss that training lowers, on the selection split."""
+    import torch
+
+    tensors = {name: torch.from_numpy(values) for name, values in lesson.selection.batch(range(16)).items()}
+    with torch.no_grad():
+        teacher, student = (
+            lesson.task.call(model, tensors, hidden_states=True, attentions=bool(lesson.weights.attention))
+            for model in (lesson.teacher, lesson.student)
+        )
+        loss = distillation_loss(
+            student,
+            teacher,
+            task=lesson.task,
+            labels=tensors.get(LABELS),
+            mask=tensors.get(MASK),
+            layers=lesson.layers,
+            weights=lesson.weights,
+        )
+    return float(loss)
+
+
 def weights_of(model: Any) -> dict[str, Any]:
     return {name: value.detach().clone().numpy() for name, value in model.named_parameters()}
 
@@ -95,11 +119,13 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 def test_the_student_learns(tasks: dict[str, Task], tmp_path: Path, family: str) -> None:
     lesson = lesson_of(tasks[family])
     before, taught = weights_of(lesson.student), weights_of(lesson.teacher)
+    at_first = whole_loss(lesson)
     figures = run(lesson, tmp_path)
     assert figures["steps"] == figures["planned_steps"] == 20
     losses = figures["selection_losses"]
     assert [step for step, _ in losses] == [4, 8, 12, 16, 20]
-    assert figures["best_selection_loss"] == min(loss for _, loss in losses) < 0.95 * losses[0][1]
+    assert figures["best_selection_loss"] == min(loss for _, loss in losses)
+    assert whole_loss(lesson) < 0.9 * at_first
     assert dict(losses)[figures["best_step"]] == figures["best_selection_loss"]
     assert any(np.abs(before[name] - values).max() > 1e-3 for name, values in weights_of(lesson.student).items())
     assert_same(weights_of(lesson.teacher), taught)
@@ -121,6 +147,73 @@ def test_a_run_that_was_killed_and_goes_on_ends_as_if_it_had_not_been(
     assert run(resumed, tmp_path / "cut", schedule, notes=notes) == expected
     assert notes.events[0] == ("distill.start", 12)
     assert_same(weights_of(resumed.student), weights_of(whole.student))
+
+
+def test_frozen_tables_are_in_no_checkpoint_and_a_run_goes_on_without_them(
+    tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    from safetensors import safe_open
+
+    schedule = replace(SCHEDULE, freeze=True)
+    whole, killed, resumed = (lesson_of(tasks["bert"]) for _ in range(3))
+    expected = run(whole, tmp_path / "whole", schedule)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, tmp_path / "cut", schedule, notes=Notes(("distill.checkpoint", 12)))
+    for name in ("student", "best", "optimizer"):
+        with safe_open(tmp_path / "cut" / "step-00000012" / f"{name}.safetensors", "np") as stored:
+            assert not [key for key in stored.keys() if "_embeddings" in key]  # noqa: SIM118  # it is no dictionary
+    assert run(resumed, tmp_path / "cut", schedule) == expected
+    assert_same(weights_of(resumed.student), weights_of(whole.student))
+    assert expected["frozen_weights"] == sum(
+        values.size for name, values in weights_of(whole.teacher).items() if name.endswith("_embeddings.weight")
+    )
+    tables = [name for name in weights_of(whole.student) if name.endswith("_embeddings.weight")]
+    assert len(tables) == 3
+    for name in tables:
+        np.testing.assert_array_equal(weights_of(whole.student)[name], weights_of(whole.teacher)[name])
+
+
+def test_a_training_whose_time_is_up_keeps_its_best_and_goes_on_to_the_same_end(
+    tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    told: list[Change] = []
+
+    def record(change: Change) -> Change:
+        told.append(change)
+        return change
+
+    left = iter([100.0] * 13)
+    whole, killed, resumed = (lesson_of(tasks["bert"]) for _ in range(3))
+    ends = Timetable(SCHEDULE, 20, left=lambda: next(left, -1.0), record=record)
+    expected = train(whole, SCHEDULE, tmp_path / "whole", seed=0, progress=Silent(), note=Notes(), timetable=ends)
+    assert told == [Change(14, 14)]
+    assert (expected["steps"], expected["planned_steps"]) == (14, 20)
+    losses = expected["selection_losses"]
+    assert isinstance(losses, list)
+    assert losses[-1] == [14, pytest.approx(losses[-1][1])]  # type: ignore[index]
+    notes, known = Notes(("distill.checkpoint", 12)), Timetable(SCHEDULE, 20, known=told)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, SCHEDULE, tmp_path / "cut", seed=0, progress=Silent(), note=notes, timetable=known)
+    known = Timetable(SCHEDULE, 20, known=told)
+    again = train(resumed, SCHEDULE, tmp_path / "cut", seed=0, progress=Silent(), note=Notes(), timetable=known)
+    assert again == expected
+    assert_same(weights_of(resumed.student), weights_of(whole.student))
+
+
+def test_the_teacher_is_asked_about_the_selection_split_once(
+    tasks: dict[str, Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    answer = Teacher.answer
+
+    def counted(self: Teacher, tensors: Any, **wanted: bool) -> Any:
+        asked.append(wanted.get("hidden_states", False))
+        return answer(self, tensors, **wanted)
+
+    monkeypatch.setattr(Teacher, "answer", counted)
+    figures = run(lesson_of(tasks["bert"]), tmp_path)
+    assert len(figures["selection_losses"]) == 5
+    assert (asked.count(True), asked.count(False)) == (20, 2)  # 20 steps, and 16 samples in batches of 8
 
 
 def test_at_most_one_interval_is_computed_again(tasks: dict[str, Task], tmp_path: Path) -> None:
@@ -215,8 +308,9 @@ def test_attention_maps_are_taught(tasks: dict[str, Task], tmp_path: Path) -> No
     lesson = lesson_of(tasks["bert"], weights=Weights(0.0, 0.0, 0.0, 1.0, 2.0))
     for model in (lesson.teacher, lesson.student):
         model.set_attn_implementation("eager")  # type: ignore[operator]
-    losses = [loss for _, loss in run(lesson, tmp_path)["selection_losses"]]
-    assert losses[-1] < 0.9 * losses[0]
+    at_first = whole_loss(lesson)
+    run(lesson, tmp_path)
+    assert whole_loss(lesson) < 0.9 * at_first
 
 
 def test_bf16_products_train_float32_weights(tasks: dict[str, Task], tmp_path: Path) -> None:

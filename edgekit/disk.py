@@ -1,0 +1,47 @@
+"""Whether the disk has room: what is written for sure is asked for before it is begun."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgekit.errors import ResourceLimitError
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, there or not yet."""
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def need_room(wanted: Iterable[tuple[Path, int]]) -> None:
+    """See that every disk has room for all that goes there.
+
+    Args:
+        wanted: folders, there or not yet, and bytes.
+
+    Raises:
+        ResourceLimitError: one has not.
+    """
+    disks: dict[int, tuple[Path, int]] = {}
+    for folder, size in wanted:
+        place = _nearest(folder)
+        device = place.stat().st_dev
+        disks[device] = (disks.get(device, (place, 0))[0], disks.get(device, (place, 0))[1] + size)
+    for place, size in disks.values():
+        free = shutil.disk_usage(place).free
+        if free < size:
+            raise ResourceLimitError(
+                f"there is not enough room on the disk of {str(place)!r}",
+                id="resource-limit.disk-space",
+                why=f"at least {_megabytes(size)} are needed, and {_megabytes(free)} are free",
+            )
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the one around it that is there."""
+    return next(path for path in (folder, *folder.resolve().parents) if path.exists())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
