@@ -36,7 +36,7 @@ from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.room import check_room, check_room_for
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import Place
-from edgekit.search import open_box, search
+from edgekit.search import in_a_hurry, open_box, search
 from edgekit.settings import Frozen
 from edgekit.signing import check_signature, sign_folder, signature_path
 from edgekit.target import Target
@@ -125,16 +125,17 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
                 assemble(workshop, trail, folder, complete=False, began=began, search=record)
                 hand_over(folder, out, cache)
 
-        record = None
+        record, hurried = None, False
         if request.search is None:
             trail = run(workshop, lambda trail: interim(workshop, trail))
         else:
             box = open_box(workshop)
             began = time.monotonic() - box.spent  # what earlier attempts took counts
             workshop, trail, record = search(workshop, box, interim, lambda made: _holds(out, made.path, file=MANIFEST))
+            hurried = in_a_hurry(box)
         with workshop.scratch() as scratch:
             folder = scratch()
-            assemble(workshop, trail, folder, complete=True, began=began, search=record)
+            assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
             finished = cache.put(key, folder)
         hand_over(finished, out, cache)
         workshop.forget_shared()

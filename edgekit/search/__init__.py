@@ -19,7 +19,7 @@ from edgekit.report import Quality
 from edgekit.search.box import Box, Ticking
 from edgekit.search.executor import LocalExecutor, Scales, for_trial, make
 from edgekit.search.sampler import ShapeSampler
-from edgekit.search.session import Book, Session
+from edgekit.search.session import END_SECONDS, Book, Session
 from edgekit.search.space import Space, space_of
 from edgekit.search.strategy import Strategy
 from edgekit.stages.base import read_details
@@ -37,6 +37,11 @@ def open_box(workshop: Workshop) -> Box:
     seconds = workshop.request.limits.time
     assert seconds is not None  # a search always has one
     return Box(workshop.folder / BOX, seconds)
+
+
+def in_a_hurry(box: Box) -> bool:
+    """Whether less of a box is left than its end usually takes."""
+    return box.left < END_SECONDS
 
 
 def search(workshop: Workshop, box: Box, publish: Publish, held: Held) -> tuple[Workshop, Trail, SearchRecord]:

@@ -109,7 +109,7 @@ class Watched(Ticking):
     Args:
         told: who is told.
         box: how long all may take.
-        every: steps between two looks of a training at the selection split; the last step always holds one.
+        every: steps between two looks of a training at the selection split; its last step holds one wherever it ends.
 
     Attributes:
         step_seconds: of a step without a look; None where too few were seen.
@@ -120,19 +120,16 @@ class Watched(Ticking):
         super().__init__(told, box)
         self._every = every
         self._training = False
-        self._total: int | None = None
         self._done = 0
         self._at: float | None = None
-        self._plain: list[float] = []
-        self._looks: list[float] = []
+        self._took: list[tuple[int, float]] = []
         self.step_seconds: float | None = None
         self.check_seconds: float | None = None
 
     def start(self, label: str, total: int | None = None) -> None:
         super().start(label, total)
         self._training = label == TRAINING
-        self._total, self._done, self._at = total, 0, None
-        self._plain, self._looks = [], []
+        self._done, self._at, self._took = 0, None, []
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         super().advance(steps, note)
@@ -141,8 +138,7 @@ class Watched(Ticking):
             return
         now = self._box.now()
         if self._at is not None:
-            looked = self._done == self._total or bool(self._every and self._done % self._every == 0)
-            (self._looks if looked else self._plain).append(now - self._at)
+            self._took.append((self._done, now - self._at))
         self._at = now
         if self._box.for_training() < -GRACE:
             self._told.finish("the time is up")
@@ -150,8 +146,10 @@ class Watched(Ticking):
 
     def finish(self, note: str = "") -> None:
         super().finish(note)
-        if self._training and len(self._plain) + len(self._looks) + 1 >= FEWEST_STEPS and self._plain:
-            self.step_seconds = fmean(self._plain)
-            if self._looks:
-                self.check_seconds = max(0.0, fmean(self._looks) - self.step_seconds)
+        looked = [self._done == step or bool(self._every and step % self._every == 0) for step, _ in self._took]
+        plain = [seconds for (_, seconds), look in zip(self._took, looked, strict=True) if not look]
+        if self._training and plain and len(self._took) + 1 >= FEWEST_STEPS:
+            looks = [seconds for (_, seconds), look in zip(self._took, looked, strict=True) if look]
+            self.step_seconds = fmean(plain)
+            self.check_seconds = max(0.0, fmean(looks) - self.step_seconds)
         self._training = False

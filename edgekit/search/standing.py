@@ -22,8 +22,8 @@ LOOKED = ("quantized", "full", "extra")
 # A loss beyond the limit by less than this share of it (or of this, which is more) is made good by training on, rather
 # than given up.
 CLOSE, CLOSEST = 0.5, 0.005
-# The most that a saving without training may lose on the selection split, whatever may be lost in all.
-LEVER_MOST = 0.0025
+# The most that a saving without training may lose on the selection split, of what may be lost in all and in any case.
+LEVER_SHARE, LEVER_MOST = 0.25, 0.0025
 # The one-sided 95 % quantile of a normal distribution.
 ONE_SIDED = 1.645
 ROUNDING = 1e-9
@@ -169,16 +169,20 @@ class Standing:
         unknown = [trial for trial in waiting if self.expected_drop(trial) is None]
         if unknown:
             return unknown[0]
-        worth = [trial for trial in waiting if self.may_win(trial)]
+        worth = [trial for trial in waiting if self.may_win(trial) and (self._ends(trial) or not self._dear(trial))]
         if not ending:
             worth = [trial for trial in worth if self._ends(trial) or (looks > 1 and trial.kind != "extra")]
         return min(worth, key=self.rank, default=None)
+
+    def _dear(self, trial: TrialRecord) -> bool:
+        """Whether a trial is a saving of size that loses too much for it, where size is not what counts."""
+        return trial.kind == "extra" and self.search.objective != "size" and not self.lever_stays(trial)
 
     def _ends(self, trial: TrialRecord) -> bool:
         """Whether a trial keeps every limit, where nothing more is wanted."""
         return self.search.fill and self.misses(trial) == 0
 
-    def lever_stays(self, trial: TrialRecord, share: float) -> bool:
+    def lever_stays(self, trial: TrialRecord) -> bool:
         """Whether savings without training cost little, beside the same without them.
 
         On the selection split, which tells small changes of one model well; else on what was seen on the other.
@@ -188,7 +192,7 @@ class Standing:
             return trial.state != "failed"
         for mine, theirs in ((trial.selection_drop, before.selection_drop), (trial.drop, before.drop)):
             if mine is not None and theirs is not None:
-                return mine - theirs <= min(share * max(bound, CLOSEST), LEVER_MOST)
+                return mine - theirs <= min(LEVER_SHARE * max(bound, CLOSEST), LEVER_MOST)
         return True
 
     def weighed(self, layers: int | None) -> list[TrialRecord]:

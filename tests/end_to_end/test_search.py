@@ -15,6 +15,7 @@ from end_to_end.made import WORKLOAD, events, model_folder, no_profile, text_dat
 from pruning.encoders.test_table import table
 
 import edgekit
+from edgekit.assembly import IN_A_HURRY
 from edgekit.errors import UsageError
 from edgekit.recipe import load_recipe
 from edgekit.source import sha256_file
@@ -179,10 +180,21 @@ def test_a_graph_of_others_is_quantized_in_every_way_that_the_target_takes(tmp_p
     report = search(tmp_path, source=graph, max_drop=1.0, time=DAY)
     found = report.search
     assert found is not None
-    assert {trial.kind for trial in found.trials} == {"quantized", "extra"}  # a table in INT4 where there is one
+    assert {trial.kind for trial in found.trials} == {"quantized"}  # tables in INT4 are for those who want it small
     assert found.ended == "every way to quantize that the target takes was tried"
     assert found.metric == ""
     assert found.looks == 0
     costs = [trial.latency_ms for trial in found.trials if trial.latency_ms is not None]
     assert found.trials[found.chosen].latency_ms == min(costs)
     assert np.isclose(report.latency_ms.p50 or 0.0, min(costs), rtol=0.05)
+
+
+@pytest.mark.usefixtures("device")
+def test_a_search_that_takes_longer_than_its_box_hurries_at_the_end_and_has_not_failed(tmp_path: Path) -> None:
+    report = search(tmp_path, source=foreign.two_and_two(tmp_path / "net.onnx"), max_drop=1.0, time=0.5)
+    assert report.search is not None
+    assert report.search.ended == "the time is up"
+    assert IN_A_HURRY in report.notes
+    assert next(limit for limit in report.limits if limit.limit == "time").met is False
+    assert report.passed
+    edgekit.verify(tmp_path / "out")

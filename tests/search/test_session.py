@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -505,6 +506,22 @@ def test_a_student_that_costs_more_than_its_shape_did_is_made_smaller(tmp_path: 
     fulls = [trial for trial in record.trials if trial.kind == "full"]
     assert len(fulls) == 2
     assert 0.9 <= (fulls[-1].latency_ms or 0) / 5.0 <= 1.0
+
+
+def test_what_goes_on_from_a_shortened_training_is_told_what_the_clock_decided(tmp_path: Path) -> None:
+    class Shortened(World):
+        def submit(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+            for trial in super().submit(trials):
+                own = {f"distill.steps.{trial.number}.1": [20, 30]} if trial.kind == "full" else {}
+                yield trial.model_copy(update={"shortened": trial.shortened | own})
+
+    world = Shortened(need=0.004)
+    record = _ran(session(tmp_path, world, limits=HOUR))
+    begun = {trial.number: trial.shortened for trial in world.done if trial.kind == "full"}
+    for trial in record.trials:
+        if trial.kind == "full":
+            assert begun[trial.number] == ({} if trial.parent is None else record.trials[trial.parent].shortened)
+    assert max(len(shortened) for shortened in begun.values()) > 1
 
 
 def test_without_data_nothing_is_looked_at(tmp_path: Path) -> None:

@@ -135,3 +135,58 @@ def test_each_trial_is_told_what_became_of_it() -> None:
         ("timed", "", False),
         ("failed", "it cannot be", False),
     ]
+
+
+def test_a_saving_may_lose_a_quarter_of_the_limit_and_a_quarter_of_a_point_at_the_most() -> None:
+    first = trial(0, "quantized", steps=0, selection_drop=0.001, drop=0.001)
+
+    def stays(lost: float, bound: float) -> bool:
+        saved = trial(1, "extra", steps=0, parent=0, selection_drop=0.001 + lost)
+        return standing(first, saved, limits=Limits(max_drop=bound)).lever_stays(saved)
+
+    assert [stays(lost, 0.01) for lost in (0.0024, 0.0026)] == [True, False]
+    assert [stays(lost, 0.05) for lost in (0.0024, 0.0026)] == [True, False]
+    assert [stays(lost, 0.002) for lost in (0.0012, 0.0013)] == [True, False]
+
+
+def test_the_last_look_is_kept_for_the_end_unless_it_ends_the_search() -> None:
+    first = trial(0, "quantized", steps=0, latency_ms=8.0, selection_drop=0.0, drop=0.0)
+    seen = trial(1, latency_ms=4.0, selection_drop=0.02, drop=0.004, drop_high=0.01)
+    faster = trial(2, latency_ms=3.0, selection_drop=0.022, look_seconds=0.0)
+    slower = trial(3, latency_ms=5.0, selection_drop=0.021, look_seconds=0.0)
+    hopeless = trial(4, latency_ms=2.0, selection_drop=0.05, look_seconds=0.0)
+    now = standing(first, seen, faster, slower, hopeless)
+    assert now.to_look_at(2, ending=False) == faster
+    assert now.to_look_at(1, ending=False) is None
+    assert now.to_look_at(1, ending=True) == faster
+    assert now.to_look_at(0, ending=True) is None
+    assert standing(first, seen, slower, hopeless).to_look_at(4, ending=True) is None
+    fills = standing(
+        trial(0, "quantized", steps=0, latency_ms=8.0, selection_drop=0.0, drop=0.0, divergence=0.1),
+        trial(1, "quantized", steps=0, latency_ms=3.9, selection_drop=0.0, look_seconds=0.0, divergence=0.2),
+        search=Search(objective="latency", fill=True),
+        limits=Limits(max_drop=0.01, max_ms=4.0),
+    )
+    assert fills.to_look_at(1, ending=False) == fills.trials[1]
+
+
+def test_a_saving_that_loses_too_much_is_looked_at_where_size_counts() -> None:
+    first = trial(0, "quantized", steps=0, latency_ms=8.0, selection_drop=0.0, drop=0.0)
+    saved = {"steps": 0, "parent": 0, "look_seconds": 0.0, "latency_ms": 7.9, "size_bytes": 500}
+    dear = trial(1, "extra", selection_drop=0.008, **saved)
+    cheap = trial(2, "extra", selection_drop=0.001, **saved)
+    assert standing(first, dear).to_look_at(4, ending=True) is None
+    assert standing(first, dear, cheap).to_look_at(4, ending=True) == cheap
+    assert standing(first, dear, cheap).to_look_at(4, ending=False) is None
+    assert standing(first, dear, search=Search(objective="size")).to_look_at(4, ending=True) == dear
+
+
+def test_what_a_result_costs_beyond_its_shape_is_foreseen_of_the_next() -> None:
+    limits = Limits(max_ms=10.0)
+    timed = trial(1, "timing", kept=0.5, asked=0.5, layers=4, latency_ms=9.5)
+    full = trial(2, "full", kept=0.5, asked=0.5, layers=4, latency_ms=10.07)
+    now = standing(trial(0, "quantized", latency_ms=20.0), timed, full, limits=limits)
+    assert now.excess == pytest.approx(1.06)
+    assert now.foreseen(timed) == pytest.approx(1.007)
+    assert now.foreseen(full) == pytest.approx(1.007)
+    assert now.kept_for(0.955, 4, rest=0.1) == pytest.approx(0.5 - (1.007 - 0.955) * 0.5 / (2 - 1.007))
