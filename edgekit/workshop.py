@@ -145,7 +145,7 @@ class Workshop:
         with self.scratch() as scratch:
             job = replace(self._job(key, scratch, self.reading(parent.artifact)), decisions=noted)
             made = step.stage.run(parent.artifact, step.settings, job)
-            found = self.cache.put(key, made.path, noted.made)
+            found = self.cache.put(key, made.path, noted.made, made.manifest.files)
         self._log(step.stage.name, key, job.work, time.monotonic() - began)
         return found
 
