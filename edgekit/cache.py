@@ -90,15 +90,22 @@ class Cache:
             log.warning("cache: object %s is damaged (%s); it is made again", key[:12], problem)
         return None
 
-    def put(self, key: str, folder: Path, decided: Mapping[str, JsonValue] | None = None) -> Path:
+    def put(
+        self,
+        key: str,
+        folder: Path,
+        decided: Mapping[str, JsonValue] | None = None,
+        known: Mapping[str, JsonValue] | None = None,
+    ) -> Path:
         """Move a finished directory into the cache and return where it lies now.
 
         Args:
             key: of the object.
             folder: on the cache's file system, as ``scratch`` makes them; gone afterwards.
             decided: what was decided by measurement while it was made.
+            known: sha256 of files of it that were hashed since they were written, by name.
         """
-        record_files(folder, decided)
+        record_files(folder, decided, known)
         mark(self.root, f"objects/{key}")
         place = self.root / "objects" / key
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -195,11 +202,18 @@ class Cache:
         return folder
 
 
-def record_files(folder: Path, decided: Mapping[str, JsonValue] | None = None) -> None:
-    """Write the list of a folder's files with their hashes, by which ``find_damage`` sees whether they are whole."""
-    files: dict[str, JsonValue] = {
-        path.relative_to(folder).as_posix(): sha256_file(path) for path in object_files(folder)
-    }
+def record_files(
+    folder: Path, decided: Mapping[str, JsonValue] | None = None, known: Mapping[str, JsonValue] | None = None
+) -> None:
+    """Write the list of a folder's files with their hashes, by which ``find_damage`` sees whether they are whole.
+
+    Args:
+        folder: of an object.
+        decided: what was decided by measurement while it was made.
+        known: sha256 of files of it that were hashed since they were written, by name.
+    """
+    names = {path.relative_to(folder).as_posix(): path for path in object_files(folder)}
+    files: dict[str, JsonValue] = {name: (known or {}).get(name) or sha256_file(path) for name, path in names.items()}
     record: dict[str, JsonValue] = {"schema": SCHEMA, "files": files, "decided": dict(decided or {})}
     write_text(folder / OBJECT, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
 
