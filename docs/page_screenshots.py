@@ -16,6 +16,7 @@ SIZES = {"desktop": (1200, 800, 1), "phone": (390, 844, 2)}
 SECONDS = 600
 STATE = "document.getElementById('selftest')?.dataset.state"
 SHOWN = "document.getElementById('median')?.textContent.endsWith('s')"
+KEPT = "document.getElementById('kept')?.hidden === false"
 
 
 def main(bundle: Path, name: str = "bundle-web") -> int:
@@ -26,6 +27,8 @@ def main(bundle: Path, name: str = "bundle-web") -> int:
         browser.open(f"{address}/")
         browser.wait_for(f"{STATE} === 'passed' || {STATE} === 'failed'", SECONDS)
         browser.wait_for(SHOWN, SECONDS)
+        if browser.evaluate(STATE) == "passed":
+            browser.wait_for(KEPT, SECONDS)
         sys.stdout.write(str(browser.evaluate("document.body.innerText")) + "\n")
         for size, (width, height, scale) in SIZES.items():
             browser.screenshot(assets / f"{name}-{size}.png", width, height, scale)
