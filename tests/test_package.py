@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -53,6 +54,22 @@ def test_the_public_names_are_those_that_can_be_found() -> None:
 
 def test_the_version_is_the_projects() -> None:
     assert edgekit.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "1"), ("0", "0")])
+def test_the_runtime_reports_nothing_unless_its_user_says_so(given: str | None, then: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    code = "import os\nimport edgekit\nfrom edgekit.confinement import surroundings\n"
+    code += "print(os.environ['ORT_DISABLE_TELEMETRY'], surroundings()['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | ({} if given is None else {"ORT_DISABLE_TELEMETRY": given}),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [then, then]
 
 
 @pytest.mark.parametrize("statement", ["import edgekit", "import edgekit.cli", "from edgekit import EdgekitError"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +104,8 @@ def open_model(folder: Path, description: dict[str, Any], threads: int) -> Run:
     output = description["answer"]["output"]
     if "tflite" in forms:
         return _litert(forms["tflite"], description["model"], output, threads)
+    # before the import: since 1.32 ONNX Runtime would write down events of its use, for its maker's server
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
