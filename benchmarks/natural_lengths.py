@@ -30,7 +30,8 @@ from edgekit.measure.statistics import paired_bootstrap
 from edgekit.runtimes import open_runner
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Array, Batch, Examples, Runner, Task, TaskOptions
-from edgekit.tasks.data import Data, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import resolve_data
 
 RESULTS = Path(__file__).parent / "results" / "natural_lengths.jsonl"
 REPEATS, WARMUP, LEVEL = 5, 20, 0.95

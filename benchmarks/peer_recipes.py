@@ -19,7 +19,7 @@ from typing import Any
 
 from edgekit.environment import code_digest
 from edgekit.source import digest_files, model_files
-from edgekit.tasks.data import resolve_data
+from edgekit.tasks.data_source import resolve_data
 
 FOLDER = Path(__file__).parent / "peers"
 MEASURED, RECORD = "measured.json", "record.json"

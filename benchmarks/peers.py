@@ -39,7 +39,8 @@ from edgekit.runtimes.measuring import Timing, here
 from edgekit.source import model_files, sha256_file
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Task, TaskOptions, Workload
-from edgekit.tasks.data import Data, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import resolve_data
 
 RESULTS = HERE / "results" / "peers.jsonl"
 README = HERE / "README.md"

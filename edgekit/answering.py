@@ -15,7 +15,8 @@ from edgekit.models import resolve_model
 from edgekit.predictor import Subject, artifact_subject, model_subject
 from edgekit.progress import Progress
 from edgekit.tasks.base import Examples, Task, TaskOptions, Workload
-from edgekit.tasks.data import Data, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import resolve_data
 
 
 @dataclass(frozen=True)

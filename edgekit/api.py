@@ -42,7 +42,8 @@ from edgekit.signing import check_signature, sign_folder, signature_path
 from edgekit.target import Target
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, Workload
-from edgekit.tasks.data import Data, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import resolve_data
 from edgekit.trials import SearchRecord
 from edgekit.upkeep import keep_below, read_limit
 from edgekit.workshop import Workshop, use_threads

@@ -14,7 +14,8 @@ from edgekit.formats.foreign_tflite import resolve_tflite
 from edgekit.modules import Build, names_code, resolve_module
 from edgekit.source import Source, names_graph, names_tflite, resolve_source
 from edgekit.tasks import graph_task, module_task, task_of
-from edgekit.tasks.data import DataSource, first_sample
+from edgekit.tasks.data import first_sample
+from edgekit.tasks.data_source import DataSource
 from edgekit.tasks.tensors import Tensors
 
 

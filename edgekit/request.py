@@ -31,7 +31,7 @@ from edgekit.students import resolve_student
 from edgekit.target import Target, load_target
 from edgekit.tasks import TASKS
 from edgekit.tasks.base import TaskOptions, Workload
-from edgekit.tasks.data import DataSource, resolve_data
+from edgekit.tasks.data_source import DataSource, resolve_data
 from edgekit.trials import Search
 
 # What a search may take where the user did not say: an hour.

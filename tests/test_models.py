@@ -13,7 +13,7 @@ from torch import nn
 from edgekit.description import Description, read_description
 from edgekit.errors import DataError, UnknownNameError, UsageError
 from edgekit.models import ResolvedModel, feeding_of, resolve_model
-from edgekit.tasks.data import resolve_data
+from edgekit.tasks.data_source import resolve_data
 
 
 def flat(size: int, classes: int = 3) -> nn.Module:

@@ -21,7 +21,7 @@ from edgekit.stages import STAGES
 from edgekit.stages.base import Facet
 from edgekit.target import load_target
 from edgekit.tasks.base import TaskOptions, Workload
-from edgekit.tasks.data import DataSource
+from edgekit.tasks.data_source import DataSource
 from edgekit.trials import Search
 
 SOURCE = Source(location="m", path="/m", architecture="Bert", model_type="bert", digest="1" * 64, size_bytes=1)

@@ -7,30 +7,21 @@ overlaps with the evaluation split.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
-from edgekit.bounds import MAX_CARD_BYTES, check_yaml
 from edgekit.description import Sample
-from edgekit.errors import DataError, HostError, UnknownNameError, retelling
-from edgekit.settings import Frozen
-from edgekit.source import CARD, digest_files
-from edgekit.tasks.arrays import SUFFIX as ARRAYS
-from edgekit.tasks.arrays import read_arrays
+from edgekit.errors import DataError, UnknownNameError
 from edgekit.tasks.base import Examples, Task
+from edgekit.tasks.data_source import DataSource, load_splits
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-SUFFIXES = (*READERS, ARRAYS)
-# What datasets would unpack by itself.
-PACKED = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 # How a split may be called, and what it is then.
 ROLES = {
     "train": "train",
@@ -49,111 +40,6 @@ SELECTION_SHARE, SELECTION_MOST = 0.1, 1000
 EVALUATION_SHARE = 0.1
 
 
-class DataSource(Frozen):
-    """Where the data comes from.
-
-    Attributes:
-        location: what the user gave: a file, a folder or a hub id.
-        kind: how it is read.
-        revision: on the hub, the commit.
-        digest: sha256 over the files, or the hub's commit.
-    """
-
-    location: str
-    kind: Literal["file", "folder", "hub"]
-    revision: str | None = None
-    digest: str
-
-    @property
-    def record(self) -> dict[str, str]:
-        """What a manifest says of the data: no local path."""
-        name = self.location if self.kind == "hub" else Path(self.location).name
-        return {"name": name, "digest": self.digest}
-
-
-def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSource:
-    """Find data: a file or folder of csv, json lines, parquet or npz, a folder of images, or a hub id.
-
-    Raises:
-        DataError: nothing there that can be read.
-    """
-    text = str(location)
-    path = Path(text).expanduser()
-    if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
-            raise DataError(
-                f"{text!r} is no data file that edgekit reads",
-                id="data.unreadable",
-                why=f"allowed: {', '.join(SUFFIXES)}, or a folder",
-            )
-        return DataSource(location=str(path.resolve()), kind="file", digest=digest_files(path.parent, [path]))
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        if not files:
-            raise DataError(f"the data folder {text!r} is empty", id="data.empty")
-        _check_folder(path, files)
-        return DataSource(location=str(path.resolve()), kind="folder", digest=digest_files(path, files))
-    if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in SUFFIXES:
-        raise DataError(
-            f"there is no file or folder {text!r}",
-            id="data.missing",
-            hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'.",
-        )
-    return _resolve_hub(text, revision)
-
-
-def _check_folder(folder: Path, files: Sequence[Path]) -> None:
-    """Refuse what ``datasets`` would unpack or expand before anybody has looked at it.
-
-    Raises:
-        DataError: a packed file, or a card whose header grows when it is read.
-    """
-    packed = next((file for file in files if file.suffix.lower() in PACKED), None)
-    if packed is not None:
-        raise DataError(
-            f"the data folder {str(folder)!r} holds the packed file {packed.name!r}",
-            id="data.unreadable",
-            why="what a packed file becomes is not known before it is unpacked",
-            hint="Unpack it yourself, and remove it.",
-        )
-    card = folder / CARD
-    if not card.is_file():
-        return
-    try:
-        if card.stat().st_size > MAX_CARD_BYTES:
-            raise ValueError(f"it has {card.stat().st_size} bytes; allowed: {MAX_CARD_BYTES}")
-        text = card.read_text(encoding="utf-8")
-        if text.startswith("---"):
-            check_yaml(text[3:].partition("\n---")[0])
-    except ValueError as error:
-        raise DataError(
-            f"the card {CARD} of the data folder {str(folder)!r} is not read", id="data.unreadable", why=str(error)
-        ) from error
-
-
-def _resolve_hub(name: str, revision: str | None) -> DataSource:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:  # no file is fetched: the folder's name is the commit
-        commit = Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=[])).name
-    except HFValidationError as error:
-        raise DataError(
-            f"{name!r} is neither a file, nor a folder, nor a hub id", id="data.missing", why=str(error)
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise HostError(
-            f"{name!r} is no file or folder here, and the hub could not be reached",
-            id="environment.no-network",
-            why=str(error).splitlines()[0],
-        ) from error
-    except HfHubHTTPError as error:
-        raise DataError(
-            f"the hub has no dataset {name!r}", id="data.not-on-hub", why=str(error).splitlines()[0]
-        ) from error
-    return DataSource(location=name, kind="hub", revision=commit, digest=commit)
-
-
 def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
     """What the data says of a module's input: from the first row of its training split.
 
@@ -166,7 +52,7 @@ def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
     """
     import numpy as np
 
-    splits = _load(source)
+    splits = load_splits(source)
     rows = splits.get("train", next(iter(splits.values())))
     names = tuple(_class_names(rows, _find_column(rows, columns.get("label"), "label", LABEL_COLUMNS)) or ())
     for kind, known in INPUT_COLUMNS.items():
@@ -211,7 +97,7 @@ class Data:
     @cached_property
     def raw(self) -> dict[str, Dataset]:
         """Splits under their own names."""
-        return _load(self.source)
+        return load_splits(self.source)
 
     @cached_property
     def roles(self) -> dict[str, str]:
@@ -393,68 +279,3 @@ def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:
                     id="data.unsuitable-sample",
                     why=f"it holds {value!r}",
                 )
-
-
-def _load(source: DataSource) -> dict[str, Dataset]:
-    from datasets import DatasetDict, load_dataset
-    from datasets.exceptions import DatasetGenerationError
-
-    path = Path(source.location)
-    arrays = _array_files(source, path)
-    if arrays:
-        return {name: read_arrays(file) for name, file in arrays.items()}
-
-    def unreadable(why: str) -> DataError:
-        return DataError(f"the data in {path.name!r} cannot be read", id="data.unreadable", why=why)
-
-    with _quiet(), retelling(unreadable):
-        try:
-            if source.kind == "file":
-                reader = READERS[path.suffix.lower()]
-                options = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
-                loaded = load_dataset(reader, data_files=str(path), **options)
-            else:
-                loaded = load_dataset(source.location, revision=source.revision)
-        except (DatasetGenerationError, ValueError, FileNotFoundError) as error:
-            cause = error.__cause__ or error
-            if "corresponds to no data" in str(cause):  # as datasets says it
-                raise DataError(f"the data in {path.name!r} has no rows", id="data.empty") from error
-            raise DataError(
-                f"the data in {path.name!r} cannot be read",
-                id="data.unreadable",
-                why=str(cause).splitlines()[0] if str(cause) else type(cause).__name__,
-                hint="Allowed: csv, tsv, json lines, parquet or npz with named columns; folders of images by class.",
-            ) from error
-    if not isinstance(loaded, DatasetDict):
-        raise DataError(f"the data in {path.name!r} has no splits", id="data.empty")
-    splits = {str(name): dataset for name, dataset in loaded.items() if len(dataset)}
-    if not splits:
-        raise DataError(f"the data in {path.name!r} has no rows", id="data.empty")
-    return splits
-
-
-def _array_files(source: DataSource, path: Path) -> dict[str, Path]:
-    """The ``.npz`` files of a source by the split that each is named after; none where it has no such file."""
-    if source.kind == "file":
-        return {"train": path} if path.suffix.lower() == ARRAYS else {}
-    if source.kind == "hub":
-        return {}
-    return {file.stem: file for file in sorted(path.iterdir()) if file.suffix.lower() == ARRAYS}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither progress bars nor a log of datasets' own."""
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
-
-    verbosity, disabled = get_verbosity(), are_progress_bars_disabled()
-    set_verbosity(CRITICAL)  # its errors are raised, too
-    if not disabled:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        set_verbosity(verbosity)
-        if not disabled:
-            enable_progress_bars()

@@ -34,7 +34,8 @@ from edgekit.stages.quantize.makers import layer_errors_of
 from edgekit.stages.quantize.settings import QuantizeSettings
 from edgekit.tasks import TASKS
 from edgekit.tasks.base import TaskOptions, Workload
-from edgekit.tasks.data import Data, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import resolve_data
 from edgekit.workshop import use_threads
 
 PARTS = ("encoder", "decoder")

@@ -18,7 +18,8 @@ from edgekit.pruning.encoders.selection import Bounds, choose_widths
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions, shuffled_batches
-from edgekit.tasks.data import Data, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import resolve_data
 
 SHARE = 0.6  # of the cost that stays: enough of a cut to tell choices apart, before training repairs anything
 

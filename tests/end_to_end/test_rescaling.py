@@ -25,7 +25,8 @@ from edgekit.stages.base import Goal, Job, read_details
 from edgekit.stages.quantize.makers import layer_errors_of
 from edgekit.stages.quantize.settings import QuantizeSettings, check, needs_data
 from edgekit.tasks.base import Task, Workload
-from edgekit.tasks.data import Data, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import resolve_data
 
 # As much larger as some channels of what a norm gives are planted, and which.
 TIMES, CHANNELS = 100.0, [2, 11, 23]

@@ -23,7 +23,7 @@ from edgekit.formats.foreign import resolve_graph
 from edgekit.formats.tensors import read_tensors
 from edgekit.source import resolve_source
 from edgekit.tasks.arrays import read_arrays
-from edgekit.tasks.data import resolve_data
+from edgekit.tasks.data_source import resolve_data
 from edgekit.tasks.pixels import decode
 
 READERS: dict[str, Callable[[Path], Any]] = {

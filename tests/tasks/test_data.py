@@ -10,7 +10,8 @@ from tiny import build, images, labelled, save, task_for
 
 from edgekit.errors import DataError, HostError, UnknownNameError
 from edgekit.tasks.base import Task
-from edgekit.tasks.data import Data, DataSource, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import DataSource, resolve_data
 
 NAMES = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
 

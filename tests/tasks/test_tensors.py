@@ -17,7 +17,8 @@ from edgekit.measure.quality import Outputs, compare
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.ort import RecordingRunner
 from edgekit.tasks.base import TaskOptions, Workload
-from edgekit.tasks.data import Data, resolve_data
+from edgekit.tasks.data import Data
+from edgekit.tasks.data_source import resolve_data
 from edgekit.tasks.tensors import Tensors
 
 
