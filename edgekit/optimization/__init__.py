@@ -41,6 +41,6 @@ class Rewrite:
 REWRITES: dict[str, Rewrite] = {
     "first_token": Rewrite("first_token", keep_first_token, removes_work=True, stays_in_doubt=True),
     "attention": Rewrite("attention", read_unsplit, removes_work=True, stays_in_doubt=True),
-    "packed": Rewrite("packed", join_products, removes_work=True),
+    "packed": Rewrite("packed", join_products, removes_work=False),
     "residual": Rewrite("residual", keep_sums_apart, removes_work=False, stays_in_doubt=True),
 }
