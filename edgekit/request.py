@@ -26,7 +26,7 @@ from edgekit.runtimes import LITERT
 from edgekit.runtimes.measuring import Place
 from edgekit.settings import validate
 from edgekit.source import Source, names_graph, names_tflite
-from edgekit.stages.base import Facet, Goal
+from edgekit.stages.base import Facet, Goal, Preview
 from edgekit.students import resolve_student
 from edgekit.target import Target, load_target
 from edgekit.tasks import TASKS
@@ -218,6 +218,12 @@ class Request:
         """Whether latency is measured."""
         return self.clock is not None
 
+    @property
+    def preview(self) -> Preview | None:
+        """What the recipe will make of a graph in the end; None where that is not known before it is made."""
+        found = (step.stage.preview(step.settings, self.goal) for step in self.recipe.steps)
+        return next((preview for preview in found if preview is not None), None)
+
     def facet(self, name: Facet) -> JsonValue:
         """A part of the request, as a cache key holds it."""
         values: dict[Facet, JsonValue] = {
@@ -233,6 +239,7 @@ class Request:
             "threads": self.threads,
             "original": self.source.digest,
             "host": self.clock.device.fingerprint if self.clock else None,
+            "preview": self.preview.decided_by if self.preview else None,
         }
         return values[name]
 
@@ -289,11 +296,10 @@ class Request:
             *self._installation(),
         )
 
-    def costs_key(self, scope: dict[str, JsonValue]) -> str:
-        """Key of a cost table that is to hold for a scope."""
-        return cache_key(
-            "costs", scope, self.facet("widths"), self.facet("int8"), self.facet("opset"), *self._installation()
-        )
+    def costs_key(self, scope: dict[str, JsonValue], decided: dict[str, JsonValue]) -> str:
+        """Key of a cost table that is to hold for a scope, and for the rewrites that were decided on before."""
+        facets = [self.facet("widths"), self.facet("int8"), self.facet("opset")]
+        return cache_key("costs", scope, decided, facets, *self._installation())
 
     def elsewhere_key(self, what: str, files: dict[str, JsonValue], place: Place) -> str:
         """Key of what a device gave for an artifact, named by its files' hashes."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache, cache_key, decided_in, folders_in
@@ -46,6 +46,7 @@ from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.source import model_files, weight_files
 from edgekit.stages.base import Job, ends_of, read_details, task_at
+from edgekit.stages.optimize import OPTIMIZE
 from edgekit.stages.quantize.makers import layer_errors_of
 from edgekit.stages.quantize.settings import QuantizeSettings
 from edgekit.tasks import bind_task
@@ -201,15 +202,22 @@ class Workshop:
         if request.costs is not None:
             check_scope(request.costs, scope)
             return request.costs
-        key, place = request.costs_key(scope.model_dump(mode="json")), place_of(request)
-        found = self._remember(key, CostTable, lambda: self._measure_costs(key, scope, whole, place))
+        # a search has decided on its first graph; any other run prunes before it has one, the first time and again
+        decided = self.decisions.inside(OPTIMIZE.name) if request.search is not None else {}
+        key, place = request.costs_key(scope.model_dump(mode="json"), decided), place_of(request)
+        found = self._remember(key, CostTable, lambda: self._measure_costs(key, scope, whole, place, decided))
         self.cache.forget_work(key)
         return found
 
-    def _measure_costs(self, key: str, scope: Scope, whole: Artifact, place: Place) -> CostTable:
-        """A table, with decisions of its own: they are of small encoders, and not the run's."""
+    def _measure_costs(
+        self, key: str, scope: Scope, whole: Artifact, place: Place, decided: dict[str, JsonValue]
+    ) -> CostTable:
+        """A table of graphs with the rewrites that the run has decided on; where it has not yet, the table decides.
+
+        Its own decisions are of small encoders, and not the run's.
+        """
         with self.scratch() as scratch:
-            decisions = RunDecisions(self.cache.work(key) / DECISIONS, {})
+            decisions = RunDecisions(self.cache.work(key) / DECISIONS, decided)
             job = replace(self._job(key, scratch, self.reading(whole)), decisions=decisions)
             return measure_costs(whole, scope, graph_steps(self.request.recipe), job, place)
 
@@ -348,6 +356,7 @@ class Workshop:
             costs=self.costs,
             left=self.left,
             shared=lambda: self.cache.work(request.shared_key()),
+            preview=request.preview,
             outputs=self.outputs,
         )
 

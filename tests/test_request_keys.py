@@ -129,6 +129,7 @@ FACETS: dict[str, dict[str, Any]] = {
     "threads": {"threads": 2},
     "original": {"source": OTHER},
     "host": {"reached": Reached((Somewhere("there"),))},
+    "preview": {"recipe": load_recipe("default", {"quantize.method": "static"})},
 }
 
 
@@ -178,12 +179,16 @@ def test_parent_version_decisions_and_costs_are_in_the_key_of_a_stage() -> None:
     assert {len(key) for key in keys} == {64}  # 256 bits
 
 
+def test_rewrites_that_a_search_decided_on_are_in_the_key_of_its_costs() -> None:
+    assert REQUEST.costs_key({}, {"optimize.model": {"packed": {"pays": True}}}) != REQUEST.costs_key({}, {})
+
+
 KEYS: dict[str, Callable[[Request], str]] = {
     "run": Request.run_key,
     "import": lambda request: request.import_key(request.original),
     "stage": lambda request: request.stage_key(step("export"), "parent", {}),
     "outputs": lambda request: request.outputs_key({"model.onnx": "1"}, "onnxruntime", "here"),
-    "costs": lambda request: request.costs_key({}),
+    "costs": lambda request: request.costs_key({}, {}),
     "elsewhere": lambda request: request.elsewhere_key("check", {"model.onnx": "1"}, Place(Somewhere())),
 }
 

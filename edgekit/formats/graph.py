@@ -82,7 +82,7 @@ def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     held = constant(known)
     if known is not None and held is not None and np.array_equal(held, array):
         return known
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name)  # ascontiguousarray would give a scalar an axis
     value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.initializers[name] = value
     return value

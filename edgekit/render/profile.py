@@ -40,7 +40,8 @@ def _limit(one: Profile, original: Profile | None, profiles: Profiles) -> str:
     if one.int8_share is None or profiles.int8 is None:
         return ""
     before = f" (original {percent(original.int8_share)})" if original and original.int8_share else ""
-    return f"INT8 limit: {percent(one.int8_share)} of {rate(profiles.int8.gmacs_per_s)} GMAC/s{before}; "
+    limit = f"{rate(profiles.int8.gmacs_per_s)} GMAC/s of the fastest {profiles.int8.operator} alone"
+    return f"INT8 limit: {percent(one.int8_share)} of {limit}{before}; "
 
 
 def profile_view(record: ProfileRecord) -> RenderableType:
@@ -183,16 +184,27 @@ def work_lines(one: Profile) -> Iterator[str]:
 
 
 def limit_lines(profiles: Profiles) -> Iterator[str]:
-    """Both limits, with what reached them and how they were measured."""
+    """Both limits, with what reached them and how they were measured; and what operators of the graph reach at most."""
     for name, best in (("INT8", profiles.int8), ("FP32", profiles.fp32)):
         if best is not None:
             yield f"{name}: {rate(best.gmacs_per_s)} GMAC/s, by {product(best)}"
+            yield from _own_limits(profiles, best)
     tried = len({(one.operator, one.shape) for one in profiles.rates})
     where = f"{runtime_text(profiles.runtime)} on {threads_text(profiles.threads)}"
     yield (
         f"the fastest of {tried} products, each alone in a graph, in the fastest of its runs in {where}, in turns with"
         " what is profiled"
     )
+
+
+def _own_limits(profiles: Profiles, limit: Rate) -> Iterator[str]:
+    """What other operators of the graph reach alone, where that was measured too: those that also quantize, say."""
+    used = {kind.operator for one in profiles.after for kind in one.operators} - {limit.operator}
+    for operator in sorted(used):
+        alike = [one for one in profiles.rates if (one.operator, one.precision) == (operator, limit.precision)]
+        if alike:
+            best = max(alike, key=lambda one: one.gmacs_per_s)
+            yield f"{operator}, which the graph uses: {rate(best.gmacs_per_s)} GMAC/s at most, by {product(best)}"
 
 
 def product(best: Rate) -> str:

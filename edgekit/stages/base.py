@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import JsonValue
 
@@ -38,12 +38,27 @@ from edgekit.target import Precision, Target
 from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.data import Data
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
 log = logging.getLogger(__name__)
 
 DETAILS = "details.json"
 Kind = Literal["torch", "graph"]
 Facet = Literal[
-    "format", "data", "widths", "opset", "int8", "target", "workload", "seed", "jobs", "threads", "original", "host"
+    "format",
+    "data",
+    "widths",
+    "opset",
+    "int8",
+    "target",
+    "workload",
+    "seed",
+    "jobs",
+    "threads",
+    "original",
+    "host",
+    "preview",
 ]
 
 
@@ -90,6 +105,21 @@ def ends_of(stage: str, number: int) -> str:
     return f"{stage}.steps.{number}."
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What a later stage will make of a graph, as far as its latency hangs on it.
+
+    Attributes:
+        name: as reports call it, such as ``dynamic INT8``.
+        decided_by: the settings that it hangs on.
+        change: makes a graph, in place, what it will be; its values need not be those of the stage.
+    """
+
+    name: str
+    decided_by: JsonValue
+    change: Callable[[ir.Model], None]
+
+
 def _no_costs() -> CostTable:
     raise AssertionError("a stage asked for costs that its workshop does not have")
 
@@ -120,6 +150,7 @@ class Job:
         costs: what an inference costs, by widths: measured when it is first asked for.
         left: seconds that the stage may still take; None where nobody counts them.
         shared: gives a folder that all trainings on the same original, data, seed and threads share; gone with the run.
+        preview: what the stages behind will make of a graph; None where that is not known before it is made.
     """
 
     task: Task
@@ -142,6 +173,7 @@ class Job:
     costs: Callable[[], CostTable] = _no_costs
     left: Callable[[], float] | None = None
     shared: Callable[[], Path] | None = None
+    preview: Preview | None = None
     outputs: Callable[[Artifact], Outputs] = field(kw_only=True)
 
     @property
@@ -208,6 +240,11 @@ def _nothing_else(settings: StageSettings) -> tuple[Facet, ...]:
     return ()
 
 
+def _no_preview(settings: StageSettings, goal: Goal) -> Preview | None:
+    del settings, goal
+    return None
+
+
 def _nothing_to_check(settings: StageSettings, goal: Goal) -> None:
     del settings, goal
 
@@ -231,6 +268,7 @@ class Stage:
         also_uses: what more of the job decides its result, given its settings.
         formats: of graphs that it knows.
         closes: of a stage in torch, whether it comes after all others there and is judged by itself.
+        preview: what it will make of a graph, for stages in front of it that measure one.
     """
 
     name: str
@@ -247,6 +285,7 @@ class Stage:
     also_uses: Callable[[StageSettings], tuple[Facet, ...]] = _nothing_else
     formats: tuple[Format, ...] = ("onnx", "tflite")
     closes: bool = False
+    preview: Callable[[StageSettings, Goal], Preview | None] = _no_preview
 
 
 def finish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import edgekit
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.graphs import steps_of
 from edgekit.profiles import Profiles
-from edgekit.runtimes.measuring import Answer, Place, Subject, Timing
+from edgekit.runtimes.measuring import Answer, Place, ProcessRun, Subject, Timing
 
 FAMILIES = ("bert", "distilbert", "roberta", "vit", "deit")
 WORKLOAD = edgekit.Workload(tokens=16)
@@ -140,10 +140,17 @@ def pretend_device(patch: pytest.MonkeyPatch, slow: Mapping[str, float] | None =
         blocks = {name: [[latency_ms(subject.graph)] * 3] * 25 for name, subject in subjects.items()}
         return Answer(load_ms=1.0, peak_memory_bytes=1, blocks_ms=blocks)
 
+    def run_processes(
+        subjects: Mapping[str, Subject], place: Place, runs: Sequence[ProcessRun], *, seconds: float, fewest: int
+    ) -> tuple[Answer, ...]:
+        assert len(runs) == fewest
+        return tuple(time_subjects(subjects, place, Timing(seconds=seconds)) for _ in runs)
+
     def peak_memory(subject: Subject, place: Place) -> Answer:
         return Answer(load_ms=1.0, peak_memory_bytes=50_000_000 + subject.graph.stat().st_size)
 
     patch.setattr("edgekit.measure.latency.time_subjects", time_subjects)
+    patch.setattr("edgekit.measure.latency.run_processes", run_processes)
     patch.setattr("edgekit.measure.latency.peak_memory", peak_memory)
 
 

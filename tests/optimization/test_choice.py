@@ -23,5 +23,5 @@ def test_a_rewrite_has_to_be_proven_unless_it_stays_in_doubt(
     ratio: float, low: float, high: float, *, proven: bool, in_doubt: bool
 ) -> None:
     interval = Interval(low, high, 0.99)
-    assert pays(REWRITES["attention"], ratio, interval) == proven
+    assert pays(REWRITES["packed"], ratio, interval) == proven
     assert pays(REWRITES["residual"], ratio, interval) == in_doubt

@@ -18,14 +18,14 @@ from edgekit.artifact import Artifact
 from edgekit.formats.graph import tidy
 from edgekit.formats.onnx import count_operators, load_graph, save_graph
 from edgekit.optimization import REWRITES
-from edgekit.optimization.attention import fuse_attention
+from edgekit.optimization.attention import read_unsplit
+from edgekit.optimization.packing import join_products
 from edgekit.optimization.residual import keep_sums_apart
 from edgekit.optimization.tokens import keep_first_token
 from edgekit.runtimes.ort import fuse, open_session
 from edgekit.tasks.base import Task
 
 FAMILIES = ("bert", "distilbert", "vit", "pruned", "one head")
-MHA = "com.microsoft.MultiHeadAttention"
 
 
 def answers(session: ort.InferenceSession, task: Task, size: int) -> Any:
@@ -45,9 +45,7 @@ def rewritten(artifact: Artifact, names: list[str], file: Path) -> tuple[dict[st
 
 
 @pytest.mark.parametrize("optimized", [True, False])
-@pytest.mark.parametrize(
-    "names", [["first_token"], ["attention"], ["residual"], ["first_token", "attention", "residual"]]
-)
+@pytest.mark.parametrize("names", [["first_token"], ["attention"], ["packed"], ["residual"], list(REWRITES)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_answers_stay(exported: Exported, tmp_path: Path, family: str, names: list[str], optimized: bool) -> None:
     task, artifact = exported[family]
@@ -61,7 +59,7 @@ def test_the_answers_stay(exported: Exported, tmp_path: Path, family: str, names
 
 
 def test_every_rewrite_is_tried_by_these_tests() -> None:
-    assert list(REWRITES) == ["first_token", "attention", "residual"]
+    assert list(REWRITES) == ["first_token", "attention", "packed", "residual"]
     assert {name: rewrite.name for name, rewrite in REWRITES.items()} == {name: name for name in REWRITES}
 
 
@@ -94,20 +92,41 @@ def test_a_bias_in_front_of_a_normalization_is_no_residual() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_attention_is_one_node_a_layer(exported: Exported, tmp_path: Path, family: str) -> None:
+def test_attention_reads_what_the_products_give(exported: Exported, tmp_path: Path, family: str) -> None:
     _, artifact = exported[family]
     before = count_operators(load_graph(artifact.file()))
     counts, model = rewritten(artifact, ["attention"], tmp_path / "model.onnx")
     after = count_operators(model)
     assert counts == {"attention": LAYERS}
-    assert before["Attention"] == after[MHA] == LAYERS
-    assert "Attention" not in after
-    assert before["MatMul"] - after["MatMul"] == 2 * LAYERS
-    assert after["Split"] == LAYERS
+    assert after["Attention"] == LAYERS
+    assert after["MatMul"] == before["MatMul"]
     assert after.get("Transpose", 0) <= before["Transpose"] - 4 * LAYERS
     assert sum(after.values()) < sum(before.values())
-    heads = [node.attributes["num_heads"].as_int() for node in model.graph if node.op_type == "MultiHeadAttention"]
-    assert heads == [len(kept) for kept in PRUNED.get(family, [range(HEADS)] * LAYERS)]
+    blocks = [node for node in model.graph if node.op_type == "Attention"]
+    heads = [len(kept) for kept in PRUNED.get(family, [range(HEADS)] * LAYERS)]
+    assert [[node.attributes[f"{side}_num_heads"].as_int() for node in blocks] for side in ("q", "kv")] == [heads] * 2
+
+
+def test_a_mask_is_turned_into_numbers_once(exported: Exported, tmp_path: Path) -> None:
+    _, artifact = exported["bert"]
+    _, model = rewritten(artifact, ["attention"], tmp_path / "model.onnx")
+    (made,) = [node for node in model.graph if node.op_type == "Where"]
+    masks = {node.inputs[3] for node in model.graph if node.op_type == "Attention"}
+    (spread,) = masks
+    assert spread is not None
+    assert spread.producer().op_type == "Expand"  # type: ignore[union-attr]
+    assert spread.producer().inputs[0] is made.outputs[0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_products_of_one_input_become_one(exported: Exported, tmp_path: Path, family: str) -> None:
+    _, artifact = exported[family]
+    before = count_operators(load_graph(artifact.file()))
+    counts, model = rewritten(artifact, ["packed"], tmp_path / "model.onnx")
+    after = count_operators(model)
+    assert counts == {"packed": LAYERS}
+    assert before["MatMul"] - after["MatMul"] == 2 * LAYERS
+    assert after["Split"] == LAYERS
 
 
 @pytest.mark.parametrize("family", ["bert", "vit", "pruned", "one head"])
@@ -216,14 +235,15 @@ def check(made: onnx.ModelProto, rewrite: Callable[[ir.Graph], int], feeds: dict
     return count
 
 
-def test_a_block_by_hand_is_fused(tmp_path: Path) -> None:
+def test_a_block_by_hand_is_read_unsplit(tmp_path: Path) -> None:
     block = Block()
-    assert check(block.model(block.attention(), X, 3), fuse_attention, FEEDS, tmp_path) == 1
+    assert check(block.model(block.attention(), X, 3), read_unsplit, FEEDS, tmp_path) == 1
 
 
-def test_a_scale_of_its_own_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attributes", [{"scale": 0.9}, {"is_causal": 1}, {"softcap": 0.5}])
+def test_what_an_attention_is_told_is_kept(tmp_path: Path, attributes: dict[str, Any]) -> None:
     block = Block()
-    assert check(block.model(block.attention(scale=0.9), X, 3), fuse_attention, FEEDS, tmp_path) == 1
+    assert check(block.model(block.attention(**attributes), X, 3), read_unsplit, FEEDS, tmp_path) == 1
 
 
 def padding(block: Block, *, cast: bool = True) -> str:
@@ -233,75 +253,69 @@ def padding(block: Block, *, cast: bool = True) -> str:
     return block.node("Expand", [block.node("Unsqueeze", [mask, axes], "mask_4d"), spread], "mask_spread")
 
 
-def test_a_padding_mask_by_hand_is_read(tmp_path: Path) -> None:
+def test_a_padding_mask_by_hand_is_turned_into_numbers(tmp_path: Path) -> None:
     block = Block()
     made = block.model(block.attention(mask=padding(block)), X | {"mask": (TensorProto.INT64, ["batch", "tokens"])}, 3)
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
-    assert check(made, fuse_attention, FEEDS | {"mask": mask}, tmp_path) == 1
+    assert check(made, read_unsplit, FEEDS | {"mask": mask}, tmp_path) == 1
+    assert count_operators(load_graph(tmp_path / "changed.onnx"))["Where"] == 1
 
 
-def test_causal_attention_is_left_alone(tmp_path: Path) -> None:
-    block = Block()
-    assert check(block.model(block.attention(is_causal=1), X, 3), fuse_attention, FEEDS, tmp_path) == 0
-
-
-def test_capped_attention_is_left_alone(tmp_path: Path) -> None:
-    block = Block()
-    assert check(block.model(block.attention(softcap=0.5), X, 3), fuse_attention, FEEDS, tmp_path) == 0
-
-
-def test_a_causal_mask_that_is_a_constant_is_left_alone(tmp_path: Path) -> None:
-    block = Block()
-    triangle = block.constant("triangle", np.tril(np.ones((5, 5), bool)))
-    axes = block.constant("mask_axes", np.array([0, 1], np.int64))
-    mask = block.node("Unsqueeze", [triangle, axes], "mask_4d")
-    assert check(block.model(block.attention(mask=mask), X, 3), fuse_attention, FEEDS, tmp_path) == 0
-
-
-def test_a_mask_of_queries_and_keys_is_left_alone(tmp_path: Path) -> None:
+def test_a_mask_of_queries_and_keys_is_turned_into_numbers(tmp_path: Path) -> None:
     block = Block()
     axes = block.constant("mask_axes", np.array([0, 1], np.int64))
     mask = block.node("Unsqueeze", ["mask", axes], "mask_4d")
     made = block.model(block.attention(mask=mask), X | {"mask": (TensorProto.BOOL, ["queries", "keys"])}, 3)
-    assert check(made, fuse_attention, FEEDS | {"mask": np.tril(np.ones((5, 5), bool))}, tmp_path) == 0
+    assert check(made, read_unsplit, FEEDS | {"mask": np.tril(np.ones((5, 5), bool))}, tmp_path) == 1
 
 
-def test_a_mask_that_is_added_is_left_alone(tmp_path: Path) -> None:
+def test_a_mask_that_is_added_stays_what_it_is(tmp_path: Path) -> None:
     block = Block()
     made = block.model(
         block.attention(mask=padding(block, cast=False)), X | {"mask": (TensorProto.FLOAT, ["batch", "tokens"])}, 3
     )
     mask = np.array([[0, 0, 0, 0, 0], [0, 0, -2, -2, -9]], np.float32)
-    assert check(made, fuse_attention, FEEDS | {"mask": mask}, tmp_path) == 0
-
-
-def added(block: Block, *, one: float = 1, lowest: float = -3e38) -> str:
-    """The mask as transformers 4 adds it to the scores."""
-    kept = block.node("Cast", [padding(block, cast=False)], "kept", to=TensorProto.FLOAT)
-    rest = block.node("Sub", [block.constant("one", np.float32(one)), kept], "rest")
-    left_out = block.node("Cast", [rest], "left_out", to=TensorProto.BOOL)
-    return block.node("Where", [left_out, block.constant("lowest", np.float32(lowest)), rest], "added")
-
-
-@pytest.mark.parametrize(("changes", "fused"), [({}, 1), ({"lowest": -2}, 0), ({"one": 2}, 0)])
-def test_a_mask_of_transformers_4_is_read(tmp_path: Path, changes: dict[str, float], fused: int) -> None:
-    block = Block()
-    inputs = X | {"mask": (TensorProto.INT64, ["batch", "tokens"])}
-    made = block.model(block.attention(mask=added(block, **changes)), inputs, 3)
-    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
-    assert check(made, fuse_attention, FEEDS | {"mask": mask}, tmp_path) == fused
-
-
-def test_values_of_another_source_keep_their_source(tmp_path: Path) -> None:
-    block = Block()  # as where positions are added to queries and keys alone
-    position = block.constant("position", block.random.normal(size=WIDTH).astype(np.float32))
-    placed = block.node("Add", ["x", position], "placed")
-    assert check(block.model(block.attention(x=placed, v="x"), X, 3), fuse_attention, FEEDS, tmp_path) == 1
+    assert check(made, read_unsplit, FEEDS | {"mask": mask}, tmp_path) == 1
+    assert "Where" not in count_operators(load_graph(tmp_path / "changed.onnx"))
 
 
 def test_heads_that_share_keys_and_values_are_left_alone(tmp_path: Path) -> None:
     block = Block()
-    assert check(block.model(block.attention(groups=1), X, 3), fuse_attention, FEEDS, tmp_path) == 0
+    assert check(block.model(block.attention(groups=1), X, 3), read_unsplit, FEEDS, tmp_path) == 0
+
+
+def test_a_result_that_is_reshaped_to_something_else_is_left_alone(tmp_path: Path) -> None:
+    block = Block()
+    block.attention()
+    shape = block.constant("other_shape", np.array([0, -1], np.int64))
+    flat = block.node("Reshape", ["joined", shape], "flat")
+    block.nodes = [node for node in block.nodes if node.output[0] != "attended"]
+    assert check(block.model(flat, X, 2), read_unsplit, FEEDS, tmp_path) == 0
+
+
+def test_values_of_another_source_are_not_packed_with_the_rest(tmp_path: Path) -> None:
+    block = Block()  # as where positions are added to queries and keys alone
+    position = block.constant("position", block.random.normal(size=WIDTH).astype(np.float32))
+    placed = block.node("Add", ["x", position], "placed")
+    assert check(block.model(block.attention(x=placed, v="x"), X, 3), join_products, FEEDS, tmp_path) == 1
+    assert count_operators(load_graph(tmp_path / "changed.onnx"))["MatMul"] == 2
+
+
+def test_products_are_packed_with_their_biases_or_without(tmp_path: Path) -> None:
+    block = Block()
+    weight = block.constant("plain_w", block.random.normal(size=(WIDTH, 3)).astype(np.float32))
+    plain = block.node("MatMul", ["x", weight], "plain")
+    both = block.node("Concat", [block.linear("x", "biased"), plain], "both", axis=2)
+    wide = block.constant("wide_w", block.random.normal(size=(WIDTH + 3, WIDTH)).astype(np.float32))
+    assert check(block.model(block.node("MatMul", [both, wide], "y"), X, 3), join_products, FEEDS, tmp_path) == 1
+    assert count_operators(load_graph(tmp_path / "changed.onnx"))["MatMul"] == 2
+
+
+def test_a_product_that_is_read_twice_is_packed_without_its_bias(tmp_path: Path) -> None:
+    block = Block()
+    block.linear("x", "first")
+    summed = block.node("Add", [block.node("Add", ["first", "first_mm"], "twice"), block.linear("x", "second")], "y")
+    assert check(block.model(summed, X, 3), join_products, FEEDS, tmp_path) == 1
 
 
 def encoder(index: int | None, **attention: Any) -> onnx.ModelProto:

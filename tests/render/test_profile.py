@@ -104,8 +104,10 @@ def test_the_page_has_each_operator_before_and_after(tmp_path: Path) -> None:
     }
     assert [one.text for one in found.all("li")] == [
         "INT8: 200 GMAC/s, by MatMulInteger (u8s8, [512, 512] x [512, 512])",
+        "DynamicQuantizeMatMul, which the graph uses: 120 GMAC/s at most, by DynamicQuantizeMatMul (u8s8, [128, 768] x"
+        " [768, 3072])",
         "FP32: 50.0 GMAC/s, by MatMul (fp32, [512, 512] x [512, 512])",
-        "the fastest of 2 products, each alone in a graph, in the fastest of its runs in ONNX Runtime 1.32.0 on"
+        "the fastest of 3 products, each alone in a graph, in the fastest of its runs in ONNX Runtime 1.32.0 on"
         " 1 thread, in turns with what is profiled",
         "the machine was busy",
     ]
@@ -129,7 +131,10 @@ def test_what_cannot_be_counted_is_said(tmp_path: Path) -> None:
 
 
 def test_a_run_ends_with_the_fraction_of_the_limit_and_what_takes_longest(tmp_path: Path) -> None:
-    line = "INT8 limit: 30% of 200 GMAC/s (original 15%); time: DynamicQuantizeMatMul 60%, Softmax 40%"
+    line = (
+        "INT8 limit: 30% of 200 GMAC/s of the fastest MatMulInteger alone (original 15%); time: DynamicQuantizeMatMul"
+        " 60%, Softmax 40%"
+    )
     assert list(profile_lines(PROFILES)) == [line]
     report = full_report(tmp_path, profile=PROFILES)
     assert line in " ".join(printed(comparison_view(report)).split())

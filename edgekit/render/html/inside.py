@@ -121,7 +121,9 @@ def _distill(stage: StageReport) -> Iterator[Child]:
 def _optimize(stage: StageReport) -> Iterator[Child]:
     """Each rewrite with what it gains."""
     rows: list[tuple[Child, ...]] = []
+    timed_as = ""
     for component, details in stage.details.items():
+        timed_as = f" in {details['timed_as']}" if isinstance(details, dict) and details.get("timed_as") else timed_as
         rewrites = details.get("rewrites") if isinstance(details, dict) else None
         for row in rewrites if isinstance(rewrites, list) else []:
             if isinstance(row, dict):
@@ -129,7 +131,9 @@ def _optimize(stage: StageReport) -> Iterator[Child]:
     if rows:
         head = ("rewrite", "nodes", "ms without", "ms with")
         yield element("h3", "Rewrites of the graph")
-        yield table(head, rows, kinds="tnnn", caption="rewrites of the graph, each measured against all but it")
+        yield table(
+            head, rows, kinds="tnnn", caption=f"rewrites of the graph, each measured against all but it{timed_as}"
+        )
 
 
 def _rewrite(component: str, row: Row) -> tuple[Child, ...]:

@@ -25,6 +25,7 @@ from edgekit.runtimes import open_runner
 from edgekit.runtimes.measuring import Timing
 from edgekit.stages.base import Job, Stage, StageSettings, finish
 from edgekit.stages.quantize.makers import PROBED, calibration_samples, ours, tflite, theirs
+from edgekit.stages.quantize.preview import preview
 from edgekit.stages.quantize.settings import (
     BOTH,
     ONNXRUNTIME,
@@ -163,4 +164,5 @@ QUANTIZE = Stage(
     run=run,
     precision=precision_of,
     check=check,
+    preview=preview,
 )
