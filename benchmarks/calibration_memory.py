@@ -29,8 +29,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lines import complete, latest
 from page import put
-from run import complete, find_asset
+from run import find_asset
 
 import edgekit
 from edgekit.cache import Cache
@@ -213,8 +214,7 @@ def table(name: str, rows: Sequence[dict[str, Any]]) -> str:
 
 def write(results: Path, readme: Path) -> None:
     """The table of each case in the page, from the last line of each number of samples."""
-    texts = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
-    last = {row["case"]: row for row in map(json.loads, texts)}
+    last = latest(results)
     parts = []
     for name in CASES:
         rows = sorted((row for key, row in last.items() if key.startswith(f"{name}/")), key=lambda row: row["samples"])

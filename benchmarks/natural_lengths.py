@@ -1,6 +1,6 @@
 """Time an artifact and its FP32 export on the sentences of a validation split, one by one, each as long as it is.
 
-    python benchmarks/natural_lengths.py                        the suite's artifact, artifacts/sst2-vnni
+    python benchmarks/natural_lengths.py                        the artifact of the suite's first case
     python benchmarks/natural_lengths.py --artifact FOLDER      another one of the same model
 
 The workload of a report has one length. Real sentences are mostly shorter, and then what lies between the products of
@@ -12,7 +12,6 @@ result goes to `results/natural_lengths.jsonl`.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import ARTIFACTS, CASES, SUITES, find_asset
+from lines import append
+from run import ARTIFACTS, CASES, FP32_RECIPE, SUITES, find_asset
 
 import edgekit
 from edgekit.artifact import WHOLE, open_artifact
@@ -34,10 +34,6 @@ from edgekit.tasks.data import Data, resolve_data
 
 RESULTS = Path(__file__).parent / "results" / "natural_lengths.jsonl"
 REPEATS, WARMUP, LEVEL = 5, 20, 0.95
-EXPORT_ONLY = """schema = "edgekit.recipe/1"
-name = "export-only"
-stages = [{ stage = "export" }, { stage = "verify" }]
-"""
 
 
 class Fed:
@@ -85,9 +81,7 @@ def timed(runners: tuple[Runner, Runner], feeds: tuple[list[Batch], list[Batch]]
 def measure(artifact_path: Path, model: str, data: str, target: str) -> dict[str, Any]:
     """One line of the results."""
     with tempfile.TemporaryDirectory() as name:
-        recipe = Path(name) / "export-only.toml"
-        recipe.write_text(EXPORT_ONLY, encoding="utf-8")
-        report = edgekit.compress(model, target=target, recipe=recipe, output=Path(name) / "fp32")
+        report = edgekit.compress(model, target=target, recipe=FP32_RECIPE, output=Path(name) / "fp32")
         artifacts = (open_artifact(report.artifact.path), open_artifact(artifact_path))
         tasks = [bind_task(one.manifest.task, one.path, TaskOptions()) for one in artifacts]
         feeds = []
@@ -133,9 +127,7 @@ def main() -> None:
     if model is None or data is None:
         raise SystemExit(f"{case.model if model is None else case.data} is not here; see benchmarks/assets.toml")
     line = measure(asked.artifact or ARTIFACTS / name, model, data, case.target)
-    asked.results.parent.mkdir(parents=True, exist_ok=True)
-    with asked.results.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+    append(asked.results, line)
     faster, low, high = line["faster"]
     tokens = line["tokens"]["median"]
     print(f"{line['artifact']}: {line['n']} sentences of {tokens:.0f} tokens (median), one by one:")

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lines import complete, origin
 from PIL import Image
-from run import complete, find_asset, origin
+from run import find_asset
 
 import edgekit
 

@@ -52,7 +52,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Peer:
-    """A tool: its recipes, and its environment, which is this one where it has no pins."""
+    """A tool: its recipes, and its environment, which is this one where it has no pins.
+
+    ``quantize_only`` is its command for a graph that is there already, where it has one: ``quantize_only.py``.
+    """
 
     key: str
     title: str
@@ -60,17 +63,19 @@ class Peer:
     recipes: tuple[Recipe, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     pins: Path | None = None
+    quantize_only: tuple[Recipe, ...] = ()
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every peer is given: the same model, data and device."""
+    """What every peer is given: the same model, data and device; and the folder of an FP32 graph, where that is it."""
 
     model: Path
     data: Path
     texts: Path
     task: str
     target: str
+    graph: Path | None = None
 
     def places(self, out: Path) -> dict[str, str]:
         """What stands in the braces of a command."""
@@ -85,7 +90,10 @@ def known_peers(folder: Path = FOLDER) -> dict[str, Peer]:
 
 def read_peer(file: Path) -> Peer:
     table = tomllib.loads(file.read_text(encoding="utf-8"))
-    recipes = tuple(Recipe(**{**entry, "commands": tuple(entry["commands"])}) for entry in table["recipes"])
+    recipes, alone = (
+        tuple(Recipe(**{**entry, "commands": tuple(entry["commands"])}) for entry in table.get(kind, ()))
+        for kind in ("recipes", "quantize_only")
+    )
     pins = file.with_suffix(".txt")
     return Peer(
         file.stem,
@@ -94,6 +102,7 @@ def read_peer(file: Path) -> Peer:
         recipes,
         table.get("environment", {}),
         pins if pins.exists() else None,
+        alone,
     )
 
 
@@ -110,6 +119,17 @@ def make(peer: Peer, recipe: Recipe, job: Job, programs: Path, folder: Path, *, 
         return earlier
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    made = run_recipe(peer, recipe, job, programs, out)
+    record.write_text(json.dumps(made), encoding="utf-8")
+    return made
+
+
+def run_recipe(peer: Peer, recipe: Recipe, job: Job, programs: Path, out: Path) -> dict[str, Any]:
+    """What a recipe costs and leaves in an empty folder.
+
+    Raises:
+        PeerFailed: it leaves nothing.
+    """
     places = job.places(out)
     environment = surroundings(programs, {name: text.format(**places) for name, text in peer.environment.items()})
     steps = [
@@ -119,15 +139,13 @@ def make(peer: Peer, recipe: Recipe, job: Job, programs: Path, folder: Path, *, 
     left = sorted(out.glob(recipe.result))
     if len(left) != 1:
         raise PeerFailed(f"it ended without an error and left {len(left)} files called {recipe.result}")
-    made = {
+    return {
         "steps": steps,
         "seconds": sum(step["seconds"] for step in steps),
         "peak_memory_bytes": max(step["peak_memory_bytes"] for step in steps),
         "result": str(left[0]),
         "made": now(),
     }
-    record.write_text(json.dumps(made), encoding="utf-8")
-    return made
 
 
 def identity(peer: Peer, recipe: Recipe, job: Job) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lines import latest
 from page import put
 
 OWN = "edgekit"
@@ -164,18 +164,10 @@ def table(line: Mapping[str, Any]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def latest(results: Path) -> list[dict[str, Any]]:
-    """The last line of each suite."""
-    if not results.exists():
-        return []
-    lines = map(json.loads, results.read_text(encoding="utf-8").splitlines())
-    return list({line["suite"]: line for line in lines}.values())
-
-
 def render(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(table(line) for line in lines) if lines else f"{NOTHING}\n"
 
 
 def write_table(results: Path, readme: Path) -> None:
     """Put the tables between the marks of a page; what stands around them stays."""
-    put(readme, "peers", render(latest(results)))
+    put(readme, "peers", render(list(latest(results, "suite").values())))

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from environments import EnvironmentFailed, installed, make_environment
+from lines import append, latest
 from peer_recipes import LONGEST_REASON, Job, Peer, PeerFailed, Recipe, known_peers, make, now, without_places
-from peer_table import BASELINE, OWN, best_peer, latest, render, write_table
+from peer_table import BASELINE, OWN, best_peer, render, write_table
 from run import ARTIFACTS, CASES, HERE, SUITES, find_asset
 
 import edgekit
@@ -177,6 +178,16 @@ def artifact_rows(artifacts: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
             yield row | {"error": f"there is no artifact: python benchmarks/run.py --case {name}"}
 
 
+def job_of(suite: str, folder: Path) -> Job:
+    """A suite's model, data and target, which every tool is given."""
+    case = CASES[SUITES[suite][0]]
+    model, data = find_asset(case.model), find_asset(case.data)
+    if model is None or data is None:
+        raise SystemExit(f"{case.model if model is None else case.data} is not here; see benchmarks/assets.toml")
+    kind = tomllib.loads((HERE / "assets.toml").read_text(encoding="utf-8"))[case.model]["task"]
+    return Job(Path(model).resolve(), Path(data).resolve(), folder / f"{suite}-texts.txt", kind, case.target)
+
+
 def compare(
     suite: str,
     peers: Sequence[str],
@@ -187,14 +198,9 @@ def compare(
     results: Path = RESULTS,
 ) -> dict[str, Any]:
     """Everything of a suite in one run, appended to the results as one line."""
-    case = CASES[SUITES[suite][0]]
-    model, data = find_asset(case.model), find_asset(case.data)
-    if model is None or data is None:
-        raise SystemExit(f"{case.model if model is None else case.data} is not here; see benchmarks/assets.toml")
     folder.mkdir(parents=True, exist_ok=True)
-    kind = tomllib.loads((HERE / "assets.toml").read_text(encoding="utf-8"))[case.model]["task"]
-    job = Job(Path(model).resolve(), Path(data).resolve(), folder / f"{suite}-texts.txt", kind, case.target)
-    write_texts(job.data, bind_task(kind, job.model, TaskOptions()), job.texts)
+    job = job_of(suite, folder)
+    write_texts(job.data, bind_task(job.task, job.model, TaskOptions()), job.texts)
     known = known_peers()
     rows = list(artifact_rows(artifacts))
     for key in (OWN, *(peer for peer in peers if peer != OWN)):
@@ -202,10 +208,8 @@ def compare(
             told = row["error"] or "made in {seconds:.1f} s".format(**row)
             print(f"{row_name(row)}: {told}", flush=True)
             rows.append(row)
-    line = measure(rows, job, folder / "read") | {"suite": suite, "target": case.target}
-    results.parent.mkdir(parents=True, exist_ok=True)
-    with results.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+    line = measure(rows, job, folder / "read") | {"suite": suite, "target": job.target}
+    append(results, line)
     return line
 
 
@@ -275,7 +279,7 @@ def main() -> None:
     if asked.results == RESULTS:
         write_table(RESULTS, README)
     else:
-        print(render(latest(asked.results)))
+        print(render(list(latest(asked.results, "suite").values())))
 
 
 if __name__ == "__main__":

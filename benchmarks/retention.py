@@ -16,18 +16,16 @@ may span several sittings. The tables of all cases go into README.md, and the cu
 from __future__ import annotations
 
 import argparse
-import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lines import complete, latest, measured
 from page import put
 from retention_plot import Curve, draw
-from run import ARTIFACTS, CASES, HERE, Case, complete, compress, origin
-
-import edgekit
+from run import ARTIFACTS, CASES, HERE, Case, compress
 
 RESULTS = HERE / "results" / "retention.jsonl"
 README, PUBLISHED = HERE / "README.md", HERE / "published.toml"
@@ -109,40 +107,6 @@ def macs_left(row: Mapping[str, Any]) -> float:
     return row["macs_after"] / row["macs_before"] if row["macs_before"] else 1.0
 
 
-def macs(report: edgekit.Report) -> tuple[int | None, int | None]:
-    """Multiply-accumulates before and after all pruning, as it counted them; None where nothing was pruned."""
-    details: list[Any] = [stage.details for stage in report.stages if stage.stage == "prune"]
-    kept = {row.stage for row in report.ledger if row.kept}
-    return (details[0]["macs_before"], details[-1]["macs_after"]) if details and "prune" in kept else (None, None)
-
-
-def measured(name: str, report: edgekit.Report) -> dict[str, Any]:
-    """What a line says of any compression: quality, latency, size, work."""
-    quality, (before, after) = report.quality, macs(report)
-    assert quality is not None  # all data here has labels
-    return {
-        **origin(name, report),
-        "metric": quality.metric,
-        "split": quality.split,
-        "n": quality.n,
-        "before": quality.before,
-        "after": quality.after,
-        "drop_low": quality.drop_low,
-        "drop_high": quality.drop_high,
-        "kept": quality.after / quality.before,
-        "before_ms": report.original_latency_ms.p50,
-        "after_ms": report.latency_ms.p50,
-        "speedup": report.speedup,
-        "before_bytes": report.value("size", before=True),
-        "after_bytes": report.value("size"),
-        "macs_before": before,
-        "macs_after": after,
-        "stages": report.recipe["stages"],
-        "seconds": report.seconds,
-        "ledger": [row.model_dump(include={"stage", "kept", "reason"}) for row in report.ledger],
-    }
-
-
 def point(key: str, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One line, by the case and the point: ``sst2/8``."""
     name, _, which = key.partition("/")
@@ -210,10 +174,9 @@ def million(count: float | None) -> str:
     return "" if count is None else f"{count / 1e6:.1f}"
 
 
-def latest(results: Path) -> dict[str, list[dict[str, Any]]]:
+def by_case(results: Path) -> dict[str, list[dict[str, Any]]]:
     """The last line of each point, by case."""
-    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
-    last = {row["case"]: row for row in map(json.loads, lines)}
+    last = latest(results)
     return {name: [row for key, row in last.items() if key.startswith(f"{name}/")] for name in PLANS}
 
 
@@ -248,7 +211,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
 
 def write(results: Path, readme: Path, picture: Path) -> None:
     """The tables in the page, and the picture, as far as there are points."""
-    found = latest(results)
+    found = by_case(results)
     parts = [table(name, rows) for name, rows in found.items() if rows]
     if found[PICTURED]:
         picture.write_text(draw(curves(found[PICTURED])), encoding="utf-8")

@@ -89,15 +89,25 @@ class Cache:
             log.warning("cache: object %s is damaged (%s); it is made again", key[:12], problem)
         return None
 
-    def put(self, key: str, folder: Path, decided: Mapping[str, JsonValue] | None = None) -> Path:
+    def put(
+        self,
+        key: str,
+        folder: Path,
+        decided: Mapping[str, JsonValue] | None = None,
+        known: Mapping[str, JsonValue] | None = None,
+    ) -> Path:
         """Move a finished directory into the cache and return where it lies now.
 
         Args:
             key: of the object.
             folder: on the cache's file system, as ``scratch`` makes them; gone afterwards.
             decided: what was decided by measurement while it was made.
+            known: sha256 of files of it that were hashed since they were written, by name.
         """
-        files: dict[str, JsonValue] = {path.relative_to(folder).as_posix(): sha256_file(path) for path in walk(folder)}
+        names = {path.relative_to(folder).as_posix(): path for path in walk(folder)}
+        files: dict[str, JsonValue] = {
+            name: (known or {}).get(name) or sha256_file(path) for name, path in names.items()
+        }
         record: dict[str, JsonValue] = {"schema": SCHEMA, "files": files, "decided": dict(decided or {})}
         write_text(folder / OBJECT, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
         mark(self.root, f"objects/{key}")

@@ -166,7 +166,7 @@ class Workshop:
             job = replace(self._job(work, scratch, self.reading(parent.artifact)), decisions=noted)
             made = step.stage.run(parent.artifact, step.settings, job)
             key = self._stage_key(step, parent, costs)
-            found = self.cache.put(key, made.path, noted.made)
+            found = self.cache.put(key, made.path, noted.made, made.manifest.files)
         self._log(step.stage.name, key, job.work, time.monotonic() - began)
         return key, found
 

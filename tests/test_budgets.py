@@ -28,11 +28,12 @@ def load() -> Iterator[Callable[[str], ModuleType]]:
         yield imported
 
 
-def found(left: float | None, after_ms: float) -> Any:
+def found(left: float | None, after_ms: float, before_ms: float = FP32) -> Any:
     """A report of what a search found."""
     made = report(left)
     made.recipe = {"stages": [*([PRUNE] if left is not None else []), *AFTER]}
     made.latency_ms = SimpleNamespace(p50=after_ms)
+    made.original_latency_ms = SimpleNamespace(p50=before_ms)
     made.limits = (LimitVerdict(limit="max_ms", bound=7.5, value=after_ms, met=True, proven=True),)
     return made
 
@@ -44,13 +45,13 @@ class Bench:
         self.cases: list[Any] = []
         self.timed = 0
         self.left: float | None = 0.2
-        self.after_ms = after_ms
+        self.after_ms, self.before_ms = after_ms, FP32
         monkeypatch.setattr(budgets, "compress", self.compress)
         monkeypatch.setattr(edgekit, "bench", self.bench)
 
     def compress(self, case: Any, output: Path) -> Any:
         self.cases.append(case)
-        return found(self.left, self.after_ms)
+        return found(self.left, self.after_ms, self.before_ms)
 
     def bench(self, folder: Path, **options: Any) -> BenchRecord:
         self.timed += 1
@@ -69,7 +70,7 @@ def test_a_budget_is_met_when_nine_tenths_of_it_are_used(
     assert line["of_fp32"] == pytest.approx(after_ms / 30.0)  # of the FP32 in its own run
     assert line["limits"][0]["limit"] == "max_ms"
     exported, searched, rival = bench.cases
-    assert exported.recipe == tmp_path / "budget-fp32.toml"
+    assert exported.recipe == load("run").FP32_RECIPE
     assert [step.stage.name for step in edgekit.load_recipe(exported.recipe).steps] == ["export", "verify"]
     assert (searched.recipe, searched.max_drop) == (None, 1.0)
     assert searched.options == {"max_ms": 7.5, "time": 900.0}
@@ -77,6 +78,19 @@ def test_a_budget_is_met_when_nine_tenths_of_it_are_used(
     assert line["magnitude"]["case"] == "sst2/0.25/magnitude"
     told = budgets.table([line])
     assert ("yes" in told) is met
+    assert told.count("20.0%") == 2  # of the multiply-accumulates are left, of both
+
+
+def test_a_budget_is_a_share_of_the_fp32_latency_of_its_own_run(
+    load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    budgets = load("budgets")
+    bench = Bench(budgets, monkeypatch, 7.4)
+    bench.before_ms = 36.0  # the machine became slower since the budget was set
+    line = budgets.budget("sst2/0.25", budgets.CASE, None, tmp_path)
+    assert line["used"] == pytest.approx(7.4 / 7.5)
+    assert line["used_in_its_run"] == pytest.approx(7.4 / 9.0)
+    assert line["met"] is False
 
 
 def test_the_rival_prunes_as_much_by_magnitude(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -87,7 +101,7 @@ def test_the_rival_prunes_as_much_by_magnitude(load: Any, monkeypatch: pytest.Mo
     recipe = edgekit.load_recipe(bench.cases[2].recipe)
     assert [step.stage.name for step in recipe.steps] == ["prune", "distill", "export", "quantize", "verify"]
     prune: Any = recipe.steps[0].settings
-    assert (prune.importance, prune.ratio, prune.layers) == ("magnitude", 0.8, 0.67)
+    assert (prune.importance, prune.ratio, prune.layers, prune.floor) == ("weights", 0.8, 0.67, 0.0)
 
 
 def test_measured_costs_and_budgets_become_a_share(load: Any) -> None:
@@ -95,7 +109,7 @@ def test_measured_costs_and_budgets_become_a_share(load: Any) -> None:
     made = found(0.2, 7.4)
     made.recipe["stages"][0] |= {"cost": "measured", "budget": 5.0, "floor": None}
     prune = budgets.by_magnitude(made)["stages"][0]
-    assert prune == {"stage": "prune", "ratio": 0.8, "importance": "magnitude", "layers": 0.67}
+    assert prune == {"stage": "prune", "ratio": 0.8, "importance": "weights", "layers": 0.67, "floor": 0.0}
 
 
 def test_what_was_not_pruned_has_no_rival(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

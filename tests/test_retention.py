@@ -50,6 +50,9 @@ def report(left: float | None, *, after: float = 0.9, timed: bool = True) -> Any
         not_measured_because="" if timed else "nothing has a clock",
         value=lambda name, before=False: 8e6 if before else 2e6,
         seconds=600.0,
+        limits=(),
+        passed=True,
+        search=None,
     )
 
 
@@ -152,9 +155,9 @@ def test_a_target_without_a_clock_ends_the_curve(load: Any, monkeypatch: pytest.
 
 def test_what_was_undone_has_not_pruned(load: Any) -> None:
     made = report(0.3)
-    assert load("retention").macs(made) == (1_000_000, 300_000)
+    assert load("lines").macs(made) == (1_000_000, 300_000)
     made.ledger[1] = made.ledger[1].model_copy(update={"kept": False})
-    assert load("retention").macs(made) == (None, None)
+    assert load("lines").macs(made) == (None, None)
 
 
 # The page

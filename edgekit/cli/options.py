@@ -71,7 +71,8 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="Measure elsewhere: local, emulated, browser, ssh://user@host, adb:SERIAL?tool=FILE, command:TEMPLATE.",
+        help="Measure elsewhere, or nowhere: local, emulated, browser, ssh://user@host, adb:SERIAL?tool=FILE,"
+        " command:TEMPLATE, none.",
         rich_help_panel=WORKLOAD,
     ),
 ]

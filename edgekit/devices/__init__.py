@@ -24,6 +24,9 @@ from edgekit.target import PACKAGES, Target
 # Which module each runtime is on a device.
 MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 
+# The way that measures nowhere, as the user may want it: then nothing is timed, counted or profiled.
+NONE, NOT_WANTED = "none", "--device none asks for no measurement"
+
 # The kind of machine that is emulated for an architecture.
 KINDS_OF = {"aarch64": "arm64", "armv7l": "armhf", "x86_64": "x86-64"}
 
@@ -82,6 +85,11 @@ def _command(target: Target, runtime: str, address: str) -> Reached:
     return Reached((CommandDevice(address),))
 
 
+def _none(target: Target, runtime: str, address: str) -> Reached:
+    del target, runtime, address
+    return Reached(because=NOT_WANTED)
+
+
 def _browser(target: Target, runtime: str, address: str) -> Reached:
     del target, address
     if runtime != "onnxruntime":
@@ -99,6 +107,7 @@ WAYS: dict[str, Callable[[Target, str, str], Reached]] = {
     "adb": _adb,
     "command": _command,
     "browser": _browser,
+    NONE: _none,
 }
 
 
@@ -127,7 +136,7 @@ def reach(target: Target, runtime: str, device: str | None = None) -> Reached:
             hint="`edgekit compress --help` says how each is written.",
         )
     found = WAYS[name](target, runtime, address)
-    return Reached(found.devices, found.because, asked=True)
+    return Reached(found.devices, found.because, asked=name != NONE)
 
 
 def ready_emulators(target: Target) -> tuple[Device, ...]:

@@ -13,6 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from edgekit.description import (
 )
 from edgekit.errors import ModelError, ResourceLimitError
 from edgekit.formats.liveness import find_peak
-from edgekit.formats.onnx import load_graph, precision_of, save_graph
+from edgekit.formats.onnx import load_graph, load_structure, precision_of, save_graph
 from edgekit.formats.shapes import infer_shapes
 from edgekit.formats.signatures import describe_images, describe_tensors, read_signature, softmax_outputs
 from edgekit.formats.wellformed import all_tensors, check_names, external_files, inline_functions
@@ -119,14 +120,14 @@ def _check_kept_names(file: Path, parts: Sequence[Path]) -> None:
 
 def graph_files(folder: Path) -> list[Path]:
     """The files of a graph as ``resolve_graph`` left it: the graph first, its external data after it."""
-    return [folder / GRAPH, *external_files(load_graph(folder / GRAPH), folder / GRAPH)]
+    return [folder / GRAPH, *external_files(load_structure(folder / GRAPH), folder / GRAPH)]
 
 
 def graph_component(folder: Path) -> Component:
     """What a manifest says of a graph as ``resolve_graph`` left it."""
     signature = read_description(folder).graph
     assert signature is not None  # resolve_graph writes it
-    model = load_graph(folder / GRAPH)
+    model = load_structure(folder / GRAPH)
     return Component(
         files=tuple(file.relative_to(folder).as_posix() for file in graph_files(folder)),
         inputs=signature.inputs,
@@ -158,7 +159,12 @@ def check_graph(file: Path) -> list[Path]:
             id="model.invalid-onnx",
             why=f"allowed: {MAX_GRAPH_BYTES}; larger weights lie in files beside the graph",
         )
-    refused = _ask_worker({"file": str(file.resolve())}, file)
+    libraries = threading.Thread(target=_import_libraries)  # they load while the process looks at the file
+    libraries.start()
+    try:
+        refused = _ask_worker({"file": str(file.resolve())}, file)
+    finally:
+        libraries.join()
     try:
         model = load_graph(file)
     except UNREADABLE as error:
@@ -170,6 +176,10 @@ def check_graph(file: Path) -> list[Path]:
     if refused:
         raise ModelError(f"{file.name!r} is no valid ONNX graph", id="model.invalid-onnx", why=refused)
     return external
+
+
+def _import_libraries() -> None:
+    import onnx_ir  # noqa: F401  # what comes next needs it
 
 
 def _check_operators(model: ir.Model, file: Path) -> None:
@@ -259,7 +269,7 @@ def adopt_graph(source: Path, destination: Path, *, upgrade: bool = True) -> Ado
     )
 
     done, refused = [], []
-    opset = opset_of(load_graph(source))
+    opset = opset_of(load_structure(source))
     with temporary() as scratch:
         file = source
         if upgrade and opset < NEEDED_OPSET:
@@ -336,12 +346,13 @@ def _ask_worker(spec: dict[str, Any], file: Path) -> str:
 
 def _fold_batch_norms(model: ir.Model) -> int:
     """Fold batch norms into the convolutions before them, by onnxscript's rules; how many."""
+    before = sum(node.op_type == "BatchNormalization" for node in model.graph)
+    if not before:
+        return 0
     from onnxscript.rewriter import rewrite
     from onnxscript.rewriter.rules.common import fuse_batchnorm_into_conv_rule, fuse_batchnorm_into_gemm_rule
 
-    before = sum(node.op_type == "BatchNormalization" for node in model.graph)
-    if before:
-        rewrite(model, [fuse_batchnorm_into_conv_rule, fuse_batchnorm_into_gemm_rule])
+    rewrite(model, [fuse_batchnorm_into_conv_rule, fuse_batchnorm_into_gemm_rule])
     return before - sum(node.op_type == "BatchNormalization" for node in model.graph)
 
 

@@ -19,14 +19,14 @@ def describe_like(file: Path, component: Component) -> Component:
 
 def count_operators(file: Path) -> dict[str, int]:
     """Operators by kind, most frequent first."""
-    return tflite.count_operators(file) if file.suffix == TFLITE else onnx.count_operators(onnx.load_graph(file))
+    return tflite.count_operators(file) if file.suffix == TFLITE else onnx.count_operators(onnx.load_structure(file))
 
 
 def weight_bytes(file: Path) -> dict[str, int]:
     """Bytes of weights by type; the most first."""
-    return tflite.weight_bytes(file) if file.suffix == TFLITE else onnx.weight_bytes(onnx.load_graph(file))
+    return tflite.weight_bytes(file) if file.suffix == TFLITE else onnx.weight_bytes(onnx.load_structure(file))
 
 
 def steps_of(file: Path) -> list[tuple[str, tuple[str, ...]]]:
     """Every node in order: its kind, and type and shape of each weight that it reads; what latency hangs on."""
-    return tflite.steps_of(file) if file.suffix == TFLITE else onnx.steps_of(onnx.load_graph(file))
+    return tflite.steps_of(file) if file.suffix == TFLITE else onnx.steps_of(onnx.load_structure(file))

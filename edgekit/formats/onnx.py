@@ -6,12 +6,13 @@ import contextlib
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Component, Shape, State, TensorSpec
 from edgekit.errors import ModelError
+from edgekit.formats.lazy import read_lazily, read_structure, write_streamed
 from edgekit.tasks.base import ComponentSpec
 
 if TYPE_CHECKING:
@@ -91,22 +92,37 @@ def save_graph(model: ir.Model, file: Path) -> None:
     model.producer_name, model.producer_version = PRODUCER, None
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     external = f"{file.name}.data" if size > INLINE_LIMIT_BYTES else None
-    ir.save(model, file, external_data=external)
+    if external:
+        ir.save(model, file, external_data=external)
+    else:
+        write_streamed(model, file)
     for name in (file.name, *([external] if external else [])):
         (file.parent / name).chmod(0o644)
 
 
 def load_graph(file: Path) -> ir.Model:
-    """Read a graph with its weights.
+    """Read a graph; its large weights stay in the file until they are looked at.
 
     Raises:
         ModelError: not a readable ONNX file.
     """
-    import onnx_ir as ir
+    return _load(file, read_lazily)
+
+
+def load_structure(file: Path) -> ir.Model:
+    """Read a graph for its nodes and the types and shapes of its weights, whose elements are not there; read only.
+
+    Raises:
+        ModelError: not a readable ONNX file.
+    """
+    return _load(file, read_structure)
+
+
+def _load(file: Path, read: Callable[[Path], ir.Model]) -> ir.Model:
     from google.protobuf.message import DecodeError
 
     try:
-        return ir.load(file)
+        return read(file)
     except (DecodeError, ValueError, OSError) as error:
         raise ModelError(
             f"{file.name!r} is not a readable ONNX file", id="model.invalid-onnx", why=str(error).splitlines()[0]
@@ -115,7 +131,7 @@ def load_graph(file: Path) -> ir.Model:
 
 def describe_component(file: Path, states: tuple[State, ...] = ()) -> Component:
     """What a manifest says of a graph: files, inputs, outputs, precision."""
-    model = load_graph(file)
+    model = load_structure(file)
     external = {
         str(value.const_value.location)
         for value in model.graph.initializers.values()

@@ -13,7 +13,7 @@ from edgekit.tasks.base import Batch, Task
 if TYPE_CHECKING:
     from edgekit.pruning.encoders.table import CostTable
 
-Importance = Literal["magnitude", "taylor", "fisher", "bn_scale"]
+Importance = Literal["magnitude", "taylor", "fisher", "bn_scale", "weights"]
 
 
 @dataclass(frozen=True)

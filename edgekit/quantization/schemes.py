@@ -13,6 +13,7 @@ from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.quantization.blocks import looks_up_tokens, narrow_tables
+from edgekit.quantization.dynamic import Widths, quantize_dynamically
 from edgekit.quantization.methods import HALF, advise, methods_for
 from edgekit.quantization.products import pack_products, packs
 from edgekit.runtimes import ort
@@ -204,9 +205,11 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
 
 
 def name_nodes(artifact: Artifact, folder: Path) -> Artifact:
-    """A copy of the graphs in a folder, in which every node has a name, since the tools choose nodes by name."""
-    for name in artifact.manifest.components:
-        model = load_graph(artifact.file(name))
+    """The graphs with a name for every node, since nodes are chosen by name: a copy in a folder where one lacks any."""
+    models = {name: load_graph(artifact.file(name)) for name in artifact.manifest.components}
+    if all(node.name for model in models.values() for node in model.graph):
+        return artifact
+    for name, model in models.items():
         weighted_nodes(model, embeddings=True)
         save_graph(model, folder / artifact.file(name).name)
     return Artifact(folder, artifact.manifest)
@@ -291,22 +294,10 @@ def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]
 
 
 def _dynamic(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]) -> None:
-    from onnxruntime.quantization import quantize_dynamic
-
-    quantize_dynamic(
-        source,
-        destination,
-        op_types_to_quantize=[*LINEAR_KINDS, EMBEDDING_KIND],
-        nodes_to_quantize=list(nodes),
-        per_channel=scheme.per_channel,
-        reduce_range=scheme.reduce_range,
-        weight_type=_kind(scheme.weights),
-        extra_options={
-            "DefaultTensorType": FLOAT,
-            "MatMulConstBOnly": True,
-            "TensorQuantOverrides": _full_ranges(source, scheme),
-        },
-    )
+    model = load_graph(source)
+    widths = Widths(scheme.weights, scheme.per_channel, scheme.reduce_range, scheme.full_range)
+    quantize_dynamically(model, nodes, widths)
+    save_graph(model, destination)
 
 
 def _static(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:

@@ -74,7 +74,7 @@ class Child:
         )
         self._file, self._host, self._process, self._errors = file, host, process, errors
         self._turn = threading.Lock()
-        weakref.finalize(self, _end, process, errors)
+        self.close = weakref.finalize(self, _end, process, errors)
         described = component.model_dump(mode="json")
         spec = {"graph": str(file.resolve()), "component": described, "threads": threads, "runtime": host.runtime}
         self._ask(json.dumps(spec).encode())
@@ -157,6 +157,11 @@ class ConfinedRunner:
     def run(self, component: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one component on named arrays; see ``Child.run``."""
         return self._children[component].run(feeds)
+
+    def close(self) -> None:
+        """End the processes, where their memory is wanted before nobody needs them any more."""
+        for child in self._children.values():
+            child.close()
 
 
 def open_child(file: Path, component: Component, threads: int = 1) -> Child:

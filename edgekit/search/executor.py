@@ -13,6 +13,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from edgekit.artifact import Artifact
 from edgekit.errors import EdgekitError, HostError, InputError, ModelError, UsageError
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.torch import load_model

@@ -5,6 +5,7 @@ A graph of others is there already: it is made usable instead, and answers as th
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field, JsonValue
@@ -91,33 +92,35 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     file, states = artifact.file(), artifact.manifest.components[WHOLE].states
     _check_opset(file, job)
     check_memory(file, job.workload)
-    given = ConfinedRunner(artifact, job.jobs)  # the first that runs it: what brings a runtime down ends here
     feeds, batches = job.task.workload_feeds(job.workload)[WHOLE], _samples(settings, job)
-    expected = _first_answers(given, feeds)
-    wanted = [job.task.forward(given, batch) for batch in batches]
     job.progress.start("export", None)
     refused: list[str] = []
-    for upgrade in (True, False):
-        folder = job.scratch()
-        adoption = adopt_graph(file, folder / file.name, upgrade=upgrade)
-        described = onnx.describe_component(folder / file.name, states)
-        changed = artifact.manifest.model_dump(by_alias=True) | {"components": {WHOLE: described.model_dump()}}
-        try:
-            mine = open_runner(Artifact(folder, Manifest.model_validate(changed)), job.jobs)
-            answers = mine.run(WHOLE, feeds)
-            pairs = [(name, answers[name], values) for name, values in expected.items()]
-            pairs += [("whole", job.task.forward(mine, batch), one) for batch, one in zip(batches, wanted, strict=True)]
-            worst = max(_difference(*pair, settings.tolerance, "the file given") for pair in pairs)
-            break
-        except ModelError as error:
-            if not upgrade:
-                raise
-            refused.append(f"{', '.join(adoption.done) or 'shapes and names'}: {error.what}: {error.why}")
+    with ThreadPoolExecutor(1) as pool:  # the file given answers in a process of its own meanwhile
+        given = pool.submit(_answers_of, artifact, feeds, batches, job)
+        for upgrade in (True, False):
+            folder = job.scratch()
+            adoption = adopt_graph(file, folder / file.name, upgrade=upgrade)
+            expected, wanted = given.result()  # it is the first that runs: what brings a runtime down ends there
+            described = onnx.describe_component(folder / file.name, states)
+            changed = artifact.manifest.model_dump(by_alias=True) | {"components": {WHOLE: described.model_dump()}}
+            try:
+                mine = open_runner(Artifact(folder, Manifest.model_validate(changed)), job.jobs)
+                answers = mine.run(WHOLE, feeds)
+                pairs = [(name, answers[name], values) for name, values in expected.items()]
+                pairs += [
+                    ("whole", job.task.forward(mine, batch), one) for batch, one in zip(batches, wanted, strict=True)
+                ]
+                worst = max(_difference(*pair, settings.tolerance, "the file given") for pair in pairs)
+                break
+            except ModelError as error:
+                if not upgrade:
+                    raise
+                refused.append(f"{', '.join(adoption.done) or 'shapes and names'}: {error.what}: {error.why}")
     job.progress.finish(f"largest difference to the file given {worst:.1e}")
     refused += adoption.refused
     told = [*adoption.done, *(f"refused: {reason}" for reason in refused)]
     details: dict[str, JsonValue] = {
-        "opset": opset_of(onnx.load_graph(folder / file.name)),
+        "opset": opset_of(onnx.load_structure(folder / file.name)),
         "adopted": "; ".join([f"answers as the file given, {f'within {worst:.0e}' if worst else 'to the bit'}", *told]),
         "changes": list(adoption.done),
         "refused": list(refused),
@@ -135,8 +138,23 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     )
 
 
+def _answers_of(
+    artifact: Artifact, feeds: Batch, batches: list[Batch], job: Job
+) -> tuple[dict[str, Array], list[Array]]:
+    """What the file given makes of the workload's inputs and of samples, in a process with limits.
+
+    Raises:
+        ModelError: it does not take them.
+    """
+    given = ConfinedRunner(artifact, job.jobs)
+    try:
+        return _first_answers(given, feeds), [job.task.forward(given, batch) for batch in batches]
+    finally:
+        given.close()
+
+
 def _check_opset(file: Path, job: Job) -> None:
-    opset = opset_of(onnx.load_graph(file))
+    opset = opset_of(onnx.load_structure(file))
     if opset > job.target.opset:
         raise ModelError(
             f"the graph is written in operator set {opset}",

@@ -56,7 +56,7 @@ class PruneSettings(StageSettings):
     importance: Importance = Field(
         "taylor",
         description="taylor or fisher (training samples with labels), magnitude (samples where an encoder has some), "
-        "bn_scale (no data)",
+        "bn_scale or weights (no data)",
     )
     reconstruct: bool | Literal["auto"] = Field(
         "auto",

@@ -34,3 +34,10 @@ def test_an_unknown_way_names_those_that_there_are() -> None:
     with pytest.raises(UnknownNameError, match="no device 'locl'") as raised:
         reach(load_target("host"), "onnxruntime", "locl")
     assert all(way in str(raised.value) for way in WAYS)
+
+
+def test_none_is_a_way_to_measure_nowhere() -> None:
+    found = reach(load_target("host"), "onnxruntime", "none")
+    assert found.devices == ()
+    assert found.because == "--device none asks for no measurement"
+    assert not found.asked  # so that it is no error that there is no device

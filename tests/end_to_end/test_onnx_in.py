@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import foreign
 import numpy as np
+import onnx
 import pytest
 from end_to_end.made import row
-from graphs import random_array
+from graphs import proto, random_array
 
 import edgekit
 from edgekit.cli import main
@@ -18,6 +21,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.formats.foreign import opset_of
 from edgekit.formats.onnx import load_graph
 from edgekit.render.stages import stage_lines
+from edgekit.report import load_report
 from edgekit.stages.base import read_details
 from edgekit.stages.quantize.makers import UNCALIBRATED
 
@@ -290,3 +294,27 @@ def test_free_sizes_that_do_not_run_are_told(asset: Path, tmp_path: Path) -> Non
         compress(asset, tmp_path / "out")
     assert caught.value.what.startswith("the graph does not run on made-up inputs: input [1, 128], state [2, 1, 128]")
     assert "--tokens" in caught.value.hint
+
+
+def test_without_data_and_measuring_it_ends_with_one_result_and_needs_no_torch(tmp_path: Path) -> None:
+    model = proto("agraph (float[batch, 64] x) => (float[batch, 64] y) { y = MatMul(x, weight) }")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(random_array(64, 64), "weight"))
+    file = tmp_path / "given.onnx"
+    onnx.save(model, file)
+    code = (
+        "import sys, edgekit, edgekit.assembly as assembly\n"
+        "made = []\n"
+        "whole = assembly.seal\n"
+        "assembly.seal = lambda folder: (made.append(folder), whole(folder))\n"
+        "edgekit.compress(sys.argv[1], target='x86-64-vnni', recipe='quantize', device='none', output=sys.argv[2])\n"
+        "print(len(made), sorted({'torch', 'transformers', 'datasets'} & sys.modules.keys()))\n"
+    )
+    command = [sys.executable, "-c", code, str(file), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "1 []"
+    report = load_report(tmp_path / "out")
+    assert report.not_measured_because == "--device none asks for no measurement"
+    assert report.latency_ms.p50 is None
+    assert row(report, "quantize").kept
+    assert report.artifact.manifest.components["model"].precision == "int8"
+    assert edgekit.verify(tmp_path / "out").files

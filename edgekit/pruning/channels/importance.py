@@ -8,6 +8,7 @@ A channel is absent when the weights that read it are zero (``groups.py`` proves
     fisher     mean over batches of (sum w dL/dw)^2, the same squared, as there
     magnitude  |weights that write| * |weights that read|, no data; zero when either side is dead (Li et al. 2017,
                Pruning Filters for Efficient ConvNets, section 3.1, for the side that writes)
+    weights    the same as magnitude, which looks at nothing else here
     bn_scale   |scale| of the batch norm behind the channel, no data (Liu et al. 2017, Network Slimming, section 3)
 """
 
@@ -30,7 +31,7 @@ Scores = dict[Unit, float]
 
 def score_units(model: nn.Module, groups: Sequence[Group], aim: Aim) -> Scores:
     """The importance of every unit that can go; higher matters more."""
-    if aim.importance == "magnitude":
+    if aim.importance in ("magnitude", "weights"):
         return _relative(groups, {unit: _written(model, unit) * _read(model, unit) for g in groups for unit in g.units})
     if aim.importance == "bn_scale":
         return _relative(groups, {unit: _bn_scale(model, unit) for group in groups for unit in group.units})

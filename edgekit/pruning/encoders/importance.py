@@ -10,8 +10,11 @@ what it hands on. The gradient of the loss with respect to a gate says, to first
     magnitude  root mean square, over real tokens, of what a head or a neuron hands on to the stream: activation times
                the weights that read it (Sun et al. 2024, A Simple and Effective Pruning Approach for LLMs, eq. 1), as
                a multiple of its layer's mean, so that layers compare (An et al. 2024, FLAP, section 3.2). Needs no
-               labels. Without samples the norm of the weights in stands for the activation, which is a guess: on real
-               encoders that is no better than chance (docs/decisions/0008-magnitude-looks-at-activations.md).
+               labels. Without samples it is as weights.
+    weights    plain magnitude: the norm of the weights in times that of the weights out, as a multiple of its layer's
+               mean, without samples (Han et al. 2015, Learning both Weights and Connections, section 3, for single
+               weights). On real encoders that is no better than chance, and serves to compare with
+               (docs/decisions/0008-magnitude-looks-at-activations.md).
 """
 
 from __future__ import annotations
@@ -54,7 +57,8 @@ def score_importance(model: nn.Module, kind: Importance, task: Task, batches: It
         model: a transformers encoder with a head.
         kind: how.
         task: its loss is the one that counts.
-        batches: samples, with labels unless by ``magnitude``, for which there may be none at all.
+        batches: samples, with labels unless by ``magnitude``, for which there may be none at all; not read by
+            ``weights``.
     """
     if kind == "bn_scale":
         raise UsageError(
@@ -62,8 +66,8 @@ def score_importance(model: nn.Module, kind: Importance, task: Task, batches: It
             id="usage.settings-conflict",
             hint="Choose another one: --set prune.importance=taylor.",
         )
-    if kind == "magnitude":
-        return _magnitude(model, task, batches)
+    if kind in ("magnitude", "weights"):
+        return _magnitude(model, task, () if kind == "weights" else batches)
     return _gate_gradients(model, kind, task, batches)
 
 

@@ -191,6 +191,7 @@ def test_taylor_is_the_first_order_change_of_the_loss(task: Task, name: str) -> 
 def test_magnitude_is_what_writes_times_what_reads_against_the_groups_mean(task: Task) -> None:
     model: Any = make("perceptron")
     found, units = scored("perceptron", model, "magnitude", task, [])
+    assert scored("perceptron", model, "weights", task, [])[0] == found
     norm, middle, last = model.layers[1], model.layers[3], model.layers[5]
     through_norm = (norm.weight**2 + norm.bias**2).sqrt() * middle.weight.norm(dim=0)
     plain = (middle.weight.norm(dim=1) ** 2 + middle.bias**2).sqrt() * last.weight.norm(dim=0)

@@ -109,6 +109,17 @@ def test_taylor_is_the_mean_of_absolute_gradients_and_fisher_of_their_squares(
         np.testing.assert_allclose(found.heads[1], expected, rtol=2e-3, atol=1e-7)
 
 
+def test_weights_are_plain_magnitude_and_read_no_sample(tasks: dict[str, Task]) -> None:
+    task = tasks["bert"]
+    model = task.load_model()
+    plain = score_importance(model, "weights", task, batches(task, 6))
+    np.testing.assert_array_equal(plain.layers, score_importance(model, "magnitude", task, ()).layers)
+    layer = encoder_layers(model)[1]
+    up, down = layer.up.weight.detach().numpy(), layer.down.weight.detach().numpy()
+    norms = np.linalg.norm(up, axis=1) * np.linalg.norm(down, axis=0)
+    np.testing.assert_allclose(plain.neurons[1], norms / norms.mean(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["bert", "vit"])
 def test_magnitude_is_what_a_part_adds_to_a_token_against_its_layer(tasks: dict[str, Task], family: str) -> None:
     import torch

@@ -1,0 +1,98 @@
+"""Lines of results: what they hold of a compression, how they are kept, and which of them stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import edgekit
+from edgekit.environment import code_digest
+
+# Of a search, what a line does not hold of each trial: its whole recipe, and what a chart is drawn of.
+LEFT_OF_TRIALS = {"stages", "reach"}
+
+
+def origin(name: str, report: edgekit.Report) -> dict[str, Any]:
+    """What a line begins with: the case, and what made it."""
+    return {
+        "case": name,
+        "code": code_digest(),
+        "created": report.created,
+        "host": report.host.processor,
+        "versions": report.versions,
+    }
+
+
+def macs(report: edgekit.Report) -> tuple[int | None, int | None]:
+    """Multiply-accumulates before and after all pruning, as it counted them; None where nothing was pruned."""
+    details: list[Any] = [stage.details for stage in report.stages if stage.stage == "prune"]
+    kept = {row.stage for row in report.ledger if row.kept}
+    return (details[0]["macs_before"], details[-1]["macs_after"]) if details and "prune" in kept else (None, None)
+
+
+def measured(name: str, report: edgekit.Report) -> dict[str, Any]:
+    """What a line says of any compression: quality, latency, size, memory, work, and which limits it keeps."""
+    quality, (before, after) = report.quality, macs(report)
+    assert quality is not None  # all data here has labels
+    return {
+        **origin(name, report),
+        "metric": quality.metric,
+        "split": quality.split,
+        "n": quality.n,
+        "before": quality.before,
+        "after": quality.after,
+        "drop_low": quality.drop_low,
+        "drop_high": quality.drop_high,
+        "kept": quality.after / quality.before,
+        "before_ms": report.original_latency_ms.p50,
+        "after_ms": report.latency_ms.p50,
+        "speedup": report.speedup,
+        "before_bytes": report.value("size", before=True),
+        "after_bytes": report.value("size"),
+        "before_memory_bytes": report.value("memory.peak", before=True),
+        "after_memory_bytes": report.value("memory.peak"),
+        "macs_before": before,
+        "macs_after": after,
+        "stages": report.recipe["stages"],
+        "limits": [limit.model_dump() for limit in report.limits],
+        "passed": report.passed,
+        "seconds": report.seconds,
+        "ledger": [row.model_dump(include={"stage", "kept", "reason"}) for row in report.ledger],
+    }
+
+
+def searched(report: edgekit.Report) -> dict[str, Any] | None:
+    """A search as a line holds it: every trial with its figures; None where a recipe was given."""
+    if report.search is None:
+        return None
+    return report.search.model_dump(exclude={"trials": {"__all__": LEFT_OF_TRIALS}})
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    """Every line of a file of results; none where there is no such file."""
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def append(results: Path, line: dict[str, Any]) -> None:
+    """Add a line to a file of results."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def latest(results: Path, key: str = "case") -> dict[str, dict[str, Any]]:
+    """The last line of each case, or of whatever tells lines apart."""
+    return {row[key]: row for row in read(results)}
+
+
+def complete(wanted: Sequence[str], results: Path, run: Callable[[str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The line of each case: the one that the same code has left, else a new one, which is appended."""
+    done = {row["case"]: row for row in read(results) if row["code"] == code_digest()}
+    for name in wanted:
+        if name not in done:
+            done[name] = run(name)
+            append(results, done[name])
+        yield done[name]

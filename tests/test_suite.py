@@ -1,0 +1,138 @@
+"""The suite's script: what a line holds, what counts as missed, and the table of operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from scripts import FOLDER, scripts
+from test_retention import report
+
+from edgekit.profiles import OperatorTime, Profile, Profiles, Rate
+from edgekit.report import LimitVerdict
+from edgekit.trials import SearchRecord, TrialRecord
+
+BEGIN, END = "<!-- operators: begin -->", "<!-- operators: end -->"
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[[str], ModuleType]]:
+    with scripts() as imported:
+        yield imported
+
+
+def operators(*kinds: tuple[str, int, float]) -> tuple[OperatorTime, ...]:
+    whole = sum(ms for _, _, ms in kinds)
+    return tuple(
+        OperatorTime(operator=kind, provider="cpu", nodes=nodes, ms=ms, share=ms / whole) for kind, nodes, ms in kinds
+    )
+
+
+def side(ms: float, share: float, *kinds: tuple[str, int, float]) -> tuple[Profile, ...]:
+    found = Profile(
+        component="model", operators=operators(*kinds), operators_ms=ms, profiled_ms=ms, latency_ms=ms, n=9,
+        gmacs_per_s=share * 1000, int8_share=share,
+    )  # fmt: skip
+    return (found,)
+
+
+def rate(operator: str, gmacs_per_s: float) -> Rate:
+    return Rate(precision="int8", operator=operator, types="u8s8", shape=(512, 512, 512), gmacs_per_s=gmacs_per_s)
+
+
+FASTEST, OTHER = rate("MatMulInteger", 1000.0), rate("DynamicQuantizeMatMul", 600.0)
+PROFILES = Profiles(
+    before=side(30.0, 0.02, ("MatMul", 12, 28.0), ("Gelu", 6, 2.0)),
+    after=side(2.0, 0.12, ("DynamicQuantizeMatMul", 12, 1.5), ("Gelu", 4, 0.5)),
+    rates=(OTHER, FASTEST, rate("MatMulInteger", 900.0)),
+    int8=FASTEST,
+)
+
+
+def found(*, met: bool) -> Any:
+    """A report of a search."""
+    made = report(0.2)
+    made.limits = (LimitVerdict(limit="max_drop", bound=0.01, value=0.02, met=met, proven=None),)
+    made.passed = met
+    made.counts_before, made.counts_after, made.devices = (), (), ()
+    made.workload = {"batch": 1, "tokens": 128}
+    made.profile = PROFILES
+    made.artifact = SimpleNamespace(path="artifact")
+    trial = TrialRecord(number=0, kind="quantized", stages=({"stage": "export"},), latency_ms=2.0)
+    made.search = SearchRecord(
+        objective="latency", fill=False, metric="accuracy", seconds=300.0, spent=290.0, attempts=1, looks=1,
+        trials=(trial,), chosen=0,
+    )  # fmt: skip
+    return made
+
+
+@pytest.fixture
+def suite(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The script with a compression and a page that are made up."""
+    run = load("run")
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n", encoding="utf-8")
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "suite.jsonl")
+    monkeypatch.setattr(run, "README", page)
+    monkeypatch.setattr(run, "find_asset", lambda key: key)
+    monkeypatch.setattr(run, "agreement", lambda source, artifact: "20 of 20")
+    return run
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_a_case_that_misses_a_limit_ends_with_1(
+    suite: Any, met: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "compress", lambda case, output: found(met=met))
+    monkeypatch.setattr("sys.argv", ["run.py", "--case", "sst2-60m"])
+    assert suite.main() == (0 if met else 1)
+    assert ("limits are missed: sst2-60m (max_drop)" in capsys.readouterr().err) is not met
+
+
+def test_a_line_has_limits_trials_memory_and_operators(suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "compress", lambda case, output: found(met=False))
+    line = suite.run_case("sst2-60m")
+    assert line["limits"] == [{"limit": "max_drop", "bound": 0.01, "value": 0.02, "met": False, "proven": None}]
+    assert line["passed"] is False
+    assert line["search"]["spent"] == 290.0
+    (trial,) = line["search"]["trials"]
+    assert (trial["number"], trial["latency_ms"]) == (0, 2.0)
+    assert "stages" not in trial
+    assert line["profile"]["int8"]["gmacs_per_s"] == 1000.0
+    assert line["after_memory_bytes"] == 2e6
+    assert line["flips"] == 3
+
+
+def test_the_page_tells_where_the_time_goes_and_how_the_limit_was_measured(
+    suite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "compress", lambda case, output: found(met=True))
+    monkeypatch.setattr("sys.argv", ["run.py", "--suite", "sst2"])
+    assert suite.main() == 0
+    text = suite.README.read_text(encoding="utf-8")
+    assert "### sst2-60m\n" in text
+    assert "sst2-vnni" not in text
+    assert "| DynamicQuantizeMatMul |  | |  | 12 | 1.500 | 75.0 % |" in text
+    assert "| Gelu | 6 | 2.000 | 6.7 % | 4 | 0.500 | 25.0 % |" in text
+    assert "The artifact: 2.00 ms, 120 GMAC/s, 12.0 % of the INT8 limit." in text
+    assert "The INT8 limit is 1000 GMAC/s: MatMulInteger u8s8 [512, 512] x [512, 512]" in text
+    assert "Others reach at most: 600 GMAC/s, DynamicQuantizeMatMul u8s8 [512, 512] x [512, 512]." in text
+
+
+def test_suites_are_of_one_model_and_the_long_search_comes_first(load: Any) -> None:
+    run = load("run")
+    assert run.SUITES["sst2"] == ("sst2-60m", "sst2-vnni")
+    for names in run.SUITES.values():
+        assert len({(run.CASES[name].model, run.CASES[name].data, run.CASES[name].target) for name in names}) == 1
+
+
+def test_the_page_shows_what_the_results_hold(load: Any, tmp_path: Path) -> None:
+    run = load("run")
+    page = tmp_path / "README.md"
+    page.write_text((FOLDER / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    last = load("lines").latest(run.RESULTS)
+    load("operator_table").write_operators([last[names[0]] for names in run.SUITES.values() if names[0] in last], page)
+    assert page.read_text(encoding="utf-8") == (FOLDER / "README.md").read_text(encoding="utf-8")
