@@ -39,8 +39,8 @@ class Rewrite:
 
 # In the order in which they are applied.
 REWRITES: dict[str, Rewrite] = {
-    "first_token": Rewrite("first_token", keep_first_token, removes_work=True),
+    "first_token": Rewrite("first_token", keep_first_token, removes_work=True, stays_in_doubt=True),
     "attention": Rewrite("attention", read_unsplit, removes_work=True, stays_in_doubt=True),
-    "packed": Rewrite("packed", join_products, removes_work=True),
+    "packed": Rewrite("packed", join_products, removes_work=False),
     "residual": Rewrite("residual", keep_sums_apart, removes_work=False, stays_in_doubt=True),
 }

@@ -25,3 +25,11 @@ def test_a_rewrite_has_to_be_proven_unless_it_stays_in_doubt(
     interval = Interval(low, high, 0.99)
     assert pays(REWRITES["packed"], ratio, interval) == proven
     assert pays(REWRITES["residual"], ratio, interval) == in_doubt
+
+
+def test_what_leaves_out_work_stays_in_doubt_and_what_moves_it_does_not() -> None:
+    assert [name for name, rewrite in REWRITES.items() if rewrite.stays_in_doubt] == [
+        "first_token",
+        "attention",
+        "residual",
+    ]
