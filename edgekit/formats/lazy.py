@@ -115,7 +115,7 @@ def _reader(held: _Held, place: int, tensor: ir.TensorProtocol) -> Callable[[], 
     import numpy as np
     import onnx_ir as ir
 
-    shape, dtype, name, length = tuple(map(int, tensor.shape)), tensor.dtype.numpy(), tensor.name, tensor.nbytes
+    shape, dtype, name, length = tensor.shape.numpy(), tensor.dtype.numpy(), tensor.name, tensor.nbytes
 
     def read() -> ir.TensorProtocol:
         content = os.pread(held.number, length, place)
@@ -161,7 +161,7 @@ def _write(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol], stream
             heads.append(weight.SerializeToString())
             sizes.append(len(heads[-1]))
             continue
-        head = onnx.TensorProto(dims=list(tensor.shape), data_type=tensor.dtype.value, name=weight.name)  # type: ignore[call-overload]  # onnx's stubs take ints, which these are
+        head = onnx.TensorProto(dims=tensor.shape.numpy(), data_type=tensor.dtype.value, name=weight.name)
         heads.append(head.SerializeToString() + _opening(RAW_DATA, tensor.nbytes))
         sizes.append(len(heads[-1]) + tensor.nbytes)
     del proto.graph.initializer[:]
@@ -172,8 +172,8 @@ def _write(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol], stream
     whole = len(graph) + sum(map(len, openings)) + sum(sizes)
     before, inside = _split(rest, GRAPH), _split(graph, INITIALIZER)
     stream.write(rest[:before] + _opening(GRAPH, whole) + graph[:inside])
-    for weight, opening, head in zip(weights, openings, heads, strict=True):
-        stream.write(opening + head)
+    for weight, opening, beginning in zip(weights, openings, heads, strict=True):
+        stream.write(opening + beginning)
         if weight.name in tensors:
             stream.write(_bytes_of(tensors[weight.name].numpy()))
     stream.write(graph[inside:] + rest[before:])

@@ -204,8 +204,8 @@ def _constants(graph: ir.Graph, weight: ir.Value, widths: Widths) -> tuple[ir.Va
         rounded = round_weight(held, widths.kind, per_channel=widths.per_channel, reduced=widths.reduced)
         for name, values in zip(names, rounded, strict=True):
             add_initializer(graph, name, values)
-    values, scale, zero = (graph.initializers[name] for name in names)
-    return values, scale, zero
+    quantized, scale, zero = (graph.initializers[name] for name in names)
+    return quantized, scale, zero
 
 
 def _insert(
