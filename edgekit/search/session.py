@@ -103,13 +103,14 @@ class Session:
 
     def _go_on(self) -> None:
         """Finish a trial, look at one, or begin one; the last look is at what would be the result."""
+        room = self.room()  # what is kept back of the box holds for a trial that was begun earlier, too
         begun = self.book.unfinished
         if begun is not None:
             self._try(begun)
             return
         looks = LOOKS - self._looks
         waiting = self.now.to_look_at(looks, ending=False)
-        proposed = waiting or self.strategy.propose(self.book.trials, self.room())
+        proposed = waiting or self.strategy.propose(self.book.trials, room)
         if isinstance(proposed, str):
             waiting = self.now.to_look_at(looks, ending=True)
             if waiting is None:

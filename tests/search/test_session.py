@@ -220,6 +220,16 @@ def test_more_time_trains_more_and_prunes_more(tmp_path: Path) -> None:
     assert kept[-1] == pytest.approx(0.3)
 
 
+class Kept(World):
+    """Notes what is kept back of the box whenever a trial begins."""
+
+    search: Session
+
+    def submit(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+        self.kept_back = [*getattr(self, "kept_back", []), self.search.box.kept_back]
+        yield from super().submit(trials)
+
+
 def test_a_killed_search_goes_on_with_the_same_trial_and_the_time_that_is_left(tmp_path: Path) -> None:
     whole = World(need=0.004)
     (tmp_path / "whole").mkdir()
@@ -230,14 +240,15 @@ def test_a_killed_search_goes_on_with_the_same_trial_and_the_time_that_is_left(t
     with pytest.raises(Killed):
         session(tmp_path / "killed", killed, limits=HOUR).run()
     spent = killed.now - 30  # the last beat before it was killed
-    second = World(need=0.004)
-    search = session(tmp_path / "killed", second, limits=HOUR)
+    second = Kept(need=0.004)
+    search = second.search = session(tmp_path / "killed", second, limits=HOUR)
     assert search.box.attempts == 2
     assert search.box.spent == pytest.approx(spent, abs=5.0)
     begun = search.book.unfinished
     assert begun is not None
     assert begun.number == 8
     search.run()
+    assert second.kept_back[0] > 45  # also in the trial that was begun
     assert second.done[0].stages == begun.stages
     assert 0 not in second.published  # what lies there is better than the first artifact
     assert [trial.stages for trial in search.book.trials[:9]] == [trial.stages for trial in expected.book.trials[:9]]

@@ -1,0 +1,53 @@
+"""Trials as the executor runs them, on a tiny model: what the clock shortens, and what goes on from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from end_to_end.made import WORKLOAD, model_folder, text_data
+
+from edgekit.cache import Cache
+from edgekit.progress import Silent
+from edgekit.request import resolve_request
+from edgekit.search.box import Box
+from edgekit.search.executor import LocalExecutor, Scales, for_trial, make
+from edgekit.trials import TrialRecord
+from edgekit.workshop import Workshop
+
+PRUNE = {"stage": "prune", "ratio": 0.3, "samples": 16}
+DISTILL = {"stage": "distill", "max_steps": 30, "batch_size": 8, "epochs": 2.0}
+GRAPH = ({"stage": "export"}, {"stage": "optimize"}, {"stage": "quantize", "tolerance": 1.0}, {"stage": "verify"})
+
+
+def trial(number: int, *training: dict[str, Any], **facts: Any) -> TrialRecord:
+    stages = (*training, *GRAPH)
+    return TrialRecord.model_validate({"number": number, "kind": "full", "stages": stages, "steps": 30, **facts})
+
+
+def test_a_training_whose_time_is_up_is_kept_and_the_next_one_goes_on_from_it(tmp_path: Path) -> None:
+    model, data = model_folder("bert", tmp_path / "model", layers=2), text_data(tmp_path)
+    options: dict[str, Any] = {"data": data, "target": "arm64", "workload": WORKLOAD, "time": 3600.0}
+    workshop = Workshop(resolve_request(model, **options), Cache(tmp_path / "cache"), Silent())
+    box = Box(tmp_path / "box.json", 3600.0, clock=lambda: 0.0)
+    executor = LocalExecutor(workshop, box, Scales(workshop, GRAPH))
+
+    box.kept_back = 3610.0
+    (short,) = executor.submit([trial(1, PRUNE, DISTILL)])
+    assert (short.state, short.steps) == ("kept", 10)
+    assert short.shortened == {"distill.steps.1.1": [10, 10]}
+    assert short.selection_drop is not None
+    assert short.size_bytes is not None
+    assert short.latency_ms is None
+
+    box.kept_back = 0.0
+    (longer,) = executor.submit([trial(2, PRUNE, DISTILL, DISTILL, parent=1, shortened=short.shortened)])
+    assert (longer.state, longer.steps, longer.kept) == ("kept", 30, short.kept)
+    assert longer.shortened == short.shortened
+    lines = [make(for_trial(workshop, one.stages, one.shortened)) for one in (short, longer)]
+    assert [made.key for made in lines[0][:2]] == [made.key for made in lines[1][:2]]
+
+    (proxy,) = executor.submit([trial(3, PRUNE, DISTILL).model_copy(update={"kind": "proxy", "steps": 30})])
+    assert proxy.divergence is not None
+    assert proxy.divergence > 0
+    assert proxy.divergence_error is not None
