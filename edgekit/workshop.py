@@ -447,4 +447,4 @@ def use_threads(jobs: int) -> None:
     torch.set_num_threads(jobs)
     torch.use_deterministic_algorithms(True)
     # by default every new tensor is filled with NaN first, so that reading what nothing wrote repeats, too
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
