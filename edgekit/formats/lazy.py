@@ -69,7 +69,7 @@ def read_lazily(file: Path) -> ir.Model:
         value = model.graph.initializers[name]
         tensor = value.const_value
         assert tensor is not None  # its header was read
-        shape, dtype = ir.Shape(tensor.shape), tensor.dtype
+        shape, dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
         value.const_value = ir.LazyTensor(_reader(held, place, tensor), dtype, shape, name=name)
     return model
 
