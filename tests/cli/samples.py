@@ -53,11 +53,12 @@ STAGES = (
         settings={},
         details={
             "model": {
+                "timed_as": "dynamic INT8",
                 "rewrites": [
                     {"rewrite": "gelu", "nodes": 4, "kept": True},
                     {"rewrite": "attention", "nodes": 4, "kept": False},
                     {"rewrite": "constants", "nodes": 0, "kept": False},
-                ]
+                ],
             }
         },
     ),
