@@ -24,6 +24,7 @@ from edgekit.tasks.data import resolve_data
 FOLDER = Path(__file__).parent / "peers"
 MEASURED, RECORD = "measured.json", "record.json"
 LIMIT_SECONDS = 3600
+LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
 LONGEST_REASON = 300
 
 
@@ -166,8 +167,11 @@ def identity(peer: Peer, recipe: Recipe, job: Job) -> str:
 
 
 def surroundings(programs: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables of a peer's commands: its own programs first, nothing fetched from the hub."""
-    rest = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    """Environment variables of a peer's commands: its own programs first, nothing fetched from the hub.
+
+    Python may keep what it compiles, as pip has done for a package that is installed.
+    """
+    rest = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
     path = f"{programs}{os.pathsep}{rest.get('PATH', os.defpath)}"
     return {**rest, "PATH": path, "VIRTUAL_ENV": str(programs.parent), "HF_HUB_OFFLINE": "1", **more}
 

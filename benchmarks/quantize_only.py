@@ -25,7 +25,7 @@ from typing import Any
 from environments import EnvironmentFailed, installed, make_environment
 from lines import append, latest
 from page import put
-from peer_recipes import Job, Peer, PeerFailed, known_peers, now, run_recipe, without_places
+from peer_recipes import Job, Peer, PeerFailed, Recipe, known_peers, now, run_recipe, without_places
 from peers import job_of, place
 from run import HERE, SUITES
 
@@ -36,20 +36,27 @@ RESULTS, README = HERE / "results" / "quantize_only.jsonl", HERE / "README.md"
 OWN, ROUNDS = "edgekit", 3
 MOST = 0.5  # of the seconds and of the memory of any other tool
 NOTHING = "Not measured yet.\n"
+EXPORT = Recipe(
+    "export",
+    "docs/commands.md",
+    (
+        "edgekit compress {model} --target {target} --recipe {peers}/recipes/fp32.toml --device none --quiet"
+        " -o {out}/result",
+    ),
+    "result",
+)
 
 
 def graph_folder(job: Job, folder: Path) -> Path:
     """The FP32 export of a job's model with the model's configuration beside it, made once."""
-    recipe = next(recipe for recipe in known_peers()[OWN].recipes if recipe.precision == "fp32")
     place = folder / "graph"
     if not (place / "model.onnx").is_file():
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         with tempfile.TemporaryDirectory(dir=folder) as made:
-            own = known_peers()[OWN]
-            run_recipe(own, recipe, job, Path(sys.executable).parent, Path(made))
-            shutil.copyfile(Path(made) / "result" / "config.json", place / "config.json")
-            shutil.copyfile(Path(made) / "result" / "model.onnx", place / "model.onnx")
+            run_recipe(known_peers()[OWN], EXPORT, job, Path(sys.executable).parent, Path(made))
+            for name in ("config.json", "model.onnx"):
+                shutil.copyfile(Path(made) / "result" / name, place / name)
     return place
 
 
@@ -65,6 +72,7 @@ def prepared(names: Sequence[str], folder: Path) -> Iterator[tuple[Peer, Path, d
             "documentation": recipe.documentation,
             "commands": list(recipe.commands),
             "seconds": [],
+            "processor_seconds": [],
             "peak_memory_bytes": [],
             "error": "",
         }
@@ -88,6 +96,7 @@ def one_round(peer: Peer, programs: Path, row: dict[str, Any], job: Job, folder:
             row["error"] = without_places(str(error), {**job.places(Path(out)), "root": str(folder)})
             return
         row["seconds"].append(made["seconds"])
+        row["processor_seconds"].append(sum(step["processor_seconds"] for step in made["steps"]))
         row["peak_memory_bytes"].append(made["peak_memory_bytes"])
         result = Path(made["result"])
         graph = result if result.is_file() else result / "model.onnx"

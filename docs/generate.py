@@ -221,7 +221,7 @@ def _result(row: dict[str, Any]) -> str:
 
 def _case(name: str) -> str:
     """What a case of the benchmarks is: its model and target, and what differs from the defaults."""
-    cases = runpy.run_path(str(ROOT / "benchmarks" / "run.py"))["CASES"]
+    cases = runpy.run_path(str(ROOT / "benchmarks" / "cases.py"))["CASES"]
     if name not in cases:
         return name
     case = cases[name]

@@ -18,13 +18,13 @@ Table = TypeVar("Table", bound=BaseModel)
 class Frozen(BaseModel):
     """A settings table: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Record(BaseModel):
     """A part of a report: immutable, and tolerant of keys that a later version adds."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, populate_by_name=True)
 
 
 def read_bounded(path: Path, noun: str, limit: int = MAX_FILE_BYTES) -> str:

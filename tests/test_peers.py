@@ -23,7 +23,7 @@ from edgekit.tasks.base import Workload
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
-SCRIPTS = ("run", "lines", "operator_table", "peers", "peer_recipes", "peer_table", "environments", "page")
+SCRIPTS = ("run", "cases", "lines", "operator_table", "peers", "peer_recipes", "peer_table", "environments", "page")
 PEERS = ("edgekit", "neural-compressor", "olive", "onnxruntime", "optimum")
 PLACES = dict.fromkeys(("model", "data", "texts", "task", "target", "out", "peers"), "X")
 BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"

@@ -1,4 +1,4 @@
-"""What a quantized graph looks like, by settings and by the target's wish, and making it with onnxruntime's tools."""
+"""What a quantized graph looks like, by settings and by the target's wish; static ones by onnxruntime's tools."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
             _write(source, destination, scheme, nodes, ranges)
         else:
             save_graph(load_graph(source), destination)
-    if destination.exists():
+    if scheme.method == "static" or narrow or packed:
         model = load_graph(destination)
         if narrow:
             narrow_tables(model, narrow)
@@ -281,7 +281,7 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
 
 
 def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:
-    """By onnxruntime's tools.
+    """Static by onnxruntime's tools, dynamic by what gives the same as they do.
 
     Raises:
         ModelError: they do not take the graph; the reason is theirs.

@@ -21,7 +21,7 @@ from edgekit.runtimes import open_runner
 from edgekit.runtimes.child import ConfinedRunner
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
-from edgekit.tasks.base import Array, Batch, ComponentSpec, Runner, Task
+from edgekit.tasks.base import Array, Batch, ComponentSpec, Runner, Task, Workload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,8 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     """A graph of others, made usable as far as it then answers as the file given."""
     file, states = artifact.file(), artifact.manifest.components[WHOLE].states
     _check_opset(file, job)
-    check_memory(file, job.workload)
+    if job.workload != Workload():  # with which it was checked when it was found
+        check_memory(file, job.workload)
     feeds, batches = job.task.workload_feeds(job.workload)[WHOLE], _samples(settings, job)
     job.progress.start("export", None)
     refused: list[str] = []

@@ -99,7 +99,7 @@ def test_results_are_those_of_the_last_run_of_each_case(tmp_path: Path, monkeypa
     monkeypatch.setattr(GENERATE, "ROOT", tmp_path)
     assert GENERATE.results().startswith("`make bench` measures whole runs")
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-    shutil.copy(ROOT / "benchmarks" / "run.py", tmp_path / "benchmarks" / "run.py")
+    shutil.copy(ROOT / "benchmarks" / "cases.py", tmp_path / "benchmarks" / "cases.py")
     row = {"case": "sst2-s8s8", "host": "a CPU", "versions": {"onnxruntime": "9.9"}, "n": 7, "speedup": None}
     row |= {"before": 0.5, "after": 0.25, "before_bytes": 30, "after_bytes": 12, "ledger": []}
     ledger = [{"stage": "export", "kept": True}, {"stage": "quantize", "kept": False}]
