@@ -124,7 +124,10 @@ def insert_node(
 def replace(old: ir.Value, new: ir.Value) -> None:
     """Let everything that reads ``old`` read ``new``; a graph output keeps its name."""
     new.shape = old.shape
+    name, renamed = old.name, old.is_graph_output() and not new.is_graph_output()
     old.replace_all_uses_with(new, replace_graph_outputs=True)
+    if renamed:  # which onnx_ir leaves to its callers
+        old.name, new.name = f"{name}_replaced", name
 
 
 def drop_empty_reshapes(graph: ir.Graph) -> None:

@@ -74,9 +74,10 @@ def test_every_class_of_error_is_listed_with_its_code() -> None:
 
 
 def test_every_exit_code_is_explained() -> None:
-    from edgekit.cli import failures
+    from edgekit.cli import failures, watch
 
     known = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
+    known |= {128 + number for number in watch.SIGNALS}
     known |= {value for name, value in vars(failures).items() if name.endswith("_EXIT_CODE")}
     rows = re.findall(r"^\| ([\d, ]+) \|", (DOCS / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert {int(code) for row in rows for code in row.split(",")} == known | {0}
