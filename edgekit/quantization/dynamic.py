@@ -116,7 +116,8 @@ def round_weight(weight: Array, kind: str, *, per_channel: bool, reduced: bool =
     exact = (most.astype(np.float64) - least) / (high - low)
     flat = exact < np.finfo(np.float32).tiny  # nothing but zeros
     scale = np.where(flat, 1.0, exact).astype(np.float32)
-    zero = np.where(flat | (kind == "s8"), 0, np.round(low - least / scale)).astype(dtype)
+    # by the scale before it is rounded: weights from -c to c have their zero at 127.5, which 127 or 128 hangs on
+    zero = np.where(flat | (kind == "s8"), 0, np.round(low - least / np.where(flat, 1.0, exact))).astype(dtype)
     values = weight / scale
     np.round(values, out=values)
     values += zero.astype(np.float32)
