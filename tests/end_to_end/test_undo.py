@@ -110,7 +110,9 @@ def test_candidate_over_the_limit_is_undone_and_the_best_without_it_is_kept(tmp_
 @pytest.mark.usefixtures("device")
 def test_strict_run_undoes_what_is_within_the_limit_but_not_proven_so(tmp_path: Path) -> None:
     model, data = sure_model(tmp_path, 400)
-    (tmp_path / "train.toml").write_text(USELESS.replace("ratio = 0.0", "ratio = 0.5\nlayers = 1.0\nreconstruct = false"))
+    (tmp_path / "train.toml").write_text(
+        USELESS.replace("ratio = 0.0", "ratio = 0.5\nlayers = 1.0\nreconstruct = false")
+    )
 
     def run(limit: float, *, strict: bool) -> edgekit.Report:
         return edgekit.compress(
