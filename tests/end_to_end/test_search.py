@@ -191,7 +191,7 @@ def test_a_graph_of_others_is_quantized_in_every_way_that_the_target_takes(tmp_p
 
 @pytest.mark.usefixtures("device")
 def test_a_search_that_takes_longer_than_its_box_hurries_at_the_end_and_has_not_failed(tmp_path: Path) -> None:
-    report = search(tmp_path, source=foreign.two_and_two(tmp_path / "net.onnx"), max_drop=1.0, time=0.5)
+    report = search(tmp_path, source=foreign.two_and_two(tmp_path / "net.onnx"), max_drop=1.0, time=0.01)
     assert report.search is not None
     assert report.search.ended == "the time is up"
     assert IN_A_HURRY in report.notes
