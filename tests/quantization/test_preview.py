@@ -11,11 +11,11 @@ from tiny import Exported, batches
 
 from edgekit.formats.graph import tidy
 from edgekit.formats.onnx import load_graph, save_graph
-from edgekit.quantization.preview import multiply_integers
 from edgekit.quantization.schemes import Scheme, quantize_graph, weighted_nodes
 from edgekit.runtimes.ort import fuse, open_session
 from edgekit.stages.base import Goal
 from edgekit.stages.quantize import QUANTIZE
+from edgekit.stages.quantize.preview import multiply_integers
 from edgekit.stages.quantize.settings import QuantizeSettings
 from edgekit.target import load_target
 
@@ -40,7 +40,7 @@ def test_the_runtime_makes_the_same_kernels_of_it(
     chosen = [node.name for node in weighted_nodes(model, embeddings=False) if node.kind == "MatMul"]
     save_graph(model, tmp_path / "named.onnx")
     quantize_graph(tmp_path / "named.onnx", tmp_path / "shipped.onnx", scheme, chosen, None)
-    assert multiply_integers(model.graph, scheme) == len(chosen) > 0
+    assert multiply_integers(model, scheme) == len(chosen) > 0
     tidy(model)
     save_graph(model, tmp_path / "preview.onnx")
     assert fused_kinds(tmp_path / "preview.onnx") == fused_kinds(tmp_path / "shipped.onnx")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from edgekit.quantization.preview import multiply_integers
+from edgekit.quantization.dynamic import Widths, quantize_dynamically
 from edgekit.quantization.products import pack_products
-from edgekit.quantization.schemes import is_convolutional, weighted_nodes
+from edgekit.quantization.schemes import Scheme, is_convolutional, weighted_nodes
 from edgekit.stages.base import Goal, Preview, StageSettings
 from edgekit.stages.quantize.settings import ONNXRUNTIME, QuantizeSettings, scheme_for
 
@@ -36,6 +36,20 @@ def preview(settings: StageSettings, goal: Goal) -> Preview | None:
         if scheme.method == "int4":
             pack_products(model, [node.name for node in nodes if node.packs])
         else:
-            multiply_integers(model.graph, scheme)
+            multiply_integers(model, scheme)
 
     return Preview(NAMES[scheme.method], [scheme.method, scheme.weights, scheme.per_channel], change)
+
+
+def multiply_integers(model: ir.Model, scheme: Scheme) -> int:
+    """Let every product with a constant matrix multiply integers; in place. Returns how many do.
+
+    A ``Gemm`` stays as it is: in encoders it is the head's, of one row.
+
+    Args:
+        model: in float32, every node with a name.
+        scheme: dynamic.
+    """
+    nodes = [node.name for node in weighted_nodes(model, embeddings=False) if node.kind == "MatMul"]
+    quantize_dynamically(model, nodes, Widths(scheme.weights, scheme.per_channel, scheme.reduce_range))
+    return len(nodes)
