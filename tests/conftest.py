@@ -70,11 +70,13 @@ def asset(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Any:
+def exported(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Iterator[Any]:
     """Tasks and graphs of tiny models by name, each exported when a test first asks for it."""
     from tiny import Exported
 
-    return Exported(tmp_path_factory.mktemp("exported"))
+    made = Exported(tmp_path_factory.mktemp("exported"))
+    yield made
+    made.check()
 
 
 @pytest.fixture(scope="session")

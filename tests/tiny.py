@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
+from edgekit.source import sha256_file
 from edgekit.tasks import bind_task, task_of
 from edgekit.tasks.base import Batch, Examples, Task, TaskOptions
 
@@ -171,6 +172,7 @@ class Exported:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made: dict[str, tuple[Task, Artifact]] = {}
+        self.sums: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> tuple[Task, Artifact]:
         if name not in self.made:
@@ -180,7 +182,13 @@ class Exported:
             if name in PRUNED:
                 _prune(model, PRUNED[name])
             self.made[name] = task, export(task, model, folder / "onnx")
+            self.sums[name] = sha256_file(self.made[name][1].file())
         return self.made[name]
+
+    def check(self) -> None:
+        """Fail where a test wrote into a graph that all share: it must make its own."""
+        changed = [name for name, (_, artifact) in self.made.items() if sha256_file(artifact.file()) != self.sums[name]]
+        assert not changed, f"changed by a test: {changed}"
 
 
 def _prune(model: Any, heads: tuple[tuple[int, ...], ...]) -> None:

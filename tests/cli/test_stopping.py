@@ -54,14 +54,16 @@ def polite(*given):
         print("closed", file=sys.stderr)
 
 edgekit.attest = globals()[sys.argv.pop()]
-sys.argv[1:] = ["attest", "x"]
+sys.argv[1:] = ["attest", "x", *sys.argv[1:]]
 sys.exit(main())
 """
 
 
-def start(kind: str) -> tuple[subprocess.Popen[str], list[str]]:
+def start(kind: str, *options: str) -> tuple[subprocess.Popen[str], list[str]]:
     """A command that is at work, and what it said beside."""
-    process = subprocess.Popen([sys.executable, "-c", COMMAND, kind], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *options, kind], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     word, *words = process.stderr.readline().split()
     assert word == "ready"
@@ -150,12 +152,7 @@ def test_children_of_children_are_found() -> None:
 
 
 def test_a_document_tells_the_end_where_one_was_asked_for() -> None:
-    script = COMMAND.replace('["attest", "x"]', '["attest", "x", "--json"]')
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, "native"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    assert process.stderr.readline() == "ready\n"
+    process, _ = start("native", "--json")
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
