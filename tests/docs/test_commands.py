@@ -51,6 +51,8 @@ NOT_RUN = {
 SLOW = {
     "edgekit demo": "trains a model first",
     "edgekit demo -o ./demo-out": "as above",
+    "edgekit targets setup arm64": "fetches what it is made of",
+    "edgekit targets setup cortex-a76 haswell": "as above",
     "edgekit doctor": "imports every package in processes of its own",
     "edgekit doctor --json": "as above",
     "edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%": "a whole run, for another device",
