@@ -91,8 +91,8 @@ def test_a_platform_that_runs_no_tflite_says_which_one_does(platform: str, tmp_p
     with pytest.raises(UsageError, match="the artifact's format 'tflite' does not go with this bundle") as caught:
         choose_form(artifact, PLATFORMS[platform].forms, None)
     assert caught.value.hint == (
-        "The code of this platform runs ONNX Runtime. A .tflite goes into a bundle for android or python; for this"
-        " platform compress with `--format onnx`."
+        "The code of this platform runs ONNX Runtime. A .tflite goes into a bundle for android, c or python; for"
+        " this platform compress with `--format onnx`."
     )
 
 

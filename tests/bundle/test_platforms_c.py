@@ -34,12 +34,14 @@ SOURCES = Path(edgekit.__file__).parent / "bundle" / "c"
 HEADERS = "EDGEKIT_ONNXRUNTIME_HEADERS"
 
 
-def compile_with(library: Path, folder: Path, *sources: str, name: str) -> Path:
-    """A program of C sources, linked with the library; warnings are errors."""
-    (folder / "libonnxruntime.so.1").unlink(missing_ok=True)
-    (folder / "libonnxruntime.so.1").symlink_to(library)
+def compile_with(
+    library: Path, folder: Path, *sources: str, name: str, linked: str = "libonnxruntime.so.1", more: Sequence[str] = ()
+) -> Path:
+    """A program of C sources, linked with the library under the name that it has of itself; warnings are errors."""
+    (folder / linked).unlink(missing_ok=True)
+    (folder / linked).symlink_to(library)
     done = run(
-        "gcc", *WARNINGS, "-Wno-unused-function", "-O1", "-o", name, *sources, "libonnxruntime.so.1", "-lm",
+        "gcc", *WARNINGS, "-Wno-unused-function", "-O1", *more, "-o", name, *sources, linked, "-lm",
         f"-Wl,-rpath,{folder}", folder=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -216,7 +218,7 @@ def test_the_places_of_functions_are_those_of_the_official_header(tmp_path: Path
     folder = os.environ.get(HEADERS)
     if not folder or shutil.which("gcc") is None:
         pytest.skip(f"{HEADERS} names no folder with onnxruntime_c_api.h, or gcc is not installed")
-    written = (SOURCES / "runtime.c").read_text(encoding="utf-8")
+    written = (SOURCES / "onnxruntime.c").read_text(encoding="utf-8")
     used = set(re.findall(r"\(ORT_CALL \*(\w+)\)", written)) - {"GetApi", "GetVersionString"}
     assert len(used) == 19
     declared = written.partition("static void check(")[0]
@@ -240,11 +242,16 @@ _Static_assert(OWN_LOG_ERRORS == ORT_LOGGING_LEVEL_ERROR, "");
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_readme_leads_from_nothing_to_a_prediction(copied: Callable[[str, str], Path], family: str) -> None:
     folder = copied("c", family)
+    follow_the_readme(folder, f"onnxruntime=={coordinates()['c']['onnxruntime']}")
+
+
+def follow_the_readme(folder: Path, requirement: str) -> None:
+    """Run the commands of a bundle's README as they are printed, of which the first installs the requirement."""
     commands = commands_of(folder / "README.md")
     assert len(commands) <= 10
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
-    assert f"onnxruntime=={coordinates()['c']['onnxruntime']}" in commands[0]
+    assert commands[0].endswith(f" {requirement}")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     printed = []
     for command in commands:

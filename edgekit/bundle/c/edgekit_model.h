@@ -1,8 +1,8 @@
 /* A bundled model in C: raw input in, labels with scores out.
  *
- * Needs a C11 compiler, POSIX or Windows files, libm, and ONNX Runtime's shared library (its C interface, which is
- * declared in edgekit_model.c: no other header is needed). Nothing is kept between calls but what edgekit_load made; one
- * model may be used by several threads at once.
+ * Needs a C11 compiler, POSIX or Windows files, libm, and the shared library of ONNX Runtime or of LiteRT, whichever
+ * edgekit_model.c was written for (what it uses of the library's C interface is declared there: no other header is
+ * needed). Nothing is kept between calls but what edgekit_load made; one model may be used by several threads at once.
  *
  *     char why[EDGEKIT_ERROR];
  *     edgekit_model *model = edgekit_load("bundle", 1, why);

@@ -1,7 +1,7 @@
 /* A bundled model in C. Written by edgekit; see edgekit_model.h for how it is used.
  *
- * In this order: memory and errors, text, files, SHA-256; JSON; what a tokenizer does; what is done to images; ONNX
- * Runtime; the model; the self-test.
+ * In this order: memory and errors, text, files, SHA-256; JSON; what a tokenizer does; what is done to images; what
+ * runs the network; the model; the self-test.
  */
 #ifdef _MSC_VER
 #define _CRT_SECURE_NO_WARNINGS

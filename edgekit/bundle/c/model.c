@@ -44,12 +44,12 @@ static void read_labels(Work *work, edgekit_model *model, const char *folder) {
     }
 }
 
-static const char *model_file(Work *work, const Json *description) {
-    const Json *forms = need_list(work, need(work, description, "model"), "forms");
+static const char *model_file(Work *work, const Json *network) {
+    const Json *forms = need_list(work, network, "forms");
     for (size_t index = 0; index < forms->count; index++) {
-        if (!is_text(find(&forms->items[index], "format"), "tflite")) return need_text(work, &forms->items[index], "file");
+        if (runs(need_text(work, &forms->items[index], "format"))) return need_text(work, &forms->items[index], "file");
     }
-    fail(work, "bundle.json: ONNX Runtime runs .onnx and .ort, and the bundle has neither");
+    fail(work, "bundle.json: %s, and the bundle has no such file", RUNS);
 }
 
 /* Whether all went well; the model's `why` says what did not. */
@@ -63,7 +63,8 @@ static int load(edgekit_model *model, const char *folder, int threads) {
     if (is_text(find(model->preprocessing, "kind"), "text")) {
         model->tokenizer = read_tokenizer(work, read_json(work, folder, need_text(work, model->preprocessing, "compiled")));
     }
-    open_runtime(work, &model->runtime, path_of(work, folder, model_file(work, model->description)), threads);
+    const Json *network = need(work, model->description, "model");
+    open_runtime(work, &model->runtime, path_of(work, folder, model_file(work, network)), network, threads);
     return 1;
 }
 

@@ -22,16 +22,16 @@ class Runtime:
     Attributes:
         file: its code, one of the platform's files.
         package: its name in ``coordinates.toml``.
-        group: what stands before that name in a project file.
         library: what its makers call it.
-        notes: what a reader has to know of its native libraries.
+        group: what stands before that name in a project file, where something does.
+        notes: what a reader has to know of its native libraries, where there is something.
     """
 
     file: str
     package: str
-    group: str
     library: str
-    notes: str
+    group: str = ""
+    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Platform:
         forms: forms of the model that run there, the preferred one first.
         kinds: kinds of pre-processing that its code can do.
         needs: files of its code, without which it is none.
-        runtimes: where the code for a runtime is a file of its own, that of each form; the others are left out.
+        runtimes: where the code differs by the runtime, what runs each form; the code for the others is left out.
         write: writes code, project files and ``README.md`` into a folder that has the content already.
         serves: the processors that it has, for which an .ort is made; None where the artifact's target says it.
         ids: types of token ids that its code can feed. What runs a .tflite takes what the file says.
