@@ -35,13 +35,19 @@ HEADERS = "EDGEKIT_ONNXRUNTIME_HEADERS"
 
 
 def compile_with(
-    library: Path, folder: Path, *sources: str, name: str, linked: str = "libonnxruntime.so.1", more: Sequence[str] = ()
+    library: Path,
+    folder: Path,
+    *sources: str,
+    name: str,
+    linked: str = "libonnxruntime.so.1",
+    more: Sequence[str] = (),
+    compiler: str = "gcc",
 ) -> Path:
     """A program of C sources, linked with the library under the name that it has of itself; warnings are errors."""
     (folder / linked).unlink(missing_ok=True)
     (folder / linked).symlink_to(library)
     done = run(
-        "gcc", *WARNINGS, "-Wno-unused-function", "-O1", *more, "-o", name, *sources, linked, "-lm",
+        compiler, *WARNINGS, "-Wno-unused-function", "-O1", *more, "-o", name, *sources, linked, "-lm",
         f"-Wl,-rpath,{folder}", folder=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,11 @@ from edgekit.bundle.build import make_bundle
 from edgekit.bundle.check import check_bundle
 from edgekit.bundle.platforms.base import coordinates
 from edgekit.bundle.platforms.c import EXAMPLE, HEADER, SOURCE, C
+from edgekit.cache import Cache
+from edgekit.devices.emulation.guest import SITE, emulator, guest_environment, make_prefix
+from edgekit.devices.emulation.kinds import kind_of
+from edgekit.devices.emulation.profiles import profile_of
+from edgekit.devices.emulation.root import build_root, why_not
 from edgekit.formats.flatbuffer import pack, unpack
 from edgekit.runtimes.litert import LiteRTRunner
 from edgekit.source import sha256_file
@@ -213,3 +218,25 @@ def test_no_changed_document_makes_it_reach_beyond_its_memory(
 def test_the_readme_leads_from_nothing_to_a_prediction(family: str, made: Made, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made(family)[1], tmp_path / "out"))
     follow_the_readme(folder, f"ai-edge-litert=={coordinates()['c']['ai-edge-litert']}")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_self_test_passes_as_an_arm_program_under_emulation(family: str, made: Made, tmp_path: Path) -> None:
+    compiler, profile = "aarch64-linux-gnu-gcc", profile_of("cortex-a76")
+    reason = f"{compiler} is not installed" if shutil.which(compiler) is None else why_not(profile.kind)
+    if reason is not None:
+        pytest.skip(reason)
+    root = build_root(profile.kind, Cache()).path
+    for name in (HEADER, SOURCE, EXAMPLE):
+        shutil.copyfile(made(family)[1] / name, tmp_path / name)
+    library = root / SITE / "ai_edge_litert" / "libLiteRt.so"
+    more = ("-pthread", "-Wl,--allow-shlib-undefined")  # the library's own needs are found where the program runs
+    program = compile_with(
+        library, tmp_path, EXAMPLE, SOURCE, name="example", linked="libLiteRt.so", more=more, compiler=compiler
+    )
+    (tmp_path / "prefix").mkdir()
+    make_prefix(tmp_path / "prefix", root, profile)
+    command = (*emulator(root, tmp_path / "prefix", profile), program, C.content)
+    environment = dict(guest_environment(root, kind_of(profile.kind)))
+    done = run(*command, folder=made(family)[1], env=environment)
+    assert (done.stdout, done.returncode) == PASSED, done.stderr

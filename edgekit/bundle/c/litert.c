@@ -86,7 +86,7 @@ LITERT(void) LiteRtDestroyOpaqueOptions(LiteRtOpaqueOptions);
 LITERT(void) LiteRtDestroyCompiledModel(LiteRtCompiledModel);
 LITERT(void) LiteRtDestroyTensorBuffer(LiteRtTensorBuffer);
 
-/* LiteRT answers one thread at a time. */
+/* LiteRT promises nothing of calls from several threads at once: they wait for each other. */
 #ifdef _WIN32
 typedef struct {
     void *pointer;
