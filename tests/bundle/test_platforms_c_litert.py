@@ -153,11 +153,16 @@ def test_the_self_test_names_what_is_damaged(
     assert done.stdout.startswith(f"{broken}: ")
 
 
-def test_a_file_that_is_no_model_and_one_of_another_format_are_errors(
+def test_a_file_that_is_cut_or_no_model_or_of_another_format_is_an_error(
     made: Made, compiled: Compiled, tmp_path: Path
 ) -> None:
     content = Path(shutil.copytree(made("vit")[1] / C.content, tmp_path / "bundle"))
-    (content / "model/model.tflite").write_bytes(b"\x1c\x00\x00\x00TFL3" * 20)
+    file = content / "model/model.tflite"
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes()[: size // 50])
+    done = run(compiled(EXAMPLE, SOURCE), content, "a text", folder=tmp_path)
+    assert done.stderr == f"model/model.tflite: has {size // 50} bytes, not {size}\n"
+    file.write_bytes(b"\x1c\x00\x00\x00TFL3" * 20 + bytes(size - 160))
     done = run(compiled(EXAMPLE, SOURCE), content, "a text", folder=tmp_path)
     assert done.returncode == 1
     assert "LiteRT: reading the model failed (status " in done.stderr

@@ -52,6 +52,16 @@ static const char *model_file(Work *work, const Json *network) {
     fail(work, "bundle.json: %s, and the bundle has no such file", RUNS);
 }
 
+/* A file that was cut short is found here: not every runtime looks before it reads beyond the end. */
+static void check_size(Work *work, const char *folder, const char *name, const Json *description) {
+    size_t size = need_count(work, need(work, need(work, description, "files"), name), "size_bytes");
+    FILE *stream = fopen(path_of(work, folder, name), "rb");
+    long found = stream != NULL && fseek(stream, 0, SEEK_END) == 0 ? ftell(stream) : -1;
+    if (stream != NULL) fclose(stream);
+    if (found < 0) fail(work, "%s: cannot be read", name);
+    if ((size_t)found != size) fail(work, "%s: has %ld bytes, not %zu", name, found, size);
+}
+
 /* Whether all went well; the model's `why` says what did not. */
 static int load(edgekit_model *model, const char *folder, int threads) {
     Work *work = &model->work;
@@ -64,7 +74,9 @@ static int load(edgekit_model *model, const char *folder, int threads) {
         model->tokenizer = read_tokenizer(work, read_json(work, folder, need_text(work, model->preprocessing, "compiled")));
     }
     const Json *network = need(work, model->description, "model");
-    open_runtime(work, &model->runtime, path_of(work, folder, model_file(work, network)), network, threads);
+    const char *file = model_file(work, network);
+    check_size(work, folder, file, model->description);
+    open_runtime(work, &model->runtime, path_of(work, folder, file), network, threads);
     return 1;
 }
 
