@@ -11,7 +11,7 @@ from end_to_end.made import QUICK, no_profile, pretend_device
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the module's own; every measurement takes a tenth of a second."""
+    """A cache of the module's own; every measurement takes a tenth of a second, and intervals are coarse."""
     root = tmp_path_factory.mktemp("cache")
     patch = pytest.MonkeyPatch()
     patch.setenv("EDGEKIT_CACHE", str(root))
@@ -24,6 +24,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ):
         patch.setattr(f"edgekit.{name}", QUICK)
     patch.setattr("edgekit.assembly.profile_sides", no_profile)
+    patch.setattr("edgekit.measure.statistics.RESAMPLES", 200)
     yield root
     patch.undo()
 
