@@ -6,9 +6,11 @@ A line `<!-- generate: NAME -->` or `<!-- generate: NAME ARGUMENT -->` in a page
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import runpy
+import textwrap
 import tomllib
 from collections.abc import Callable
 from functools import cache
@@ -75,16 +77,11 @@ def sections(argument: str) -> str:
 
 
 def shown(file: str) -> str:
-    """What a command printed, as a page of the repository shows it: the indented block after `It ends like this`."""
-    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("It ends like this"))
-    block: list[str] = []
-    for line in lines[start + 1 :]:
-        if (block and line and not line.startswith("    ")) or line.startswith("    make "):
-            break
-        if line.startswith("    ") or block:
-            block.append(line.removeprefix("    "))
-    return "```text\n" + "\n".join(block).strip() + "\n```"
+    """What a command printed, as a page of the repository shows it: `It ends like this`, on which machine, and how."""
+    _, found, rest = (ROOT / file).read_text(encoding="utf-8").partition("\nIt ends like this")
+    lead, *paragraphs = (found + rest).strip().split("\n\n")
+    block = "\n\n".join(itertools.takewhile(lambda one: one.startswith("    "), paragraphs))
+    return f"{lead}\n\n```text\n{textwrap.dedent(block)}\n```"
 
 
 def settings() -> str:
@@ -198,16 +195,19 @@ def wrong_uses() -> str:
 
 
 def results() -> str:
-    """The last result of each case of `make bench`, with the machine; a sentence where there is none."""
+    """The last result of each case of `benchmarks/run.py`, with the machine; a sentence where there is none."""
     file = ROOT / "benchmarks" / "results" / "suite.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     last = {row["case"]: row for row in map(json.loads, lines)}
     if not last:
-        return "`make bench` measures whole runs on real models; its results are kept in `benchmarks/results/`."
+        return "`benchmarks/run.py` measures whole runs on real models; they are kept in `benchmarks/results/`."
     table = ["| run | metric | samples | faster | smaller | undone |", "|---|---|---:|---:|---:|---|"]
     table += [_result(row) for row in last.values()]
     machines = {f"{row['host']}, onnxruntime {row['versions']['onnxruntime']}" for row in last.values()}
-    lead = f"Whole runs on real models, the last of each, by `make bench` on {' and '.join(sorted(machines))}:"
+    lead = (
+        f"Whole runs on real models by `benchmarks/run.py` on {' and '.join(sorted(machines))}, the last of each."
+        " Each line of `benchmarks/results/suite.jsonl` names the code that it measured, which may be an older one."
+    )
     return "\n".join([lead, "", *table])
 
 
@@ -225,7 +225,8 @@ def _case(name: str) -> str:
     if name not in cases:
         return name
     case = cases[name]
-    recipe = [] if case.recipe == "default" else [f"recipe {case.recipe}"]
+    box = f"a search of {case.options['time'] / 60:g} minutes" if "time" in case.options else "a search"
+    recipe = [] if case.recipe == "default" else [f"recipe {case.recipe}" if case.recipe else box]
     student = [f"student {case.student}"] if case.student else []
     settings = [f"{key}={value}" for key, value in case.settings.items()]
     format_ = [case.format] if case.format else []

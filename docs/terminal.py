@@ -1,6 +1,6 @@
 """A picture of what a command prints on a terminal of 80 columns: docs/terminal.py PICTURE.png COMMAND...
 
-    python docs/terminal.py docs/assets/inspect-resnet20.png edgekit inspect benchmarks/models/resnet20.py:resnet20
+    python docs/terminal.py docs/assets/inspect-sst2-vnni.png edgekit inspect artifacts/sst2-vnni
 
 Needs chromium (Debian: apt-get install chromium).
 """

@@ -93,7 +93,11 @@ def choose_objective(request: Request, asked: str | None) -> Search:
     if asked not in OBJECTIVES:
         raise UnknownNameError("objective", asked, OBJECTIVES, id="unknown-name.objective")
     if asked == "energy":
-        raise _not_measurable(request, "--objective energy", "no device that edgekit reaches measures its energy")
+        raise _not_measurable(
+            request,
+            "--objective energy",
+            "counters of energy are those of a whole processor, and no search goes by them",
+        )
     if asked == "latency":
         _check_timed(request, "--objective latency")
     if asked == "instructions":

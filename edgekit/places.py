@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from edgekit.artifact import Component, Format
-from edgekit.devices import reach
+from edgekit.devices import NONE, WAYS, reach
 from edgekit.devices.base import Device
 from edgekit.environment import host
 from edgekit.errors import HostError, UnknownNameError
@@ -104,6 +104,10 @@ class Exported:
             HostError: the device is no such target, or cannot be had.
         """
         assert self.target is not None  # `find_target` gives one where a device is named
+        if device == NONE:
+            ways = [way for way in WAYS if way != NONE]
+            hint = "Leave out --device to measure on this machine: `none` is for compress."
+            raise UnknownNameError("device", device, ways, id="unknown-name.device", hint=hint)
         reached = reach(self.target, runtime_for(self.target, self.format), device)
         check_reached(self.target, reached)
         places = places_of(self.target, self.format, reached.devices, threads, provider)

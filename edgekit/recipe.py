@@ -211,7 +211,9 @@ def _change(recipe: Recipe, key: str, value: str) -> Recipe:
         else Step(
             step.stage,
             validate(
-                step.stage.settings, {**step.settings.model_dump(), setting: _value(value)}, f"--set {key}={value}"
+                step.stage.settings,
+                {**step.settings.model_dump(exclude_unset=True), setting: _value(value)},
+                f"--set {key}={value}",
             ),
         )
         for step in recipe.steps

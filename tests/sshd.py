@@ -49,8 +49,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def sshd(folder: Path) -> Iterator[Server]:
-    """An sshd that runs until the end of the block, with all its files in a new folder."""
+def sshd(folder: Path, *options: str) -> Iterator[Server]:
+    """An sshd that runs until the end of the block, with all its files in a new folder.
+
+    Args:
+        folder: for its files.
+        *options: further lines of its configuration.
+    """
     folder.mkdir(mode=0o700)
     for name in ("host", "user", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
@@ -59,6 +64,7 @@ def sshd(folder: Path) -> Iterator[Server]:
     (folder / "server").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
         f"PidFile {folder}/pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
+        + "".join(f"{option}\n" for option in options)
     )
     key = " ".join((folder / "host.pub").read_text().split()[:2])
     (folder / "known").write_text(f"[127.0.0.1]:{port} {key}\n")
@@ -76,7 +82,7 @@ def sshd(folder: Path) -> Iterator[Server]:
         yield Server(folder, port, process)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _free_port() -> int:
@@ -88,7 +94,7 @@ def _free_port() -> int:
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     """Until it listens."""
-    for _ in range(100):
+    for _ in range(1200):
         if process.poll() is not None:
             pytest.skip(f"sshd does not start here: it ended with code {process.returncode}")
         with socket.socket() as one:

@@ -114,6 +114,14 @@ def test_a_device_that_is_not_the_target_is_an_error(tmp_path: Path) -> None:
     assert raised.value.why == "the target is aarch64 and this machine is x86_64"
 
 
+def test_nowhere_is_no_place_to_measure(tmp_path: Path) -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"(?s)'none'.*allowed: adb, browser, command, emulated, local, ssh"
+    ) as raised:
+        bench(artifact(tmp_path, "host"), device="none")
+    assert "`none` is for compress" in str(raised.value.hint)
+
+
 def test_a_target_of_the_users_own_has_to_be_given_with_a_device(tmp_path: Path) -> None:
     folder = artifact(tmp_path, "my-board")
     record = bench(folder)

@@ -166,7 +166,8 @@ def test_the_numeric_level_names_architecture_and_python() -> None:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package that the digest is taken of."""
+    """A copy of the package that the digest is taken of; that of the package itself is known before."""
+    environment.code_digest()
     copied = tmp_path / "edgekit"
     shutil.copytree(environment.PACKAGE_ROOT, copied, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(environment, "PACKAGE_ROOT", copied)

@@ -230,3 +230,12 @@ def test_a_lock_is_a_recipe_with_what_was_decided(tmp_path: Path) -> None:
         "optimize.model": {"a": 1.5},
     }
     assert tomllib.loads((tmp_path / "recipe.lock.toml").read_text())["schema"] == "edgekit.recipe/1"
+
+
+def test_what_is_set_is_all_that_is_said() -> None:
+    (quantize,) = [
+        step.settings
+        for step in load_recipe("default", {"quantize.tolerance": "0.01"}).steps
+        if step.stage.name == "quantize"
+    ]
+    assert quantize.model_fields_set == {"tolerance"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def test_without_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_turn_that_fails_is_given_up(tmp_path: Path) -> None:
+    gc.collect()  # what other tests left open
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
     with pytest.raises(ValueError, match="no"), turn(tmp_path, KEY):
         raise ValueError("no")

@@ -23,6 +23,7 @@ from edgekit.artifact import (
 )
 from edgekit.bundle import forms
 from edgekit.bundle.documents import write_documents
+from edgekit.bundle.forms import FormName
 from edgekit.bundle.pixels import compile_pixels, value_range
 from edgekit.bundle.platforms import PLATFORMS
 from edgekit.bundle.platforms.base import Platform
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from edgekit.tasks.text_classification import TextClassification as Texts
 
 COMPILED, ORIGINAL = "tokenizer/compiled.json", "tokenizer/tokenizer.json"
+INTEGERS = ("int64", "int32")  # of token ids, for code that asks a .tflite for its types
 INPUTS = {"ids": "input_ids", "segments": "token_type_ids", "mask": "attention_mask"}
 
 
@@ -112,7 +114,7 @@ def make_bundle(path: str | Path, platform: str, out: str | Path, form: str | No
         content.mkdir(parents=True)
         bundle = _write_content(artifact, task, chosen, name, content)
         chosen.write(staged, bundle)
-        write_documents(artifact, platform, staged)
+        write_documents(artifact, chosen.versions(bundle), staged)
         (staged / SCHEMA_FILE).write_text(json_schema(), encoding="utf-8")
         _check_answers(content)
         for file in walk(staged):
@@ -174,11 +176,13 @@ def _longest(manifest: Manifest) -> int | None:
     return min(lengths, default=None)
 
 
-def _write_content(artifact: Artifact, task: Classification, platform: Platform, form: Any, content: Path) -> Bundle:
+def _write_content(
+    artifact: Artifact, task: Classification, platform: Platform, form: FormName, content: Path
+) -> Bundle:
     """Write everything but the platform's code; returns what ``bundle.json`` says."""
     manifest = artifact.manifest
     component = manifest.components[WHOLE]
-    _check_types(component, task, platform)
+    _check_types(component, task, platform, form)
     preprocessing = _preprocessing(task, content)
     if preprocessing.kind not in platform.kinds:
         raise _refused(f"its input is of the kind {preprocessing.kind}", f"platform: {', '.join(platform.kinds)}")
@@ -235,13 +239,14 @@ def _preprocessing(task: Classification, content: Path) -> Text | Image:
     )
 
 
-def _check_types(component: Component, task: Classification, platform: Platform) -> None:
-    """The code feeds images as float32 and texts as the types that the platform says, and reads answers of float32.
+def _check_types(component: Component, task: Classification, platform: Platform, form: FormName) -> None:
+    """Code feeds images as float32, and texts as the platform says, or a .tflite does; it reads answers of float32.
 
     Raises:
         ModelError: the model takes or gives something else.
     """
-    taken = ("float32",) if isinstance(task, ImageClassification) else platform.ids
+    ids = INTEGERS if form == "tflite" else platform.ids
+    taken = ("float32",) if isinstance(task, ImageClassification) else ids
     asked = [(spec, taken) for spec in component.inputs]
     asked += [(spec, ("float32",)) for spec in component.outputs if spec.name == task.origin.answer]
     for spec, allowed in asked:

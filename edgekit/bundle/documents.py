@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import CARD, Artifact
-from edgekit.bundle.platforms.base import coordinates
 from edgekit.report import FILE, Report, load_report
 
 CARD_FILE, LICENCE_FILE, NOTICE_FILE, BENCHMARK_FILE = "MODEL_CARD.md", "LICENSE", "NOTICE", "benchmark.json"
 BENCHMARK = "edgekit.bundle.benchmark/1"
 _MICROSOFT = "MIT, Copyright (c) Microsoft Corporation"
+_LITERT = "Apache-2.0, Copyright The LiteRT Authors"
 # Whose code a platform's own runs with, and under which licence (SPDX), for each name of ``coordinates.toml``.
 LICENCES = {
     "numpy": "BSD-3-Clause, Copyright NumPy Developers",
     "onnxruntime": _MICROSOFT,
-    "ai-edge-litert": "Apache-2.0, Copyright The LiteRT Authors",
+    "ai-edge-litert": _LITERT,
     "pillow": "MIT-CMU, Copyright Jeffrey A. Clark and contributors",
     "onnxruntime-node": _MICROSOFT,
     "onnxruntime-web": _MICROSOFT,
     "onnxruntime-react-native": _MICROSOFT,
     "onnxruntime-android": _MICROSOFT,
+    "litert": _LITERT,
     "onnxruntime-swift-package-manager": _MICROSOFT,
     "@dr.pogodin/react-native-fs": "MIT, Copyright Sergey Pogodin, Copyright Johannes Lumpe",
     "base64-js": "MIT, Copyright (c) 2014 Jameson Little",
@@ -38,12 +40,18 @@ TOOLS = (
 )
 
 
-def write_documents(artifact: Artifact, platform: str, folder: Path) -> None:
-    """Write the card, the licence, the notice and the benchmark."""
+def write_documents(artifact: Artifact, packages: Collection[str], folder: Path) -> None:
+    """Write the card, the licence, the notice and the benchmark.
+
+    Args:
+        artifact: what is bundled.
+        packages: names of ``coordinates.toml`` that the bundle's code depends on.
+        folder: of the bundle.
+    """
     report = load_report(artifact.path) if (artifact.path / FILE).is_file() else None
     (folder / CARD_FILE).write_text(_card(artifact), encoding="utf-8")
     (folder / LICENCE_FILE).write_text(_licence(artifact), encoding="utf-8")
-    (folder / NOTICE_FILE).write_text(_notice(artifact, platform), encoding="utf-8")
+    (folder / NOTICE_FILE).write_text(_notice(artifact, packages), encoding="utf-8")
     benchmark = {"schema": BENCHMARK, **_benchmark(report)}
     (folder / BENCHMARK_FILE).write_text(json.dumps(benchmark, indent=2) + "\n", encoding="utf-8")
 
@@ -75,12 +83,11 @@ def _licence(artifact: Artifact) -> str:
     )
 
 
-def _notice(artifact: Artifact, platform: str) -> str:
+def _notice(artifact: Artifact, packages: Collection[str]) -> str:
     source = artifact.manifest.source
     commit = f" at {source['commit']}" if source.get("commit") else ""
     lines = [f"Model: made from {source.get('name') or 'a model'}{commit} by edgekit.", "", "This bundle's code uses:"]
-    packages = sorted(package for package in coordinates()[platform] if package not in TOOLS)
-    lines += [f"- {package}: {LICENCES[package]}" for package in packages]
+    lines += [f"- {package}: {LICENCES[package]}" for package in sorted(set(packages) - set(TOOLS))]
     return "\n".join(lines) + "\n"
 
 

@@ -20,9 +20,10 @@ OPERATORS = "required_operators.config"
 FormName = Literal["onnx", "ort", "tflite"]
 Serves = Literal["any", "arm", "amd64"]
 X86_64 = "x86_64"  # as targets name it
+TFLITE_PLATFORMS = ("android", "python")
 TFLITE_HINT = (
-    "The code of this platform runs ONNX Runtime. A .tflite goes into a bundle for python; for this platform compress"
-    " with `--format onnx`."
+    f"The code of this platform runs ONNX Runtime. A .tflite goes into a bundle for {' or '.join(TFLITE_PLATFORMS)};"
+    " for this platform compress with `--format onnx`."
 )
 
 

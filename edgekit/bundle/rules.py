@@ -190,7 +190,10 @@ def platform(given: Given, bundle: Bundle) -> Iterator[Found]:
     if known is None:
         yield BUNDLE, f"platform: {bundle.platform!r}; allowed: {', '.join(PLATFORMS)}"
         return
-    for name in known.needs:
+    for form in bundle.model.forms:
+        if form.format not in known.forms:
+            yield BUNDLE, f"{form.file}: a bundle for {known.name} runs {', '.join(known.forms)}"
+    for name in known.code(bundle):
         if not (given.root / name).is_file():
             yield name, f"missing, and part of a bundle for {known.name}"
     if given.content is not None and given.content != given.root / known.content:
@@ -224,6 +227,8 @@ def model(given: Given, bundle: Bundle) -> Iterator[Found]:
             yield form.file, f"does not begin as a file of the format {form.format!r}"
         if form.format == "ort" and given.find(f"{PurePosixPath(form.file).parent}/{OPERATORS}") is None:
             yield form.file, "without required_operators.config, by which a reduced runtime is built"
+        if form.format == "tflite" and not bundle.model.signatures:
+            yield BUNDLE, f"names no entry point of {form.file}"
         if form.format == "tflite" and misaligned(_read(file, MAX_FILE_BYTES)):
             yield form.file, f"a buffer does not lie on {BUFFER_BYTES} bytes, so that it cannot be read in place"
 

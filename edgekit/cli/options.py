@@ -72,7 +72,7 @@ Device = Annotated[
         "--device",
         metavar="DEVICE",
         help="Measure elsewhere, or nowhere: local, emulated, browser, ssh://user@host, adb:SERIAL?tool=FILE,"
-        " command:TEMPLATE, none.",
+        " command:TEMPLATE; of compress also none.",
         rich_help_panel=WORKLOAD,
     ),
 ]

@@ -95,6 +95,7 @@ class Space:
         levers: that can be used here.
         layers: of the original, where it is an encoder.
         full_steps: of the base recipe's distillation.
+        narrows: whether the table of words is INT4 in what was trained.
         spends: whether layers can stay in float to use up a budget.
         measures: whether a table of costs is to be made.
         reach: of each number of layers from 1 on, what the narrowest and the widest encoder cost of the whole one, by
@@ -109,6 +110,7 @@ class Space:
     levers: tuple[Lever, ...]
     layers: int | None
     full_steps: int
+    narrows: bool = False
     spends: bool = False
     measures: bool = False
     reach: tuple[tuple[float, float], ...] = ()
@@ -228,7 +230,7 @@ class Space:
             quick: whether only the cost counts, so that no layer needs to fall back.
         """
         added: Tables = tuple({"stage": lever.stage, **lever.settings} for lever in levers if lever.added)
-        changes: Table = {}
+        changes: Table = {"embeddings": "int4"} if training and self.narrows and method is None else {}
         for lever in levers:
             changes |= {} if lever.added else lever.settings
         changes |= {"fallback": False} if quick else {}
@@ -276,9 +278,17 @@ def space_of(request: Request, layers: int | None, samples: int) -> Space:
         levers=tuple(lever for lever in LEVERS if _usable(request, lever)),
         layers=layers,
         full_steps=planned_steps(_distill_settings(distill), samples) if distill else 0,
+        narrows=trains and layers is not None and _narrows(request, by_name.get("quantize")),
         spends=_spends(request, graph),
         measures=trains and layers is not None and _measures(request, layers),
     )
+
+
+def _narrows(request: Request, quantize: Step | None) -> bool:
+    """Whether an encoder's table of words can be INT4, where the user says nothing of it."""
+    if quantize is None or request.goal.tokens is None or "embeddings" in quantize.settings.model_fields_set:
+        return False
+    return _fits(request, {**_table(quantize), "embeddings": "int4"})
 
 
 def _measures(request: Request, layers: int) -> bool:

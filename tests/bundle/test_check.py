@@ -259,6 +259,14 @@ def test_a_tflite_file_of_four_billion_buffers_is_refused_at_once() -> None:
     assert rules.misaligned(bytes(content))
 
 
+def test_a_form_that_the_platform_does_not_run_is_found(copied: Copied) -> None:
+    folder = copied("c", "bert")
+    edit(folder / "bundle/bundle.json", put("model", "forms", 0, "format", value="tflite"))
+    reseal(folder)
+    told = {problem.what for problem in check_bundle(folder).problems if problem.rule == "platform"}
+    assert told == {"model/model.onnx: a bundle for c runs onnx, ort"}
+
+
 def test_names_are_told_in_characters_that_can_be_printed(copied: Copied) -> None:
     folder = copied("python", "bert")
     (folder / os.fsdecode(b"a\xff\x1b[2J")).write_text("x")

@@ -25,5 +25,6 @@ def test_the_tables_name_no_package_that_is_not_used() -> None:
 def test_the_notice_names_what_the_code_runs_with(bundles: Callable[[str, str], Path], platform: str) -> None:
     lines = (bundles(platform, "bert") / "NOTICE").read_text(encoding="utf-8").splitlines()
     named = {line.removeprefix("- ").partition(": ")[0] for line in lines if line.startswith("- ")}
-    assert named == coordinates()[platform].keys() - set(TOOLS)
+    other = {runtime.package for form, runtime in PLATFORMS[platform].runtimes.items() if form == "tflite"}
+    assert named == coordinates()[platform].keys() - set(TOOLS) - other
     assert any("onnxruntime" in name for name in named)

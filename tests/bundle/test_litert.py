@@ -16,6 +16,7 @@ from tflites import INSTALLED, REASON
 from edgekit.artifact import WHOLE, Artifact, open_artifact, write_artifact
 from edgekit.bundle.build import make_bundle
 from edgekit.bundle.check import check_bundle
+from edgekit.bundle.forms import TFLITE_PLATFORMS, choose_form
 from edgekit.bundle.platforms import PLATFORMS
 from edgekit.bundle.reference import Model
 from edgekit.errors import UsageError
@@ -86,12 +87,14 @@ def test_a_text_is_cut_to_the_largest_entry_point(tflites: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("platform", [name for name, one in PLATFORMS.items() if "tflite" not in one.forms])
 def test_a_platform_that_runs_no_tflite_says_which_one_does(platform: str, tmp_path: Path) -> None:
-    from edgekit.bundle.forms import choose_form
-
     artifact = Artifact(tmp_path, tiny.manifest(format="tflite"))
     with pytest.raises(UsageError, match="the artifact's format 'tflite' does not go with this bundle") as caught:
         choose_form(artifact, PLATFORMS[platform].forms, None)
     assert caught.value.hint == (
-        "The code of this platform runs ONNX Runtime. A .tflite goes into a bundle for python; for this platform"
-        " compress with `--format onnx`."
+        "The code of this platform runs ONNX Runtime. A .tflite goes into a bundle for android or python; for this"
+        " platform compress with `--format onnx`."
     )
+
+
+def test_the_hint_names_the_platforms_that_run_tflite() -> None:
+    assert sorted(name for name, one in PLATFORMS.items() if "tflite" in one.forms) == list(TFLITE_PLATFORMS)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,57 +11,26 @@ import numpy as np
 import PIL.Image
 import pytest
 from bundle.bundles import FAMILIES, TOKENIZERS, flip, shorten
+from bundle.kotlin import Probe, compile_probe, jars
 from bundle.made_tokenizers import MADE
 from bundle.parsing import blocks, faults, sources
 from bundle.test_platforms_c import STEP, STEPS
 
 from edgekit.bundle import probes
-from edgekit.bundle.platforms.android import CODE, MANIFEST, SOURCES
+from edgekit.bundle.platforms.android import ANDROID, CODE, MANIFEST, SOURCES
 from edgekit.bundle.platforms.base import coordinates
 from edgekit.bundle.reference.image import prepare, read_image
 from edgekit.bundle.reference.tokenizer import Tokenizer
 from edgekit.bundle.tokenizer import compile_tokenizer, write_program
 
 Bundles = Callable[[str, str], Path]
-CONTENT = "model/src/main/assets/bundle"
-# The folder with kotlin-compiler.jar and what it needs; and jars with org.json and with ONNX Runtime's classes.
-COMPILER, JARS = "EDGEKIT_KOTLIN", "EDGEKIT_KOTLIN_JARS"
-# What AndroidBundle.kt uses of Android itself, whose SDK is not here.
-DECLARED = {
-    "Context.kt": """
-package android.content
-abstract class Context {
-    abstract val applicationContext: Context
-    abstract val assets: android.content.res.AssetManager
-}
-""",
-    "AssetManager.kt": """
-package android.content.res
-abstract class AssetManager : AutoCloseable {
-    abstract fun open(name: String): java.io.InputStream
-    abstract fun openFd(name: String): AssetFileDescriptor
-}
-abstract class AssetFileDescriptor : java.io.Closeable {
-    abstract val fileDescriptor: java.io.FileDescriptor
-    abstract val startOffset: Long
-    abstract val declaredLength: Long
-}
-""",
-    "Bitmap.kt": """
-package android.graphics
-abstract class Bitmap {
-    abstract val width: Int
-    abstract val height: Int
-    abstract fun getPixels(pixels: IntArray, offset: Int, stride: Int, x: Int, y: Int, width: Int, height: Int)
-}
-""",
-}
+CONTENT = ANDROID.content
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sources_and_build_files_parse(family: str, bundles: Bundles) -> None:
     found = sources(bundles("android", family), ".kt", ".kts")
-    assert {path.name for path in found} >= {*SOURCES, "settings.gradle.kts", "build.gradle.kts"}
+    assert {path.name for path in found} == {*SOURCES, "OnnxRuntime.kt", "settings.gradle.kts", "build.gradle.kts"}
     assert [fault for path in found for fault in faults(path)] == []
 
 
@@ -101,36 +66,14 @@ def test_build_files_pin_the_versions_of_the_table_and_leave_models_uncompressed
 
 
 @pytest.fixture(scope="session")
-def probe(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def probe(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Probe:
     """What the Kotlin of a bundle prints when it is asked on a Java machine; compiled by the version that is pinned."""
-    lib, jars = os.environ.get(COMPILER), os.environ.get(JARS)
-    if lib is None or jars is None or shutil.which("java") is None:
-        pytest.skip(f"java is not installed, or {COMPILER} and {JARS} name no compiler")
-    out = tmp_path_factory.mktemp("kotlin")
-    code = bundles("android", "bert") / CODE
-    files = [code / name for name in SOURCES] + [Path(__file__).with_name("KotlinProbe.kt")]
-    for name, text in DECLARED.items():
-        (out / name).write_text(text, encoding="utf-8")
-        files.append(out / name)
-    compiler = os.pathsep.join(map(str, sorted(Path(lib).glob("*.jar"))))
-    path = os.pathsep.join([str(Path(lib) / "kotlin-stdlib.jar"), jars])
-    options = ["-version", "-no-stdlib", "-no-reflect", "-Werror", "-classpath", path, "-d", str(out)]
-    command = ["java", "-cp", compiler, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", *options]
-    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.findall(r"kotlinc-jvm (\S+)", done.stderr) == [coordinates()["android"]["kotlin"]]
-
-    def ask(folder: Path, what: str, lines: list[object] | None = None) -> str:
-        given = "".join(f"{json.dumps(line)}\n" for line in lines or [])
-        run = ["java", "-cp", os.pathsep.join([str(out), path]), "KotlinProbeKt", str(folder), what]
-        return subprocess.run(run, input=given, capture_output=True, text=True, check=True).stdout
-
-    return ask
+    return compile_probe(bundles("android", "bert") / CODE, tmp_path_factory.mktemp("kotlin"), jars())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
-def test_kotlin_gives_the_same_ids(name: str, probe: Callable[..., str], tmp_path: Path) -> None:
+def test_kotlin_gives_the_same_ids(name: str, probe: Probe, tmp_path: Path) -> None:
     (tmp_path / "tokenizer").mkdir()
     write_program(compile_tokenizer(MADE[name](), 64, 0), tmp_path / "tokenizer/compiled.json")
     reference = Tokenizer.load(tmp_path / "tokenizer/compiled.json")
@@ -141,7 +84,7 @@ def test_kotlin_gives_the_same_ids(name: str, probe: Callable[..., str], tmp_pat
 
 
 @pytest.mark.slow
-def test_kotlin_gives_the_same_pixels(probe: Callable[..., str], tmp_path: Path) -> None:
+def test_kotlin_gives_the_same_pixels(probe: Probe, tmp_path: Path) -> None:
     lines, expected = [], []
     for number, pixels in enumerate(probes.images(3, 20, 24)):
         raw = tmp_path / f"{number}.raw"
@@ -156,7 +99,7 @@ def test_kotlin_gives_the_same_pixels(probe: Callable[..., str], tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_kotlin_refuses_pixels_that_are_no_image(probe: Callable[..., str], tmp_path: Path) -> None:
+def test_kotlin_refuses_pixels_that_are_no_image(probe: Probe, tmp_path: Path) -> None:
     (tmp_path / "raw").write_bytes(bytes(32))
     said = probe(tmp_path, "image", [[str(tmp_path / "raw"), 4, 2, channels, 3, [], ""] for channels in (4, 3)])
     assert [line.partition(";")[0] for line in said.splitlines()] == [
@@ -166,7 +109,7 @@ def test_kotlin_refuses_pixels_that_are_no_image(probe: Callable[..., str], tmp_
 
 
 @pytest.mark.slow
-def test_a_transparent_bitmap_is_drawn_on_white(probe: Callable[..., str], tmp_path: Path) -> None:
+def test_a_transparent_bitmap_is_drawn_on_white(probe: Probe, tmp_path: Path) -> None:
     colours = [0xFF102030, 0x00102030, 0x80FF0000]
     assert probe(tmp_path, "colours", [[colours, 3, 1]]) == "16,32,48,255,255,255,255,127,127\n"
     seen = PIL.Image.fromarray(np.array([[[16, 32, 48, 255], [16, 32, 48, 0], [255, 0, 0, 128]]], np.uint8))
@@ -176,7 +119,7 @@ def test_a_transparent_bitmap_is_drawn_on_white(probe: Callable[..., str], tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [*FAMILIES, *TOKENIZERS])
 def test_the_self_test_passes_and_names_what_is_damaged(
-    family: str, probe: Callable[..., str], copied: Callable[[str, str], Path]
+    family: str, probe: Probe, copied: Callable[[str, str], Path]
 ) -> None:
     content = copied("android", family) / CONTENT
     assert probe(content, "test") == "self-test passed\n0 open\n"

@@ -16,20 +16,20 @@ Bundles = Callable[[str, str], Path]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_self_test_passes_in_a_process_without_edgekit(bundles: Bundles, family: str) -> None:
+def test_the_self_test_passes_in_a_process_without_edgekit(copied: Bundles, family: str) -> None:
     code = (
         "import sys; from edgekit_model import self_test; found = self_test('bundle');"
         " assert not [name for name in sys.modules if name.split('.')[0] in ('edgekit', 'torch', 'transformers')];"
         " print(found)"
     )
-    done = run(sys.executable, "-c", code, folder=bundles("python", family))
+    done = run(sys.executable, "-c", code, folder=copied("python", family))
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_texts_get_the_labels_that_edgekit_gives_them(artifacts: Callable[[str], Artifact], bundles: Bundles) -> None:
+def test_texts_get_the_labels_that_edgekit_gives_them(artifacts: Callable[[str], Artifact], copied: Bundles) -> None:
     texts = tiny.sentences(3, seed=5)
     expected = [answer[0] for answer in edgekit.load(artifacts("bert").path).predict(texts)]
-    done = run(sys.executable, "-m", "edgekit_model", "bundle", *texts, folder=bundles("python", "bert"))
+    done = run(sys.executable, "-m", "edgekit_model", "bundle", *texts, folder=copied("python", "bert"))
     assert done.stdout.splitlines() == [f"{label}\t{score:.4f}" for label, score in expected]
 
 

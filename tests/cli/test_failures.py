@@ -129,14 +129,14 @@ def test_sigterm_ends_in_143_and_says_how_to_go_on(run, pretend, recorder):
 def test_signal_to_a_running_command_ends_it_with_its_code(number, code):
     script = (
         "import sys, time, edgekit; from edgekit.cli import main;"
-        "edgekit.verify = lambda *given: (sys.stderr.write('ready\\n'), sys.stderr.flush(), time.sleep(30));"
+        "edgekit.verify = lambda *given: (sys.stderr.write('ready\\n'), sys.stderr.flush(), time.sleep(1000));"
         "sys.exit(main(['verify', 'x']))"
     )
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "ready\n"
         process.send_signal(number)
-        assert process.wait(timeout=20) == code
+        assert process.wait(timeout=60) == code
         assert process.stderr.read().startswith("error[interrupted]" if code == 130 else "error[terminated]")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 from rich.console import Console
 
@@ -32,6 +33,7 @@ def test_watch_draws_on_a_terminal_only(monkeypatch):
 
 def test_drawn_step_leaves_one_line_behind(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("edgekit.cli.progress.time", SimpleNamespace(monotonic=lambda: 7.0))
     screen = console(terminal=True)
     with watch(screen, quiet=False) as progress:
         progress.start("distill [1/3]", 100)

@@ -69,7 +69,7 @@ def start(kind: str, *options: str) -> tuple[subprocess.Popen[str], list[str]]:
     assert word == "ready"
     if kind in BUSY:
         begun = used(process)
-        while used(process) < begun + FEW_TICKS:  # it is where Python does not answer by now
+        while process.poll() is None and used(process) < begun + FEW_TICKS:  # it is where Python does not answer by now
             time.sleep(0.01)
     return process, words
 
@@ -109,7 +109,7 @@ def test_a_command_that_answers_closes_what_is_open(number: int, code: int) -> N
 def test_children_go_with_the_command() -> None:
     process, (child,) = start("with_child")
     stop(process, signal.SIGTERM)
-    for _ in range(1000):
+    for _ in range(6000):
         if ended(child):
             break
         time.sleep(0.01)

@@ -155,7 +155,7 @@ def test_what_takes_too_long_goes_with_what_it_started(tmp_path: Path) -> None:
     assert done.returncode == 5
     assert "gave no answer in 4 s" in done.stderr
     worker = Path(f"/proc/{int(done.stdout)}/stat")
-    for _ in range(1000):
+    for _ in range(6000):
         if not worker.exists() or worker.read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z":
             return
         time.sleep(0.01)

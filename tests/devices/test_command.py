@@ -20,19 +20,19 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_command_is_run_without_a_shell(folder: Path) -> None:
     device = CommandDevice(f"{sys.executable} {{runner}} {{spec}}")
-    assert json.loads(device.execute(folder, 30)) == {"what": "latency"}
+    assert json.loads(device.execute(folder, 60)) == {"what": "latency"}
     words = CommandDevice(f"{sys.executable} -c 'import sys; print(sys.argv[1:])' '$HOME' '; ls' {{folder}}")
-    assert words.execute(folder, 30).strip() == str(["$HOME", "; ls", str(folder)])
+    assert words.execute(folder, 60).strip() == str(["$HOME", "; ls", str(folder)])
 
 
 def test_what_fails_there_is_an_error_of_its_kind(folder: Path) -> None:
     with pytest.raises(HostError, match="the measuring process on a device behind a command failed\nnot today"):
-        CommandDevice(f"{sys.executable} -c 'import sys; sys.exit(\"not today\")' {{spec}}").execute(folder, 30)
+        CommandDevice(f"{sys.executable} -c 'import sys; sys.exit(\"not today\")' {{spec}}").execute(folder, 60)
     refusing = f"{sys.executable} -c 'import sys; sys.exit(\"onnxruntime.capi.Fail: no\")' {{spec}}"
     with pytest.raises(ModelError, match="onnxruntime on a device behind a command does not run the model"):
-        CommandDevice(refusing).execute(folder, 30)
+        CommandDevice(refusing).execute(folder, 60)
     with pytest.raises(HostError, match="there is no program 'no-such-program'"):
-        CommandDevice("no-such-program {spec}").execute(folder, 30)
+        CommandDevice("no-such-program {spec}").execute(folder, 60)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,11 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sshd import Server, needs_sshd, sshd, wait_for
+from sshd import Server, needs_sshd, sshd
 
 from edgekit.devices.base import RUNNER, SPEC
 from edgekit.devices.ssh import Address, SshDevice, read_address
@@ -41,19 +40,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @needs_sshd
-def test_a_folder_goes_there_is_run_and_is_removed_again(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_goes_there_is_run_and_is_removed_again(folder: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
-    with (server.folder / "server").open("a") as stream:
-        stream.write(f"SetEnv TMPDIR={there}\n")
-    server.process.send_signal(1)  # reads its configuration again
-    time.sleep(0.5)
-    wait_for(server.port, server.process)
-    device = server.device()
-    device.prepare(Silent())
-    assert device.label.endswith(", over ssh")
-    assert "loopback" not in device.label
-    found = json.loads(device.execute(folder, 60))
+    with sshd(tmp_path / "ssh", f"SetEnv TMPDIR={there}") as server:
+        device = server.device()
+        device.prepare(Silent())
+        assert device.label.endswith(", over ssh")
+        assert "loopback" not in device.label
+        found = json.loads(device.execute(folder, 60))
     assert found == [["0", RUNNER, SPEC], "content", SPEC]
     assert list(there.glob("edgekit-*")) == []
 
@@ -111,7 +106,7 @@ def test_a_key_that_opens_nothing(server: Server) -> None:
 @needs_sshd
 def test_nobody_listens(server: Server) -> None:
     server.process.terminate()
-    server.process.wait(10)
+    server.process.wait(60)
     with pytest.raises(HostError, match="Connection refused") as raised:
         server.device().prepare(Silent())
     assert raised.value.id == "environment.device-unreachable"
@@ -152,20 +147,17 @@ def test_a_device_without_the_runtime(server: Server, tmp_path: Path) -> None:
 
 @needs_sshd
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("mount") is None, reason="a small disk needs root to be mounted")
-def test_a_full_disk(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk(folder: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=False).returncode:
         pytest.skip("nothing may be mounted here")
     try:
-        device = server.device(python=sys.executable)
-        with (server.folder / "server").open("a") as stream:
-            stream.write(f"SetEnv TMPDIR={small}\n")
-        server.process.send_signal(1)
-        time.sleep(0.5)
-        wait_for(server.port, server.process)
-        with pytest.raises(HostError, match="there is not enough room on loopback") as raised:
-            device.execute(folder, 60)
+        with (
+            sshd(tmp_path / "ssh", f"SetEnv TMPDIR={small}") as server,
+            pytest.raises(HostError, match="there is not enough room on loopback") as raised,
+        ):
+            server.device(python=sys.executable).execute(folder, 60)
         assert raised.value.id == "environment.device-full"
         assert "1 MB free" in str(raised.value)
     finally:

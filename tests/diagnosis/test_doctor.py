@@ -82,7 +82,10 @@ def named(checks: Iterator[Check] | tuple[Check, ...]) -> dict[str, Check]:
     return {check.name: check for check in checks}
 
 
-def test_a_machine_where_all_is_well_passes(around: Callable[..., Surroundings]) -> None:
+def test_a_machine_where_all_is_well_passes(
+    around: Callable[..., Surroundings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.diagnosis.conditions.free_bytes", lambda path: 10**10)
     record = examine(around())
     assert record.passed
     assert {check.state for check in record.checks} <= {"ok", "absent", "note", "warning"}
@@ -90,7 +93,10 @@ def test_a_machine_where_all_is_well_passes(around: Callable[..., Surroundings])
     assert {check.name for check in record.checks if check.package} >= {"torch", "onnx", "numpy"}
 
 
-def test_a_warning_does_not_fail_and_a_failure_does(around: Callable[..., Surroundings]) -> None:
+def test_a_warning_does_not_fail_and_a_failure_does(
+    around: Callable[..., Surroundings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.diagnosis.conditions.free_bytes", lambda path: 10**10)
     assert examine(around(hub=lambda endpoint: "no route")).passed
     assert not examine(around(kernel=Machine(memory=Memory(10**9, 10**8, False)))).passed
 

@@ -24,9 +24,9 @@ FETCHES = "fetches a hundred megabytes"
 BROWSER = "needs Chromium and npm; tests/devices/test_browser.py and tests/bundle/test_platforms_web.py use them"
 # Commands that are not run, each with its reason.
 NOT_RUN = {
-    "pip install edgekit": INSTALLS,
+    "pip install .": INSTALLS,
     "pip install torch --index-url https://download.pytorch.org/whl/cpu": INSTALLS,
-    "pip install 'edgekit[tflite]'": INSTALLS,
+    "pip install '.[tflite]'": INSTALLS,
     "make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu": INSTALLS,
     "edgekit compress org/name --revision main --data org/data -o out": NETWORK,
     "edgekit compress org/name --data org/data --set prune.ratio=0.5 -o out": NETWORK,
@@ -52,10 +52,11 @@ NOT_RUN = {
 SLOW = {
     "edgekit demo": "trains a model first",
     "edgekit demo -o ./demo-out": "as above",
+    "edgekit targets setup arm64": "fetches what it is made of",
+    "edgekit targets setup cortex-a76 haswell": "as above",
     "edgekit doctor": "imports every package in processes of its own",
     "edgekit doctor --json": "as above",
     "edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%": "a whole run, for another device",
-    "edgekit compress ./my-model --data ./my-data --target raspberry-pi-4": "as above",
     "edgekit costs ./my-model --target host -o costs.json": "a dozen exports, for the run that takes its table",
     "edgekit compress ./my-model --data ./my-data --set prune.cost=measured": "a whole run",
     "edgekit compress ./my-model --data ./my-data --set prune.cost=measured --costs costs.json": "as above",
@@ -63,11 +64,7 @@ SLOW = {
     "edgekit targets setup cortex-a76 haswell": FETCHES,
     "edgekit costs ./my-model --target raspberry-pi-5 --device emulated": "a dozen exports, for another device",
     "edgekit bench model.onnx --target raspberry-pi-5 --device emulated": "as above",
-    "edgekit compress ./my-model --data ./my-data --format tflite --target arm64": "as above",
     "edgekit compress ./my-model --data sents.csv --columns text=body,label=y": "a whole run, on data of another name",
-    "edgekit compress ./my-model --data ./my-data --student config.json --target x86-64-vnni": "as docs/student.md",
-    "edgekit compress net.py:make --weights net.safetensors --data ./my-images --mean 0.5 --std 0.25"
-    " --target x86-64-vnni": "as docs/your-module.md",
 }
 # What a page says of a reader's own things, and what stands for it here.
 SUBSTITUTES = {"org/model-or-folder": "my-model", "folder-or-hub-id": "my-data"}

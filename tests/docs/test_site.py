@@ -75,10 +75,11 @@ def test_every_class_of_error_is_listed_with_its_code() -> None:
 
 def test_every_exit_code_is_explained() -> None:
     from edgekit.cli import failures, watch
+    from edgekit.gate import verdict
 
     known = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
     known |= {128 + number for number in watch.SIGNALS}
-    known |= {value for name, value in vars(failures).items() if name.endswith("_EXIT_CODE")}
+    known |= {value for one in (failures, verdict) for name, value in vars(one).items() if name.endswith("_EXIT_CODE")}
     rows = re.findall(r"^\| ([\d, ]+) \|", (DOCS / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert {int(code) for row in rows for code in row.split(",")} == known | {0}
 
@@ -87,9 +88,10 @@ def test_links_of_an_included_page_lead_to_the_same_files() -> None:
     text = GENERATE.include("CONTRIBUTING.md")
     assert "](architecture.md)" in text
     assert "](docs/" not in text
-    shown = GENERATE.shown("README.md")
-    assert shown.startswith("```text\ndigits-vit for host: ")
-    assert shown.endswith(" s\n```")
+    lead, block = GENERATE.shown("README.md").split(":\n\n", 1)
+    assert re.fullmatch(r"It ends like this \([^)]+\)", lead)
+    assert block.startswith("```text\ndigits-vit for host: ")
+    assert block.endswith(" s\n```")
     sections = GENERATE.sections("targets/README.md#features,this-machine")
     assert re.findall(r"^## .*$", sections, re.MULTILINE) == ["## Features", "## This machine"]
     with pytest.raises(ValueError, match=r"targets/README.md has no section 'colours'"):
@@ -98,18 +100,72 @@ def test_links_of_an_included_page_lead_to_the_same_files() -> None:
 
 def test_results_are_those_of_the_last_run_of_each_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GENERATE, "ROOT", tmp_path)
-    assert GENERATE.results().startswith("`make bench` measures whole runs")
+    assert GENERATE.results().startswith("`benchmarks/run.py` measures whole runs")
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     shutil.copy(ROOT / "benchmarks" / "cases.py", tmp_path / "benchmarks" / "cases.py")
     row = {"case": "sst2-s8s8", "host": "a CPU", "versions": {"onnxruntime": "9.9"}, "n": 7, "speedup": None}
     row |= {"before": 0.5, "after": 0.25, "before_bytes": 30, "after_bytes": 12, "ledger": []}
     ledger = [{"stage": "export", "kept": True}, {"stage": "quantize", "kept": False}]
     lines = [json.dumps(row), json.dumps(row | {"after": 0.75, "speedup": 2.04, "ledger": ledger})]
+    lines.append(json.dumps(row | {"case": "sst2-5m"}))
     (tmp_path / "benchmarks" / "results" / "suite.jsonl").write_text("\n".join(lines) + "\n")
     lead, _, _, _, *rows = GENERATE.results().splitlines()
-    assert lead == "Whole runs on real models, the last of each, by `make bench` on a CPU, onnxruntime 9.9:"
+    assert lead.startswith("Whole runs on real models by `benchmarks/run.py` on a CPU, onnxruntime 9.9, the last of ")
     name = "minilm-sst2, x86-64-vnni, recipe quantize, quantize.scheme=s8s8"
-    assert rows == [f"| {name} | 0.5000 to 0.7500 | 7 | 2.0x | 2.5x | quantize |"]
+    assert rows == [
+        f"| {name} | 0.5000 to 0.7500 | 7 | 2.0x | 2.5x | quantize |",
+        "| minilm-sst2, x86-64-vnni, a search of 5 minutes | 0.5000 to 0.2500 | 7 | not measured | 2.5x |  |",
+    ]
+
+
+def test_every_format_and_every_variable_stands_on_the_page_of_files() -> None:
+    page = (DOCS / "files.md").read_text(encoding="utf-8")
+    sources = [
+        path.read_text(encoding="utf-8")
+        for path in Path(edgekit.__file__).parent.rglob("*")
+        if path.suffix in (".py", ".toml", ".json")
+    ]
+    schemas = re.compile(r"edgekit\.[a-z-]+/\d+")
+    assert {found for text in sources for found in schemas.findall(text)} == set(schemas.findall(page))
+    variables = re.compile(r"""["'](EDGEKIT_[A-Z_]+)["']""")
+    own = {"EDGEKIT_ORT_FORM_STARTED"}  # what one process of edgekit's says to the next
+    found = {variable for text in sources for variable in variables.findall(text)}
+    assert found - own == set(re.findall(r"`(EDGEKIT_[A-Z_]+)`", page))
+
+
+def test_every_module_stands_in_the_tree_of_the_architecture() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8").split("## The tree")[1].split("\n## ")[0]
+    words = set(re.findall(r"[\w-]+(?:\.py|/)", page))
+    package = Path(edgekit.__file__).parent
+    names = {path.name for path in package.glob("*.py")} | {f"{path.parent.name}/" for path in package.glob("*/*.py")}
+    assert names - words - {"__init__.py", "__main__.py"} == set()
+
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+OUTSIDE = [
+    *(path.name for path in ROOT.glob("*.md")),
+    "benchmarks/README.md",
+    "benchmarks/results/README.md",
+    "targets/README.md",
+]
+
+
+@pytest.mark.parametrize("page", OUTSIDE)
+def test_a_page_outside_the_site_links_to_what_is_there(page: str) -> None:
+    dead = []
+    for file, anchor in LINK.findall((ROOT / page).read_text(encoding="utf-8")):
+        if "://" in file:
+            continue
+        place = (ROOT / page).parent / file if file else ROOT / page
+        if not place.exists() or (anchor and anchor not in anchors(place)):
+            dead.append(f"{file}#{anchor}")
+    assert dead == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings of a page, as GitHub and the site make them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def test_a_marker_of_nothing_is_an_error() -> None:

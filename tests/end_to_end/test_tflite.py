@@ -82,7 +82,7 @@ def test_artifact_in_tflite(family: str, recipe: str, settings: dict[str, Any], 
     assert "--format tflite" in card
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[-1]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=out, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], cwd=out, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[[")

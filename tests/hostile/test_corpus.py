@@ -62,7 +62,7 @@ def test_a_hostile_file_is_refused(
     if name.startswith("tflite") and not INSTALLED:
         pytest.skip(REASON)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", "20")
+    monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", "60")
     if name == "graph-without-an-end":
         monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", "6")
     attack = CASES[name](tmp_path / "given" / "files")
@@ -92,7 +92,7 @@ def test_the_program_refuses_it_likewise(name: str, tmp_path: Path) -> None:
         env=os.environ | {"EDGEKIT_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == attack.code, done.stderr

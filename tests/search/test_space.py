@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from search.world import REACH, SPACE, with_levers
+from test_request_keys import REQUEST
 
 from edgekit.pruning.encoders.table import CostTable
 from edgekit.recipe import Limits, load_recipe
-from edgekit.search.space import LEVERS, Shape, _measures, reach_of, recipe_of, training_of
+from edgekit.search.space import LEVERS, Shape, _measures, reach_of, recipe_of, space_of, training_of
+from edgekit.target import load_target
 from edgekit.trials import Search
 
 SHAPE = Shape(0.3, 4, "taylor")
@@ -140,6 +142,37 @@ def test_quick_trials_do_without_a_fall_back() -> None:
     quick = SPACE.whole((SPACE.cut(SHAPE),), quick=True)
     assert quick[3] == {"stage": "quantize", "fallback": False}
     assert training_of(quick) == (SPACE.cut(SHAPE),)
+
+
+def test_what_was_trained_has_its_table_of_words_in_int4() -> None:
+    space = replace(SPACE, narrows=True)
+    for training in ((space.cut(SHAPE), space.taught(100)), (space.cut(SHAPE),)):
+        assert {"stage": "quantize", "embeddings": "int4"} in space.whole(training)
+    assert {"stage": "quantize"} in space.whole(())
+    assert {"stage": "quantize", "method": "static"} in space.whole((space.cut(SHAPE),), method="static")
+
+
+@pytest.mark.parametrize(
+    ("changes", "narrows"),
+    [
+        ({}, True),
+        ({"recipe": load_recipe("default", {"quantize.tolerance": "0.01"})}, True),
+        ({"recipe": load_recipe("default", {"quantize.embeddings": "int8"})}, False),
+        ({"recipe": load_recipe("quantize")}, False),
+        ({"target": load_target("cuda")}, False),
+        ({"format": "tflite"}, False),
+        ({"layers": None}, False),
+    ],
+)
+def test_words_are_int4_where_the_runtime_reads_them_and_nobody_says_otherwise(
+    changes: dict[str, Any], *, narrows: bool
+) -> None:
+    request = replace(
+        REQUEST,
+        search=Search(objective="latency"),
+        **{name: value for name, value in changes.items() if name != "layers"},
+    )
+    assert space_of(request, changes.get("layers", 6), 1000).narrows == narrows
 
 
 def test_no_method_is_no_quantization() -> None:

@@ -26,5 +26,5 @@ kotlin {
 }
 
 dependencies {
-    implementation("com.microsoft.onnxruntime:onnxruntime-android:$onnxruntime_android")
+    implementation("$dependency")
 }

@@ -20,10 +20,8 @@ class AndroidBundle(context: Context, private val threads: Int = 1, private val 
 
     private fun read(name: String): ByteArray = assets.open("$folder/$name").use { it.readBytes() }
 
-    private fun open(description: JSONObject): Network {
-        val output = description.getJSONObject("answer").getString("output")
-        return openSession(map("$folder/${modelFile(description)}"), output, threads)
-    }
+    private fun open(description: JSONObject): Network =
+        openNetwork(description, map("$folder/${modelFile(description)}"), threads)
 
     private fun map(name: String): MappedByteBuffer = assets.openFd(name).use { found ->
         FileInputStream(found.fileDescriptor).use { stream ->
@@ -31,6 +29,12 @@ class AndroidBundle(context: Context, private val threads: Int = 1, private val 
         }
     }
 }
+
+/** The file of the network that this module runs; what runs it is in `OnnxRuntime.kt` or in `LiteRt.kt`. */
+internal fun modelFile(description: JSONObject): String =
+    objectsOf(description.getJSONObject("model").getJSONArray("forms"))
+        .firstOrNull { it.getString("format") in FORMATS }?.getString("file")
+        ?: throw IllegalArgumentException("this module runs ${FORMATS.joinToString(" and ")}, and the bundle has none")
 
 /** The pixels of a bitmap, on white where it is transparent. */
 fun imageOf(bitmap: Bitmap): Image {

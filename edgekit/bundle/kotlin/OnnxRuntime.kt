@@ -10,14 +10,12 @@ import java.nio.FloatBuffer
 import java.nio.LongBuffer
 import org.json.JSONObject
 
-/** The file of the network that ONNX Runtime reads. */
-internal fun modelFile(description: JSONObject): String =
-    objectsOf(description.getJSONObject("model").getJSONArray("forms"))
-        .firstOrNull { it.getString("format") != "tflite" }?.getString("file")
-        ?: throw IllegalArgumentException("ONNX Runtime runs .onnx and .ort, and the bundle has neither")
+/** Formats of the network that ONNX Runtime reads. */
+internal val FORMATS = listOf("onnx", "ort")
 
 /** What runs a network; `model` is a direct buffer, which may be a mapped file. */
-internal fun openSession(model: ByteBuffer, output: String, threads: Int): Network {
+internal fun openNetwork(description: JSONObject, model: ByteBuffer, threads: Int): Network {
+    val output = description.getJSONObject("answer").getString("output")
     val environment = OrtEnvironment.getEnvironment()
     val session = OrtSession.SessionOptions().use { options ->
         options.setIntraOpNumThreads(threads)

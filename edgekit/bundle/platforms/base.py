@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,25 @@ from string import Template
 
 from edgekit.bundle.forms import FormName, Serves
 from edgekit.bundle.schema import SELFTEST, Bundle, Case, SelfTest
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs a model on a platform that has several.
+
+    Attributes:
+        file: its code, one of the platform's files.
+        package: its name in ``coordinates.toml``.
+        group: what stands before that name in a project file.
+        library: what its makers call it.
+        notes: what a reader has to know of its native libraries.
+    """
+
+    file: str
+    package: str
+    group: str
+    library: str
+    notes: str
 
 
 @dataclass(frozen=True)
@@ -26,9 +45,10 @@ class Platform:
         forms: forms of the model that run there, the preferred one first.
         kinds: kinds of pre-processing that its code can do.
         needs: files of its code, without which it is none.
+        runtimes: where the code for a runtime is a file of its own, that of each form; the others are left out.
         write: writes code, project files and ``README.md`` into a folder that has the content already.
         serves: the processors that it has, for which an .ort is made; None where the artifact's target says it.
-        ids: types of token ids that its code can feed.
+        ids: types of token ids that its code can feed. What runs a .tflite takes what the file says.
     """
 
     name: str
@@ -40,6 +60,20 @@ class Platform:
     write: Callable[[Path, Bundle], None]
     serves: Serves | None = None
     ids: tuple[str, ...] = ("int64",)
+    runtimes: Mapping[FormName, Runtime] = field(default_factory=dict)
+
+    def code(self, bundle: Bundle) -> tuple[str, ...]:
+        """Files of its code that a bundle needs, with those for the forms of its model."""
+        return (*self.needs, *(runtime.file for runtime in self._used(bundle)))
+
+    def versions(self, bundle: Bundle) -> dict[str, str]:
+        """Versions by name of what the code of a bundle depends on, without the runtimes that it does not use."""
+        used = {runtime.package for runtime in self._used(bundle)}
+        unused = {runtime.package for runtime in self.runtimes.values()} - used
+        return {package: version for package, version in coordinates()[self.name].items() if package not in unused}
+
+    def _used(self, bundle: Bundle) -> list[Runtime]:
+        return [self.runtimes[one.format] for one in bundle.model.forms if one.format in self.runtimes]
 
 
 @cache
@@ -57,7 +91,9 @@ def copy_sources(source: str, into: Path, names: tuple[str, ...]) -> None:
         (into / name).write_bytes(folder.joinpath(name).read_bytes())
 
 
-def fill(source: str, name: str, bundle: Bundle, platform: Platform, folder: Path) -> str:
+def fill(
+    source: str, name: str, bundle: Bundle, platform: Platform, folder: Path, more: Mapping[str, str] | None = None
+) -> str:
     """A template of ``edgekit/bundle/SOURCE`` with ``$names`` filled in: versions, and what a bundle says of itself.
 
     A version is named after its package, ``@types/node`` as ``$types_node``.
@@ -68,12 +104,14 @@ def fill(source: str, name: str, bundle: Bundle, platform: Platform, folder: Pat
         bundle: what is bundled.
         platform: what for.
         folder: of the bundle, with its content: the examples are samples of its self-test.
+        more: other names, and what they stand for.
     """
     text = resources.files("edgekit.bundle").joinpath(f"{source}/{name}").read_text(encoding="utf-8")
-    versions = coordinates()[platform.name].items()
+    versions = platform.versions(bundle).items()
     values = {re.sub(r"\W", "_", package).strip("_"): version for package, version in versions}
     values |= {"name": bundle.name, "task": bundle.task, "target": bundle.target or "any device"}
-    return Template(text).substitute(values | {"content": platform.content} | _examples(platform, folder))
+    values |= {"content": platform.content} | _examples(platform, folder) | dict(more or {})
+    return Template(text).substitute(values)
 
 
 def _examples(platform: Platform, folder: Path) -> dict[str, str]:
