@@ -52,6 +52,7 @@ def hasten(patch: Any) -> None:
     for name, shares in (("HEAD_SHARES", (0.5, 1.0)), ("NEURON_SHARES", (0.5, 1.0)), ("CHECKED", ((0.75, 0.75),))):
         patch.setattr(f"edgekit.pruning.encoders.design.{name}", shares)
     patch.setattr("edgekit.measure.limits.SHAPES", ((64, 64, 64),))
+    patch.setattr("edgekit.formats.tflite_export.LENGTHS", (64,))
     patch.setattr("edgekit.stages.optimize.Timing", lambda **_: QUICK)
     for name, value in (("FEWEST_EPOCHS", 1.0), ("FEWEST_STEPS", 12)):
         patch.setattr(f"edgekit.stages.distill.{name}", value)
