@@ -20,7 +20,6 @@ from edgekit.cli import main
 NETWORK, INSTALLS, DEVICE = "needs the network", "installs into the environment", "needs a device"
 SIGNS = "needs a key and the extra [sign]: tests/test_signing.py"
 NOISE = "ends as the noise of the machine has it"
-FETCHES = "fetches a hundred megabytes"
 BROWSER = "needs Chromium and npm; tests/devices/test_browser.py and tests/bundle/test_platforms_web.py use them"
 # Commands that are not run, each with its reason.
 NOT_RUN = {
@@ -60,8 +59,6 @@ SLOW = {
     "edgekit costs ./my-model --target host -o costs.json": "a dozen exports, for the run that takes its table",
     "edgekit compress ./my-model --data ./my-data --set prune.cost=measured": "a whole run",
     "edgekit compress ./my-model --data ./my-data --set prune.cost=measured --costs costs.json": "as above",
-    "edgekit targets setup arm64": FETCHES,
-    "edgekit targets setup cortex-a76 haswell": FETCHES,
     "edgekit costs ./my-model --target raspberry-pi-5 --device emulated": "a dozen exports, for another device",
     "edgekit bench model.onnx --target raspberry-pi-5 --device emulated": "as above",
     "edgekit compress ./my-model --data sents.csv --columns text=body,label=y": "a whole run, on data of another name",
