@@ -19,6 +19,8 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # transformers says at import th
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "benchmarks" / "assets.toml"
+# Folders of tests that compress whole models.
+LONG = ("docs", "end_to_end")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,7 +79,7 @@ def asset_path(key: str) -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long comes first, so that no process waits for it at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in ("docs", "end_to_end"))
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 def pytest_collection_finish() -> None:
