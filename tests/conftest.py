@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,8 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # transformers says at import th
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "benchmarks" / "assets.toml"
+# Folders of tests that compress whole models.
+LONG = ("docs", "end_to_end")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +34,21 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv("OMP_NUM_THREADS", "1")
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def translations() -> Iterator[None]:
+    """torch's list of what it writes for its operators in ONNX, made once.
+
+    Each export makes it anew, from the source of some 500 functions, which is a tenth of the time of a small one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if "torch" in sys.modules:
+            from torch.onnx._internal.exporter import _registration
+
+            apis = _registration.onnxscript_apis
+            patch.setattr(apis, "get_torchlib_ops", functools.cache(apis.get_torchlib_ops))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +75,16 @@ def asset_path(key: str) -> Path:
     if not path.exists():
         pytest.skip(f"the asset {key!r} is needed, and EDGEKIT_ASSETS has no {table[key]['path']}")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no process waits for it at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no garbage collection has to look at it again, which takes half a second."""
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

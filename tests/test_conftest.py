@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from conftest import ASSETS, asset_path  # type: ignore[import-not-found]
+from conftest import ASSETS, asset_path, pytest_collection_modifyitems  # type: ignore[import-not-found]
 
 
 def test_nothing_of_the_users_is_touched() -> None:
@@ -36,3 +38,9 @@ def test_an_asset_is_found_or_skipped_with_the_reason(
         asset_path(key)
     (tmp_path / place).mkdir(parents=True)
     assert asset_path(key) == tmp_path / place
+
+
+def test_what_takes_long_comes_first() -> None:
+    items: list[Any] = [SimpleNamespace(path=Path("tests", name)) for name in ("a.py", "cli/b.py", "docs/c.py", "d.py")]
+    pytest_collection_modifyitems(items)
+    assert [item.path.name for item in items] == ["c.py", "a.py", "b.py", "d.py"]

@@ -24,7 +24,7 @@ from edgekit.distillation.checkpoint import (
     save_checkpoint,
     student_tensors,
 )
-from edgekit.distillation.frozen import freeze_tables
+from edgekit.distillation.frozen import Frozen, Rounder, freeze_tables
 from edgekit.distillation.losses import LayerMap, Weights, answer_loss, distillation_loss
 from edgekit.distillation.products import Precision, products
 from edgekit.distillation.rounding import Rounding, round_while_learning
@@ -61,6 +61,7 @@ class Schedule:
         dropout: whether the student's dropout is on.
         teacher: precision of the teacher's products.
         freeze: whether tables of embeddings that are the teacher's own stay as they are.
+        rounder: what quantization will leave of the table of words, which then takes its place while it is frozen.
         rounded: share of the steps, the last ones, that are learned with rounded weights and inputs.
         rounding: how they are rounded then.
     """
@@ -79,6 +80,7 @@ class Schedule:
     dropout: bool
     teacher: TeacherPrecision = "fp32"
     freeze: bool = False
+    rounder: Rounder | None = None
     rounded: float = 0.0
     rounding: Rounding = field(default_factory=Rounding)
 
@@ -157,7 +159,9 @@ def train(
     from accelerate import Accelerator
 
     accelerator = Accelerator()
-    frozen = freeze_tables(lesson.student, lesson.teacher) if schedule.freeze else 0
+    frozen = Frozen(0, rounded=False)
+    if schedule.freeze:
+        frozen = freeze_tables(lesson.student, lesson.teacher, schedule.rounder)
     learning = [weights for weights in lesson.student.parameters() if weights.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     plan = timetable or Timetable(schedule, schedule.steps(len(lesson.train)))
@@ -175,7 +179,11 @@ def train(
     lesson.student.to("cpu").eval()
     progress.finish(f"best at step {state.progressed.best_step} of {plan.steps}")
     note("distill.done", step=state.progressed.step, best_step=state.progressed.best_step)
-    figures = _figures(state.progressed, plan.planned) | {"frozen_weights": frozen, "teacher": teacher.precision}
+    figures = _figures(state.progressed, plan.planned) | {
+        "frozen_weights": frozen.weights,
+        "teacher": teacher.precision,
+    }
+    figures |= {"embeddings": "int4"} if frozen.rounded else {}
     return figures | ({} if plan.first_rounded is None else {"rounded_from": plan.first_rounded})
 
 

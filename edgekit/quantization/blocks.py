@@ -32,11 +32,28 @@ MOST_SMALL = 2048
 def quantize_blocks(table: Array, block: int = BLOCK) -> tuple[Array, Array]:
     """A table [rows, width] as INT4, and a scale for each block of a row [rows, blocks].
 
-    The element of a block that is furthest from 0 becomes -8, so that all 16 steps are used and a scale may be
-    negative; of ``SHARES`` of that scale the one with the least squared error is taken.
-
     Returns:
         Two elements in a byte, the first in its lower half, each with 8 added: uint8 [rows, width / 2]; and float32.
+    """
+    import numpy as np
+
+    steps, scales = _in_blocks(table, block)
+    shifted = (steps.reshape(len(table), -1)[:, : table.shape[1]] - LOWEST).astype(np.uint8)
+    return shifted[:, 0::2] | (shifted[:, 1::2] << 4), scales[..., 0]
+
+
+def round_to_blocks(table: Array, block: int = BLOCK) -> Array:
+    """What is read of a table [rows, width] in INT4: float32 of the same shape, which INT4 leaves as it is."""
+    steps, scales = _in_blocks(table, block)
+    found: Array = (steps * scales).reshape(len(table), -1)[:, : table.shape[1]]
+    return found
+
+
+def _in_blocks(table: Array, block: int) -> tuple[Array, Array]:
+    """Steps, int8 [rows, blocks, block], and their scales, float32 [rows, blocks, 1].
+
+    The element of a block that is furthest from 0 becomes -8, so that all 16 steps are used and a scale may be
+    negative; of ``SHARES`` of that scale the one with the least squared error is taken.
     """
     import numpy as np
 
@@ -54,8 +71,7 @@ def quantize_blocks(table: Array, block: int = BLOCK) -> tuple[Array, Array]:
         better = error < least
         values, scales = np.where(better, steps.astype(np.int8), values), np.where(better, scale, scales)
         least = np.where(better, error, least)
-    shifted = (values.reshape(rows, -1)[:, :width] - LOWEST).astype(np.uint8)
-    return shifted[:, 0::2] | (shifted[:, 1::2] << 4), scales[..., 0]
+    return values, scales
 
 
 def looks_up_tokens(node: ir.Node) -> bool:

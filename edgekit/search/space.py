@@ -95,7 +95,7 @@ class Space:
         levers: that can be used here.
         layers: of the original, where it is an encoder.
         full_steps: of the base recipe's distillation.
-        narrows: whether the table of words is INT4 in what was trained.
+        narrows: whether students learn with their table of words in INT4, in which it is then shipped.
         spends: whether layers can stay in float to use up a budget.
         measures: whether a table of costs is to be made.
         reach: of each number of layers from 1 on, what the narrowest and the widest encoder cost of the whole one, by
@@ -203,6 +203,8 @@ class Space:
             gently: whether an encoder learns at half the usual rate, unless the recipe says at which.
         """
         table = {"evaluate_every": evaluate_every(steps), **self.distill, "max_steps": steps}
+        if self.narrows:
+            table["embeddings"] = "int4"
         if gently and self.layers is not None and table.get("learning_rate", "auto") == "auto":
             table["learning_rate"] = ENCODER_RATE / 2
         return table
@@ -278,17 +280,19 @@ def space_of(request: Request, layers: int | None, samples: int) -> Space:
         levers=tuple(lever for lever in LEVERS if _usable(request, lever)),
         layers=layers,
         full_steps=planned_steps(_distill_settings(distill), samples) if distill else 0,
-        narrows=trains and layers is not None and _narrows(request, by_name.get("quantize")),
+        narrows=trains and layers is not None and _narrows(request, distill, by_name.get("quantize")),
         spends=_spends(request, graph),
         measures=trains and layers is not None and _measures(request, layers),
     )
 
 
-def _narrows(request: Request, quantize: Step | None) -> bool:
-    """Whether an encoder's table of words can be INT4, where the user says nothing of it."""
-    if quantize is None or request.goal.tokens is None or "embeddings" in quantize.settings.model_fields_set:
+def _narrows(request: Request, distill: Step | None, quantize: Step | None) -> bool:
+    """Whether an encoder's table of words can be INT4 from the start, where the user says nothing of it."""
+    if quantize is None or distill is None or request.goal.tokens is None:
         return False
-    return _fits(request, {**_table(quantize), "embeddings": "int4"})
+    steps = (distill, quantize)
+    said = any("embeddings" in step.settings.model_fields_set for step in steps)
+    return not said and all(_fits(request, {**_table(step), "embeddings": "int4"}) for step in steps)
 
 
 def _measures(request: Request, layers: int) -> bool:

@@ -22,6 +22,7 @@ from edgekit.formats.encoder import encoder_layers, evenly, is_encoder, stream_w
 from edgekit.formats.plans import Plan
 from edgekit.formats.surgery import EncoderPlan, whole_plan
 from edgekit.formats.torch import load_model, save_weights, torch_components
+from edgekit.quantization.blocks import round_to_blocks
 from edgekit.quantization.schemes import Method, SchemeName, reads_blocks, resolve_scheme
 from edgekit.stages.base import Facet, Goal, Job, Stage, StageSettings, ends_of, finish
 from edgekit.target import Target
@@ -66,6 +67,10 @@ class DistillSettings(StageSettings):
     )
     freeze_embeddings: bool = Field(
         True, description="whether tables of embeddings that are the teacher's own stay as they are"
+    )
+    embeddings: Literal["float", "int4"] = Field(
+        "float",
+        description="int4 rounds the frozen table of words before the first step, as quantize.embeddings=int4 will",
     )
     quantize_last: float = Field(
         0.0,
@@ -122,17 +127,33 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
 
 def check(settings: StageSettings, goal: Goal) -> None:
     settings = cast("DistillSettings", settings)
+    if settings.embeddings == "int4":
+        _check_blocks("embeddings=int4", goal)
+        if not settings.freeze_embeddings:
+            raise UsageError(
+                "distill.embeddings=int4 cannot go with distill.freeze_embeddings=false",
+                id="usage.settings-conflict",
+                why="a table that is trained does not stay rounded",
+                hint="Leave one of them away.",
+            )
     if not settings.quantize_last:
         return
-    if settings.quantize_bits == 4 and not (goal.format == "onnx" and reads_blocks(goal.target)):
-        where = f"the format {goal.format}" if goal.format != "onnx" else f"the target {goal.target.name!r}"
-        raise UsageError(
-            f"distill.quantize_bits=4 cannot go with {where}",
-            id="usage.settings-conflict",
-            why="only onnxruntime on a CPU reads weights in INT4",
-            hint="Leave distill.quantize_bits away.",
-        )
+    if settings.quantize_bits == 4:
+        _check_blocks("quantize_bits=4", goal)
     rounding_for(settings, goal.target, convolutional=False)
+
+
+def _check_blocks(setting: str, goal: Goal) -> None:
+    """Refuse a setting that is for weights in INT4, where nothing reads them."""
+    if goal.format == "onnx" and reads_blocks(goal.target):
+        return
+    where = f"the format {goal.format}" if goal.format != "onnx" else f"the target {goal.target.name!r}"
+    raise UsageError(
+        f"distill.{setting} cannot go with {where}",
+        id="usage.settings-conflict",
+        why="only onnxruntime on a CPU reads weights in INT4",
+        hint=f"Leave distill.{setting.partition('=')[0]} away.",
+    )
 
 
 def rounding_for(settings: DistillSettings, target: Target, *, convolutional: bool) -> Rounding:
@@ -211,6 +232,7 @@ def _schedule(settings: DistillSettings, samples: int, *, encoder: bool) -> Sche
         dropout=settings.dropout,
         teacher=settings.precision if taught == "auto" and settings.precision != "fp32" else taught,
         freeze=settings.freeze_embeddings,
+        rounder=round_to_blocks if settings.embeddings == "int4" else None,
     )
 
 

@@ -33,10 +33,10 @@ def make_artifact(family: str, folder: Path, **changes: Any) -> Artifact:
     """A random classifier as ``compress`` would leave it: graph, pre-processing, labels and golden samples."""
     if family in TOKENIZERS:
         words = tokenizer_of(family)
-        tiny.save(tiny.build("bert", vocab_size=len(words), **changes), folder / "model")
+        tiny.save(tiny.build("bert", layers=1, vocab_size=len(words), **changes), folder / "model")
         words.save_pretrained(folder / "model")
     else:
-        tiny.save(tiny.build(family, **changes), folder / "model")
+        tiny.save(tiny.build(family, layers=1, **changes), folder / "model")
     task = tiny.task_for(folder / "model")
     artifact = tiny.export(task, task.load_model(), folder / "artifact")
     for file in (folder / "model").glob("*.json"):

@@ -214,6 +214,22 @@ def test_integers_that_the_target_does_not_take_are_refused(
             check(DistillSettings(quantize_last=0.5, **settings), goal)
 
 
+@pytest.mark.parametrize(
+    ("target", "format_", "settings", "told"),
+    [
+        ("cuda", "onnx", {}, "distill.embeddings=int4 cannot go with the target 'cuda'"),
+        ("arm64", "tflite", {}, "distill.embeddings=int4 cannot go with the format tflite"),
+        ("arm64", "onnx", {"freeze_embeddings": False}, "cannot go with distill.freeze_embeddings=false"),
+    ],
+)
+def test_a_table_in_int4_that_nothing_reads_or_that_learns_is_refused(
+    target: str, format_: Any, settings: dict[str, Any], told: str
+) -> None:
+    goal = Goal(load_target(target), format_, "onnxruntime")
+    with pytest.raises(UsageError, match=told):
+        check(DistillSettings(embeddings="int4", **settings), goal)
+
+
 def test_the_last_steps_are_rounded(task: Task, tmp_path: Path) -> None:
     lesson = lesson_of(task)
     figures = run(lesson, tmp_path, LAST)

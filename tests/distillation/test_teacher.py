@@ -8,6 +8,7 @@ from tiny import build, examples_for, save, task_for
 from edgekit.distillation.frozen import freeze_tables
 from edgekit.distillation.teacher import prepare_teacher
 from edgekit.environment import Host
+from edgekit.quantization.blocks import round_to_blocks
 from edgekit.tasks.base import Task
 
 
@@ -53,8 +54,24 @@ def test_tables_that_are_the_teachers_are_frozen(tasks: dict[str, Task]) -> None
     teacher, student = task.load_model(), task.load_model()
     tables = {name for name, _ in student.named_parameters() if name.endswith("_embeddings.weight")}
     frozen = freeze_tables(student, teacher)
+    assert not frozen.rounded
     assert {name for name, weights in student.named_parameters() if not weights.requires_grad} == tables
-    assert frozen == sum(weights.numel() for name, weights in student.named_parameters() if name in tables) > 0
+    assert frozen.weights == sum(weights.numel() for name, weights in student.named_parameters() if name in tables) > 0
+
+
+def test_the_table_of_words_becomes_what_int4_leaves_of_it_and_stays_so(tasks: dict[str, Task]) -> None:
+    task = tasks["bert"]
+    teacher, student, other = (task.load_model() for _ in range(3))
+    before = {name: weights.detach().clone() for name, weights in student.named_parameters()}
+    assert freeze_tables(student, teacher, round_to_blocks).rounded
+    words = student.get_input_embeddings().weight
+    assert not words.requires_grad
+    assert words.numpy().tolist() == round_to_blocks(teacher.get_input_embeddings().weight.detach().numpy()).tolist()
+    changed = {name for name, weights in student.named_parameters() if not weights.equal(before[name])}
+    assert changed == {"bert.embeddings.word_embeddings.weight"}
+    other.load_state_dict(student.state_dict())  # a student of this student
+    assert freeze_tables(other, teacher, round_to_blocks) == freeze_tables(student, teacher, round_to_blocks)
+    assert other.get_input_embeddings().weight.equal(words)
 
 
 def test_a_table_that_differs_or_is_read_elsewhere_learns(tasks: dict[str, Task], torch_alone: Any) -> None:

@@ -6,7 +6,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -36,6 +36,7 @@ class Step:
         text: the command, the code, or the file's content.
         shown: the output that the page shows; None where it shows none.
         name: of a file.
+        section: the heading that it stands under.
     """
 
     place: str
@@ -43,6 +44,7 @@ class Step:
     text: str
     shown: list[str] | None = None
     name: str = ""
+    section: str = ""
 
 
 def generator() -> ModuleType:
@@ -74,7 +76,7 @@ def read_steps(page: str) -> list[Step]:
 
 def _steps(lines: list[str], page: str, first: int, at: int | None = None) -> Iterator[Step]:
     """The steps in lines; ``at`` is the number to name for all of them."""
-    number = 0
+    number, section = 0, ""
     while number < len(lines):
         line, place = lines[number], f"{page}:{at or first + number}"
         number += 1
@@ -84,12 +86,15 @@ def _steps(lines: list[str], page: str, first: int, at: int | None = None) -> It
             yield from _steps(text.splitlines(), page, 1, at=at or first + number - 1)
         elif fence:
             end = lines.index("```", number)
-            yield from _block(fence[1], fence[2], lines[number:end], place, at is None)
+            for step in _block(fence[1], fence[2], lines[number:end], place, at is None):
+                yield replace(step, section=section)
             number = end + 1
         elif indented:
             words = IMAGES if "net.py:" in line else PLACEHOLDERS
             text = re.sub(r"\b[A-Z]+\b", lambda word, words=words: words.get(word[0], word[0]), indented[1])
-            yield Step(place, "command", text)
+            yield Step(place, "command", text, section=section)
+        elif line.startswith("## "):
+            section = line.removeprefix("## ")
 
 
 def _block(language: str, title: str | None, lines: list[str], place: str, counted: bool) -> Iterator[Step]:

@@ -48,7 +48,11 @@ def hasten(patch: Any) -> None:
     patch.setattr("edgekit.profiling.PROFILING", SHORT)
     for name in ("ALONE", "COMPARED"):
         patch.setattr(f"edgekit.gate.protocol.{name}", Plan(process_s=0.05, processes=1, starts=1))
+    patch.setattr("edgekit.measure.statistics.RESAMPLES", 200)
+    for name, shares in (("HEAD_SHARES", (0.5, 1.0)), ("NEURON_SHARES", (0.5, 1.0)), ("CHECKED", ((0.75, 0.75),))):
+        patch.setattr(f"edgekit.pruning.encoders.design.{name}", shares)
     patch.setattr("edgekit.measure.limits.SHAPES", ((64, 64, 64),))
+    patch.setattr("edgekit.formats.tflite_export.LENGTHS", (64,))
     patch.setattr("edgekit.stages.optimize.Timing", lambda **_: QUICK)
     for name, value in (("FEWEST_EPOCHS", 1.0), ("FEWEST_STEPS", 12)):
         patch.setattr(f"edgekit.stages.distill.{name}", value)

@@ -11,10 +11,17 @@ from end_to_end.made import QUICK, no_profile, pretend_device
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the module's own; every measurement takes a tenth of a second."""
-    root = tmp_path_factory.mktemp("cache")
+    """A cache of the module's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("cache")
+        patch.setenv("EDGEKIT_CACHE", str(root))
+        yield root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hurry() -> Iterator[None]:
+    """Every measurement takes a tenth of a second, intervals are coarse, and nothing is profiled."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("EDGEKIT_CACHE", str(root))
     for name in (
         "pipeline.JUDGING",
         "pipeline.JUDGING_A_TRIAL",
@@ -24,7 +31,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ):
         patch.setattr(f"edgekit.{name}", QUICK)
     patch.setattr("edgekit.assembly.profile_sides", no_profile)
-    yield root
+    patch.setattr("edgekit.measure.statistics.RESAMPLES", 200)
+    yield
     patch.undo()
 
 

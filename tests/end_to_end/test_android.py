@@ -35,7 +35,7 @@ def test_latency_is_the_devices_and_the_report_says_that_answers_were_not_compar
         "jobs": 1,
         "output": tmp_path / "out",
     }
-    model = model_folder("vit", tmp_path / "model", intermediate_size=512)
+    model = model_folder("vit", tmp_path / "model", layers=1, intermediate_size=512)
     with adb_server(tmp_path, monkeypatch, "R5CT") as server:
         report = edgekit.compress(model, **options)
         phone = server.phones["R5CT"]

@@ -47,7 +47,7 @@ def flip_byte(file: Path) -> None:
 def test_second_call_computes_nothing_and_a_damaged_object_is_made_again(
     cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model_folder("bert", tmp_path / "model", layers=2)
+    model_folder("bert", tmp_path / "model", layers=1)
     text_data(tmp_path, 80)
     out = tmp_path / "out"
     first = compress(tmp_path)
@@ -119,7 +119,7 @@ def test_other_settings_are_another_run(cache: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cache")
 def test_a_lock_holds_what_stages_decided_that_came_from_the_cache(tmp_path: Path) -> None:
     given = {
-        "source": model_folder("bert", tmp_path / "model", layers=2),
+        "source": model_folder("bert", tmp_path / "model", layers=1),
         "target": "x86-64-vnni",
         "recipe": "export",
         "settings": {"optimize.seconds": "0.2"},

@@ -12,7 +12,8 @@ from end_to_end.made import WORKLOAD, model_folder, text_data
 import edgekit
 from edgekit.pruning.encoders.table import load_costs
 
-WHOLE = [(4, 64)] * 3
+LAYERS = 2
+WHOLE = [(4, 64)] * LAYERS
 RECIPE = "".join(
     ['schema = "edgekit.recipe/1"\nname = "cut"\n']
     + [f'[[stages]]\nstage = "{name}"\n' for name in ("prune", "export", "optimize", "quantize", "verify")]
@@ -27,7 +28,7 @@ def test_a_run_is_pruned_to_a_measured_budget(tmp_path: Path, monkeypatch: pytes
     for name, value in (("HEAD_SHARES", (0.5, 1.0)), ("NEURON_SHARES", (0.5, 1.0)), ("CHECKED", ((0.75, 0.75),))):
         monkeypatch.setattr(f"edgekit.pruning.encoders.design.{name}", value)
     (tmp_path / "cut.toml").write_text(RECIPE)
-    model, data = model_folder("bert", tmp_path / "model"), text_data(tmp_path)
+    model, data = model_folder("bert", tmp_path / "model", layers=LAYERS), text_data(tmp_path)
     options: dict[str, Any] = {"target": "x86-64-vnni", "workload": WORKLOAD, "jobs": 1}
     settings = {"optimize.seconds": "0.2", "quantize.tolerance": "1.0", "prune.samples": "64", "prune.layers": "1.0"}
 

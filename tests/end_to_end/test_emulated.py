@@ -26,7 +26,7 @@ def run(folder: Path, patch: pytest.MonkeyPatch, *devices: Emulator, **options: 
     patch.setitem(WAYS, "emulated", lambda target, runtime, address: Reached(devices))
     target = edgekit.load_target("arm64").model_copy(update={"reach": "emulated"})
     return edgekit.compress(
-        model_folder("vit", folder / "model", intermediate_size=512),
+        model_folder("vit", folder / "model", layers=1, intermediate_size=512),
         data=image_parquet(folder / "data", 80),
         target=target,
         settings=UNTRAINED if "recipe" in options else SHORT,

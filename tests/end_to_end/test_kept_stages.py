@@ -53,7 +53,7 @@ def test_pruned_checkpoint_gives_equal_outputs_in_a_fresh_process(family: str, t
     import torch
 
     (tmp_path / "train.toml").write_text(RECIPE)
-    model = model_folder(family, tmp_path / "model")
+    model = model_folder(family, tmp_path / "model", layers=2)
     edgekit.compress(
         model,
         data=data_for(family, tmp_path / "data"),
@@ -75,7 +75,7 @@ def test_pruned_checkpoint_gives_equal_outputs_in_a_fresh_process(family: str, t
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     for folder, line in zip(folders, done.stdout.splitlines(), strict=True):
         assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".txt"}
-        assert len(json.loads((folder / "plan.json").read_text())["layers"]) == tiny.LAYERS
+        assert len(json.loads((folder / "plan.json").read_text())["layers"]) == 2
         pruned = edgekit.load_pruned(folder)
         with torch.no_grad():
             mine = pruned(**{name: torch.from_numpy(values) for name, values in feeds.items()}).logits.numpy()

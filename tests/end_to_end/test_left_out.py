@@ -78,7 +78,9 @@ def test_target_of_another_architecture_is_built_and_scored_but_not_timed(
     monkeypatch.setattr("edgekit.measure.latency.peak_memory", no_timing)
     data = data_for(family, tmp_path / "data")
     report = edgekit.compress(
-        model_folder(family, tmp_path / "model", intermediate_size=4096),  # the nodes' own bytes are few beside it
+        model_folder(
+            family, tmp_path / "model", layers=1, intermediate_size=4096
+        ),  # the nodes' own bytes are few beside it
         data=data,
         target=edgekit.load_target("arm64").model_copy(update={"reach": "local"}),
         settings=SHORT,

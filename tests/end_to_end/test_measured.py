@@ -22,7 +22,7 @@ def test_run_and_bench_measure_this_machine(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("edgekit.measure.limits.SHAPES", ((8, 8, 8), (64, 64, 64)))
     monkeypatch.setattr("edgekit.assembly.profile_sides", functools.partial(profile_sides, timing=PROFILING))
     report = edgekit.compress(
-        model_folder("vit", tmp_path / "model"),
+        model_folder("vit", tmp_path / "model", layers=1),
         data=image_parquet(tmp_path / "data", 80),
         settings={"optimize.seconds": "0.2", "quantize.tolerance": "1.0"},
         recipe="quantize",

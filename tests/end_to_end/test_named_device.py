@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgekit.devices.why_not", lambda kind: f"{kind} is not emulated in these tests")
         edgekit.compress(
-            model_folder("vit", folder / "model"),
+            model_folder("vit", folder / "model", layers=1),
             target="arm64",
             recipe="export",
             workload=WORKLOAD,

@@ -21,7 +21,7 @@ def test_a_run_over_ssh_measures_there_and_answers_alike(tmp_path: Path) -> None
         "workload": WORKLOAD,
         "jobs": 1,
     }
-    model = model_folder("vit", tmp_path / "model", intermediate_size=512)
+    model = model_folder("vit", tmp_path / "model", layers=1, intermediate_size=512)
     with sshd(tmp_path / "ssh") as server:
         there = edgekit.compress(model, **options, device=server.address, output=tmp_path / "there")
     here = edgekit.compress(model, **options, device="local", output=tmp_path / "here")

@@ -17,7 +17,7 @@ QUANTIZE = {"quantize.tolerance": "1.0", "optimize.seconds": "0.2"}
 
 
 def test_pair_of_sentences_reads_both_when_the_data_has_two_columns(tmp_path: Path) -> None:
-    model = model_folder("bert", tmp_path / "model", layers=2)
+    model = model_folder("bert", tmp_path / "model", layers=1)
     rows = {
         "sentence1": tiny.sentences(80, longest=6),
         "sentence2": tiny.sentences(80, seed=1, longest=6),
@@ -48,8 +48,8 @@ def test_pair_of_sentences_reads_both_when_the_data_has_two_columns(tmp_path: Pa
 def test_multi_label_is_scored_by_f1_when_the_config_says_so(tmp_path: Path) -> None:
     import json
 
-    changes = {"labels": 3, "problem_type": "multi_label_classification"}
-    model = model_folder("bert", tmp_path / "model", layers=2, **changes)
+    changes = {"layers": 1, "labels": 3, "problem_type": "multi_label_classification"}
+    model = model_folder("bert", tmp_path / "model", **changes)
     random = np.random.default_rng(0)
     chosen = random.integers(0, 2, (80, 3))
     lines = [
@@ -80,7 +80,7 @@ def test_multi_label_is_scored_by_f1_when_the_config_says_so(tmp_path: Path) -> 
 
 
 def test_regression_is_scored_by_pearson_when_there_is_one_label(tmp_path: Path) -> None:
-    model = model_folder("bert", tmp_path / "model", layers=2, labels=1)
+    model = model_folder("bert", tmp_path / "model", layers=1, labels=1)
     texts = tiny.sentences(80)
     data = write_csv(tmp_path / "data.csv", {"text": texts, "score": [len(text.split()) / 4 for text in texts]})
     report = edgekit.compress(
@@ -107,7 +107,7 @@ def test_regression_is_scored_by_pearson_when_there_is_one_label(tmp_path: Path)
 def test_half_precision_checkpoint_is_loaded_as_float32(kind: str, tmp_path: Path) -> None:
     import torch
 
-    wide = tiny.build("bert", layers=2)
+    wide = tiny.build("bert", layers=1)
     half = tiny.save(wide.to(getattr(torch, kind)), tmp_path / "half")
     same = tiny.save(wide.to(torch.float32), tmp_path / "same")  # the same numbers in twice the bytes
     hashes = []

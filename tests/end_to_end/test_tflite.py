@@ -26,7 +26,7 @@ SCALE, ZERO = np.float32(0.58470291), 83  # of the keyword model's input
 
 def compress(family: str, folder: Path, recipe: str, target: str = "host", **settings: str) -> edgekit.Report:
     texts = {"export.lengths": "[16,32]"} if family == "bert" else {}
-    model = model_folder(family, folder / "model")
+    model = model_folder(family, folder / "model", layers=1)
     Path(model, "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     return edgekit.compress(
         model,

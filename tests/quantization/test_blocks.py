@@ -10,7 +10,7 @@ from graphs import parse, random_array, with_weights
 
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import count_operators, load_graph, precision_of, save_graph, weight_bytes
-from edgekit.quantization.blocks import BLOCK, MOST_SMALL, narrow_tables, quantize_blocks
+from edgekit.quantization.blocks import BLOCK, MOST_SMALL, narrow_tables, quantize_blocks, round_to_blocks
 from edgekit.quantization.schemes import Scheme, quantize_graph, weighted_nodes
 from edgekit.runtimes.ort import open_session
 
@@ -33,7 +33,11 @@ def test_each_block_of_a_row_is_as_near_as_its_scale(width: int) -> None:
     packed, scales = quantize_blocks(table)
     assert (packed.dtype, packed.shape) == (np.uint8, (50, width // 2))
     assert (scales.dtype, scales.shape) == (np.float32, (50, -(-width // BLOCK)))
-    error = np.linalg.norm(rows_of(packed, scales) - table, axis=1)
+    rounded = round_to_blocks(table)
+    assert (rounded.dtype, rounded.tolist()) == (np.float32, rows_of(packed, scales).tolist())
+    again, scales_again = quantize_blocks(rounded)
+    assert (again.tolist(), scales_again.tolist()) == (packed.tolist(), scales.tolist())
+    error = np.linalg.norm(rounded - table, axis=1)
     assert error[3] == 0
     assert (
         error[table.any(axis=1)] / np.linalg.norm(table[table.any(axis=1)], axis=1)

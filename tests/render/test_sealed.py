@@ -32,7 +32,7 @@ def sealed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch.setattr(name, QUICK)
     patch.setattr("edgekit.assembly.profile_sides", no_profile)
     yield edgekit.compress(
-        model_folder(family, root / "model", id2label={0: "no </script><b>", 1: "yes"}),
+        model_folder(family, root / "model", layers=1, id2label={0: "no </script><b>", 1: "yes"}),
         data=data_for(family, root / "data"),
         recipe="quantize",
         settings=SETTINGS,

@@ -144,8 +144,9 @@ def test_quick_trials_do_without_a_fall_back() -> None:
     assert training_of(quick) == (SPACE.cut(SHAPE),)
 
 
-def test_what_was_trained_has_its_table_of_words_in_int4() -> None:
+def test_students_learn_with_the_tables_that_are_shipped() -> None:
     space = replace(SPACE, narrows=True)
+    assert space.taught(100)["embeddings"] == "int4"
     for training in ((space.cut(SHAPE), space.taught(100)), (space.cut(SHAPE),)):
         assert {"stage": "quantize", "embeddings": "int4"} in space.whole(training)
     assert {"stage": "quantize"} in space.whole(())
@@ -158,6 +159,7 @@ def test_what_was_trained_has_its_table_of_words_in_int4() -> None:
         ({}, True),
         ({"recipe": load_recipe("default", {"quantize.tolerance": "0.01"})}, True),
         ({"recipe": load_recipe("default", {"quantize.embeddings": "int8"})}, False),
+        ({"recipe": load_recipe("default", {"distill.freeze_embeddings": "false"})}, False),
         ({"recipe": load_recipe("quantize")}, False),
         ({"target": load_target("cuda")}, False),
         ({"format": "tflite"}, False),
