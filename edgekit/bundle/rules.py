@@ -196,6 +196,10 @@ def platform(given: Given, bundle: Bundle) -> Iterator[Found]:
     for name in known.code(bundle):
         if not (given.root / name).is_file():
             yield name, f"missing, and part of a bundle for {known.name}"
+    for runtime in known.used(bundle):
+        code = given.root / runtime.file
+        if code in given.plain and runtime.mark.encode() not in _read(code):
+            yield runtime.file, f"not the code for {runtime.library}, which runs the model"
     if given.content is not None and given.content != given.root / known.content:
         yield BUNDLE, f"lies in {given.name(given.content)!r}, not in {known.content!r}"
 

@@ -260,11 +260,19 @@ def test_a_tflite_file_of_four_billion_buffers_is_refused_at_once() -> None:
 
 
 def test_a_form_that_the_platform_does_not_run_is_found(copied: Copied) -> None:
-    folder = copied("c", "bert")
+    folder = copied("node", "bert")
     edit(folder / "bundle/bundle.json", put("model", "forms", 0, "format", value="tflite"))
     reseal(folder)
     told = {problem.what for problem in check_bundle(folder).problems if problem.rule == "platform"}
-    assert told == {"model/model.onnx: a bundle for c runs onnx, ort"}
+    assert told == {"model/model.onnx: a bundle for node runs onnx, ort"}
+
+
+def test_code_for_another_runtime_is_found(copied: Copied) -> None:
+    folder = copied("c", "bert")
+    edit(folder / "bundle/bundle.json", put("model", "forms", 0, "format", value="tflite"))
+    reseal(folder)
+    told = {(problem.where, problem.what) for problem in check_bundle(folder).problems if problem.rule == "platform"}
+    assert told == {("edgekit_model.c", "not the code for LiteRT, which runs the model")}
 
 
 def test_names_are_told_in_characters_that_can_be_printed(copied: Copied) -> None:

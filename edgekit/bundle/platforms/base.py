@@ -23,6 +23,7 @@ class Runtime:
         file: its code, one of the platform's files.
         package: its name in ``coordinates.toml``.
         library: what its makers call it.
+        mark: what its code has in it and no other's, where that file has the same name for each.
         group: what stands before that name in a project file, where something does.
         notes: what a reader has to know of its native libraries, where there is something.
     """
@@ -30,6 +31,7 @@ class Runtime:
     file: str
     package: str
     library: str
+    mark: str = ""
     group: str = ""
     notes: str = ""
 
@@ -64,15 +66,16 @@ class Platform:
 
     def code(self, bundle: Bundle) -> tuple[str, ...]:
         """Files of its code that a bundle needs, with those for the forms of its model."""
-        return (*self.needs, *(runtime.file for runtime in self._used(bundle)))
+        return (*self.needs, *(runtime.file for runtime in self.used(bundle)))
 
     def versions(self, bundle: Bundle) -> dict[str, str]:
         """Versions by name of what the code of a bundle depends on, without the runtimes that it does not use."""
-        used = {runtime.package for runtime in self._used(bundle)}
+        used = {runtime.package for runtime in self.used(bundle)}
         unused = {runtime.package for runtime in self.runtimes.values()} - used
         return {package: version for package, version in coordinates()[self.name].items() if package not in unused}
 
-    def _used(self, bundle: Bundle) -> list[Runtime]:
+    def used(self, bundle: Bundle) -> list[Runtime]:
+        """The runtimes of a bundle's forms, where the code differs by the runtime."""
         return [self.runtimes[one.format] for one in bundle.model.forms if one.format in self.runtimes]
 
 

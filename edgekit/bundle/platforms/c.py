@@ -23,11 +23,12 @@ PARTS = (
     "selftest.c",
 )
 SOURCE, HEADER, EXAMPLE = "edgekit_model.c", "edgekit_model.h", "example.c"
-ONNX_RUNTIME = Runtime(file=SOURCE, package="onnxruntime", library="ONNX Runtime")
+ONNX_RUNTIME = Runtime(file=SOURCE, package="onnxruntime", library="ONNX Runtime", mark="OrtGetApiBase()")
 LITERT = Runtime(
     file=SOURCE,
     package="ai-edge-litert",
     library="LiteRT",
+    mark="LiteRtRunCompiledModel(",
     notes="""
 LiteRT is asked through its own C interface (`LiteRtCompiledModel`) and runs on the processor. Google offers the library
 for Linux, Android, macOS, iOS and Windows; this code was run on Linux, with 2.2.0 and 2.3.0. (2.1 and earlier have
