@@ -65,12 +65,17 @@ def commands_of(readme: Path) -> list[str]:
     return rest.partition("```")[0].strip().splitlines()
 
 
-def library_in(site: Path) -> Path:
-    """ONNX Runtime's shared library in an installed wheel."""
-    found = sorted((site / "onnxruntime" / "capi").glob("libonnxruntime.so.*"))
+def library_in(site: Path, bundle: Path) -> Path:
+    """The shared library of a bundle's runtime in an installed wheel: LiteRT's for a .tflite, else ONNX Runtime's."""
+    place = "ai_edge_litert/libLiteRt.so" if is_tflite(bundle) else "onnxruntime/capi/libonnxruntime.so.*"
+    found = sorted(site.glob(place))
     if not found:
-        raise NotHere(f"no libonnxruntime.so in {site}")
+        raise NotHere(f"no {place} in {site}")
     return found[0]
+
+
+def is_tflite(bundle: Path) -> bool:
+    return bool(list((bundle / CONTENT / "model").glob("*.tflite")))
 
 
 def compile_example(bundle: Path, folder: Path, compiler: str, library: Path) -> Path:
@@ -78,9 +83,10 @@ def compile_example(bundle: Path, folder: Path, compiler: str, library: Path) ->
     needs(compiler)
     for name in (HEADER, SOURCE, EXAMPLE):
         shutil.copyfile(bundle / name, folder / name)
-    (folder / "libonnxruntime.so.1").symlink_to(library)
+    name = "libLiteRt.so" if is_tflite(bundle) else "libonnxruntime.so.1"  # as the library calls itself
+    (folder / name).symlink_to(library)
     # The library's own needs are found where the program runs.
-    linked = ["libonnxruntime.so.1", "-lm", f"-Wl,-rpath,{folder}", "-Wl,--allow-shlib-undefined"]
+    linked = [name, "-lm", "-pthread", f"-Wl,-rpath,{folder}", "-Wl,--allow-shlib-undefined"]
     run(compiler, *WARNINGS, "-O2", "-o", "example", EXAMPLE, SOURCE, *linked, folder=folder)
     return folder / "example"
 
@@ -88,7 +94,7 @@ def compile_example(bundle: Path, folder: Path, compiler: str, library: Path) ->
 def python(bundle: Path, folder: Path) -> str:
     """The package of a bundle in a process of its own, with the runtime that its model needs."""
     del folder
-    runtime = "LiteRT" if list((bundle / CONTENT / "model").glob("*.tflite")) else "onnxruntime"
+    runtime = "LiteRT" if is_tflite(bundle) else "onnxruntime"
     return passed(run(sys.executable, "-m", "edgekit_model", CONTENT, folder=bundle), f"{runtime} in Python")
 
 
@@ -96,7 +102,7 @@ def c_here(bundle: Path, folder: Path) -> str:
     """C by gcc, against the library in the wheel that is installed here."""
     import onnxruntime
 
-    library = library_in(Path(onnxruntime.__file__).parents[1])
+    library = library_in(Path(onnxruntime.__file__).parents[1], bundle)
     program = compile_example(bundle, folder, "gcc", library)
     return passed(run(program, CONTENT, folder=bundle), f"gcc, {library.name}")
 
@@ -108,7 +114,7 @@ def c_on_arm64(bundle: Path, folder: Path) -> str:
     if reason := why_not(profile.kind):
         raise NotHere(reason)
     root = build_root(profile.kind, Cache()).path
-    library = library_in(root / SITE)
+    library = library_in(root / SITE, bundle)
     program = compile_example(bundle, folder, ARM_COMPILER, library)
     (folder / "prefix").mkdir()
     make_prefix(folder / "prefix", root, profile)
