@@ -10,7 +10,7 @@ from typing import Any
 import tiny
 from bundle.made_tokenizers import MADE
 
-from edgekit.artifact import Artifact, open_artifact, write_artifact
+from edgekit.artifact import WHOLE, Artifact, open_artifact, write_artifact
 from edgekit.bundle.build import make_bundle
 from edgekit.measure.golden import write_golden
 
@@ -55,6 +55,34 @@ def make_artifact(family: str, folder: Path, **changes: Any) -> Artifact:
     )
     write_artifact(artifact.path, manifest)
     return open_artifact(artifact.path)
+
+
+def artifact_of(tflites: Any, family: str, folder: Path) -> Artifact:
+    """A tiny .tflite as ``compress`` would leave it."""
+    exported = tflites[family]
+    folder.mkdir()
+    shutil.copyfile(exported.file, folder / "model.tflite")
+    for file in (exported.file.parent / family).glob("*.json"):
+        shutil.copyfile(file, folder / file.name)
+    component = exported.component.model_copy(update={"files": ("model.tflite",)})
+    task = exported.task
+    assert task is not None
+    manifest = tiny.manifest(format="tflite", components={WHOLE: component})
+    manifest = manifest.model_copy(
+        update={
+            "task": "text-classification" if family == "bert" else "image-classification",
+            "labels": task.labels,
+            "runtime": "litert",
+            "preprocessing": task.preprocessing,
+            "golden_tolerance": TOLERANCE,
+        }
+    )
+    write_artifact(folder, manifest)
+    made = open_artifact(folder)
+    examples = tiny.examples_for(task, 4)
+    write_golden(made, task, [examples.batch([index]) for index in range(4)])
+    write_artifact(folder, manifest)
+    return open_artifact(folder)
 
 
 def tokenizer_of(family: str) -> Any:

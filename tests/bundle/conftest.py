@@ -3,9 +3,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bundle.bundles import bundle_of, make_artifact
+from bundle.bundles import artifact_of, bundle_of, make_artifact
 
 from edgekit.artifact import Artifact
 
@@ -60,3 +61,18 @@ def library() -> Path:
     if not found:
         pytest.skip("the wheel of onnxruntime has no libonnxruntime.so.*")
     return found[0]
+
+
+@pytest.fixture(scope="session")
+def lite_bundles(tflites: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Artifact, Path]]:
+    """Artifacts of .tflite files with their bundles by platform and family, each made once."""
+    made: dict[tuple[str, str], tuple[Artifact, Path]] = {}
+
+    def make(platform: str, family: str) -> tuple[Artifact, Path]:
+        if (platform, family) not in made:
+            folder = tmp_path_factory.mktemp(f"{platform}-{family}")
+            artifact = artifact_of(tflites, family, folder / "artifact")
+            made[platform, family] = artifact, bundle_of(artifact, platform, folder / "out")
+        return made[platform, family]
+
+    return make

@@ -3,54 +3,24 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from bundle.bundles import TOLERANCE, run
+from bundle.bundles import artifact_of, run
 from tflites import INSTALLED, REASON
 
-from edgekit.artifact import WHOLE, Artifact, open_artifact, write_artifact
+from edgekit.artifact import Artifact
 from edgekit.bundle.build import make_bundle
 from edgekit.bundle.check import check_bundle
 from edgekit.bundle.forms import TFLITE_PLATFORMS, choose_form
 from edgekit.bundle.platforms import PLATFORMS
 from edgekit.bundle.reference import Model
 from edgekit.errors import UsageError
-from edgekit.measure.golden import write_golden
 
 needs_litert = pytest.mark.skipif(not INSTALLED, reason=REASON)
-
-
-def artifact_of(tflites: Any, family: str, folder: Path) -> Artifact:
-    """A tiny .tflite as ``compress`` would leave it."""
-    exported = tflites[family]
-    folder.mkdir()
-    shutil.copyfile(exported.file, folder / "model.tflite")
-    for file in (exported.file.parent / family).glob("*.json"):
-        shutil.copyfile(file, folder / file.name)
-    component = exported.component.model_copy(update={"files": ("model.tflite",)})
-    task = exported.task
-    assert task is not None
-    manifest = tiny.manifest(format="tflite", components={WHOLE: component})
-    manifest = manifest.model_copy(
-        update={
-            "task": "text-classification" if family == "bert" else "image-classification",
-            "labels": task.labels,
-            "runtime": "litert",
-            "preprocessing": task.preprocessing,
-            "golden_tolerance": TOLERANCE,
-        }
-    )
-    write_artifact(folder, manifest)
-    made = open_artifact(folder)
-    examples = tiny.examples_for(task, 4)
-    write_golden(made, task, [examples.batch([index]) for index in range(4)])
-    write_artifact(folder, manifest)
-    return open_artifact(folder)
 
 
 @needs_litert

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +17,10 @@ from bundle.bundles import FAMILIES, flip
 from bundle.kotlin import Probe, compile_probe, compile_sources, jars
 from bundle.parsing import blocks, faults, sources
 from bundle.test_check import edit, put
-from bundle.test_litert import artifact_of, needs_litert
+from bundle.test_litert import needs_litert
 from tflites import LENGTHS
 
 from edgekit.artifact import WHOLE, Artifact
-from edgekit.bundle.build import make_bundle
 from edgekit.bundle.check import check_bundle
 from edgekit.bundle.documents import TOOLS
 from edgekit.bundle.platforms import PLATFORMS
@@ -38,19 +37,9 @@ pytestmark = [pytest.mark.slow, needs_litert]
 
 
 @pytest.fixture(scope="session")
-def made(tflites: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Artifacts of .tflite files by family with their bundles for Android, each made once."""
-    found: dict[str, tuple[Artifact, Path]] = {}
-
-    def make(family: str) -> tuple[Artifact, Path]:
-        if family not in found:
-            folder = tmp_path_factory.mktemp(f"android-{family}")
-            artifact = artifact_of(tflites, family, folder / "artifact")
-            make_bundle(artifact.path, "android", folder / "out")
-            found[family] = artifact, folder / "out"
-        return found[family]
-
-    return make
+def made(lite_bundles: Callable[[str, str], tuple[Artifact, Path]]) -> Made:
+    """Artifacts by family with their bundles for this platform."""
+    return partial(lite_bundles, "android")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,15 @@ import tiny
 from bundle.bundles import FAMILIES, damage, run
 from bundle.test_c_mutants import CHECKS, mutants
 from bundle.test_check import edit, put
-from bundle.test_litert import artifact_of, needs_litert
-from bundle.test_platforms_c import compile_with, follow_the_readme
+from bundle.test_litert import needs_litert
+from bundle.test_platforms_c import compile_with, follow_the_readme, run_on_arm
 from tflites import LENGTHS
 
 import edgekit
 from edgekit.artifact import WHOLE, Artifact
-from edgekit.bundle.build import make_bundle
 from edgekit.bundle.check import check_bundle
 from edgekit.bundle.platforms.base import coordinates
 from edgekit.bundle.platforms.c import EXAMPLE, HEADER, SOURCE, C
-from edgekit.cache import Cache
-from edgekit.devices.emulation.guest import SITE, emulator, guest_environment, make_prefix
-from edgekit.devices.emulation.kinds import kind_of
-from edgekit.devices.emulation.profiles import profile_of
-from edgekit.devices.emulation.root import build_root, why_not
 from edgekit.formats.flatbuffer import pack, unpack
 from edgekit.runtimes.litert import LiteRTRunner
 from edgekit.source import sha256_file
@@ -41,19 +36,9 @@ pytestmark = [pytest.mark.slow, needs_litert]
 
 
 @pytest.fixture(scope="session")
-def made(tflites: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Artifacts of .tflite files by family with their bundles for C, each made once."""
-    found: dict[str, tuple[Artifact, Path]] = {}
-
-    def make(family: str) -> tuple[Artifact, Path]:
-        if family not in found:
-            folder = tmp_path_factory.mktemp(f"c-{family}")
-            artifact = artifact_of(tflites, family, folder / "artifact")
-            make_bundle(artifact.path, "c", folder / "out")
-            found[family] = artifact, folder / "out"
-        return found[family]
-
-    return make
+def made(lite_bundles: Callable[[str, str], tuple[Artifact, Path]]) -> Made:
+    """Artifacts by family with their bundles for this platform."""
+    return partial(lite_bundles, "c")
 
 
 @pytest.fixture(scope="session")
@@ -227,21 +212,4 @@ def test_the_readme_leads_from_nothing_to_a_prediction(family: str, made: Made, 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_self_test_passes_as_an_arm_program_under_emulation(family: str, made: Made, tmp_path: Path) -> None:
-    compiler, profile = "aarch64-linux-gnu-gcc", profile_of("cortex-a76")
-    reason = f"{compiler} is not installed" if shutil.which(compiler) is None else why_not(profile.kind)
-    if reason is not None:
-        pytest.skip(reason)
-    root = build_root(profile.kind, Cache()).path
-    for name in (HEADER, SOURCE, EXAMPLE):
-        shutil.copyfile(made(family)[1] / name, tmp_path / name)
-    library = root / SITE / "ai_edge_litert" / "libLiteRt.so"
-    more = ("-pthread", "-Wl,--allow-shlib-undefined")  # the library's own needs are found where the program runs
-    program = compile_with(
-        library, tmp_path, EXAMPLE, SOURCE, name="example", linked="libLiteRt.so", more=more, compiler=compiler
-    )
-    (tmp_path / "prefix").mkdir()
-    make_prefix(tmp_path / "prefix", root, profile)
-    command = (*emulator(root, tmp_path / "prefix", profile), program, C.content)
-    environment = dict(guest_environment(root, kind_of(profile.kind)))
-    done = run(*command, folder=made(family)[1], env=environment)
-    assert (done.stdout, done.returncode) == PASSED, done.stderr
+    assert run_on_arm(made(family)[1], tmp_path).endswith("cortex-a76, emulated")
