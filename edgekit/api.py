@@ -138,8 +138,8 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             folder = scratch()
             assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
             finished = cache.put(key, folder)
+        workshop.forget_shared()  # before what may fail: the same command then takes the result from the cache
         hand_over(finished, out, cache)
-        workshop.forget_shared()
         if limit is not None:
             keep_below(cache, limit)
         return load_report(out)

@@ -1,8 +1,8 @@
 """The cache: finished stages by the sha256 of everything that decides them, and the unfinished work of running ones.
 
     objects/KEY/     a finished artifact, with the hash of each file; read only after every hash was checked
-    work/KEY/        checkpoints of a stage that runs, with hashes likewise; taken up by the next run of the same key,
-                     then removed
+    work/KEY/        checkpoints of a stage that runs, with hashes likewise, or what the trainings of a run share; taken
+                     up by the next run of the same key, then removed
     runs/KEY/        what a run decided by measurement, and its log
     tmp/ID/          what is being written, before it is renamed into place
     turns/KEY        locked by the process that makes an object, see ``turns.py``
@@ -149,9 +149,10 @@ class Cache:
         return name
 
     def work(self, key: str) -> Path:
-        """The directory in which a stage keeps its checkpoints.
+        """The directory in which a stage keeps its checkpoints, or a run what its trainings share.
 
-        Where another living process works in it, which is so only without locks, it is one that nobody goes on with.
+        Where another living process works in it, it is one that nobody goes on with. Of a stage that is so only without
+        locks.
         """
         mark(self.root, f"work/{key}")
         if self._is_shared(f"work/{key}"):
