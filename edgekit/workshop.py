@@ -113,7 +113,6 @@ class Workshop:
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
         self._reading: dict[str, Reading] = {}  # by the hash of a tokenizer that is not the original's
         self._costs: dict[str, CostTable] = {}  # by what the recipe makes of a graph
-        self._shared: dict[str, Path] = {}  # by its key, the folder that all trainings of a run share
 
     def _open(self, request: Request) -> tuple[Path, RunDecisions]:
         """The folder of a run, and what it has decided."""
@@ -340,18 +339,9 @@ class Workshop:
 
         return kind.model_validate_json((self.cache.get_or_make(key, make) / RECORD).read_bytes())
 
-    def shared(self) -> Path:
-        """Where trainings keep what they share: the same folder until the run ends, whoever else begins meanwhile."""
-        key = self.request.shared_key()
-        if key not in self._shared:
-            self._shared[key] = self.cache.work(key)
-        return self._shared[key]
-
     def forget_shared(self) -> None:
         """Remove what trainings of a run shared, once it has ended."""
-        key = self.request.shared_key()
-        self._shared.pop(key, None)
-        self.cache.forget_work(key)
+        self.cache.forget_work(self.request.shared_key())
 
     def scratch(self) -> AbstractContextManager[Callable[[], Path]]:
         """Makes empty folders that are gone after the block, unless they were moved away."""
@@ -379,7 +369,7 @@ class Workshop:
             trained=self._trained.get(key),
             costs=self.costs,
             left=self.left,
-            shared=self.shared,
+            shared=lambda: self.cache.work(request.shared_key()),
             preview=request.preview,
             outputs=self.outputs,
         )
