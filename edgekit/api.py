@@ -136,8 +136,8 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             hurried = in_a_hurry(box)
         with workshop.scratch() as scratch:
             folder = scratch()
-            assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
-            finished = cache.put(key, folder)
+            sums = assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
+            finished = cache.put(key, folder, known=sums)
         hand_over(finished, out, cache)
         workshop.forget_shared()
         if limit is not None:

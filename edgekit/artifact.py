@@ -234,11 +234,15 @@ def write_artifact(root: Path, manifest: Manifest) -> Artifact:
     return Artifact(root, sealed)
 
 
-def seal(root: Path) -> None:
-    """Write ``SHA256SUMS`` over every file of the directory, in the format of ``sha256sum``, as its last file."""
-    files = [path for path in walk(root) if path != root / SUMS]
-    lines = [f"{sha256_file(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
-    write_text(root / SUMS, "".join(lines))
+def seal(root: Path) -> dict[str, str]:
+    """Write ``SHA256SUMS`` over every file of the directory, in the format of ``sha256sum``, as its last file.
+
+    Returns:
+        The sum of each file by its name.
+    """
+    sums = {path.relative_to(root).as_posix(): sha256_file(path) for path in walk(root) if path != root / SUMS}
+    write_text(root / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+    return sums
 
 
 def find_tampering(root: Path) -> list[str]:

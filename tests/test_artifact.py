@@ -53,6 +53,8 @@ def test_what_is_written_is_opened(sealed: Path) -> None:
     assert artifact.folder_bytes == sum(path.stat().st_size for path in sealed.rglob("*") if path.is_file())
     assert artifact.file() == sealed / "model.onnx"
     assert find_tampering(sealed) == []
+    names = (*CONTENTS, MANIFEST, "report.json")
+    assert seal(sealed) == {name: sha256_file(sealed / name) for name in names}
 
 
 def test_equal_contents_give_equal_manifests(sealed: Path, tmp_path: Path) -> None:

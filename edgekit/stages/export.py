@@ -92,7 +92,7 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     file, states = artifact.file(), artifact.manifest.components[WHOLE].states
     _check_opset(file, job)
     if job.workload != Workload():  # with which it was checked when it was found
-        check_memory(file, job.workload)
+        check_memory(onnx.load_graph(file), file, job.workload)
     feeds, batches = job.task.workload_feeds(job.workload)[WHOLE], _samples(settings, job)
     job.progress.start("export", None)
     refused: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from graphs import random_array
 
 from edgekit.artifact import State
+from edgekit.cache import find_damage
 from edgekit.description import Feeding, Sample, read_description
 from edgekit.errors import EdgekitError, HostError, ModelError, ResourceLimitError, UsageError
 from edgekit.formats.foreign import (
@@ -26,6 +28,7 @@ from edgekit.formats.foreign import (
 )
 from edgekit.formats.onnx import load_graph
 from edgekit.formats.signatures import read_signature
+from edgekit.source import digest_files, sha256_file
 
 
 def answers(file: Path, feeds: dict[str, Any]) -> list[Any]:
@@ -91,6 +94,9 @@ def test_a_graph_is_left_in_the_cache_with_its_description(tmp_path: Path) -> No
     ]
     assert [spec.shape for spec in part.outputs] == [("n", 1, 48), ("n", 48)]
     assert str(tmp_path) not in (folder / "module.json").read_text()
+    said = sha256_file(folder / "module.json")
+    assert source.digest == hashlib.sha256(f"{digest_files(tmp_path, [file])} {said}".encode()).hexdigest()
+    assert find_damage(folder) is None
     assert resolve_graph(file, {}, None, images=False).digest == source.digest
 
 
