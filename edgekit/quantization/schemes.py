@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from edgekit.artifact import Artifact
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import stored
-from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.formats.onnx import load_graph, load_structure, save_graph
 from edgekit.quantization.blocks import looks_up_tokens, narrow_tables
 from edgekit.quantization.dynamic import Widths, quantize_dynamically
 from edgekit.quantization.methods import HALF, advise, methods_for
@@ -207,12 +207,13 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
 
 def name_nodes(artifact: Artifact, folder: Path) -> Artifact:
     """The graphs with a name for every node, since nodes are chosen by name: a copy in a folder where one lacks any."""
-    models = {name: load_graph(artifact.file(name)) for name in artifact.manifest.components}
-    if all(node.name for model in models.values() for node in model.graph):
+    files = [artifact.file(name) for name in artifact.manifest.components]
+    if all(node.name for file in files for node in load_structure(file).graph):
         return artifact
-    for name, model in models.items():
+    for file in files:
+        model = load_graph(file)
         weighted_nodes(model, embeddings=True)
-        save_graph(model, folder / artifact.file(name).name)
+        save_graph(model, folder / file.name)
     return Artifact(folder, artifact.manifest)
 
 
