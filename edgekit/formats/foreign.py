@@ -16,7 +16,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import KEPT_NAMES, WHOLE, Artifact, Component, Manifest, write_text
@@ -61,6 +65,9 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeEr
 NEEDED_OPSET = 13
 # Operators that onnxruntime's CPU provider has beside ONNX's own.
 KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+# What onnx_ir computes with sizes that have no number by, which nothing here asks it for: sympy takes ten times as long
+# to import as the rest of onnx_ir. Where another version has no such modules, all of it is imported at once.
+SYMBOLIC = ("sympy", "onnx_ir._symbolic_shapes")
 
 
 def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None, *, images: bool) -> Source:
@@ -196,8 +203,28 @@ def check_graph(file: Path) -> tuple[ir.Model, list[Path]]:
     return model, external
 
 
+class _Later(MetaPathFinder):
+    """Finds the modules of ``SYMBOLIC`` so that each is imported when somebody first takes something out of it."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The finder of files' own, with a loader that waits."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in SYMBOLIC else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
 def _import_libraries() -> None:
-    import onnx_ir  # noqa: F401  # what comes next needs it
+    """Import what comes next needs."""
+    later = _Later()
+    sys.meta_path.insert(0, later)
+    try:
+        import onnx_ir  # noqa: F401
+    finally:
+        sys.meta_path.remove(later)
+    import onnx.reference.ops  # noqa: F401
 
 
 def _check_operators(model: ir.Model, file: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,24 @@ def test_operators_of_another_runtime_are_named(tmp_path: Path) -> None:
     error = fails(ModelError, tmp_path / "net.onnx")
     assert error.id == "model.unknown-operator"
     assert error.what.endswith("does not know: org.strange.MatMul")
+
+
+def test_sympy_is_imported_when_a_size_is_computed_with_and_not_before(tmp_path: Path) -> None:
+    file = foreign.two_and_two(tmp_path / "net.onnx")
+    program = """if True:
+        import sys
+        from edgekit.formats.foreign import resolve_graph
+
+        finders = list(sys.meta_path)
+        resolve_graph(sys.argv[1], {}, None, images=False)
+        print("onnx_ir" in sys.modules, "sympy.core" in sys.modules, sys.meta_path == finders)
+        import onnx_ir
+        print(onnx_ir.SymbolicDim("n") * 2, "sympy.core" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split("\n")[:2] == ["True False True", "2*n True"]
 
 
 def test_what_onnx_has_against_a_graph_is_told(tmp_path: Path) -> None:
