@@ -237,6 +237,11 @@ def decided_in(folder: Path) -> dict[str, JsonValue]:
     return dict(json.loads((folder / OBJECT).read_text(encoding="utf-8"))["decided"])
 
 
+def sums_in(folder: Path) -> dict[str, str]:
+    """sha256 of each file of an object by its name."""
+    return dict(json.loads((folder / OBJECT).read_text(encoding="utf-8"))["files"])
+
+
 def copy_object(folder: Path, destination: Path) -> None:
     """Copy a cached object out of the cache, keeping its layout; files become readable by everyone (0644)."""
     for path in object_files(folder):

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
-from edgekit.cache import Cache, Filled, cache_key, decided_in, folders_in
+from edgekit.cache import Cache, Filled, cache_key, decided_in, folders_in, sums_in
 from edgekit.costing import graph_of, graph_steps, measure_costs, place_of, scope_of
 from edgekit.decisions import DECISIONS, Noted, RunDecisions
 from edgekit.environment import spin_briefly, versions
@@ -401,7 +401,7 @@ class Workshop:
                 tools=versions(),
                 preprocessing=task.preprocessing,
             )
-            return Filled(folder, write_artifact(folder, manifest).manifest.files)
+            return Filled(folder, write_artifact(folder, manifest, sums_in(source) if graph else None).manifest.files)
 
         return Made(open_artifact(self.cache.get_or_make(key, make)), key)
 
