@@ -265,9 +265,21 @@ def test_two_processes_never_work_in_one_folder(cache: Cache) -> None:
         (cache.root / "work" / KEY / "step").write_text("theirs")
         mine = cache.work(KEY)
         assert mine.parent == cache.root / "tmp"
+        assert cache.work(KEY) == mine
         cache.forget_work(KEY)
+        assert not mine.exists()
         assert (cache.root / "work" / KEY / "step").read_text() == "theirs"
     assert (cache.work(KEY) / "step").read_text() == "theirs"  # it has ended, and its work is gone on with
+
+
+def test_work_stays_where_it_was_begun_whoever_begins_meanwhile(cache: Cache) -> None:
+    mine = cache.work(KEY)
+    with another_process(cache.root, f"work/{KEY}"):
+        assert cache.work(KEY) == mine == cache.root / "work" / KEY
+        cache.forget_work(KEY)
+        assert mine.is_dir()  # the other process may work in it by now
+    cache.forget_work(KEY)
+    assert not mine.exists()
 
 
 def test_what_a_killed_process_half_wrote_among_its_checkpoints_is_removed(cache: Cache) -> None:

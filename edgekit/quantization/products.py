@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, replace, stored
+from edgekit.int4 import PRODUCT_BLOCK
 from edgekit.quantization.blocks import quantize_blocks
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 # The operator's word for products of 8-bit integers: it rounds each block of the activations too, by its own scale.
 ACCURACY_LEVEL = 4
-# Elements of a column that share a scale.
-BLOCK = 64
 KINDS = ("MatMul", "Gemm")
 
 
@@ -47,9 +46,9 @@ def packed(node: ir.Node) -> tuple[Array, Array, dict[str, int | float]]:
     assert weight is not None
     rows = weight if _number(node, "transB", 0) else weight.T
     out, inner = rows.shape
-    values, scales = quantize_blocks(np.pad(rows, ((0, 0), (0, -inner % BLOCK))), BLOCK)
-    sizes = {"K": inner, "N": out, "bits": 4, "block_size": BLOCK, "accuracy_level": ACCURACY_LEVEL}
-    return values.reshape(out, -1, BLOCK // 2), scales, sizes
+    values, scales = quantize_blocks(np.pad(rows, ((0, 0), (0, -inner % PRODUCT_BLOCK))), PRODUCT_BLOCK)
+    sizes = {"K": inner, "N": out, "bits": 4, "block_size": PRODUCT_BLOCK, "accuracy_level": ACCURACY_LEVEL}
+    return values.reshape(out, -1, PRODUCT_BLOCK // 2), scales, sizes
 
 
 def pack_products(model: ir.Model, names: Collection[str]) -> None:
