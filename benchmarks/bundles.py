@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle_consumers import CONSUMERS, Failed, NotHere, consume
+from lines import append
 
 import edgekit
 from edgekit.artifact import open_artifact, walk
@@ -143,8 +144,7 @@ def main() -> None:
         "artifacts": cases,
         "problems": problems,
     }
-    with given.results.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(result) + "\n")
+    append(given.results, result)
     raise SystemExit("\n".join(problems) if problems else 0)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import sys
 import tomllib
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_yardstick import MODES, time_torch
+from lines import append
 from run import ARTIFACTS, HERE, find_asset
 
 import edgekit
@@ -143,8 +143,7 @@ def main() -> int:
     workload = Workload(image=arguments.image) if arguments.image else Workload()
     measured = 0
     for row in rows(arguments.model, source, data, workload):
-        with RESULTS.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append(RESULTS, row)
         value = p50_of(row)
         said = f"not measured: {row['reason']}" if value is None else f"{value:8.3f} ms"
         print(f"{row['runtime']:22} {row['precision']:5} {said}", flush=True)

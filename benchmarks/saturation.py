@@ -10,7 +10,6 @@ weights, and with fall-back the layer that saturates stays float. Set-up of the 
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lines import append
 from models.saturating import samples
 
 import edgekit
@@ -133,8 +133,7 @@ def main() -> None:
         "cases": cases,
         "problems": wrong,
     }
-    with RESULTS.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(result) + "\n")
+    append(RESULTS, result)
     raise SystemExit("\n".join(wrong) if wrong else 0)
 
 

@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lines import append
+
 from edgekit.devices.browser import served
 from edgekit.devices.chromium import Chromium, find_chromium
 from edgekit.environment import code_digest, host
@@ -84,9 +86,7 @@ def main() -> int:
     if executable is None:
         raise SystemExit("Chromium is not installed")
     line = line_of(asked.bundle, [opened(asked.bundle / "public", executable) for _ in range(asked.opens)])
-    asked.results.parent.mkdir(parents=True, exist_ok=True)
-    with asked.results.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+    append(asked.results, line)
     first, answer = (statistics.median(line[name]) for name in ("first_answer_ms", "answer_ms"))
     print(f"{line['name']}, {line['model_bytes'] / 1e6:.2f} MB, {line['threads']} threads, {line['browser']}:")
     loaded = f"load {min(line['load'])} to {max(line['load'])}"

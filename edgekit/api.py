@@ -41,7 +41,7 @@ from edgekit.settings import Frozen
 from edgekit.signing import check_signature, sign_folder, signature_path
 from edgekit.target import Target
 from edgekit.tasks import bind_task
-from edgekit.tasks.base import TaskOptions, Workload
+from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.data import Data
 from edgekit.tasks.data_source import resolve_data
 from edgekit.trials import SearchRecord
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgekit.measure.elsewhere import Spread
+    from edgekit.measure.quality import Outputs
 
 DEFAULT_OUTPUT = Path("artifacts")
 
@@ -136,10 +137,10 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             hurried = in_a_hurry(box)
         with workshop.scratch() as scratch:
             folder = scratch()
-            assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
-            finished = cache.put(key, folder)
+            sums = assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
+            finished = cache.put(key, folder, known=sums)
+        workshop.forget_shared()  # before what may fail: the same command then takes the result from the cache
         hand_over(finished, out, cache)
-        workshop.forget_shared()
         if limit is not None:
             keep_below(cache, limit)
         return load_report(out)
@@ -265,17 +266,7 @@ def evaluate(
     size = evaluation_batch(subject.format, Workload(batch=batch))
     outputs = collect_outputs(subject.runner, subject.task, examples, size, told)
     told.finish()
-    if outputs.labels is None:
-        raise DataError(
-            f"the split {rule!r} has no labels, so that there is nothing to score",
-            id="data.no-labels",
-            hint="Choose another one with --split, or name the column with --columns label=NAME.",
-        )
-    metrics = [
-        Measurement(name=name, unit="1", value=function(outputs.logits, outputs.labels), n=len(outputs.labels))
-        for name, function in subject.task.metrics_for(outputs.labels).items()
-        if metric is None or name == metric
-    ]
+    metrics = tuple(_scores(outputs, subject.task, metric, rule))
     devices = [_compared(subject, Spread(whole, limit or SAMPLES), size, place, told) for place in places]
     return EvalRecord(
         subject={"format": subject.format, "name": name, "task": subject.task.name}
@@ -283,10 +274,28 @@ def evaluate(
         runtime={"name": subject.runtime},
         host=host().record,
         data={**found.source.record, "split": rule, "samples": len(examples), "of": len(whole)},
-        metrics=tuple(metrics),
+        metrics=metrics,
         devices=tuple(devices),
         warnings=(*(exported.doubts_of_answers() if exported else ()), *_differing(devices)),
     )
+
+
+def _scores(outputs: Outputs, task: Task, metric: str | None, split: str) -> Iterator[Measurement]:
+    """Each metric of the outputs on a split; one alone where it is named.
+
+    Raises:
+        DataError: there are no labels.
+    """
+    if outputs.labels is None:
+        raise DataError(
+            f"the split {split!r} has no labels, so that there is nothing to score",
+            id="data.no-labels",
+            hint="Choose another one with --split, or name the column with --columns label=NAME.",
+        )
+    for name, function in task.metrics_for(outputs.labels).items():
+        if metric is None or name == metric:
+            value = function(outputs.logits, outputs.labels)
+            yield Measurement(name=name, unit="1", value=value, n=len(outputs.labels))
 
 
 def _compared(subject: Subject, examples: Spread, batch: int, place: Place, progress: Progress) -> DeviceCheck:

@@ -89,7 +89,7 @@ def assemble(
     began: float,
     search: SearchRecord | None = None,
     hurried: bool = False,
-) -> Report:
+) -> dict[str, str]:
     """Measure, and write the sealed result into an empty folder.
 
     Args:
@@ -100,6 +100,9 @@ def assemble(
         began: ``time.monotonic()`` at the run's start.
         search: that chose the recipe, where one did.
         hurried: whether a complete one is to take less time than usual.
+
+    Returns:
+        sha256 of each file by its name.
     """
     measured = _measure(workshop, trail, INTERIM if not complete else HURRIED if hurried else FINAL)
     _copy_artifact(trail.finished.artifact, folder)
@@ -112,8 +115,7 @@ def assemble(
         report = report.model_copy(update={"search": search.model_copy(update={"spent": spent})})
     report.save(folder)
     _write_pages(report, folder)
-    seal(folder)
-    return report
+    return seal(folder)
 
 
 def _write_pages(report: Report, folder: Path) -> None:
@@ -187,22 +189,8 @@ def _report(
     workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, began: float, hurried: bool
 ) -> Report:
     request = workshop.request
-    quality = _quality(trail)
     checks, unchecked = workshop.checks(trail.best.artifact) if complete else ((), {})
-    _, notes = leave_out(request)
-    saturated = workshop.saturation(trail.best.artifact)
-    notes += prediction_notes(workshop, trail, measured) if complete else []
-    notes += [IN_A_HURRY] if hurried else []
-    notes += saturation_notes(request, trail, saturated)
-    notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
-    if request.replaced_because:
-        notes.append(f"answers are LiteRT's in place of {request.runtime}'s: {request.replaced_because}")
-    if request.format == "tflite":
-        notes += batch_notes(trail.best.artifact.manifest.components, request.workload.batch)
-    if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
-        notes.append(f"latency is by {measured.timings.clock}, with inputs and outputs in the GPU's memory")
-    if request.target.stand_in and any(not place.device.timed for place in request.places):
-        notes.append(request.target.stand_in)
+    notes = _notes(workshop, trail, measured, complete=complete, hurried=hurried)
     return Report(
         edgekit=version_of("edgekit") or "unknown",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -232,18 +220,38 @@ def _report(
         counts_after=workshop.counts(trail.best.artifact),
         devices=checks,
         devices_unchecked=unchecked,
-        saturation=saturated.layers,
+        saturation=workshop.saturation(trail.best.artifact).layers,
         graphs_before=describe_graphs(trail.entries[0].timed.artifact),
         graphs_after=describe_graphs(trail.finished.artifact),
         profile=_profile(workshop, trail) if complete else None,
-        quality=quality,
+        quality=_quality(trail),
         limits=(*_limits(workshop, trail, measured, time.monotonic() - began), *device_limits(checks)),
         strict=request.strict,
         stages=_stage_reports(workshop, trail, complete=complete and not hurried),
-        notes=tuple(notes),
+        notes=notes,
         warnings=measured.timings.warnings if measured.timings else (),
         seconds=round(time.monotonic() - began, 1),
     )
+
+
+def _notes(workshop: Workshop, trail: Trail, measured: Measured, *, complete: bool, hurried: bool) -> tuple[str, ...]:
+    """What else is to be known of a result: what was left out, and how its figures came about."""
+    request, quality = workshop.request, _quality(trail)
+    _, notes = leave_out(request)
+    saturated = workshop.saturation(trail.best.artifact)
+    notes += prediction_notes(workshop, trail, measured) if complete else []
+    notes += [IN_A_HURRY] if hurried else []
+    notes += saturation_notes(request, trail, saturated)
+    notes += AGAINST_ORIGINAL[quality.metric] if quality is not None and quality.against == "original" else []
+    if request.replaced_because:
+        notes.append(f"answers are LiteRT's in place of {request.runtime}'s: {request.replaced_because}")
+    if request.format == "tflite":
+        notes += batch_notes(trail.best.artifact.manifest.components, request.workload.batch)
+    if measured.timings is not None and measured.timings.clock != WALL_CLOCK:
+        notes.append(f"latency is by {measured.timings.clock}, with inputs and outputs in the GPU's memory")
+    if request.target.stand_in and any(not place.device.timed for place in request.places):
+        notes.append(request.target.stand_in)
+    return tuple(notes)
 
 
 def _runtime(request: Request, timings: Timings | None) -> str:

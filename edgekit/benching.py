@@ -98,10 +98,7 @@ def bench(
         _check_stored(stored, data)
     made_for, parts = parts_at(path)
     model = Exported(format_, parts, made_for, find_target(made_for, target, device))
-    runtime = LITERT if format_ == "tflite" else ONNXRUNTIME
-    places: tuple[Place, ...] = (here(threads, runtime, computes or "cpu"),)
-    if device is not None:
-        places = model.reach(device, threads, told, computes)
+    places = _places(model, device, threads, told, computes)
     timed = places[0].device.timed
     if margins is None:
         wanted = {"timed": timed, "data": data is not None, "stored": stored is not None}
@@ -118,6 +115,15 @@ def bench(
     if why := _incomparable(run, early, models):
         return run.refused(early, why)
     return _measured(run, sides, places, models, told)
+
+
+def _places(
+    model: Exported, device: str | None, threads: int, progress: Progress, provider: Provider | None
+) -> tuple[Place, ...]:
+    """Where it is measured: at each device that was named, else here."""
+    if device is not None:
+        return model.reach(device, threads, progress, provider)
+    return (here(threads, LITERT if model.format == "tflite" else ONNXRUNTIME, provider or "cpu"),)
 
 
 def _measured(

@@ -1,8 +1,8 @@
 """The cache: finished stages by the sha256 of everything that decides them, and the unfinished work of running ones.
 
     objects/KEY/     a finished artifact, with the hash of each file; read only after every hash was checked
-    work/KEY/        checkpoints of a stage that runs, with hashes likewise; taken up by the next run of the same key,
-                     then removed
+    work/KEY/        checkpoints of a stage that runs, with hashes likewise, or what the trainings of a run share; taken
+                     up by the next run of the same key, then removed
     runs/KEY/        what a run decided by measurement, and its log
     tmp/ID/          what is being written, before it is renamed into place
     turns/KEY        locked by the process that makes an object, see ``turns.py``
@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -63,6 +64,13 @@ def default_root() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "edgekit"
 
 
+class Filled(NamedTuple):
+    """A folder that is to become an object, and sha256 of files of it that were hashed since they were written."""
+
+    folder: Path
+    known: Mapping[str, JsonValue] = {}
+
+
 class Cache:
     """A directory of finished and unfinished work.
 
@@ -73,6 +81,7 @@ class Cache:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
         self._named: set[str] = set()
+        self._work: dict[str, Path] = {}
 
     def get(self, key: str) -> Path | None:
         """The finished object of a key, or None. A corrupt one is named in the log, once, and counts as absent."""
@@ -120,7 +129,7 @@ class Cache:
         self._named.discard(key)
         return place
 
-    def get_or_make(self, key: str, make: Callable[[Callable[[], Path]], Path]) -> Path:
+    def get_or_make(self, key: str, make: Callable[[Callable[[], Path]], Filled]) -> Path:
         """The object of a key: as it lies here, or made now, by one process at a time.
 
         Args:
@@ -133,7 +142,8 @@ class Cache:
                 found = self.get(key)
                 if found is None:
                     with folders_in(self.scratch()) as scratch:
-                        found = self.put(key, make(scratch))
+                        filled = make(scratch)
+                        found = self.put(key, filled.folder, known=filled.known)
         return found
 
     def scratch(self) -> Path:
@@ -149,18 +159,22 @@ class Cache:
         return name
 
     def work(self, key: str) -> Path:
-        """The directory in which a stage keeps its checkpoints.
+        """The directory in which a stage keeps its checkpoints, or a run what its trainings share.
 
-        Where another living process works in it, which is so only without locks, it is one that nobody goes on with.
+        It is the same one until it is forgotten, whoever else begins meanwhile. Where another living process works in
+        it already, it is one that nobody goes on with; of a stage that is so only without locks.
         """
         mark(self.root, f"work/{key}")
-        if self._is_shared(f"work/{key}"):
-            return self.scratch()
-        return self._tidy(self.root / "work" / key)
+        if key not in self._work:
+            self._work[key] = self.scratch() if self._is_shared(f"work/{key}") else self.root / "work" / key
+        return self._tidy(self._work[key])
 
     def forget_work(self, key: str) -> None:
         """Remove a stage's checkpoints, once its result is an object."""
         folder = self.root / "work" / key
+        mine = self._work.pop(key, folder)
+        if mine != folder:
+            shutil.rmtree(mine, ignore_errors=True)
         if folder.is_dir() and not self._is_shared(f"work/{key}"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -226,6 +240,11 @@ def object_files(folder: Path) -> list[Path]:
 def decided_in(folder: Path) -> dict[str, JsonValue]:
     """What was decided by measurement while an object was made."""
     return dict(json.loads((folder / OBJECT).read_text(encoding="utf-8"))["decided"])
+
+
+def sums_in(folder: Path) -> dict[str, str]:
+    """sha256 of each file of an object by its name."""
+    return dict(json.loads((folder / OBJECT).read_text(encoding="utf-8"))["files"])
 
 
 def copy_object(folder: Path, destination: Path) -> None:

@@ -42,6 +42,8 @@ HASHED = ("objects", "demo", "roots")
 # Entries that a process works in; the others are whole, or small.
 UNFINISHED = ("work", "tmp")
 OUTPUTS, DEMO_MODEL, EVENTS = "outputs.safetensors", "digits-vit", "events.jsonl"
+# A teacher's answers, which the trainings of a run share (stages/distill.py), and what their folder is called here.
+ANSWERS, KEPT_ANSWERS = "answers-*", "answers"
 # What the events of a stage's log begin with.
 EVENT_STAGES = {"distill": "distill", "calibration": "quantize"}
 KINDS: dict[Place, str] = {
@@ -60,7 +62,7 @@ class Entry(Frozen):
     Attributes:
         place: folder of the cache that it lies in.
         key: its name there.
-        kind: ``stage``, ``original``, ``result``, ``outputs``, ``demo``, ``module``, ``unfinished`` ...
+        kind: ``stage``, ``original``, ``result``, ``outputs``, ``demo``, ``module``, ``unfinished``, ``answers`` ...
         stage: name of the stage that it is the result of, of an emulator its kind; empty where that is not known.
         source: name of the model that it came from; empty where it is not known.
         files: how many.
@@ -159,7 +161,7 @@ class Pruning(Frozen):
 
 @dataclass(frozen=True)
 class Choice:
-    """What is to go; without any, what processes left behind that ended while they wrote.
+    """What is to go; without any, what ended processes left behind and no run needs: what is half-written, and answers.
 
     Attributes:
         older_than: entries that were not used for so many seconds.
@@ -300,7 +302,7 @@ def _chosen(listing: Listing, choice: Choice) -> Iterator[Entry]:
     """Entries that are to go, whether they are free or not; the longest unused first."""
     left, oldest_first = listing.size_bytes, sorted(listing.entries, key=lambda entry: entry.used)
     for entry in oldest_first:
-        leftover = entry.place == "tmp"
+        leftover = entry.place == "tmp" or entry.kind == KEPT_ANSWERS
         old = choice.older_than is not None and listing.now - entry.used > choice.older_than
         # decisions are small, and repeat a run when they are kept
         too_much = choice.keep_below is not None and left > choice.keep_below and entry.place != "runs"
@@ -346,7 +348,8 @@ def _entry(place: Place, folder: Path, used: Mapping[str, tuple[int, ...]], name
 def _describe(place: Place, folder: Path) -> tuple[str, str, str]:
     """Kind of an entry, and where they are known, its stage and the model that it came from."""
     if place == "work":
-        return KINDS[place], _working_on(folder), ""
+        shared = any(folder.glob(ANSWERS))
+        return (KEPT_ANSWERS, "distill", "") if shared else (KINDS[place], _working_on(folder), "")
     if place == "roots":
         return KINDS[place], folder.name.rpartition("-")[0], ""
     if place != "objects":

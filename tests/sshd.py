@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +56,16 @@ def sshd(folder: Path, *options: str) -> Iterator[Server]:
         folder: for its files.
         *options: further lines of its configuration.
     """
+    with _held_port() as port:
+        yield from _running(folder, port, options)
+
+
+def _running(folder: Path, port: int, options: Sequence[str]) -> Iterator[Server]:
+    """The server while it runs, at a port."""
     folder.mkdir(mode=0o700)
     for name in ("host", "user", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     (folder / "authorized").write_text((folder / "user.pub").read_text())
-    port = _free_port()
     (folder / "server").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
         f"PidFile {folder}/pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
@@ -77,19 +82,21 @@ def sshd(folder: Path, *options: str) -> Iterator[Server]:
         Path("/run/sshd").mkdir(exist_ok=True)
     assert SSHD is not None
     process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "server")], stderr=subprocess.DEVNULL)
-    wait_for(port, process)
     try:
+        wait_for(port, process)
         yield Server(folder, port, process)
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _free_port() -> int:
+@contextlib.contextmanager
+def _held_port() -> Iterator[int]:
+    """A port that the system gives nobody else: bound, not listened at, so that sshd may listen there (socket(7))."""
     with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
+        yield one.getsockname()[1]
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

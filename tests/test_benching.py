@@ -167,7 +167,8 @@ def test_a_gate_runs_both_sides_in_the_same_processes(tmp_path: Path, monkeypatc
     file = foreign.conv_net(tmp_path / "others.onnx")
     record = bench(file, baseline=file, gate="latency.p50=900%,size=0%,energy=5%")
     verdicts = gated(record)
-    assert (verdicts["size"], verdicts["latency.p50"]) == ("pass", "pass")
+    assert verdicts["size"] == "pass"
+    assert verdicts["latency.p50"] in ("pass", "inconclusive")  # where a process was disturbed
     assert "energy" in verdicts or "energy" in {one.name for one in record.unmeasured}
     assert record.verdict in ("invalid", "pass", "inconclusive", "improvement", "regression")
     assert record.baseline == record.subject
@@ -175,7 +176,9 @@ def test_a_gate_runs_both_sides_in_the_same_processes(tmp_path: Path, monkeypatc
     assert {one.side for one in record.samples} == {"candidate", "baseline"}
     latency = record.metric("latency.p50")
     assert latency is not None
-    assert latency.delta == pytest.approx(latency.value / latency.baseline - 1, abs=0.5)  # type: ignore[operator]
+    assert latency.delta is not None
+    assert latency.delta_ci is not None
+    assert latency.delta_ci[0] <= latency.delta <= latency.delta_ci[1]
 
 
 def test_instructions_gate_an_emulated_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

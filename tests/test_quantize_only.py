@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from scripts import FOLDER, scripts
 
+MEASURED = FOLDER / "peers" / "measured.py"
 BEGIN, END = "<!-- quantize-only: begin -->", "<!-- quantize-only: end -->"
 
 
@@ -106,16 +109,34 @@ def test_edgekit_olive_and_optimum_have_the_job(load: Any) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_memory_is_that_of_all_processes_together(tmp_path: Path) -> None:
     code = (
-        "import subprocess, sys, time; held = b'x' * (60 * 2**20)\n"
+        "import subprocess, sys; held = b'x' * (60 * 2**20)\n"
         "if len(sys.argv) < 2: subprocess.run([sys.executable, __file__, 'child'], check=True)\n"
-        "else: time.sleep(1.5)\n"
+        "else: print('held', flush=True); sys.stdin.read()\n"
     )
     file = tmp_path / "parent.py"
     file.write_text(code, encoding="utf-8")
-    measured = FOLDER / "peers" / "measured.py"
-    subprocess.run(
-        [sys.executable, "-I", str(measured), str(tmp_path / "out.json"), sys.executable, str(file)], check=True
-    )
+    measured, peaks = runpy.run_path(str(MEASURED)), list[int]()
+
+    class Ended(threading.Event):
+        """Of a command that lasts for one look."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            return bool(peaks)
+
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, str(file)], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        measured["watch"](process.pid, Ended(), peaks)
+        process.communicate()
+    assert len(peaks) == 1
+    assert peaks[0] > 120 * 2**20  # of either alone it is 60 and a little
+
+
+def test_a_command_is_measured_and_its_exit_code_kept(tmp_path: Path) -> None:
+    code = "import sys; held = b'x' * (60 * 2**20); sys.exit(7)"
+    command = [sys.executable, "-I", str(MEASURED), str(tmp_path / "out.json"), sys.executable, "-c", code]
+    assert subprocess.run(command, check=False).returncode == 7
     found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert found["peak_memory_bytes"] > 120 * 2**20  # of either alone it is 60 and a little
-    assert 0 < found["processor_seconds"] < found["seconds"]
+    assert found["peak_memory_bytes"] > 60 * 2**20
+    assert min(found["seconds"], found["processor_seconds"]) > 0

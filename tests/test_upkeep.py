@@ -26,7 +26,7 @@ from edgekit.upkeep import (
     verify_cache,
 )
 
-A, B, C = "a" * 64, "b" * 64, "c" * 64
+A, B, C, D = "a" * 64, "b" * 64, "c" * 64, "d" * 64
 DAY = 86400.0
 
 
@@ -93,6 +93,7 @@ def test_everything_else_is_listed_too(cache: Cache) -> None:
     (cache.work(A) / "events.jsonl").write_text('{"event": "distill.start", "step": 0}\n')
     (cache.work(B) / "events.jsonl").write_text('{"event": "calibration.start"}\n')
     cache.work(C)
+    (cache.work(D) / "answers-32-auto-fp32").mkdir()
     (cache.run(A) / "decisions.json").write_text("{}")
     cache.scratch()
     (cache.root / "demo" / A).mkdir(parents=True)
@@ -101,6 +102,7 @@ def test_everything_else_is_listed_too(cache: Cache) -> None:
         ("work", A): ("unfinished", "distill"),
         ("work", B): ("unfinished", "quantize"),
         ("work", C): ("unfinished", ""),
+        ("work", D): ("answers", "distill"),
         ("runs", A): ("decisions", ""),
         ("demo", A): ("demo", ""),
     }
@@ -232,7 +234,9 @@ def test_what_is_chosen(choice: Choice, gone: list[str]) -> None:
 
 def test_what_was_left_while_writing_always_goes() -> None:
     left = entry(C, place="tmp", kind="being written", used=99 * DAY)
-    assert [one.key for one in plan_pruning(listing(YOUNG, left), Choice()).removed] == [C]
+    answers = entry(D, place="work", kind="answers", used=99 * DAY)
+    work = entry(A, place="work", kind="unfinished", used=99 * DAY)
+    assert [one.key for one in plan_pruning(listing(YOUNG, left, answers, work), Choice()).removed] == [C, D]
 
 
 def test_decisions_do_not_go_for_room() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import edgekit
 from edgekit.cli import exports, options, output
+
+if TYPE_CHECKING:
+    from edgekit.gate.record import BenchRecord
 
 EXAMPLES = """
 edgekit bench ./out
@@ -170,12 +173,17 @@ def bench(
     exports.write_exports(record, files)
     if github:
         exports.tell_github(record)
+    print_record(record, json_=json_)
+    from edgekit.gate.verdict import exit_code
+
+    raise typer.Exit(exit_code(record, strict=strict))
+
+
+def print_record(record: BenchRecord, *, json_: bool) -> None:
+    """Print what was measured."""
     if json_:
         output.print_document(record)
     else:
         from edgekit.render.bench import bench_view
 
         output.print_view(lambda _: bench_view(record))
-    from edgekit.gate.verdict import exit_code
-
-    raise typer.Exit(exit_code(record, strict=strict))

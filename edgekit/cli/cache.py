@@ -98,10 +98,11 @@ def prune_cache(
     """Make room in the cache.
 
     Without an option, only what processes left behind that ended while
-    writing. What a living process uses stays, and so does unfinished
-    work of which it cannot be known whether a process is at it. What
-    was removed is made again when it is needed. Asks on a terminal;
-    elsewhere it needs --yes, and exits with 2 without it.
+    writing, or training: half-written files, and a teacher's answers.
+    What a living process uses stays, and so does unfinished work of
+    which it cannot be known whether a process is at it. What was removed
+    is made again when it is needed. Asks on a terminal; elsewhere it
+    needs --yes, and exits with 2 without it.
     """
     choice = read_choice(older_than, larger_than, everything=all_)
     from edgekit.cache import Cache

@@ -4,6 +4,9 @@ Parsers of weights, tokenizers, images and tables are native code. So these comm
 forked before any framework is loaded, which costs milliseconds; the first one waits, hands signals on, and tells what
 became of it. What runs a graph has tighter limits of its own (``runtimes/child.py``). Linux only; elsewhere a command
 runs as it is.
+
+That a command ends which answers no signal is not done from here but by ``stopping.py``, in every command: one that
+trains for an hour stays the process that was started, and keeps the exit codes and the children of one.
 """
 
 from __future__ import annotations

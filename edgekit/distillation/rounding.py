@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
+from edgekit.int4 import PRODUCT_BLOCK, scales_of, steps_of
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 Integers = Literal["u8", "s8"]
-# As the stage quantize has them: the fewest weights of a layer that it takes; elements of a row that share a scale in
-# INT4, and the shares of the scale that reaches the furthest of them, of which the best is taken.
-FEWEST_ELEMENTS, BLOCK = 1024, 64
-SHARES = tuple(step / 20 for step in range(20, 12, -1))
+# The fewest weights of a layer that the stage quantize takes.
+FEWEST_ELEMENTS = 1024
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def round_inputs(values: torch.Tensor, rounding: Rounding) -> torch.Tensor:
     values = values.detach().float()
     if rounding.bits == 4:
         inner = values.shape[-1]
-        blocks = functional.pad(values, (0, -inner % BLOCK)).unflatten(-1, (-1, BLOCK))
+        blocks = functional.pad(values, (0, -inner % PRODUCT_BLOCK)).unflatten(-1, (-1, PRODUCT_BLOCK))
         furthest = blocks.abs().amax(dim=-1, keepdim=True)
         return on_steps(blocks, (-furthest, furthest), "s8").flatten(-2)[..., :inner]
     samples = (1, -1) if rounding.static else (len(values), -1)
@@ -134,22 +134,15 @@ def on_steps(
 
 
 def _in_four_bits(rows: torch.Tensor) -> torch.Tensor:
-    """Rows [out, in] in steps from -8 to 7, each block by the share of its whole scale with the least squared error."""
+    """Rows [out, in] as INT4 leaves them."""
     import torch
     from torch.nn import functional
 
     out, inner = rows.shape
-    blocks = functional.pad(rows, (0, -inner % BLOCK)).view(out, -1, BLOCK)
+    blocks = functional.pad(rows, (0, -inner % PRODUCT_BLOCK)).view(out, -1, PRODUCT_BLOCK)
     furthest = blocks.gather(-1, blocks.abs().argmax(dim=-1, keepdim=True))
-    whole = torch.where(furthest == 0, torch.ones_like(furthest), furthest / -8)
-    best, least = torch.zeros_like(blocks), torch.full_like(whole, torch.inf)
-    for share in SHARES:
-        scale = whole * share
-        rounded = (blocks / scale).round().clamp(-8, 7) * scale
-        error = (rounded - blocks).square().sum(dim=-1, keepdim=True)
-        best = torch.where(error < least, rounded, best)
-        least = torch.minimum(error, least)
-    return best.view(out, -1)[:, :inner]
+    scales = scales_of(blocks, furthest, torch)
+    return (steps_of(blocks, scales, torch) * scales).view(out, -1)[:, :inner]
 
 
 def _forward(layer: nn.Module, rounding: Rounding, values: torch.Tensor) -> torch.Tensor:

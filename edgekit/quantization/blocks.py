@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, producer, replace
+from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, producer, replace, stored
+from edgekit.int4 import LOWEST, scales_of, steps_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 
 # Elements of a row that share a scale; the operator takes powers of two from 16.
 BLOCK = 128
-LOWEST, HIGHEST = -8, 7
-# Shares of the scale that just reaches a block's largest element: to cut that one off often costs less than coarser
-# steps for all others (Banner et al. 2019, Post training 4-bit quantization of convolutional networks, section 3).
-SHARES = tuple(step / 20 for step in range(20, 12, -1))
+# Rows that are rounded at once, so that what is computed of them stays in a processor's cache: a table of 30522 rows of
+# 384 then takes 0.25 s of a Xeon with AVX512, and 0.7 s all at once.
+ROWS = 256
 # A table of at most so many elements is not worth a look-up that takes longer: that of segments in BERT's large model.
 MOST_SMALL = 2048
 
@@ -50,44 +50,35 @@ def round_to_blocks(table: Array, block: int = BLOCK) -> Array:
 
 
 def _in_blocks(table: Array, block: int) -> tuple[Array, Array]:
-    """Steps, int8 [rows, blocks, block], and their scales, float32 [rows, blocks, 1].
-
-    The element of a block that is furthest from 0 becomes -8, so that all 16 steps are used and a scale may be
-    negative; of ``SHARES`` of that scale the one with the least squared error is taken.
-    """
+    """Steps, int8 [rows, blocks, block], and their scales, float32 [rows, blocks, 1]."""
     import numpy as np
 
     rows, width = table.shape
     blocks = -(-width // block)
     padded = np.pad(table.astype(np.float32), ((0, 0), (0, blocks * block - width))).reshape(rows, blocks, block)
-    furthest = np.take_along_axis(padded, np.abs(padded).argmax(axis=-1, keepdims=True), axis=-1)
-    whole = np.where(furthest == 0, np.float32(1), furthest / LOWEST)
-    values, scales = np.zeros(padded.shape, np.int8), whole.copy()
-    least = np.full(whole.shape, np.inf, np.float32)
-    for share in SHARES:
-        scale = whole * np.float32(share)
-        steps = np.clip(np.rint(padded / scale), LOWEST, HIGHEST)
-        error = ((steps * scale - padded) ** 2).sum(axis=-1, keepdims=True)
-        better = error < least
-        values, scales = np.where(better, steps.astype(np.int8), values), np.where(better, scale, scales)
-        least = np.where(better, error, least)
-    return values, scales
+    steps, scales = np.empty(padded.shape, np.int8), np.empty((rows, blocks, 1), np.float32)
+    for start in range(0, rows, ROWS):
+        some = slice(start, start + ROWS)
+        furthest = np.take_along_axis(padded[some], np.abs(padded[some]).argmax(axis=-1, keepdims=True), axis=-1)
+        scales[some] = scales_of(padded[some], furthest, np)
+        steps[some] = steps_of(padded[some], scales[some], np)
+    return steps, scales
 
 
 def looks_up_tokens(node: ir.Node) -> bool:
     """Whether a node looks up rows of a constant table by numbers that the model is given; nothing else may read it."""
     table, numbers, axis = node.inputs[0], node.inputs[1], node.attributes.get("axis")
-    found = constant(table)
+    found = stored(table)
     if node.op_type != "Gather" or node.domain or table is None or found is None or numbers is None:
         return False
-    cast = producer(numbers, "Cast")
+    cast, sizes = producer(numbers, "Cast"), found.shape.numpy()
     given = cast.inputs[0] if cast is not None else numbers
     return (
         given is not None
         and given.is_graph_input()
         and (axis is None or axis.as_int() == 0)
-        and found.ndim == 2
-        and found.shape[1] % 2 == 0
+        and len(sizes) == 2
+        and sizes[1] % 2 == 0
         and found.size > MOST_SMALL
         and not table.is_graph_output()
         and all(use.node.op_type == "Gather" and use.idx == 0 for use in table.uses())

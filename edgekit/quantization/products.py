@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, replace
+from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, replace, stored
+from edgekit.int4 import PRODUCT_BLOCK
 from edgekit.quantization.blocks import quantize_blocks
 
 if TYPE_CHECKING:
@@ -21,15 +22,13 @@ if TYPE_CHECKING:
 
 # The operator's word for products of 8-bit integers: it rounds each block of the activations too, by its own scale.
 ACCURACY_LEVEL = 4
-# Elements of a column that share a scale.
-BLOCK = 64
 KINDS = ("MatMul", "Gemm")
 
 
 def packs(node: ir.Node) -> bool:
     """Whether a node is a product with a constant matrix, and nothing else, beside a constant bias perhaps."""
-    weight = constant(node.inputs[1]) if node.op_type in KINDS and not node.domain else None
-    if weight is None or weight.ndim != 2 or weight.dtype.name != "float32":
+    weight = stored(node.inputs[1]) if node.op_type in KINDS and not node.domain else None
+    if weight is None or len(weight.shape) != 2 or weight.dtype.numpy().name != "float32":
         return False
     plain = {"transA": 0, "alpha": 1.0, "beta": 1.0}
     return all(_number(node, name, usual) == usual for name, usual in plain.items())
@@ -47,9 +46,9 @@ def packed(node: ir.Node) -> tuple[Array, Array, dict[str, int | float]]:
     assert weight is not None
     rows = weight if _number(node, "transB", 0) else weight.T
     out, inner = rows.shape
-    values, scales = quantize_blocks(np.pad(rows, ((0, 0), (0, -inner % BLOCK))), BLOCK)
-    sizes = {"K": inner, "N": out, "bits": 4, "block_size": BLOCK, "accuracy_level": ACCURACY_LEVEL}
-    return values.reshape(out, -1, BLOCK // 2), scales, sizes
+    values, scales = quantize_blocks(np.pad(rows, ((0, 0), (0, -inner % PRODUCT_BLOCK))), PRODUCT_BLOCK)
+    sizes = {"K": inner, "N": out, "bits": 4, "block_size": PRODUCT_BLOCK, "accuracy_level": ACCURACY_LEVEL}
+    return values.reshape(out, -1, PRODUCT_BLOCK // 2), scales, sizes
 
 
 def pack_products(model: ir.Model, names: Collection[str]) -> None:

@@ -45,6 +45,7 @@ def test_settings_are_told_without_what_they_hold() -> None:
 def test_nothing_tells_who_or_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "node", lambda: COMPUTER)
     monkeypatch.setattr(platform, "release", lambda: f"6.8.0-12-{NAME}-custom")
+    monkeypatch.setenv("HOME", HOME)  # whatever it is here: of a container's user it may be the root
     monkeypatch.chdir(tmp_path)
     record = describe_environment(Surroundings(variables=VARIABLES, cache=Path(HOME), folder=Path(HOME)))
     console = Console(width=80, file=io.StringIO())

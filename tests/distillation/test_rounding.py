@@ -12,9 +12,7 @@ from graphs import random_array, with_weights
 from tiny import build, save, task_for
 
 from edgekit.distillation.rounding import (
-    BLOCK,
     FEWEST_ELEMENTS,
-    SHARES,
     Rounding,
     mostly_convolutions,
     round_inputs,
@@ -25,7 +23,8 @@ from edgekit.distillation.rounding import (
 from edgekit.errors import UsageError
 from edgekit.formats.graph import constant
 from edgekit.formats.onnx import load_graph, save_graph
-from edgekit.quantization import blocks, products, schemes
+from edgekit.int4 import PRODUCT_BLOCK
+from edgekit.quantization import blocks, schemes
 from edgekit.stages.base import Goal
 from edgekit.stages.distill import DISTILL, DistillSettings, check, layer_map, rounding_for
 from edgekit.target import load_target
@@ -66,13 +65,13 @@ def quantized(folder: Path, scheme: schemes.Scheme, **weights: Any) -> dict[str,
 def in_int4(rows: Any) -> Any:
     """Rows as ``MatMulNBits`` reads them."""
     inner = rows.shape[1]
-    values, scales = blocks.quantize_blocks(np.pad(rows, ((0, 0), (0, -inner % BLOCK))), BLOCK)
+    values, scales = blocks.quantize_blocks(np.pad(rows, ((0, 0), (0, -inner % PRODUCT_BLOCK))), PRODUCT_BLOCK)
     steps = np.stack([values & 15, values >> 4], axis=-1).reshape(len(rows), -1).astype(np.float32) - 8
-    return (steps * np.repeat(scales, BLOCK, axis=1))[:, :inner]
+    return (steps * np.repeat(scales, PRODUCT_BLOCK, axis=1))[:, :inner]
 
 
 def test_what_is_rounded_is_what_quantize_quantizes() -> None:
-    assert (FEWEST_ELEMENTS, BLOCK, SHARES) == (schemes.FEWEST_ELEMENTS, products.BLOCK, blocks.SHARES)
+    assert FEWEST_ELEMENTS == schemes.FEWEST_ELEMENTS
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from graphs import random_array, with_weights
 
 from edgekit.errors import UsageError
 from edgekit.formats.onnx import load_graph, precision_of, save_graph
+from edgekit.int4 import PRODUCT_BLOCK
 from edgekit.quantization.makers import integers_of
-from edgekit.quantization.products import BLOCK, pack_products, packed, packs
+from edgekit.quantization.products import pack_products, packed, packs
 from edgekit.quantization.schemes import Scheme, WeightedNode, quantize_graph, resolve_scheme, weighted_nodes
 from edgekit.runtimes.ort import open_session
 from edgekit.target import load_target
@@ -51,9 +52,9 @@ def answers(file: Path) -> Any:
 def unpacked(node: ir.Node) -> Any:
     """The weights that ``packed`` stands for, [out, in]."""
     values, scales, sizes = packed(node)
-    assert values.shape == (sizes["N"], -(-sizes["K"] // BLOCK), BLOCK // 2)
+    assert values.shape == (sizes["N"], -(-sizes["K"] // PRODUCT_BLOCK), PRODUCT_BLOCK // 2)
     assert (values.dtype, scales.dtype, scales.shape) == (np.uint8, np.float32, values.shape[:2])
-    steps = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:2], BLOCK).astype(np.float32) - 8
+    steps = np.stack([values & 15, values >> 4], axis=-1).astype(np.float32).reshape(*values.shape[:2], -1) - 8
     return (steps * scales[..., None]).reshape(sizes["N"], -1)[:, : sizes["K"]]
 
 

@@ -10,8 +10,8 @@ from graphs import random_array, with_weights
 from tiny import Exported, batches
 
 from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.int4 import PRODUCT_BLOCK
 from edgekit.quantization.blocks import quantize_blocks
-from edgekit.quantization.products import BLOCK
 from edgekit.quantization.schemes import LINEAR_KINDS, Scheme, name_nodes, weighted_nodes
 from edgekit.quantization.shadows import LayerError, Rounding, Shadows, layer_errors, round_weights
 
@@ -87,8 +87,8 @@ def test_errors_are_those_of_each_layer_rounded_by_itself(tmp_path: Path) -> Non
     # the operator rounds activations to 8 bits too, which is little beside 4 bits of weights
     four = {
         "table": share(four_bits(WEIGHTS["table"], 128)[TOKENS], x),
-        "product": share(x @ four_bits(WEIGHTS["w"].T, BLOCK).T, h),
-        "gemm": share(h @ four_bits(WEIGHTS["v"], BLOCK).T + WEIGHTS["b"], y),
+        "product": share(x @ four_bits(WEIGHTS["w"].T, PRODUCT_BLOCK).T, h),
+        "gemm": share(h @ four_bits(WEIGHTS["v"], PRODUCT_BLOCK).T + WEIGHTS["b"], y),
     }
     assert {name: one.int4 for name, one in found.items()} == pytest.approx(four, rel=0.05)
     assert min((one.int4 or 0) / one.int8 for one in found.values()) > 4
