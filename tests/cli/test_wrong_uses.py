@@ -160,7 +160,7 @@ import errno, sys
 import edgekit.cache
 from edgekit.cli import main
 
-def put(self, key, folder, decided=None):
+def put(self, key, folder, decided=None, known=None):
     raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
 edgekit.cache.Cache.put = put
@@ -184,7 +184,7 @@ import sys, time
 import edgekit.cache
 from edgekit.cli import main
 
-def put(self, key, folder, decided=None):
+def put(self, key, folder, decided=None, known=None):
     print("it works", file=sys.stderr, flush=True)
     time.sleep(1000)
 
