@@ -137,8 +137,8 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
             hurried = in_a_hurry(box)
         with workshop.scratch() as scratch:
             folder = scratch()
-            assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
-            finished = cache.put(key, folder)
+            sums = assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
+            finished = cache.put(key, folder, known=sums)
         workshop.forget_shared()  # before what may fail: the same command then takes the result from the cache
         hand_over(finished, out, cache)
         if limit is not None:

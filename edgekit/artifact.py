@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -217,28 +217,36 @@ def is_artifact(path: str | Path) -> bool:
     return (Path(path).expanduser() / MANIFEST).is_file()
 
 
-def write_artifact(root: Path, manifest: Manifest) -> Artifact:
+def write_artifact(root: Path, manifest: Manifest, copied: Mapping[str, str] | None = None) -> Artifact:
     """Hash every file under ``root`` into the manifest and write it: the directory is an artifact from then on.
+
+    Args:
+        root: the directory.
+        manifest: what it says, but for the sums.
+        copied: sha256 of files that were copied from where they had a sum, by name: a copy that is not like what it was
+            made of has a wrong sum then, which is seen, and not a right one.
 
     Raises:
         ArtifactError: a component has a file that is not there, or one with a name of edgekit's own.
     """
-    files = {
-        path.relative_to(root).as_posix(): sha256_file(path)
-        for path in walk(root)
-        if path.relative_to(root).as_posix() not in UNSEALED
-    }
+    paths = {path.relative_to(root).as_posix(): path for path in walk(root)}
+    known = copied or {}
+    files = {name: known.get(name) or sha256_file(path) for name, path in paths.items() if name not in UNSEALED}
     sealed = manifest.model_copy(update={"files": files})
     _check_sums(root, sealed)
     write_text(root / MANIFEST, sealed.model_dump_json(by_alias=True, indent=2) + "\n")
     return Artifact(root, sealed)
 
 
-def seal(root: Path) -> None:
-    """Write ``SHA256SUMS`` over every file of the directory, in the format of ``sha256sum``, as its last file."""
-    files = [path for path in walk(root) if path != root / SUMS]
-    lines = [f"{sha256_file(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
-    write_text(root / SUMS, "".join(lines))
+def seal(root: Path) -> dict[str, str]:
+    """Write ``SHA256SUMS`` over every file of the directory, in the format of ``sha256sum``, as its last file.
+
+    Returns:
+        The sum of each file by its name.
+    """
+    sums = {path.relative_to(root).as_posix(): sha256_file(path) for path in walk(root) if path != root / SUMS}
+    write_text(root / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+    return sums
 
 
 def find_tampering(root: Path) -> list[str]:

@@ -89,7 +89,7 @@ def assemble(
     began: float,
     search: SearchRecord | None = None,
     hurried: bool = False,
-) -> Report:
+) -> dict[str, str]:
     """Measure, and write the sealed result into an empty folder.
 
     Args:
@@ -100,6 +100,9 @@ def assemble(
         began: ``time.monotonic()`` at the run's start.
         search: that chose the recipe, where one did.
         hurried: whether a complete one is to take less time than usual.
+
+    Returns:
+        sha256 of each file by its name.
     """
     measured = _measure(workshop, trail, INTERIM if not complete else HURRIED if hurried else FINAL)
     _copy_artifact(trail.finished.artifact, folder)
@@ -112,8 +115,7 @@ def assemble(
         report = report.model_copy(update={"search": search.model_copy(update={"spent": spent})})
     report.save(folder)
     _write_pages(report, folder)
-    seal(folder)
-    return report
+    return seal(folder)
 
 
 def _write_pages(report: Report, folder: Path) -> None:

@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -61,6 +62,13 @@ def default_root() -> Path:
         return Path(configured).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "edgekit"
+
+
+class Filled(NamedTuple):
+    """A folder that is to become an object, and sha256 of files of it that were hashed since they were written."""
+
+    folder: Path
+    known: Mapping[str, JsonValue] = {}
 
 
 class Cache:
@@ -121,7 +129,7 @@ class Cache:
         self._named.discard(key)
         return place
 
-    def get_or_make(self, key: str, make: Callable[[Callable[[], Path]], Path]) -> Path:
+    def get_or_make(self, key: str, make: Callable[[Callable[[], Path]], Filled]) -> Path:
         """The object of a key: as it lies here, or made now, by one process at a time.
 
         Args:
@@ -134,7 +142,8 @@ class Cache:
                 found = self.get(key)
                 if found is None:
                     with folders_in(self.scratch()) as scratch:
-                        found = self.put(key, make(scratch))
+                        filled = make(scratch)
+                        found = self.put(key, filled.folder, known=filled.known)
         return found
 
     def scratch(self) -> Path:
@@ -231,6 +240,11 @@ def object_files(folder: Path) -> list[Path]:
 def decided_in(folder: Path) -> dict[str, JsonValue]:
     """What was decided by measurement while an object was made."""
     return dict(json.loads((folder / OBJECT).read_text(encoding="utf-8"))["decided"])
+
+
+def sums_in(folder: Path) -> dict[str, str]:
+    """sha256 of each file of an object by its name."""
+    return dict(json.loads((folder / OBJECT).read_text(encoding="utf-8"))["files"])
 
 
 def copy_object(folder: Path, destination: Path) -> None:

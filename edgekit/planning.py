@@ -261,7 +261,8 @@ class _Estimate:
             return fixed
         if step.stage.name == "prune":
             fixed += COSTING_SECONDS * (step.stage.needs_costs(step.settings) and self._request.costs is None)
-            return round(fixed + 2 * self._pass(self._data.train, settings["samples"], TRAINING), 0)
+            passes = 2 + 2 * (settings.get("hidden") is not None)
+            return round(fixed + passes * self._pass(self._data.train, settings["samples"], TRAINING), 0)
         if step.stage.name == "distill":
             samples = len(self._data.train)
             steps = planned_steps(cast("DistillSettings", step.settings), samples)

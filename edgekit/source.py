@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -196,9 +197,14 @@ def weight_files(folder: Path) -> list[Path]:
 
 def digest_files(root: Path, files: list[Path]) -> str:
     """sha256 over relative names and contents, in the order given."""
+    return digest_sums({path.relative_to(root).as_posix(): sha256_file(path) for path in files})
+
+
+def digest_sums(sums: Mapping[str, str]) -> str:
+    """The same of files whose sha256 is known, by their names."""
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + sha256_file(path).encode() + b"\0")
+    for name, found in sums.items():
+        digest.update(name.encode() + b"\0" + found.encode() + b"\0")
     return digest.hexdigest()
 
 

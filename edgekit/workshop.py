@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
-from edgekit.cache import Cache, cache_key, decided_in, folders_in
+from edgekit.cache import Cache, Filled, cache_key, decided_in, folders_in, sums_in
 from edgekit.costing import graph_of, graph_steps, measure_costs, place_of, scope_of
 from edgekit.decisions import DECISIONS, Noted, RunDecisions
 from edgekit.environment import spin_briefly, versions
@@ -264,13 +264,13 @@ class Workshop:
         key = self.request.outputs_key(dict(artifact.manifest.files), runtime, self._arithmetic(artifact))
         key = key if split == "evaluation" else cache_key(split, key)
 
-        def make(scratch: Callable[[], Path]) -> Path:
+        def make(scratch: Callable[[], Path]) -> Filled:
             computed, saturated = self._compute_outputs(artifact, split)
             tensors = {"logits": computed.logits} | ({} if computed.labels is None else {"labels": computed.labels})
             folder = scratch()
             save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, str(folder / OUTPUTS))
             write_text(folder / SATURATION, saturated.model_dump_json(indent=1) + "\n")
-            return folder
+            return Filled(folder)
 
         return self.cache.get_or_make(key, make)
 
@@ -332,10 +332,10 @@ class Workshop:
     def _remember(self, key: str, kind: type[R], compute: Callable[[], R]) -> R:
         """A record from the cache, or computed and kept there."""
 
-        def make(scratch: Callable[[], Path]) -> Path:
+        def make(scratch: Callable[[], Path]) -> Filled:
             record, folder = compute(), scratch()
             write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
-            return folder
+            return Filled(folder)
 
         return kind.model_validate_json((self.cache.get_or_make(key, make) / RECORD).read_bytes())
 
@@ -384,7 +384,7 @@ class Workshop:
         """A model as an artifact of its own: copies of the files that decide its answers."""
         key = self.request.import_key(model)
 
-        def make(scratch: Callable[[], Path]) -> Path:
+        def make(scratch: Callable[[], Path]) -> Filled:
             source, graph, folder = Path(model.source.path), model.source.kind == "onnx", scratch()
             copy_files(model_files(source), folder)
             for file in graph_files(source) if graph else ():
@@ -401,7 +401,7 @@ class Workshop:
                 tools=versions(),
                 preprocessing=task.preprocessing,
             )
-            return write_artifact(folder, manifest).path
+            return Filled(folder, write_artifact(folder, manifest, sums_in(source) if graph else None).manifest.files)
 
         return Made(open_artifact(self.cache.get_or_make(key, make)), key)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -53,6 +54,19 @@ def test_what_is_written_is_opened(sealed: Path) -> None:
     assert artifact.folder_bytes == sum(path.stat().st_size for path in sealed.rglob("*") if path.is_file())
     assert artifact.file() == sealed / "model.onnx"
     assert find_tampering(sealed) == []
+    names = (*CONTENTS, MANIFEST, "report.json")
+    assert seal(sealed) == {name: sha256_file(sealed / name) for name in names}
+
+
+def test_a_copy_has_the_sum_of_what_it_was_made_of(tmp_path: Path) -> None:
+    name, of_original = "model.onnx", hashlib.sha256(b"graph").hexdigest()
+    (tmp_path / name).write_bytes(b"grapH")
+    (tmp_path / "golden.txt").write_bytes(b"golden")
+    manifest_ = manifest(components={"model": Component(files=(name,), inputs=(), outputs=())})
+    found = write_artifact(tmp_path, manifest_, {name: of_original, "elsewhere": "0" * 64})
+    assert found.manifest.files == {name: of_original, "golden.txt": hashlib.sha256(b"golden").hexdigest()}
+    seal(tmp_path)
+    assert find_tampering(tmp_path) == [f"{name}: not what {MANIFEST} says"]
 
 
 def test_equal_contents_give_equal_manifests(sealed: Path, tmp_path: Path) -> None:

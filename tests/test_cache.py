@@ -13,6 +13,7 @@ from edgekit.cache import (
     OBJECT,
     STAGED,
     Cache,
+    Filled,
     cache_key,
     copy_object,
     decided_in,
@@ -22,6 +23,7 @@ from edgekit.cache import (
     record_files,
     temporary,
 )
+from edgekit.source import sha256_file
 
 KEY = "a" * 64
 
@@ -191,7 +193,7 @@ def test_a_damaged_object_is_exchanged_for_the_new_one(
         monkeypatch.setattr("edgekit.cache.exchange", lambda one, other: False)
     place = cache.put(KEY, fill(cache, "first"))
     (place / "model.onnx").write_text("fiRst")
-    assert cache.get_or_make(KEY, lambda scratch: _filled(scratch(), "second")) == place
+    assert cache.get_or_make(KEY, lambda scratch: Filled(_filled(scratch(), "second"))) == place
     assert (place / "model.onnx").read_text() == "second"
     assert find_damage(place) is None
     assert list((cache.root / "tmp").iterdir()) == []
@@ -202,8 +204,26 @@ def _filled(folder: Path, text: str) -> Path:
     return folder
 
 
+def test_what_was_hashed_while_it_was_made_is_not_hashed_again(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def watched(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256_file(path)
+
+    def make(scratch: Callable[[], Path]) -> Filled:
+        folder = _filled(scratch(), "weights")
+        (folder / "golden.txt").write_text("golden")
+        return Filled(folder, {"model.onnx": sha256_file(folder / "model.onnx")})
+
+    monkeypatch.setattr("edgekit.cache.sha256_file", watched)
+    place = cache.get_or_make(KEY, make)
+    assert hashed == ["golden.txt"]
+    assert find_damage(place) is None
+
+
 def test_what_could_not_be_made_leaves_nothing(cache: Cache) -> None:
-    def fail(scratch: Callable[[], Path]) -> Path:
+    def fail(scratch: Callable[[], Path]) -> Filled:
         _filled(scratch(), "half")
         raise OSError("no")
 

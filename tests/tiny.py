@@ -198,3 +198,19 @@ def _prune(model: Any, heads: tuple[tuple[int, ...], ...]) -> None:
         LayerPlan(index=index, heads=kept, neurons=tuple(range(16 * (index + 1)))) for index, kept in enumerate(heads)
     )
     replay(model, EncoderPlan(architecture=type(model).__name__, layers=layers))
+
+
+def repeat_half(model: Any) -> None:
+    """The second half of the columns repeats the first, and nothing reads it."""
+    from edgekit.formats.stream import stream_of
+
+    half = HIDDEN // 2
+    stream = stream_of(model)
+    written = [values.data for writer in stream.writers for values in (writer.weight, writer.bias)]
+    written += [values.data for norm in stream.norms for values in (norm.weight, norm.bias)]
+    written += [table.weight.data.T for table in stream.tables]
+    written += [getattr(module, name).data.transpose(0, -1) for module, name in stream.vectors]
+    for values in written:
+        values[half:] = values[:half]
+    for matrix in (matrix for part in stream.readers for matrix in part):
+        matrix.weight.data[:, half:] = 0

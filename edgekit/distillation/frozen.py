@@ -27,7 +27,9 @@ class Frozen(NamedTuple):
     rounded: bool
 
 
-def freeze_tables(student: nn.Module, teacher: nn.Module, rounder: Rounder | None = None) -> Frozen:
+def freeze_tables(
+    student: nn.Module, teacher: nn.Module, rounder: Rounder | None = None, columns: tuple[int, ...] | None = None
+) -> Frozen:
     """Let no gradient reach the tables that a student shares with its teacher, number by number.
 
     A table holds most weights of a small student, and none of its multiplications: with its gradient and its moments it
@@ -39,6 +41,7 @@ def freeze_tables(student: nn.Module, teacher: nn.Module, rounder: Rounder | Non
         teacher: left as it is.
         rounder: what quantization will leave of the table of words; where it is given, that takes the table's place, so
             that the layers learn to do with it. A student of such a student has it already.
+        columns: of the teacher's stream that the student kept; None for all.
     """
     import torch
     from torch import nn
@@ -51,6 +54,8 @@ def freeze_tables(student: nn.Module, teacher: nn.Module, rounder: Rounder | Non
         if not isinstance(layer, nn.Embedding) or readers[id(layer.weight)] > 1:
             continue
         same = theirs.get(f"{name}.weight")
+        if same is not None and columns is not None and same.shape != layer.weight.shape:
+            same = same[:, list(columns)]
         if same is None or same.shape != layer.weight.shape:
             continue
         left = torch.from_numpy(rounder(same.numpy())) if rounder is not None and layer is words else same

@@ -40,11 +40,13 @@ class LayerMap:
         hidden: for each student layer, the index in the teacher's hidden states that its output should equal.
         attention: for each student layer, the teacher layer that it was cut from.
         heads: for each student layer, the teacher's heads that it kept.
+        columns: of the teacher's stream, those that the student kept; None where it kept all.
     """
 
     hidden: tuple[int, ...]
     attention: tuple[int, ...]
     heads: tuple[tuple[int, ...], ...]
+    columns: tuple[int, ...] | None = None
 
 
 def distillation_loss(
@@ -71,7 +73,7 @@ def distillation_loss(
     total = answer_loss(student.logits, teacher.logits, task=task, labels=labels, weights=weights)
     if weights.hidden:
         total = total + weights.hidden * hidden_states(
-            student.hidden_states, teacher.hidden_states, layers.hidden, mask
+            student.hidden_states, teacher.hidden_states, layers.hidden, mask, layers.columns
         )
     if weights.attention:
         total = total + weights.attention * attention_maps(student.attentions, teacher.attentions, layers)
@@ -124,15 +126,17 @@ def hidden_states(
     teacher: tuple[torch.Tensor, ...],
     layers: tuple[int, ...],
     mask: torch.Tensor | None,
+    columns: tuple[int, ...] | None = None,
 ) -> torch.Tensor:
     """Mean squared error of hidden states [batch, tokens, width] over real tokens, in units of the teacher's variance.
 
-    Source: Jiao et al. 2020, TinyBERT, eq. 8, without the projection, since pruning leaves the width as it is; the
-    division makes layers of a pre-norm encoder, whose states grow with depth, count alike.
+    Source: Jiao et al. 2020, TinyBERT, eq. 8, without the projection, since each column of a pruned stream is one of
+    the teacher's, whose ``columns`` are the ones to compare with; the division makes layers of a pre-norm encoder,
+    whose states grow with depth, count alike.
     """
     total = student[0].new_zeros(())
     for mine, index in zip(student[1:], layers, strict=True):
-        theirs = teacher[index]
+        theirs = teacher[index] if columns is None else teacher[index][..., list(columns)]
         error = (mine - theirs).square().mean(-1)
         spread = (theirs - theirs.mean(-1, keepdim=True)).square().mean(-1) + 1e-6  # five times as fast as ``var``
         if mask is None:

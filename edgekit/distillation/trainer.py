@@ -161,7 +161,7 @@ def train(
     accelerator = Accelerator()
     frozen = Frozen(0, rounded=False)
     if schedule.freeze:
-        frozen = freeze_tables(lesson.student, lesson.teacher, schedule.rounder)
+        frozen = freeze_tables(lesson.student, lesson.teacher, schedule.rounder, lesson.layers.columns)
     learning = [weights for weights in lesson.student.parameters() if weights.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     plan = timetable or Timetable(schedule, schedule.steps(len(lesson.train)))

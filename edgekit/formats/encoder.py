@@ -124,7 +124,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
         ModelError: the architecture is not in the table.
     """
     model_type = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
-    parts = {name for name, _ in _base(model).named_modules()}
+    parts = {name for name, _ in base_model(model).named_modules()}
     found = next((anatomy for anatomy in ANATOMIES.get(model_type, ()) if anatomy.layers in parts), None)
     if found is None:
         raise ModelError(
@@ -138,10 +138,10 @@ def anatomy_of(model: nn.Module) -> Anatomy:
 
 def layer_list(model: nn.Module) -> nn.ModuleList:
     """The encoder's list of layers."""
-    return cast("nn.ModuleList", _base(model).get_submodule(anatomy_of(model).layers))
+    return cast("nn.ModuleList", base_model(model).get_submodule(anatomy_of(model).layers))
 
 
-def _base(model: nn.Module) -> nn.Module:
+def base_model(model: nn.Module) -> nn.Module:
     """The encoder without its head."""
     prefix = str(getattr(model, "base_model_prefix", ""))
     return cast("nn.Module", getattr(model, prefix)) if prefix and hasattr(model, prefix) else model
@@ -152,8 +152,13 @@ def head_width(model: nn.Module) -> int:
     config = getattr(model, "config", None)
     width = getattr(config, "head_dim", None)
     if width is None:
-        width = getattr(config, "hidden_size") // getattr(config, "num_attention_heads")  # noqa: B009
+        width = original_width(model) // getattr(config, "num_attention_heads")  # noqa: B009
     return int(width)
+
+
+def original_width(model: nn.Module) -> int:
+    """Columns of the stream before pruning, as the model's configuration has them."""
+    return int(getattr(getattr(model, "config", None), "hidden_size"))  # noqa: B009
 
 
 def stream_width(model: nn.Module) -> int:

@@ -16,7 +16,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import KEPT_NAMES, WHOLE, Artifact, Component, Manifest, write_text
@@ -43,7 +47,7 @@ from edgekit.formats.wellformed import (
 )
 from edgekit.formats.work import all_nodes
 from edgekit.settings import Frozen
-from edgekit.source import MODULE, Source, digest_files
+from edgekit.source import MODULE, Source, digest_sums, sha256_file
 from edgekit.tasks.base import Workload
 from edgekit.tasks.feeds import free_size
 
@@ -61,6 +65,9 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeEr
 NEEDED_OPSET = 13
 # Operators that onnxruntime's CPU provider has beside ONNX's own.
 KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+# What onnx_ir computes with sizes that have no number by, which nothing here asks it for: sympy takes ten times as long
+# to import as the rest of onnx_ir. Where another version has no such modules, all of it is imported at once.
+SYMBOLIC = ("sympy", "onnx_ir._symbolic_shapes")
 
 
 def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None, *, images: bool) -> Source:
@@ -79,33 +86,35 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
     file = Path(location).expanduser()
     if not file.is_file():
         raise ModelError(f"there is no file {str(location)!r}", id="model.missing", hint="Check the path.")
-    parts = [file, *check_graph(file)]
-    _check_kept_names(file, parts[1:])
-    model = load_graph(file)
+    model, external = check_graph(file)
+    _check_kept_names(file, external)
     signature = read_signature(model, feeding.get("state") or ())
-    check_memory(file, Workload())
     softmaxed = softmax_outputs(model)
     described = describe_images(softmaxed, signature, feeding, sample, file.name) if images else None
     if described is None:
         described = describe_tensors(softmaxed, signature, feeding, file.name)
+    check_memory(model, file, Workload())
     text = described.model_dump_json(by_alias=True, indent=1) + "\n"
-    digest = hashlib.sha256(f"{digest_files(file.parent, parts)} {hashlib.sha256(text.encode()).hexdigest()}".encode())
     store = Cache()
     folder = store.scratch()
-    for part in parts:
-        copied = folder / (GRAPH if part == file else part.relative_to(file.parent))
+    given, kept = dict[str, str](), dict[str, str]()
+    for part in (file, *external):
+        name = part.relative_to(file.parent).as_posix()
+        copied = folder / (GRAPH if part == file else name)
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(part, copied)
         copied.chmod(0o644)
+        given[name] = kept[copied.relative_to(folder).as_posix()] = sha256_file(copied)
     write_text(folder / MODULE, text)
+    digest = hashlib.sha256(f"{digest_sums(given)} {hashlib.sha256(text.encode()).hexdigest()}".encode()).hexdigest()
     return Source(
         location=str(location),
         kind="onnx",
-        path=str(store.put(cache_key("graph", digest.hexdigest()), folder)),
+        path=str(store.put(cache_key("graph", digest), folder, known=kept)),
         architecture=model.producer_name or "ONNX",
         model_type="onnx",
-        digest=digest.hexdigest(),
-        size_bytes=sum(part.stat().st_size for part in parts),
+        digest=digest,
+        size_bytes=sum(part.stat().st_size for part in (file, *external)),
     )
 
 
@@ -152,8 +161,8 @@ def graph_artifact(source: Source, task: str) -> Artifact:
     return Artifact(folder, Manifest(format="onnx", task=task, source=source.record, components={WHOLE: part}))
 
 
-def check_graph(file: Path) -> list[Path]:
-    """Check a file before anything else looks at it, and give the files of its external data.
+def check_graph(file: Path) -> tuple[ir.Model, list[Path]]:
+    """Check a file before anything else looks at it, and give the graph and the files of its external data.
 
     It is parsed and checked in a process of its own first: what brings that down is not opened here.
 
@@ -191,11 +200,31 @@ def check_graph(file: Path) -> list[Path]:
             why=f"{answer.external - known} tensors, named in functions, in lists of attributes, or for training",
             hint="Save the model with these weights inside, or without functions.",
         )
-    return external
+    return model, external
+
+
+class _Later(MetaPathFinder):
+    """Finds the modules of ``SYMBOLIC`` so that each is imported when somebody first takes something out of it."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The finder of files' own, with a loader that waits."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in SYMBOLIC else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
 
 
 def _import_libraries() -> None:
-    import onnx_ir  # noqa: F401  # what comes next needs it
+    """Import what comes next needs."""
+    later = _Later()
+    sys.meta_path.insert(0, later)
+    try:
+        import onnx_ir  # noqa: F401
+    finally:
+        sys.meta_path.remove(later)
+    import onnx.reference.ops  # noqa: F401
 
 
 def _check_operators(model: ir.Model, file: Path) -> None:
@@ -215,14 +244,15 @@ def _check_operators(model: ir.Model, file: Path) -> None:
         )
 
 
-def check_memory(file: Path, workload: Workload) -> None:
+def check_memory(model: ir.Model, file: Path, workload: Workload) -> None:
     """Check that a machine could hold what a graph makes, by inference, which computes no large value.
 
     A graph of a few bytes can ask for any amount: ``ConstantOfShape`` of 2^36 passes onnx's checker, and onnxruntime
     then asks for 256 GiB.
 
     Args:
-        file: the graph, checked.
+        model: the graph, checked; its functions are put in the place of their calls.
+        file: where it lies.
         workload: what its free dimensions are set to.
 
     Raises:
@@ -230,7 +260,6 @@ def check_memory(file: Path, workload: Workload) -> None:
     """
     import onnx_ir as ir
 
-    model = load_graph(file)
     inline_functions(model, file)
     sizes = {
         str(dim.value): free_size(str(dim.value), axis, workload)

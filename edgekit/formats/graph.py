@@ -16,18 +16,28 @@ CONTRIB = "com.microsoft"
 
 
 class Linear(NamedTuple):
-    """``x @ weight + bias``: weight [in, out], bias [out] or None."""
+    """``x @ weight + bias``: weight [in, out], bias [out] or None; neither is read yet."""
 
     x: ir.Value
-    weight: Array
-    bias: Array | None
+    weight: ir.TensorProtocol
+    bias: ir.TensorProtocol | None
+
+    @property
+    def width(self) -> int:
+        """How many columns the weight has."""
+        return self.weight.shape.numpy()[1]
+
+
+def stored(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor behind a constant value, or None: its type and its shape, while its elements stay in the file."""
+    import onnx_ir as ir
+
+    return None if value is None else ir.convenience.get_const_tensor(value)
 
 
 def constant(value: ir.Value | None) -> Array | None:
     """The array behind a constant value, or None."""
-    import onnx_ir as ir
-
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    tensor = stored(value)
     return None if tensor is None else tensor.numpy()
 
 
@@ -57,18 +67,20 @@ def match_linear(value: ir.Value) -> Linear | None:
     matmul = producer(product, "MatMul")
     if matmul is None or matmul.inputs[0] is None:
         return None
-    weight = constant(matmul.inputs[1])
-    if weight is None or weight.ndim != 2:
+    weight = stored(matmul.inputs[1])
+    if weight is None or len(weight.shape) != 2:
         return None
-    return Linear(matmul.inputs[0], weight, None if bias is None else constant(bias))
+    return Linear(matmul.inputs[0], weight, stored(bias))
 
 
 def split_bias(add: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     """The operands of an addition as (varying, constant vector); None when there is not one of each."""
     first, second = add.inputs
     for value, bias in ((first, second), (second, first)):
-        array = constant(bias)
-        if value is not None and bias is not None and array is not None and array.ndim == 1 and constant(value) is None:
+        added = stored(bias)
+        if value is None or bias is None or added is None:
+            continue
+        if len(added.shape) == 1 and stored(value) is None:
             return value, bias
     return None
 

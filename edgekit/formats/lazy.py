@@ -15,16 +15,14 @@ import mmap
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
-
-    from edgekit.tasks.base import Array
 
 # ModelProto.graph, GraphProto.initializer and TensorProto.raw_data.
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
@@ -33,6 +31,8 @@ VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
 LARGE = 4096
 # Types whose elements are whole bytes, as numpy has them.
 PLAIN = ("float32", "float16", "float64", "int8", "uint8", "int32", "int64")
+# Bytes that are copied at once: few enough that the next ones take the same place in memory.
+BLOCK = 1 << 20
 
 
 class Field(NamedTuple):
@@ -64,13 +64,15 @@ def read_lazily(file: Path) -> ir.Model:
     if sys.platform == "win32":  # where a file that is open can be neither exchanged nor removed
         return ir.load(file)
     held = _Held(file)
-    model, places = _read(file, held.number)
-    for name, place in places.items():
+    hollow = _hollow(held.number)
+    model = _deserialize(hollow.content)
+    ir.external_data.set_base_dir(model.graph, file.parent)
+    for name, place in hollow.places.items():
         value = model.graph.initializers[name]
         tensor = value.const_value
         assert tensor is not None  # its header was read
         shape, dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
-        value.const_value = ir.LazyTensor(_reader(held, place, tensor), dtype, shape, name=name)
+        value.const_value = ir.LazyTensor(_Stored(held, place, tensor), dtype, shape, name=name)
     return model
 
 
@@ -81,26 +83,20 @@ def read_structure(file: Path) -> ir.Model:
         DecodeError: it is no such message.
         OSError, ValueError: it cannot be read.
     """
-    found = file.stat()
-    return _read_structure(file.absolute(), found.st_ino, found.st_mtime_ns, found.st_size)
-
-
-@lru_cache(maxsize=8)  # the graphs that a stage has before it are asked for several things each
-def _read_structure(file: Path, *identity: int) -> ir.Model:
-    del identity  # only tells files apart that had the same name
     with file.open("rb") as stream:
-        return _read(file, stream.fileno())[0]
+        return _structure(_hollow(stream.fileno()).content)
 
 
-def _read(file: Path, number: int) -> tuple[ir.Model, dict[str, int]]:
-    """A graph without its large weights, and where in the file these lie."""
+@lru_cache(maxsize=8)  # the graphs that a stage has before it are asked for several things each, and copied as they are
+def _structure(content: bytes) -> ir.Model:
+    return _deserialize(content)
+
+
+def _deserialize(content: bytes) -> ir.Model:
     import onnx
     import onnx_ir as ir
 
-    hollow = _hollow(memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ)))
-    model = ir.serde.deserialize_model(onnx.ModelProto.FromString(hollow.content))
-    ir.external_data.set_base_dir(model.graph, file.parent)
-    return model, hollow.places
+    return ir.serde.deserialize_model(onnx.ModelProto.FromString(content))
 
 
 class _Held:
@@ -111,17 +107,36 @@ class _Held:
         weakref.finalize(self, os.close, self.number)
 
 
-def _reader(held: _Held, place: int, tensor: ir.TensorProtocol) -> Callable[[], ir.TensorProtocol]:
-    import numpy as np
-    import onnx_ir as ir
+class _Stored:
+    """A weight in a file, which ``ir.LazyTensor`` reads by calling it.
 
-    shape, dtype, name, length = tensor.shape.numpy(), tensor.dtype.numpy(), tensor.name, tensor.nbytes
+    Args:
+        held: the file.
+        place: its first byte there.
+        tensor: the same without elements.
+    """
 
-    def read() -> ir.TensorProtocol:
-        content = os.pread(held.number, length, place)
-        return ir.Tensor(np.frombuffer(content, dtype).reshape(shape), name=name)
+    def __init__(self, held: _Held, place: int, tensor: ir.TensorProtocol) -> None:
+        self._held, self._place, self._length = held, place, tensor.nbytes
+        self._shape, self._dtype, self._name = tensor.shape.numpy(), tensor.dtype.numpy(), tensor.name
 
-    return read
+    def __call__(self) -> ir.TensorProtocol:
+        import numpy as np
+        import onnx_ir as ir
+
+        content = self._bytes(0, self._length)
+        return ir.Tensor(np.frombuffer(content, self._dtype).reshape(self._shape), name=self._name)
+
+    def copy(self, stream: BinaryIO) -> None:
+        """Write it as it is, a block at a time."""
+        for at in range(0, self._length, BLOCK):
+            stream.write(self._bytes(at, min(BLOCK, self._length - at)))
+
+    def _bytes(self, at: int, count: int) -> bytes:
+        content = os.pread(self._held.number, count, self._place + at)
+        if len(content) < count:
+            raise ValueError(f"the file of the weight {self._name!r} has become shorter")
+        return content
 
 
 def write_streamed(model: ir.Model, file: Path) -> None:
@@ -175,14 +190,17 @@ def _write(proto: onnx.ModelProto, tensors: dict[str, ir.TensorProtocol], stream
     for weight, opening, beginning in zip(weights, openings, heads, strict=True):
         stream.write(opening + beginning)
         if weight.name in tensors:
-            stream.write(_bytes_of(tensors[weight.name].numpy()))
+            _write_elements(tensors[weight.name], stream)
     stream.write(graph[inside:] + rest[before:])
 
 
-def _bytes_of(values: Array) -> memoryview:
+def _write_elements(tensor: ir.TensorProtocol, stream: BinaryIO) -> None:
     import numpy as np
 
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+    if isinstance(tensor.raw, _Stored):
+        tensor.raw.copy(stream)
+    else:
+        stream.write(np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data)
 
 
 def _split(message: bytes, number: int) -> int:
@@ -204,8 +222,9 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _hollow(view: memoryview) -> Hollow:
-    """A model's message without its large weights."""
+def _hollow(number: int) -> Hollow:
+    """The message in an open file without its large weights."""
+    view = memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
     content, places = bytearray(), dict[str, int]()
     for field in _fields(view, 0):
         if field.number != GRAPH or field.kind != LENGTH:
@@ -235,8 +254,12 @@ def _hollow_weight(view: memoryview, begin: int, places: dict[str, int]) -> byte
     if len(raw) != 1 or len(rest) > LARGE:
         return None
     head = onnx.TensorProto.FromString(bytes(rest))
-    plain = head.data_type in {item.value for item in ir.DataType if item.name.lower() in _NAMES}
-    if not plain or not head.name or head.name in places or head.data_location == onnx.TensorProto.EXTERNAL:
+    if (
+        head.data_type not in _plain_types()
+        or not head.name
+        or head.name in places
+        or head.data_location == onnx.TensorProto.EXTERNAL
+    ):
         return None
     size = math.prod(head.dims) * ir.DataType(head.data_type).itemsize
     if size != raw[0].end - raw[0].value:
@@ -245,8 +268,13 @@ def _hollow_weight(view: memoryview, begin: int, places: dict[str, int]) -> byte
     return bytes(rest)
 
 
-# PLAIN as ir.DataType calls them.
-_NAMES = {{"float32": "float", "float64": "double"}.get(name, name) for name in PLAIN}
+@cache
+def _plain_types() -> frozenset[int]:
+    """The types of PLAIN by their numbers in a message."""
+    import numpy as np
+    import onnx_ir as ir
+
+    return frozenset(ir.DataType.from_numpy(np.dtype(name)).value for name in PLAIN)
 
 
 def _fields(view: memoryview, at: int) -> Iterator[Field]:

@@ -1,14 +1,18 @@
-"""The plan of a pruned encoder, and the surgery that makes a model so: matrices are cut, layers leave the list."""
+"""The plan of a pruned encoder, and the surgery that makes a model so: matrices are cut, layers leave the list.
+
+The stream is cut in ``stream.py``.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from edgekit.errors import ModelError
 from edgekit.formats.encoder import Layer, anatomy_of, encoder_layers, layer_list
+from edgekit.formats.stream import cut_stream
 from edgekit.settings import Frozen
 
 if TYPE_CHECKING:
@@ -42,18 +46,37 @@ class LayerPlan(Frozen):
 
 
 class EncoderPlan(Frozen):
-    """What stays of a model, layer by layer."""
+    """What stays of a model, layer by layer.
+
+    Attributes:
+        architecture: the model's class.
+        layers: those that stay.
+        hidden: columns of the stream that stay, ascending; None where all do, and not written then.
+    """
 
     schema_: Literal["edgekit.plan/1"] = Field("edgekit.plan/1", alias="schema")
     kind: Literal["encoder"] = "encoder"
     architecture: str
     layers: tuple[LayerPlan, ...] = Field(min_length=1)
+    hidden: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
 
     @field_validator("layers")
     @classmethod
     def _ascending(cls, layers: tuple[LayerPlan, ...]) -> tuple[LayerPlan, ...]:
         _check_ascending(tuple(layer.index for layer in layers))
         return layers
+
+    @field_validator("hidden")
+    @classmethod
+    def _ascending_columns(cls, kept: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return kept if kept is None else _check_ascending(kept)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_whole(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.hidden is None:
+            written.pop("hidden", None)
+        return written
 
     def then(self, later: EncoderPlan) -> EncoderPlan:
         """The plan of pruning by this one and then, counted in what this one leaves, by ``later``."""
@@ -67,7 +90,10 @@ class EncoderPlan(Frozen):
                     neurons=tuple(mine.neurons[neuron] for neuron in cut.neurons),
                 )
             )
-        return EncoderPlan(architecture=self.architecture, layers=tuple(layers))
+        hidden = later.hidden if self.hidden is None else self.hidden
+        if self.hidden is not None and later.hidden is not None:
+            hidden = tuple(self.hidden[column] for column in later.hidden)
+        return EncoderPlan(architecture=self.architecture, layers=tuple(layers), hidden=hidden)
 
     def stands_for(self, layers: int) -> tuple[int, ...]:
         """For each layer that stays, the number of original layers that are done after it.
@@ -117,7 +143,7 @@ def replay(model: nn.Module, plan: EncoderPlan) -> nn.Module:
     kept = [listed[cut.index] for cut in plan.layers]
     del listed[:]
     listed.extend(kept)
-    return model
+    return model if plan.hidden is None else cut_stream(model, plan.hidden)
 
 
 def _cut_layer(layer: Layer, cut: LayerPlan) -> None:

@@ -92,12 +92,13 @@ def find_encoder(
         for index, (matrices, parameters) in enumerate(layers)
     )
     record = EncoderRecord(
-        width=width,
+        width=layers[0][0]["q"].shape[1],
         head_width=head_width,
         layers=records,
         of_layers=_number(config, LAYERS) or len(records),
         of_heads=heads,
         of_neurons=_number(config, NEURONS) or max(layer.neurons for layer in records),
+        of_width=width,
     )
     weights = tuple(sum(matrix.elements for matrix in matrices.values()) for matrices, _ in layers)
     return Encoder(record, weights, config, tensors)

@@ -180,7 +180,7 @@ class EncoderRecord(Frozen):
         width: of the residual stream.
         head_width: columns of one head.
         layers: those that are there.
-        of_layers, of_heads, of_neurons: what the architecture has, in each layer where nothing is pruned.
+        of_layers, of_heads, of_neurons, of_width: what the architecture has, in each layer where nothing is pruned.
     """
 
     width: int
@@ -189,6 +189,7 @@ class EncoderRecord(Frozen):
     of_layers: int
     of_heads: int
     of_neurons: int
+    of_width: int
 
 
 class PartRecord(Frozen):

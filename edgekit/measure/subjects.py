@@ -48,8 +48,8 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
             hint="`edgekit compress` makes artifacts.",
         )
     if names_graph(root):
-        check_graph(root)
-        check_memory(root, workload)
+        model, _ = check_graph(root)
+        check_memory(model, root, workload)
     part = _component(root)
     return {WHOLE: subject_at(root.parent, part, {spec.name: made_up(spec, workload) for spec in part.inputs})}
 

@@ -84,9 +84,9 @@ def _read_side(value: ir.Value | None) -> _Side | None:
     if reshape is None or reshape.inputs[0] is None:
         return None
     linear, (rank, width) = match_linear(reshape.inputs[0]), _target(reshape)
-    if linear is None or rank != 4 or width <= 0 or linear.weight.shape[1] % width:
+    if linear is None or rank != 4 or width <= 0 or linear.width % width:
         return None
-    return _Side(reshape.inputs[0], linear.weight.shape[1] // width, width)
+    return _Side(reshape.inputs[0], linear.width // width, width)
 
 
 def _swaps(node: ir.Node) -> bool:

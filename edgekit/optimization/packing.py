@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgekit.formats.graph import Linear, add_initializer, constant, insert_node, match_linear, only_user, replace
+from edgekit.formats.graph import Linear, add_initializer, insert_node, match_linear, only_user, replace, stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,7 +39,7 @@ def join_products(graph: ir.Graph) -> int:
 
 def _read(node: ir.Node) -> _Part | None:
     """A product with constant weights that nothing but its bias reads, or that has none."""
-    if node.op_type != "MatMul" or node.domain or constant(node.inputs[0]) is not None:
+    if node.op_type != "MatMul" or node.domain or stored(node.inputs[0]) is not None:
         return None
     add = only_user(node.outputs[0], "Add")
     for last in (add, node):
@@ -54,13 +54,13 @@ def _pack(graph: ir.Graph, parts: list[_Part]) -> None:
 
     name = f"{parts[0].output.name}_packed"
     linears = [part.linear for part in parts]
-    weight = add_initializer(graph, f"{name}_weight", np.concatenate([one.weight for one in linears], axis=1))
+    weight = add_initializer(graph, f"{name}_weight", np.concatenate([one.weight.numpy() for one in linears], axis=1))
     first = parts[0].last
     value = insert_node(graph, first, "MatMul", [linears[0].x, weight], f"{name}_product").outputs[0]
     if any(one.bias is not None for one in linears):
         bias = add_initializer(graph, f"{name}_bias", np.concatenate([_bias(one) for one in linears]))
         value = insert_node(graph, first, "Add", [value, bias], f"{name}_sum").outputs[0]
-    sizes = add_initializer(graph, f"{name}_widths", np.array([one.weight.shape[1] for one in linears], np.int64))
+    sizes = add_initializer(graph, f"{name}_widths", np.array([one.width for one in linears], np.int64))
     split = insert_node(
         graph, first, "Split", [value, sizes], f"{name}_part", attributes={"axis": -1}, outputs=len(parts)
     )
@@ -71,4 +71,4 @@ def _pack(graph: ir.Graph, parts: list[_Part]) -> None:
 def _bias(part: Linear) -> Array:
     import numpy as np
 
-    return np.zeros(part.weight.shape[1], part.weight.dtype) if part.bias is None else part.bias
+    return np.zeros(part.width, part.weight.dtype.numpy()) if part.bias is None else part.bias.numpy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgekit.formats.graph import add_initializer, constant, drop_empty_reshapes, insert_node
+from edgekit.formats.graph import add_initializer, constant, drop_empty_reshapes, insert_node, stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -80,8 +80,8 @@ def _token_inputs(node: ir.Node, axis: int) -> dict[int, int]:
         over = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
         return {0: 1} if over in (-1, 2) else {}
     if node.op_type == "MatMul" and axis == 1:
-        weight = constant(node.inputs[1])
-        return {0: 1} if weight is not None and weight.ndim == 2 else {}
+        weight = stored(node.inputs[1])
+        return {0: 1} if weight is not None and len(weight.shape) == 2 else {}
     if node.op_type == "Transpose" and list(node.attributes["perm"].as_ints()) == SWAP and axis in (1, 2):
         return {0: 3 - axis}
     if node.op_type == "Reshape" and axis == 1:
@@ -97,17 +97,17 @@ def _attention_inputs(node: ir.Node) -> dict[int, int]:
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     if mask is None:
         return slots
-    fixed = constant(mask)
-    rank = fixed.ndim if fixed is not None else len(mask.shape) if mask.shape is not None else 0
+    fixed = stored(mask)
+    rank = len(fixed.shape) if fixed is not None else len(mask.shape) if mask.shape is not None else 0
     return slots | {3: rank - 2} if rank >= 2 else {}
 
 
 def _elementwise_inputs(node: ir.Node) -> dict[int, int]:
     slots: dict[int, int] = {}
     for slot, value in enumerate(node.inputs):
-        fixed = constant(value)
+        fixed = stored(value)
         if fixed is not None:
-            if fixed.ndim > 1:
+            if len(fixed.shape) > 1:
                 return {}  # a table with a row for each token
             continue
         if value is None or value.shape is None or len(value.shape) != 3:

@@ -46,6 +46,7 @@ class Aim:
         batches: training batches for a purpose, from the start at each call.
         measured: where costs are measured ones.
         reconstruct: whether what stays of an encoder takes over by least squares what the rest handed on.
+        hidden: how many columns of an encoder's stream stay: a number, or a share of the original's; None leaves all.
     """
 
     ratio: float
@@ -58,3 +59,4 @@ class Aim:
     batches: Callable[[str], Iterator[Batch]]
     measured: Measured | None = None
     reconstruct: bool = False
+    hidden: float | None = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, producer, replace
+from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, producer, replace, stored
 from edgekit.int4 import LOWEST, scales_of, steps_of
 
 if TYPE_CHECKING:
@@ -68,17 +68,17 @@ def _in_blocks(table: Array, block: int) -> tuple[Array, Array]:
 def looks_up_tokens(node: ir.Node) -> bool:
     """Whether a node looks up rows of a constant table by numbers that the model is given; nothing else may read it."""
     table, numbers, axis = node.inputs[0], node.inputs[1], node.attributes.get("axis")
-    found = constant(table)
+    found = stored(table)
     if node.op_type != "Gather" or node.domain or table is None or found is None or numbers is None:
         return False
-    cast = producer(numbers, "Cast")
+    cast, sizes = producer(numbers, "Cast"), found.shape.numpy()
     given = cast.inputs[0] if cast is not None else numbers
     return (
         given is not None
         and given.is_graph_input()
         and (axis is None or axis.as_int() == 0)
-        and found.ndim == 2
-        and found.shape[1] % 2 == 0
+        and len(sizes) == 2
+        and sizes[1] % 2 == 0
         and found.size > MOST_SMALL
         and not table.is_graph_output()
         and all(use.node.op_type == "Gather" and use.idx == 0 for use in table.uses())

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ENDS = {"s8": (-127, 127), "u8": (0, 255)}
 REDUCED = {"s8": (-64, 64), "u8": (0, 127)}
 TABLES = "u8"
+# Elements that are rounded at once: few enough for a processor's cache, since each step goes over all of them.
+BLOCK = 1 << 16
 
 
 class Rounded(NamedTuple):
@@ -118,11 +120,13 @@ def round_weight(weight: Array, kind: str, *, per_channel: bool, reduced: bool =
     scale = np.where(flat, 1.0, exact).astype(np.float32)
     # by the scale before it is rounded: weights from -c to c have their zero at 127.5, which 127 or 128 hangs on
     zero = np.where(flat | (kind == "s8"), 0, np.round(low - least / np.where(flat, 1.0, exact))).astype(dtype)
-    values = weight / scale
-    np.round(values, out=values)
-    values += zero.astype(np.float32)
-    np.clip(values, np.iinfo(dtype).min, np.iinfo(dtype).max, out=values)
-    return Rounded(values.astype(dtype), scale, zero)
+    values, rows = np.empty(weight.shape, dtype), max(1, BLOCK * len(weight) // weight.size)
+    for begin in range(0, len(weight), rows):
+        part = weight[begin : begin + rows] / scale
+        np.round(part, out=part)
+        part += zero.astype(np.float32)
+        values[begin : begin + rows] = np.clip(part, np.iinfo(dtype).min, np.iinfo(dtype).max, out=part)
+    return Rounded(values, scale, zero)
 
 
 def _multiply(graph: ir.Graph, node: ir.Node, inputs: dict[ir.Value, Scaled], widths: Widths) -> None:

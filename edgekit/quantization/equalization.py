@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgekit.artifact import Artifact
-from edgekit.formats.graph import constant, exchange_constant, only_user
+from edgekit.formats.graph import constant, exchange_constant, only_user, stored
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.quantization.schemes import CONVOLUTION_KIND
 
@@ -129,8 +129,8 @@ def _is_own(node: ir.Node) -> bool:
     if node.op_type != CONVOLUTION_KIND or node.domain:
         return False
     parts = [node.inputs[1], *([node.inputs[2]] if _has_bias(node) else [])]
-    arrays = [constant(part) for part in parts]
-    return all(array is not None and array.dtype.name == "float32" for array in arrays)
+    tensors = [stored(part) for part in parts]
+    return all(tensor is not None and tensor.dtype.numpy().name == "float32" for tensor in tensors)
 
 
 def _has_bias(node: ir.Node) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgekit.environment import version_of
 from edgekit.errors import HostError, ModelError
-from edgekit.formats.graph import add_initializer, constant, insert_node, producer, replace, tidy
+from edgekit.formats.graph import add_initializer, constant, insert_node, producer, replace, stored, tidy
 from edgekit.formats.onnx import dynamic_shapes, export_component, load_graph, save_graph
 from edgekit.progress import Progress
 from edgekit.quantization.schemes import CONVOLUTION_KIND, LINEAR_KINDS, Scheme, quiet
@@ -129,7 +129,7 @@ def marked_nodes(model: ir.Model) -> list[ir.Node]:
     graph = model.graph
     found = []
     for node in graph:
-        if node.domain or node.op_type not in KINDS or constant(node.inputs[1]) is None:
+        if node.domain or node.op_type not in KINDS or stored(node.inputs[1]) is None:
             continue
         cut = producer(node.inputs[0], "Slice")
         if cut is not None and producer(cut.inputs[0], "DequantizeLinear") is not None:
@@ -192,7 +192,7 @@ def _float_weights(graph: ir.Graph) -> None:
     for node in [node for node in graph if node.op_type == "DequantizeLinear"]:
         quantize = _quantized_by(node)
         source = None if quantize is None else quantize.inputs[0]
-        if source is not None and constant(source) is not None:
+        if source is not None and stored(source) is not None:
             node.outputs[0].replace_all_uses_with(source)
     for node in [node for node in graph if node.op_type == "Transpose"]:
         value = node.inputs[0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, replace
+from edgekit.formats.graph import CONTRIB, add_initializer, constant, insert_node, replace, stored
 from edgekit.int4 import PRODUCT_BLOCK
 from edgekit.quantization.blocks import quantize_blocks
 
@@ -27,8 +27,8 @@ KINDS = ("MatMul", "Gemm")
 
 def packs(node: ir.Node) -> bool:
     """Whether a node is a product with a constant matrix, and nothing else, beside a constant bias perhaps."""
-    weight = constant(node.inputs[1]) if node.op_type in KINDS and not node.domain else None
-    if weight is None or weight.ndim != 2 or weight.dtype.name != "float32":
+    weight = stored(node.inputs[1]) if node.op_type in KINDS and not node.domain else None
+    if weight is None or len(weight.shape) != 2 or weight.dtype.numpy().name != "float32":
         return False
     plain = {"transA": 0, "alpha": 1.0, "beta": 1.0}
     return all(_number(node, name, usual) == usual for name, usual in plain.items())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgekit.artifact import Artifact
 from edgekit.errors import ModelError, UsageError
-from edgekit.formats.graph import constant
-from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.formats.graph import stored
+from edgekit.formats.onnx import load_graph, load_structure, save_graph
 from edgekit.quantization.blocks import looks_up_tokens, narrow_tables
 from edgekit.quantization.dynamic import Widths, quantize_dynamically
 from edgekit.quantization.methods import HALF, advise, methods_for
@@ -197,21 +197,23 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
         node.name = node.name or f"{node.op_type}_{index}"
         if node.domain or node.op_type not in kinds:
             continue
-        table = constant(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
-        shaped = table is not None and (table.ndim > 2 if node.op_type == CONVOLUTION_KIND else table.ndim == 2)
-        if table is not None and shaped and table.dtype.kind == "f" and table.size >= FEWEST_ELEMENTS:
+        table = stored(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
+        if table is None or table.size < FEWEST_ELEMENTS or table.dtype.numpy().kind != "f":
+            continue
+        if len(table.shape) > 2 if node.op_type == CONVOLUTION_KIND else len(table.shape) == 2:
             found.append(WeightedNode(node.name, node.op_type, int(table.size), looks_up_tokens(node), packs(node)))
     return found
 
 
 def name_nodes(artifact: Artifact, folder: Path) -> Artifact:
     """The graphs with a name for every node, since nodes are chosen by name: a copy in a folder where one lacks any."""
-    models = {name: load_graph(artifact.file(name)) for name in artifact.manifest.components}
-    if all(node.name for model in models.values() for node in model.graph):
+    files = [artifact.file(name) for name in artifact.manifest.components]
+    if all(node.name for file in files for node in load_structure(file).graph):
         return artifact
-    for name, model in models.items():
+    for file in files:
+        model = load_graph(file)
         weighted_nodes(model, embeddings=True)
-        save_graph(model, folder / artifact.file(name).name)
+        save_graph(model, folder / file.name)
     return Artifact(folder, artifact.manifest)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgekit.artifact import Artifact
-from edgekit.formats.graph import CONTRIB, add_initializer, constant
+from edgekit.formats.graph import CONTRIB, add_initializer, constant, stored
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.quantization.blocks import looks_up_tokens, narrow_beside
 from edgekit.quantization.products import pack_beside, packs
@@ -206,8 +206,8 @@ def round_weights(table: Array, axis: int | None, scheme: Scheme, name: str) -> 
 
 def _holds_floats(node: ir.Node) -> bool:
     """Whether a node's weights are FP32, as what it computes then is: a graph of others may be FP16 in part."""
-    table = constant(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
-    return table is not None and table.dtype.name == "float32"
+    table = stored(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
+    return table is not None and table.dtype.numpy().name == "float32"
 
 
 def _channels(node: ir.Node, table: Array) -> int | None:

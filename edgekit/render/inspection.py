@@ -231,7 +231,8 @@ def _network_parts(network: NetworkRecord, record: InspectRecord) -> Iterator[Re
 
 def _encoder_title(encoder: EncoderRecord) -> str:
     layers = f"{len(encoder.layers)} of {encoder.of_layers}" if len(encoder.layers) != encoder.of_layers else ""
-    return f"{layers or len(encoder.layers)} layers, {encoder.width} wide, heads of {encoder.head_width}"
+    width = _of(encoder.width, encoder.of_width)
+    return f"{layers or len(encoder.layers)} layers, {width} wide, heads of {encoder.head_width}"
 
 
 def _encoder(encoder: EncoderRecord) -> RenderableType:

@@ -41,7 +41,10 @@ def row_lines(report: Report) -> list[str]:
 
 
 def _prune(details: Details) -> str:
-    """What is left: ``3 of 6 layers; heads 6 4 5 of 12; neurons 384 each of 1536``, or ``410 of 512 channels``."""
+    """What is left: ``3 of 6 layers; heads 6 4 5 of 12; neurons 384 each of 1536``, or ``410 of 512 channels``.
+
+    Of an encoder whose hidden size was pruned, also ``hidden size 256 of 384``.
+    """
     before, kept = details.get("before"), details.get("kept")
     layers = [layer for layer in kept if isinstance(layer, dict)] if isinstance(kept, list) else []
     if not layers:
@@ -49,6 +52,8 @@ def _prune(details: Details) -> str:
     if isinstance(before, dict):
         whole = "the encoder's"
         parts = [f"{len(layers)} of {before['layers']} layers"]
+        if hidden := hidden_size(details):
+            parts.append(f"hidden size {hidden}")
         for name in ("heads", "neurons"):
             of = _each([layer.get(f"{name}_of", before[name]) for layer in layers]).removesuffix(" each")
             parts.append(f"{name} {_each([layer[name] for layer in layers])} of {of}")
@@ -64,6 +69,12 @@ def _prune(details: Details) -> str:
         before, after = (f"{number(predicted.get(name)):.3g}" for name in ("before", "after"))
         parts.append(f"predicted {after} of {before} {predicted.get('unit')}")
     return "; ".join(parts)
+
+
+def hidden_size(details: Details) -> str:
+    """``256 of 384``: columns of an encoder's stream; empty where none of them was pruned."""
+    left, of = number(details.get("hidden")), number(details.get("hidden_of"))
+    return f"{left:g} of {of:g}" if left else ""
 
 
 def _vocabulary(details: Details) -> str:

@@ -19,6 +19,11 @@ NAME = "onnxruntime"
 PROVIDER = "CPUExecutionProvider"
 
 
+def load() -> None:
+    """Import onnxruntime, which who has to wait for something else can do meanwhile."""
+    import onnxruntime  # noqa: F401
+
+
 def open_session(
     file: Path, threads: int, *, optimized: bool = True, written: Path | None = None, laid_out: bool = False
 ) -> onnxruntime.InferenceSession:

@@ -297,6 +297,7 @@ def finish(
     changes: Mapping[str, object],
     details: Mapping[str, JsonValue],
     without: Collection[str] = (),
+    copied: Mapping[str, str] | None = None,
 ) -> Artifact:
     """Close a stage's result: the parent's companions, the stage's details, and the manifest.
 
@@ -308,6 +309,7 @@ def finish(
         changes: fields of the parent's manifest that changed.
         details: what the report says of the stage's work.
         without: names of the parent's companions that do not go with the result.
+        copied: sha256 of files that are the parent's, by name.
     """
     copy_companions(parent.path, folder, without)
     write_text(folder / DETAILS, json.dumps(dict(details), indent=1, sort_keys=True) + "\n")
@@ -317,7 +319,7 @@ def finish(
         | {"files": {}, "stages": (*parent.manifest.stages, record)}
         | dict(changes)
     )
-    return write_artifact(folder, manifest)
+    return write_artifact(folder, manifest, copied)
 
 
 def copy_companions(source: Path, destination: Path, without: Collection[str] = ()) -> None:

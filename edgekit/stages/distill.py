@@ -212,6 +212,7 @@ def layer_map(teacher: nn.Module, student: nn.Module, plan: Plan | None, *, own:
         hidden=cut.stands_for(taught),
         attention=tuple(layer.index for layer in cut.layers),
         heads=tuple(layer.heads for layer in cut.layers),
+        columns=cut.hidden,
     )
 
 

@@ -17,7 +17,7 @@ from edgekit.formats.foreign import adopt_graph, check_memory, opset_of
 from edgekit.formats.graphs import count_operators
 from edgekit.formats.torch import load_model
 from edgekit.measure.golden import relative_difference
-from edgekit.runtimes import open_runner
+from edgekit.runtimes import open_runner, ort
 from edgekit.runtimes.child import ConfinedRunner
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
@@ -92,7 +92,7 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
     file, states = artifact.file(), artifact.manifest.components[WHOLE].states
     _check_opset(file, job)
     if job.workload != Workload():  # with which it was checked when it was found
-        check_memory(file, job.workload)
+        check_memory(onnx.load_graph(file), file, job.workload)
     feeds, batches = job.task.workload_feeds(job.workload)[WHOLE], _samples(settings, job)
     job.progress.start("export", None)
     refused: list[str] = []
@@ -101,9 +101,10 @@ def _adopt(artifact: Artifact, settings: ExportSettings, job: Job) -> Artifact:
         for upgrade in (True, False):
             folder = job.scratch()
             adoption = adopt_graph(file, folder / file.name, upgrade=upgrade)
-            expected, wanted = given.result()  # it is the first that runs: what brings a runtime down ends there
             described = onnx.describe_component(folder / file.name, states)
             changed = artifact.manifest.model_dump(by_alias=True) | {"components": {WHOLE: described.model_dump()}}
+            ort.load()
+            expected, wanted = given.result()  # it is the first that runs: what brings a runtime down ends there
             try:
                 mine = open_runner(Artifact(folder, Manifest.model_validate(changed)), job.jobs)
                 answers = mine.run(WHOLE, feeds)

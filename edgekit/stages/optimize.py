@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from edgekit.artifact import Artifact
 from edgekit.formats.graph import tidy
-from edgekit.formats.onnx import count_operators, describe_component, load_graph, save_graph
+from edgekit.formats.onnx import count_operators, describe_component, load_graph, load_structure, save_graph
 from edgekit.measure.latency import MARGIN, subjects_of, time_all
 from edgekit.measure.statistics import Interval
 from edgekit.optimization import REWRITES, Rewrite
@@ -57,8 +57,8 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
                 {"rewrite": rewrite, "nodes": applied[rewrite], "kept": rewrite in chosen, **rows.get(rewrite, {})}
                 for rewrite in settings.rewrites
             ],
-            "operators_before": cast("JsonValue", count_operators(load_graph(graph))),
-            "operators_after": cast("JsonValue", count_operators(load_graph(file))),
+            "operators_before": cast("JsonValue", count_operators(load_structure(graph))),
+            "operators_after": cast("JsonValue", count_operators(load_structure(file))),
         }
     return finish(folder, artifact, OPTIMIZE, settings, changes={"components": components}, details=tables)
 

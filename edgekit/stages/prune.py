@@ -1,11 +1,14 @@
-"""Structured pruning: remove what matters least for what it costs: layers, heads and neurons, or channels."""
+"""Structured pruning: remove what matters least for what it costs.
+
+Layers, heads, neurons and hidden size of an encoder, or channels of anything else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from edgekit.artifact import WHOLE, Artifact
 from edgekit.errors import UsageError
@@ -30,6 +33,7 @@ ENCODER_RATIO, MODULE_RATIO = 0.7, 0.45
 WIDTHS = "prune.widths"
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Columns = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 
 
 class PruneSettings(StageSettings):
@@ -50,6 +54,11 @@ class PruneSettings(StageSettings):
     layers: float = Field(
         0.67, gt=0, le=1, description="share of an encoder's layers that stay, before heads and neurons are cut"
     )
+    hidden: Columns | None = Field(
+        None,
+        description="how much of an encoder's hidden size stays: a number of columns, or a share of the original's "
+        "such as 0.67; rounded to a multiple that the target likes. Not set: all of it",
+    )
     floor: float = Field(
         0.2, ge=0, le=1, description="share of each layer's heads, neurons or channels that always stays"
     )
@@ -65,6 +74,14 @@ class PruneSettings(StageSettings):
     )
     samples: int = Field(1280, ge=1, description="training samples that importance is measured on")
     batch_size: int = Field(32, ge=1, description="samples at once while it is measured")
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A hidden size that stays is not told, as in the manifests that were written before it could be pruned."""
+        written: dict[str, Any] = write(self)
+        if self.hidden is None:
+            written.pop("hidden", None)
+        return written
 
 
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
@@ -89,6 +106,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         batches=lambda what: _batches(settings, job, f"prune: importance of {what}"),
         measured=measured,
         reconstruct=job.data is not None if settings.reconstruct == "auto" else settings.reconstruct,
+        hidden=settings.hidden,
     )
     plan: Plan
     details: dict[str, JsonValue]
@@ -108,11 +126,12 @@ def _refuse_encoder_settings(settings: PruneSettings, name: str) -> None:
     """What is known of encoders alone was asked for of another module."""
     asked = ["prune.cost=measured"] if settings.cost == "measured" else []
     asked += ["prune.reconstruct=true"] if settings.reconstruct is True else []
+    asked += [f"prune.hidden={settings.hidden}"] if settings.hidden is not None else []
     if asked:
         raise UsageError(
             f"{' and '.join(asked)} was asked for, and {name} is no transformer encoder",
             id="usage.settings-conflict",
-            why="it is known of an encoder's heads and neurons only",
+            why="it is known of encoders only",
             hint="Leave it to its default.",
         )
 
@@ -137,6 +156,13 @@ def check(settings: StageSettings, goal: Goal) -> None:
             id="usage.settings-conflict",
             why="a budget is in the unit of measured costs: ms, or millions of instructions",
             hint="Add --set prune.cost=measured, or use prune.ratio.",
+        )
+    if settings.cost == "measured" and settings.hidden is not None:
+        raise UsageError(
+            f"prune.hidden={settings.hidden} cannot go with prune.cost=measured",
+            id="usage.settings-conflict",
+            why="a table of costs is of one hidden size",
+            hint="Leave prune.cost to macs, or prune.hidden away.",
         )
     if settings.cost == "measured" and goal.format != "onnx":
         raise UsageError(

@@ -27,11 +27,14 @@ class VerifySettings(StageSettings):
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("VerifySettings", settings)
     folder = job.scratch()
-    for part in artifact.manifest.components.values():
-        for name in part.files:
-            shutil.copyfile(artifact.path / name, folder / name)
+    sums = {
+        name: artifact.manifest.files[name] for part in artifact.manifest.components.values() for name in part.files
+    }
+    for name in sums:
+        shutil.copyfile(artifact.path / name, folder / name)
     if artifact.format == "tflite":
         _describe(artifact, folder, job)
+        sums = {}
     copied = Artifact(folder, artifact.manifest)
     job.progress.start("verify", None)
     write_golden(copied, job.task, _golden_batches(settings, job), job.answers_in)
@@ -46,7 +49,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         "target": job.target.name,
         "runtime": job.answers_in,
     }
-    return finish(folder, artifact, VERIFY, settings, changes=changes, details=details)
+    return finish(folder, artifact, VERIFY, settings, changes=changes, details=details, copied=sums)
 
 
 def _describe(artifact: Artifact, folder: Path, job: Job) -> None:

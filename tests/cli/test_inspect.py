@@ -67,7 +67,9 @@ def network(**changes: Any) -> NetworkRecord:
             PartRecord(name="bert.embeddings", tensors=5, parameters=12_000_000),
             PartRecord(name="bert.encoder", tensors=64, parameters=4_500_000),
         ),
-        "encoder": EncoderRecord(width=384, head_width=32, layers=layers, of_layers=6, of_heads=12, of_neurons=1536),
+        "encoder": EncoderRecord(
+            width=384, head_width=32, layers=layers, of_layers=6, of_heads=12, of_neurons=1536, of_width=384
+        ),
         "pruned": "encoder",
         "work": WorkRecord(macs=370_000_000, complete=True, rule="products"),
         "memory": MemoryRecord(
@@ -161,6 +163,8 @@ def test_a_pruned_network_shows_what_is_left(width: int):
     assert "made from  minilm (BertForSequenceClassification)" in lines
     assert "sealed     no, so that `edgekit verify` cannot check it" in lines
     assert "4 of 6 layers, 384 wide, heads of 32" in lines
+    narrower = {"encoder": network().encoder.model_copy(update={"width": 256})}  # type: ignore[union-attr]  # it has one
+    assert "4 of 6 layers, 256 of 384 wide, heads of 32" in drawn(record_of(network=network(**narrower)), width)
     rows = [re.sub(r"  +", "  ", line) for line in lines]
     assert "0  6 of 12  1136 of 1536  1,136,000" in rows
     assert "1  3 of 12  800 of 1536  800,000" in rows

@@ -50,6 +50,13 @@ def test_hidden_states_are_compared_in_units_of_the_teachers_variance() -> None:
     assert float(hidden_states(student, teacher, (1,), tensor([[1, 0]]))) == pytest.approx(0.5, rel=1e-5)
 
 
+def test_hidden_states_of_fewer_columns_are_compared_with_those_that_stayed() -> None:
+    teacher = (tensor([[[9.0, 9.0, 9.0]]]), tensor([[[1.0, 7.0, -1.0]]]))
+    student = (tensor([[[9.0, 9.0]]]), tensor([[[1.0, 0.0]]]))
+    # Of the teacher's columns 0 and 2: error 1 / 2, variance 1.
+    assert float(hidden_states(student, teacher, (1,), None, (0, 2))) == pytest.approx(0.5, rel=1e-5)
+
+
 def test_hidden_states_are_the_mean_over_layers() -> None:
     teacher = tuple(tensor([[[float(i), -float(i)]]]) for i in range(1, 5))
     student = (teacher[0], tensor([[[2.0, -1.0]]]), tensor([[[4.0, -3.0]]]))
@@ -113,6 +120,8 @@ def test_the_layer_map_follows_the_plan(tmp_path: Path) -> None:
     )
     found = layer_map(model, model, plan)
     assert found == LayerMap(hidden=(2, 3), attention=(0, 2), heads=((1, 3), (0,)))
+    narrower = layer_map(model, model, plan.model_copy(update={"hidden": (3, 9)}))
+    assert narrower == LayerMap(hidden=(2, 3), attention=(0, 2), heads=((1, 3), (0,)), columns=(3, 9))
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "vit"])

@@ -42,8 +42,8 @@ def tasks(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> dict[st
     return {name: task_for(save(build(name), tmp_path_factory.mktemp(name))) for name in ("bert", "vit")}
 
 
-def lesson_of(task: Task, **changes: Any) -> Lesson:
-    """A teacher of three layers, and what a plan leaves of it."""
+def lesson_of(task: Task, *, columns: tuple[int, ...] | None = None, **changes: Any) -> Lesson:
+    """A teacher of three layers, and what a plan leaves of it; of its stream these columns, or all."""
     teacher, student = task.load_model(), task.load_model()
     plan = EncoderPlan(
         architecture=type(student).__name__,
@@ -51,6 +51,7 @@ def lesson_of(task: Task, **changes: Any) -> Lesson:
             LayerPlan(index=0, heads=(0, 2), neurons=tuple(range(32))),
             LayerPlan(index=2, heads=(1, 3), neurons=tuple(range(16))),
         ),
+        hidden=columns,
     )
     values = {
         "teacher": teacher,
@@ -171,6 +172,27 @@ def test_frozen_tables_are_in_no_checkpoint_and_a_run_goes_on_without_them(
     assert len(tables) == 3
     for name in tables:
         np.testing.assert_array_equal(weights_of(whole.student)[name], weights_of(whole.teacher)[name])
+
+
+@pytest.mark.parametrize("family", ["bert", "vit"])
+def test_a_student_of_fewer_columns_learns_and_goes_on_when_killed(
+    tasks: dict[str, Task], tmp_path: Path, family: str
+) -> None:
+    columns = (*range(0, 20, 2), *range(20, 32))
+    schedule = replace(SCHEDULE, freeze=True)
+    whole, killed, resumed = (lesson_of(tasks[family], columns=columns) for _ in range(3))
+    at_first = whole_loss(whole)
+    expected = run(whole, tmp_path / "whole", schedule)
+    assert whole_loss(whole) < 0.9 * at_first
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, tmp_path / "cut", schedule, notes=Notes(("distill.checkpoint", 12)))
+    assert run(resumed, tmp_path / "cut", schedule) == expected
+    assert_same(weights_of(resumed.student), weights_of(whole.student))
+    tables = [name for name in weights_of(whole.student) if name.endswith("_embeddings.weight")]
+    assert len(tables) == (3 if family == "bert" else 0)
+    for name in tables:  # the teacher's own, of the columns that stayed
+        np.testing.assert_array_equal(weights_of(whole.student)[name], weights_of(whole.teacher)[name][:, columns])
+    assert expected["frozen_weights"] == sum(weights_of(whole.student)[name].size for name in tables)
 
 
 def test_a_training_whose_time_is_up_keeps_its_best_and_goes_on_to_the_same_end(

@@ -17,7 +17,7 @@ from world import leftovers
 
 from edgekit.artifact import find_tampering, seal, write_artifact
 from edgekit.assembly import hand_over
-from edgekit.cache import Cache
+from edgekit.cache import Cache, Filled
 from edgekit.decisions import DECISIONS, RunDecisions
 from edgekit.upkeep import verify_cache
 
@@ -45,7 +45,7 @@ def run(place: Path) -> None:
     cache.sweep(out)
     decisions = RunDecisions(cache.run(KEY) / DECISIONS, {})
     decisions.decide("keep.quantize", lambda: True)
-    found = cache.get_or_make(KEY, lambda scratch: fill(scratch() / "object", NEW))
+    found = cache.get_or_make(KEY, lambda scratch: Filled(fill(scratch() / "object", NEW)))
     hand_over(found, out, cache)
 
 

@@ -41,8 +41,9 @@ def finish_and_repeat(options: dict[str, Any], cache: Path, patch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("pruned", [{}, {"prune.hidden": "0.5"}], ids=["layers and widths", "hidden size"])
 def test_distillation_goes_on_from_its_last_checkpoint_when_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pruned: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = 5
     options = {
@@ -50,6 +51,7 @@ def test_distillation_goes_on_from_its_last_checkpoint_when_killed(
         "data": str(text_data(tmp_path)),
         "output": str(tmp_path / "out"),
         "settings": SHORT
+        | pruned
         | {
             "distill.epochs": "20",
             "distill.batch_size": "8",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from graphs import random_array
 
 from edgekit.artifact import State
+from edgekit.cache import find_damage
 from edgekit.description import Feeding, Sample, read_description
 from edgekit.errors import EdgekitError, HostError, ModelError, ResourceLimitError, UsageError
 from edgekit.formats.foreign import (
@@ -26,6 +30,7 @@ from edgekit.formats.foreign import (
 )
 from edgekit.formats.onnx import load_graph
 from edgekit.formats.signatures import read_signature
+from edgekit.source import digest_files, sha256_file
 
 
 def answers(file: Path, feeds: dict[str, Any]) -> list[Any]:
@@ -91,6 +96,9 @@ def test_a_graph_is_left_in_the_cache_with_its_description(tmp_path: Path) -> No
     ]
     assert [spec.shape for spec in part.outputs] == [("n", 1, 48), ("n", 48)]
     assert str(tmp_path) not in (folder / "module.json").read_text()
+    said = sha256_file(folder / "module.json")
+    assert source.digest == hashlib.sha256(f"{digest_files(tmp_path, [file])} {said}".encode()).hexdigest()
+    assert find_damage(folder) is None
     assert resolve_graph(file, {}, None, images=False).digest == source.digest
 
 
@@ -181,6 +189,24 @@ def test_operators_of_another_runtime_are_named(tmp_path: Path) -> None:
     error = fails(ModelError, tmp_path / "net.onnx")
     assert error.id == "model.unknown-operator"
     assert error.what.endswith("does not know: org.strange.MatMul")
+
+
+def test_sympy_is_imported_when_a_size_is_computed_with_and_not_before(tmp_path: Path) -> None:
+    file = foreign.two_and_two(tmp_path / "net.onnx")
+    program = """if True:
+        import sys
+        from edgekit.formats.foreign import resolve_graph
+
+        finders = list(sys.meta_path)
+        resolve_graph(sys.argv[1], {}, None, images=False)
+        print("onnx_ir" in sys.modules, "sympy.core" in sys.modules, sys.meta_path == finders)
+        import onnx_ir
+        print(onnx_ir.SymbolicDim("n") * 2, "sympy.core" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split("\n")[:2] == ["True False True", "2*n True"]
 
 
 def test_what_onnx_has_against_a_graph_is_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from google.protobuf.message import DecodeError
 from graphs import proto
 
 from edgekit.errors import ModelError
+from edgekit.formats import lazy
 from edgekit.formats.lazy import LARGE, PLAIN, read_lazily, read_structure, write_streamed
 from edgekit.formats.onnx import load_graph, load_structure, save_graph
 
@@ -90,6 +92,39 @@ def test_a_structure_has_types_and_shapes_and_is_read_again_when_the_file_is_ano
     save_graph(model, file)
     assert "of_int8" not in load_structure(file).graph.initializers
     assert read_structure(file) is load_structure(file)
+
+
+def test_the_structure_of_a_copy_is_that_of_the_file_and_changes_with_its_content(file: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy.onnx"
+    shutil.copyfile(file, copied)
+    assert load_structure(copied) is load_structure(file)
+    known, content = copied.stat(), copied.read_bytes()
+    copied.write_bytes(content.replace(b"product", b"another"))
+    os.utime(copied, ns=(known.st_atime_ns, known.st_mtime_ns))  # the same place, size and time
+    assert [node.outputs[0].name for node in load_structure(copied).graph] == ["another", "y", "shape"]
+
+
+def test_a_weight_is_written_block_by_block_without_being_read_whole(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, read = list[int](), os.pread
+
+    def watched(number: int, count: int, place: int) -> bytes:
+        counts.append(count)
+        return read(number, count, place)
+
+    monkeypatch.setattr(lazy, "BLOCK", 1000)
+    monkeypatch.setattr(os, "pread", watched)
+    write_streamed(read_lazily(file), tmp_path / "mine.onnx")
+    assert max(counts) == 1000
+    assert (tmp_path / "mine.onnx").read_bytes() == ir.serde.serialize_model(ir.load(file)).SerializeToString()
+
+
+def test_a_file_that_has_become_shorter_is_an_error_where_its_weights_are_wanted(file: Path, tmp_path: Path) -> None:
+    model = read_lazily(file)
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"the file of the weight 'of_\w+' has become shorter"):
+        write_streamed(model, tmp_path / "mine.onnx")
 
 
 def test_no_file_stays_open_behind_a_graph(file: Path) -> None:

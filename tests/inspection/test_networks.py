@@ -11,7 +11,7 @@ from tiny import ARCHITECTURES, HEADS, HIDDEN, IMAGE, LAYERS, NEURONS, Exported,
 
 from edgekit.artifact import Artifact, write_artifact
 from edgekit.errors import ModelError
-from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
+from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay, whole_plan
 from edgekit.formats.torch import save_weights, torch_components
 from edgekit.inspection import inspect
 from edgekit.inspection.graphs import inspect_graph
@@ -123,6 +123,26 @@ def test_a_pruned_artifact_shows_what_is_left_of_each_layer(pruned: tuple[Artifa
     assert (encoder.of_layers, encoder.of_heads, encoder.of_neurons) == (LAYERS, HEADS, NEURONS)
     matrices = 4 * HIDDEN * 4 * width + 2 * HIDDEN * 64
     assert network.work.macs == 16 * matrices + 2 * 16 * 16 * 4 * width + HIDDEN * HIDDEN + 2 * HIDDEN
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "vit"])
+def test_a_hidden_size_that_was_pruned_is_that_of_the_weights(family: str, tmp_path: Path) -> None:
+    folder = save(build(family), tmp_path / "original")
+    model = task_for(folder).load_model()
+    plan = whole_plan(model).model_copy(update={"hidden": tuple(range(20))})
+    out = tmp_path / "pruned"
+    save_weights(replay(model, plan), out, plan)
+    (out / "config.json").write_bytes((folder / "config.json").read_bytes())
+    record = inspect_network(out, Workload(tokens=16))
+    encoder = record.encoder
+    assert encoder is not None
+    assert (encoder.width, encoder.of_width, encoder.head_width) == (20, HIDDEN, HIDDEN // HEADS)
+    assert {(layer.heads, layer.neurons) for layer in encoder.layers} == {(HEADS, NEURONS)}
+    assert record.parameters == sum(parameter.numel() for parameter in model.parameters())
+    tokens, patches = (5, 4) if family == "vit" else (16, 0)
+    head = 20 * 2 if family == "vit" else 20 * HIDDEN + HIDDEN * 2
+    layers = LAYERS * (4 * 20 * HIDDEN + 2 * 20 * NEURONS)
+    assert record.work.macs == tokens * layers + LAYERS * 2 * tokens**2 * HIDDEN + patches * 20 * 4 * 4 + head
 
 
 def test_a_plan_that_does_not_fit_the_weights_is_an_error(pruned: tuple[Artifact, Any]) -> None:

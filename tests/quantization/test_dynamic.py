@@ -13,6 +13,7 @@ from graphs import proto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.quantization import dynamic
 from edgekit.quantization.dynamic import Widths, quantize_dynamically, round_weight
 from edgekit.quantization.schemes import quiet, weighted_nodes
 
@@ -126,6 +127,17 @@ def test_chosen_layers_keep_all_their_bits(file: Path, tmp_path: Path) -> None:
         if str(name).endswith("_quantized") and value.const_value is not None
     }
     assert (largest["weight_q_quantized"], largest["weight_k_quantized"]) == (127, 64)
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_weights_are_rounded_in_blocks_as_they_are_at_once(widths: Widths, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.random.default_rng(0).normal(size=(101, 24)).astype(np.float32)
+    options = {"per_channel": widths.per_channel, "reduced": widths.reduced}
+    whole = round_weight(weight, widths.kind, **options)
+    monkeypatch.setattr(dynamic, "BLOCK", 7 * 24 + 5)  # seven rows
+    for mine, theirs in zip(round_weight(weight, widths.kind, **options), whole, strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_weights_of_another_type_are_refused() -> None:

@@ -218,6 +218,7 @@ def test_marks_let_every_rewrite_apply_and_the_same_samples_give_the_same_bytes(
         model = load_graph(file)
         assert REWRITES["first_token"].apply(model.graph) > 0
         assert REWRITES["attention"].apply(model.graph) == LAYERS
+        assert REWRITES["packed"].apply(model.graph) == LAYERS
         tidy(model)
         save_graph(model, file)
         names = [str(node.name) for node in marked_nodes(load_graph(file))]

@@ -10,7 +10,7 @@ from graphs import parse
 from tiny import LAYERS, Exported, batches
 
 from edgekit.errors import UsageError
-from edgekit.formats.graph import constant
+from edgekit.formats.graph import constant, match_linear
 from edgekit.formats.onnx import count_operators, load_graph, precision_of
 from edgekit.quantization.schemes import (
     FEWEST_ELEMENTS,
@@ -52,6 +52,31 @@ def test_the_scheme_is_the_targets_unless_the_user_says_otherwise(
     found = resolve_scheme(method, scheme, "int8", target(**wish))
     assert (found.method, found.activations, found.weights, found.reduce_range) == expected
     assert (found.per_channel, found.embeddings) == (True, True)
+
+
+def test_layers_are_found_by_types_and_shapes_of_their_weights_which_are_not_read() -> None:
+    model = parse("""agraph (int64[n, 4] ids) => (float[n, 4, 64] y) {
+        words = Gather (table, ids)
+        product = MatMul (words, weight)
+        y = Add (product, bias)
+    }""")
+
+    def read() -> ir.TensorProtocol:
+        raise AssertionError("a weight was read")
+
+    for name, shape in {"table": (100, 64), "weight": (64, 64), "bias": (64,)}.items():
+        tensor = ir.LazyTensor(read, ir.DataType.FLOAT, ir.Shape(shape), name=name)
+        value = next(one for node in model.graph for one in node.inputs if one is not None and one.name == name)
+        value.const_value = tensor
+        model.graph.register_initializer(value)
+    found = weighted_nodes(model, embeddings=True)
+    assert [(node.kind, node.elements, node.narrows, node.packs) for node in found] == [
+        ("Gather", 6400, True, False),
+        ("MatMul", 4096, False, True),
+    ]
+    linear = match_linear(model.graph.outputs[0])
+    assert linear is not None
+    assert (linear.width, linear.x.name) == (64, "words")
 
 
 @pytest.mark.parametrize("per_channel", [True, False])

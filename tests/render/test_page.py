@@ -263,6 +263,14 @@ def test_pruning_is_shown_layer_by_layer_with_the_layers_that_went(folder: Path)
     assert "26% of the multiply-accumulates are left: 260 of 1.0 thousand." in inside.text
 
 
+def test_a_hidden_size_that_was_pruned_is_shown(folder: Path) -> None:
+    (pruned, *rest) = full_report(folder).stages
+    narrower = pruned.model_copy(update={"details": {**pruned.details, "hidden": 256, "hidden_of": 384}})
+    said = "The hidden size is 256 of 384, the same columns in every layer."
+    assert said in page(full_report(folder, stages=(narrower, *rest))).one("inside").text
+    assert "hidden size" not in page(full_report(folder)).one("inside").text
+
+
 def body(inside: Node) -> list[Node]:
     return table_of(inside, "heads and neurons").all("tbody")[0].children
 

@@ -54,6 +54,14 @@ def test_layers_that_were_pruned_before_are_told_of_what_each_had() -> None:
     assert DESCRIPTIONS["prune"](details) == "2 of 2 layers; heads 6 11 of 8 12; neurons 64 each of 96"
 
 
+def test_a_hidden_size_that_was_pruned_is_told() -> None:
+    before: Details = {"layers": 2, "heads": 4, "neurons": 64}
+    details: Details = {"before": before, "kept": [{"layer": 0, "heads": 2, "neurons": 32}]}  # type: ignore[dict-item]  # a table is JSON
+    told = DESCRIPTIONS["prune"]({**details, "hidden": 16, "hidden_of": 32})
+    assert told == "1 of 2 layers; hidden size 16 of 32; heads 2 each of 4; neurons 32 each of 64"
+    assert "hidden size" not in DESCRIPTIONS["prune"](details)
+
+
 def test_a_stage_that_ran_twice_has_a_sentence_for_each_time(tmp_path: Path) -> None:
     report = make_report(tmp_path)
     twice = (*report.ledger[:2], *report.ledger[1:])

@@ -107,6 +107,15 @@ def test_costs_are_measured_where_they_decide_and_time_allows(changes: dict[str,
     assert _measures(SimpleNamespace(search=search, limits=limits, **asked), layers) == measured  # type: ignore[arg-type]  # stands for a request
 
 
+@pytest.mark.parametrize(("settings", "measures"), [({}, True), ({"prune.hidden": "0.5"}, False)])
+def test_no_costs_are_measured_where_the_hidden_size_is_pruned(settings: dict[str, str], *, measures: bool) -> None:
+    given: Any = "a table"
+    request = replace(REQUEST, search=Search(objective="latency"), costs=given, recipe=load_recipe("default", settings))
+    space = space_of(request, 6, 1000)
+    assert space.measures == measures
+    assert space.cut(SHAPE).get("hidden") == (None if measures else 0.5)
+
+
 def test_a_model_without_layers_is_cut_by_ratio_alone() -> None:
     table = replace(SPACE, layers=None).cut(Shape(0.6, None, "magnitude"))
     assert table == {"stage": "prune", "ratio": 0.4, "importance": "magnitude"}

@@ -1,4 +1,4 @@
-"""Pruning of transformer encoders: layers first, then heads and neurons, all in one budget."""
+"""Pruning of transformer encoders: layers first, then columns of the stream, heads and neurons, all in one budget."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
+from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, head_width, stream_width
 from edgekit.formats.surgery import EncoderPlan, replay, whole_plan
 from edgekit.pruning import Aim, Measured
 from edgekit.pruning.encoders.cost import CostModel
+from edgekit.pruning.encoders.hidden import columns_left, most_important_columns, score_columns
 from edgekit.pruning.encoders.importance import Scores, score_importance
 from edgekit.pruning.encoders.knapsack import Allowed, choose_numbers, most_important
+from edgekit.pruning.encoders.narrowing import replay_narrower, sum_stream
 from edgekit.pruning.encoders.reconstruction import replay_reconstructed, sum_products
 from edgekit.pruning.encoders.selection import Bounds, choose_layers, choose_widths
 from edgekit.pruning.encoders.table import Geometry
@@ -26,22 +29,30 @@ def prune_encoder(model: nn.Module, aim: Aim) -> tuple[EncoderPlan, dict[str, Js
     Returns:
         The plan, counted in the model as it was, and figures for the report.
     """
-    cost = CostModel.of(
+    whole, before = whole_plan(model), _cost_of(model, aim)
+    hidden = stream_width(model)
+    plan, figures = whole, dict[str, JsonValue]()
+    if aim.measured is not None and (aim.ratio > 0 or aim.measured.budget is not None):
+        plan = _drop_layers(model, aim)
+        cut, figures = _drop_to_budget(model, whole, aim, aim.measured)
+        plan = plan.then(cut)
+    elif aim.measured is None and (aim.ratio > 0 or aim.hidden is not None):
+        columns = None if aim.hidden is None else columns_left(model, aim.hidden, aim.multiple)
+        plan = _drop_layers(model, aim) if aim.ratio > 0 else whole
+        plan = plan.then(_drop_widths(model, columns, int(before.plan(whole) * (1 - aim.ratio)), aim))
+    if plan.hidden is not None:
+        figures |= {"hidden": len(plan.hidden), "hidden_of": hidden}
+    return plan, _describe(whole, plan, before.plan(whole), _cost_of(model, aim).plan(plan)) | figures
+
+
+def _cost_of(model: nn.Module, aim: Aim) -> CostModel:
+    """What the parts of a model cost, as wide as it is now."""
+    return CostModel.of(
         tokens=aim.tokens,
-        hidden=encoder_layers(model)[0].q.in_features,
+        hidden=stream_width(model),
         head_width=head_width(model),
         first_token_only=aim.task.reads_first_token,
     )
-    whole = whole_plan(model)
-    plan, predicted = whole, dict[str, JsonValue]()
-    if aim.measured is not None and (aim.ratio > 0 or aim.measured.budget is not None):
-        plan = _drop_layers(model, aim)
-        cut, predicted = _drop_to_budget(model, whole, aim, aim.measured)
-        plan = plan.then(cut)
-    elif aim.measured is None and aim.ratio > 0:
-        plan = _drop_layers(model, aim)
-        plan = plan.then(_drop_widths(model, cost, int(cost.plan(whole) * (1 - aim.ratio)), aim))
-    return plan, _describe(whole, plan, cost) | predicted
 
 
 def geometry_of(model: nn.Module, *, first_token_only: bool) -> Geometry:
@@ -67,11 +78,34 @@ def _drop_layers(model: nn.Module, aim: Aim) -> EncoderPlan:
     return plan
 
 
-def _drop_widths(model: nn.Module, cost: CostModel, budget: int, aim: Aim) -> EncoderPlan:
-    """Take heads and neurons out of what is left of ``model`` until it costs at most ``budget``."""
-    scores = score_importance(model, aim.importance, aim.task, aim.batches("heads and neurons"))
-    plan = choose_widths(scores, cost, Bounds(budget, aim.multiple, aim.floor), type(model).__name__)
-    _cut_widths(model, plan, aim)
+def _drop_widths(model: nn.Module, columns: int | None, budget: int, aim: Aim) -> EncoderPlan:
+    """Take columns of the stream, heads and neurons out of what is left of ``model``.
+
+    Heads and neurons are scored before columns go, and pay with what these left them of the budget.
+
+    Args:
+        model: cut in place.
+        columns: that stay; None for all.
+        budget: of what the encoder may cost.
+        aim: says whether heads and neurons are to go at all.
+    """
+    plan, scores = whole_plan(model), None
+    if aim.ratio > 0:
+        scores = score_importance(model, aim.importance, aim.task, aim.batches("heads and neurons"))
+    if columns is not None and columns < stream_width(model):
+        found = score_columns(model, aim.importance, aim.task, aim.batches("columns"))
+        kept = most_important_columns(found, columns)
+        plan = plan.model_copy(update={"hidden": kept})
+        if aim.reconstruct:
+            batches = aim.batches("columns that stay")
+            replay_narrower(model, plan, sum_stream(model, kept, aim.task, batches))
+        else:
+            replay(model, plan)
+    if scores is not None:
+        bounds = Bounds(budget, aim.multiple, aim.floor)
+        cut = choose_widths(scores, _cost_of(model, aim), bounds, type(model).__name__)
+        _cut_widths(model, cut, aim)
+        plan = plan.then(cut)
     return plan
 
 
@@ -92,16 +126,29 @@ def _drop_to_budget(
         The plan, and the predicted cost for the report.
     """
     scores = score_importance(model, aim.importance, aim.task, aim.batches("heads and neurons"))
-    chosen = cast("dict[str, JsonValue]", measured.decide(lambda: _choose(scores, whole, aim, measured)))
+    chosen = cast(
+        "dict[str, JsonValue]", measured.decide(lambda: _choose(scores, whole, aim, measured, stream_width(model)))
+    )
     widths = cast("list[tuple[int, int]]", chosen["widths"])
     plan = most_important(scores, widths, type(model).__name__)
     _cut_widths(model, plan, aim)
     return plan, {"predicted": {name: value for name, value in chosen.items() if name != "widths"}}
 
 
-def _choose(scores: Scores, whole: EncoderPlan, aim: Aim, measured: Measured) -> JsonValue:
-    """How many heads and neurons stay in each layer, with the predicted cost before and after."""
+def _choose(scores: Scores, whole: EncoderPlan, aim: Aim, measured: Measured, hidden: int) -> JsonValue:
+    """How many heads and neurons stay in each layer, with the predicted cost before and after.
+
+    Raises:
+        UsageError: the table is of another hidden size, or the budget cannot be met.
+    """
     table = measured.table()
+    if table.scope.geometry.hidden != hidden:
+        raise UsageError(
+            f"costs were measured at a hidden size of {table.scope.geometry.hidden}",
+            id="usage.costs-mismatch",
+            why=f"an earlier stage has left {hidden} columns of it",
+            hint="Leave prune.cost to macs where a stage prunes the hidden size.",
+        )
     before = table.predict([(len(layer.heads), len(layer.neurons)) for layer in whole.layers])
     budget = before * (1 - aim.ratio) if measured.budget is None else measured.budget
     # a sum of squared gradients is an estimate of the loss for either kind (Kwon et al. 2022, section 3.2)
@@ -119,7 +166,7 @@ def _choose(scores: Scores, whole: EncoderPlan, aim: Aim, measured: Measured) ->
     }
 
 
-def _describe(before: EncoderPlan, after: EncoderPlan, cost: CostModel) -> dict[str, JsonValue]:
+def _describe(before: EncoderPlan, after: EncoderPlan, macs_before: int, macs_after: int) -> dict[str, JsonValue]:
     shape, whole = before.layers[0], {layer.index: layer for layer in before.layers}
     kept: list[JsonValue] = [
         {
@@ -134,6 +181,6 @@ def _describe(before: EncoderPlan, after: EncoderPlan, cost: CostModel) -> dict[
     return {
         "before": {"layers": len(before.layers), "heads": len(shape.heads), "neurons": len(shape.neurons)},
         "kept": kept,
-        "macs_before": cost.plan(before),
-        "macs_after": cost.plan(after),
+        "macs_before": macs_before,
+        "macs_after": macs_after,
     }

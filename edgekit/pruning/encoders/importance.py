@@ -60,15 +60,35 @@ def score_importance(model: nn.Module, kind: Importance, task: Task, batches: It
         batches: samples, with labels unless by ``magnitude``, for which there may be none at all; not read by
             ``weights``.
     """
+    check_importance(kind)
+    if kind in ("magnitude", "weights"):
+        return _magnitude(model, task, () if kind == "weights" else batches)
+    return _gate_gradients(model, kind, task, batches)
+
+
+def check_importance(kind: Importance) -> None:
+    """See that an encoder has what importance is measured by.
+
+    Raises:
+        UsageError: it has not.
+    """
     if kind == "bn_scale":
         raise UsageError(
             "importance by bn_scale is for convolutional networks, and an encoder has no batch norm",
             id="usage.settings-conflict",
             hint="Choose another one: --set prune.importance=taylor.",
         )
-    if kind in ("magnitude", "weights"):
-        return _magnitude(model, task, () if kind == "weights" else batches)
-    return _gate_gradients(model, kind, task, batches)
+
+
+def labelled(batch: Batch, kind: Importance) -> Batch:
+    """The batch, if it has labels.
+
+    Raises:
+        DataError: it has none.
+    """
+    if LABELS not in batch:
+        raise DataError(f"importance by {kind} needs labels, and the training data has none", id="data.no-labels")
+    return batch
 
 
 def _magnitude(model: nn.Module, task: Task, batches: Iterable[Batch]) -> Scores:
@@ -152,9 +172,7 @@ def _gate_gradients(model: nn.Module, kind: Importance, task: Task, batches: Ite
     sums = [[torch.zeros(1), torch.zeros(layer.heads), torch.zeros(layer.neurons)] for layer in layers]
     seen = 0
     for batch in batches:
-        if LABELS not in batch:
-            raise DataError(f"importance by {kind} needs labels, and the training data has none", id="data.no-labels")
-        tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
+        tensors = {name: torch.from_numpy(values) for name, values in labelled(batch, kind).items()}
         size = len(tensors[LABELS])
         gates = [
             _Gates(*(torch.ones(size, width, requires_grad=True) for width in (1, layer.heads, layer.neurons)))

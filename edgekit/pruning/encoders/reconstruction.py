@@ -89,11 +89,12 @@ def replay_reconstructed(model: nn.Module, plan: EncoderPlan, sums: list[Product
         for layer, parts in zip(encoder_layers(model), fitted, strict=True):
             for linear, (weight, bias) in zip((layer.o, layer.down), parts, strict=True):
                 linear.weight.copy_(weight)
-                linear.bias.copy_(bias)
+                if bias is not None:
+                    linear.bias.copy_(bias)
 
 
-def fit(linear: nn.Linear, products: torch.Tensor, kept: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight [out, kept] and bias [out] that come closest to the whole matrix.
+def fit(linear: nn.Linear, products: torch.Tensor, kept: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight [out, kept] and bias [out] that come closest to the whole matrix; no bias where it has none.
 
     Args:
         linear: weight [out, in], bias [out].
@@ -102,10 +103,14 @@ def fit(linear: nn.Linear, products: torch.Tensor, kept: list[int]) -> tuple[tor
     """
     import torch
 
-    whole = torch.cat([linear.weight.detach(), linear.bias.detach()[:, None]], dim=1).double()  # [out, in + 1]
-    chosen = torch.tensor([*kept, linear.in_features])
+    biased = getattr(linear, "bias", None) is not None
+    whole, chosen = linear.weight.detach().double(), torch.tensor(kept)  # [out, in]
+    if biased:
+        whole = torch.cat([linear.weight.detach(), linear.bias.detach()[:, None]], dim=1).double()  # [out, in + 1]
+        chosen = torch.tensor([*kept, linear.in_features])
+    products = products[: whole.shape[1], : whole.shape[1]]
     inner = products[chosen][:, chosen]
     ridge = RIDGE * float(inner.diagonal().mean())
     target = products[chosen] @ whole.T + ridge * whole[:, chosen].T
     found = torch.linalg.solve(inner + ridge * torch.eye(len(chosen), dtype=torch.float64), target).T.float()
-    return found[:, :-1], found[:, -1]
+    return (found[:, :-1], found[:, -1]) if biased else (found, None)

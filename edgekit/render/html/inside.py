@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from edgekit.render import figures
 from edgekit.render.html.charts import Axis, axis_row, curve, share_bar
 from edgekit.render.html.markup import Child, Html, element, facts, items, join, minus, note, section, table
-from edgekit.render.stages import engine_lines, float_layers, number, rescaled_lines, table_lines
+from edgekit.render.stages import engine_lines, float_layers, hidden_size, number, rescaled_lines, table_lines
 from edgekit.report import Graph, Report, StageReport
 
 # Layers that are shown one by one; a network with more has the rest counted.
@@ -49,6 +49,8 @@ def _prune(stage: StageReport) -> Iterator[Child]:
             "p",
             f"{macs[1] / macs[0]:.0%} of the multiply-accumulates are left: {_count(macs[1])} of {_count(macs[0])}.",
         )
+    if hidden := hidden_size(details):
+        yield element("p", f"The hidden size is {hidden}, the same columns in every layer.")
     yield _encoder(before, rows) if isinstance(before, dict) else _channels(rows)
     if len(rows) > MOST_LAYERS:
         yield note(f"{len(rows) - MOST_LAYERS} further layers are in report.json.")

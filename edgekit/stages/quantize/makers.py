@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
 from edgekit.formats.graph import tidy
-from edgekit.formats.onnx import load_graph, save_graph
+from edgekit.formats.onnx import load_graph, load_structure, save_graph
 from edgekit.formats.torch import load_model
 from edgekit.measure.quality import Outputs, collect_outputs
 from edgekit.optimization import REWRITES
@@ -153,7 +153,7 @@ def _spare(maker: Maker, settings: QuantizeSettings, job: Job) -> Maker:
 def _prepare(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Prepared:
     """Name the nodes, choose the scheme, and rescale where that was asked for."""
     prepared = name_nodes(artifact, job.scratch())
-    graphs = {name: load_graph(prepared.file(name)) for name in prepared.manifest.components}
+    graphs = {name: load_structure(prepared.file(name)) for name in prepared.manifest.components}
     found = [node for graph in graphs.values() for node in weighted_nodes(graph, embeddings=False)]
     # without data a convolution cannot be scaled: it stays float, and the products of matrices are quantized
     convolutional = is_convolutional(found)
