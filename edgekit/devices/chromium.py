@@ -7,7 +7,6 @@ number of its request, everything else is an event.
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import select
@@ -23,9 +22,9 @@ from edgekit.errors import HostError
 
 NO_CHROMIUM = "there is no Chromium here, and EDGEKIT_CHROMIUM names no other browser of its kind"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# The descriptors that Chromium reads requests from and writes replies to: content/public/common/content_switches.cc.
-READS, WRITES = 3, 4
-HIGH = 10  # pipes are moved above both first, so that neither is closed by taking its place
+# Chromium reads requests from descriptor 3 and writes replies to 4 (content/public/common/content_switches.cc). A shell
+# puts the pipes there, since to run Python between fork and exec is not safe where there are threads.
+MOVED = ("sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh")
 FLAGS = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -75,23 +74,16 @@ class Chromium:
         self._profile = tempfile.TemporaryDirectory(prefix="edgekit-", ignore_cleanup_errors=True)
         root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # Chromium's sandbox refuses root
         command = [executable, *FLAGS, *root, f"--user-data-dir={self._profile.name}", *flags, "about:blank"]
-        reads, self._out = _high_pipe()
-        self._in, writes = _high_pipe()
-
-        def arrange() -> None:
-            os.dup2(reads, READS)
-            os.dup2(writes, WRITES)
-
         self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            [*MOVED, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pass_fds=(READS, WRITES),
-            preexec_fn=arrange,  # noqa: PLW1509  # before any thread of this module's starts
+            bufsize=0,
         )
-        os.close(reads)
-        os.close(writes)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._out, self._in = self._process.stdin, self._process.stdout
         self._buffer = b""
         self._count = 0
         self._session: str | None = None
@@ -109,13 +101,13 @@ class Chromium:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._out)  # the browser ends when its pipe is closed
+        self._out.close()  # the browser ends when its pipe is closed
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        os.close(self._in)
+        self._in.close()
         self._profile.cleanup()
 
     def call(self, method: str, *, seconds: float = 60, **parameters: Any) -> dict[str, Any]:
@@ -129,7 +121,7 @@ class Chromium:
         if self._session is not None:
             message["sessionId"] = self._session
         try:
-            _write_all(self._out, json.dumps(message).encode() + b"\0")
+            _write_all(self._out.fileno(), json.dumps(message).encode() + b"\0")
         except BrokenPipeError as error:
             raise _failed(f"{method}: the browser has ended") from error
         end = time.monotonic() + seconds
@@ -193,7 +185,7 @@ class Chromium:
             ready, _, _ = select.select([self._in], [], [], max(0.0, end - time.monotonic()))
             if not ready:
                 raise _failed(f"{method}: no answer in time")
-            chunk = os.read(self._in, CHUNK)
+            chunk = os.read(self._in.fileno(), CHUNK)
             if not chunk:
                 raise _failed(f"{method}: the browser has ended")
             self._buffer += chunk
@@ -205,15 +197,6 @@ class Chromium:
 def _write_all(descriptor: int, content: bytes) -> None:
     while content:
         content = content[os.write(descriptor, content) :]
-
-
-def _high_pipe() -> tuple[int, int]:
-    """A pipe whose ends have large numbers and are not inherited."""
-    ends = os.pipe()
-    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, HIGH) for end in ends]
-    for end in ends:
-        os.close(end)
-    return high[0], high[1]
 
 
 def _renderers(parent: int) -> list[int]:

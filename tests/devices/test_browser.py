@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -173,3 +174,15 @@ def test_what_a_page_throws_is_an_error_with_its_words(device: BrowserDevice) ->
             opened.evaluate("new Promise(() => {})", seconds=0.2)
         assert "no answer in time" in late.value.why
     assert json.dumps(opened.events)
+
+
+@pytest.mark.slow
+def test_no_code_of_python_runs_between_fork_and_exec(device: BrowserDevice) -> None:
+    """Packages that have threads, as JAX does, warn of a fork that would run any."""
+    executable = find_chromium()
+    assert executable is not None
+    told: list[str] = []
+    os.register_at_fork(before=lambda: told.append("fork"))
+    with Chromium(executable) as opened:
+        assert opened.evaluate("6 * 7") == 42
+    assert told == []
