@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
 import shutil
@@ -100,7 +101,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, torch_alone: object) -> Iter
 
 
 @pytest.fixture
-def place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of that folder for one page; the current directory."""
     shutil.copytree(world / "world", tmp_path / "world")
     monkeypatch.setenv("COLUMNS", "80")
@@ -109,8 +110,10 @@ def place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("EDGEKIT_DEBUG", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path / "world")
-    monkeypatch.syspath_prepend(str(tmp_path / "world"))
-    return tmp_path / "world"
+    sys.path.insert(0, str(tmp_path / "world"))
+    importlib.invalidate_caches()
+    yield tmp_path / "world"
+    sys.path.remove(str(tmp_path / "world"))  # and nothing else: onnxruntime.transformers puts itself there
 
 
 class Reader:
