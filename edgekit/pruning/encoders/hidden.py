@@ -27,7 +27,7 @@ from edgekit.formats.encoder import original_width, stream_width
 from edgekit.formats.stream import Stream, stream_of
 from edgekit.formats.torch import hooked
 from edgekit.pruning import Importance
-from edgekit.pruning.encoders.importance import check_importance, labelled
+from edgekit.pruning.encoders.importance import check_importance, labelled, of_mean
 from edgekit.tasks.base import LABELS, MASK, Array, Batch, Task
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def score_columns(model: nn.Module, kind: Importance, task: Task, batches: Itera
 def _by_weights(stream: Stream) -> Array:
     import torch
 
-    writing = [_of_mean(writer.weight.detach().flatten(1).square().sum(1)) for writer in stream.writers]
-    writing += [_of_mean(table.weight.detach().square().sum(0)) for table in stream.tables]
-    reading = [_of_mean(_weights_squared(part)) for part in stream.readers]
+    writing = [of_mean(writer.weight.detach().flatten(1).square().sum(1)) for writer in stream.writers]
+    writing += [of_mean(table.weight.detach().square().sum(0)) for table in stream.tables]
+    reading = [of_mean(_weights_squared(part)) for part in stream.readers]
     found: Array = (torch.stack(writing).sum(0) * torch.stack(reading).sum(0)).sqrt().numpy()
     return found
 
@@ -110,7 +110,7 @@ def _by_activations(model: nn.Module, stream: Stream, task: Task, batches: Itera
     if not any(float(total.sum()) for total in sums):
         return None
     places = [total * _weights_squared(part) for total, part in zip(sums, stream.readers, strict=True)]
-    found: Array = torch.stack([_of_mean(place.sqrt()) for place in places]).sum(0).numpy()
+    found: Array = torch.stack([of_mean(place.sqrt()) for place in places]).sum(0).numpy()
     return found
 
 
@@ -146,8 +146,13 @@ def _reads(model: nn.Module, stream: Stream, task: Task, tensors: dict[str, torc
     with hooked(part[0].register_forward_pre_hook(keep) for part in stream.readers):
         task.call(model, tensors)
     for states in seen:
-        whole = states.ndim == 2 or MASK not in tensors  # of one token a sample, or of tokens that are all real
-        yield states.flatten(0, -2) if whole else states[tensors[MASK].bool()]
+        yield real_tokens(states, tensors)
+
+
+def real_tokens(states: torch.Tensor, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    """States of a batch's real tokens [tokens, columns], of all its tokens or of one a sample."""
+    whole = states.ndim == 2 or MASK not in tensors  # of one token a sample, or of tokens that are all real
+    return states.flatten(0, -2) if whole else states[tensors[MASK].bool()]
 
 
 def _weights_squared(part: tuple[nn.Linear, ...]) -> torch.Tensor:
@@ -155,7 +160,3 @@ def _weights_squared(part: tuple[nn.Linear, ...]) -> torch.Tensor:
     import torch
 
     return torch.stack([matrix.weight.detach().square().sum(0) for matrix in part]).sum(0)
-
-
-def _of_mean(values: torch.Tensor) -> torch.Tensor:
-    return values / (float(values.mean()) or 1.0)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgekit.errors import DataError, UsageError
 from edgekit.formats.encoder import Layer, encoder_layers
@@ -33,6 +33,8 @@ from edgekit.tasks.base import LABELS, MASK, Array, Batch, Task
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    Values = TypeVar("Values", Array, torch.Tensor)
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,13 @@ def _magnitude(model: nn.Module, task: Task, batches: Iterable[Batch]) -> Scores
     measured = _mean_squares(model, layers, task, batches) or [_weights_alone(layer) for layer in layers]
     heads, neurons = ([parts[kind].clamp(min=0).sqrt().numpy() for parts in measured] for kind in (0, 1))
     totals = np.array([float(head.sum() + neuron.sum()) for head, neuron in zip(heads, neurons, strict=True)])
-    return Scores(totals, [_of_its_layer(values) for values in heads], [_of_its_layer(values) for values in neurons])
+    return Scores(totals, [of_mean(values) for values in heads], [of_mean(values) for values in neurons])
 
 
-def _of_its_layer(values: Array) -> Array:
-    return values / (float(values.mean()) or 1.0)
+def of_mean(values: Values) -> Values:
+    """Values as multiples of their mean, unless that is 0."""
+    found: Values = values / (float(values.mean()) or 1.0)
+    return found
 
 
 def _weights_alone(layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,8 +16,9 @@ from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.stream import stream_of
 from edgekit.formats.surgery import EncoderPlan, replay
 from edgekit.formats.torch import hooked
-from edgekit.pruning.encoders.reconstruction import RIDGE, fit
-from edgekit.tasks.base import MASK, Batch, Task
+from edgekit.pruning.encoders.hidden import real_tokens
+from edgekit.pruning.encoders.reconstruction import RIDGE, fit, products_of
+from edgekit.tasks.base import Batch, Task
 
 if TYPE_CHECKING:
     import torch
@@ -49,24 +50,19 @@ def sum_stream(model: nn.Module, columns: tuple[int, ...], task: Task, batches: 
     stream, kept, last = stream_of(model), list(columns), encoder_layers(model)[-1].up
     read = [torch.zeros(stream.width + 1, stream.width + 1, dtype=torch.float64) for _ in stream.readers]
     norms = [torch.zeros(5, len(kept), dtype=torch.float64) for _ in stream.norms]
-    mask: torch.Tensor | None = None
-
-    def real(states: torch.Tensor) -> torch.Tensor:
-        states = states.detach()
-        return states.flatten(0, -2) if mask is None or states.ndim == 2 else states[mask]
+    tensors: dict[str, torch.Tensor] = {}
 
     def add_read(total: torch.Tensor) -> Any:
         def hook(matrix: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            rows = args[0].detach()[:, 0] if matrix is last and task.reads_first_token else real(args[0])
-            rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
-            total.add_((rows.T @ rows).double())
+            first = matrix is last and task.reads_first_token
+            total.add_(products_of(args[0][:, 0] if first else real_tokens(args[0], tensors)))
 
         return hook
 
     def add_norm(total: torch.Tensor) -> Any:
         def hook(norm: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            own = functional.layer_norm(real(args[0])[:, kept], (len(kept),), eps=norm.eps)  # type: ignore[arg-type]  # a number
-            given = real(output)[:, kept]
+            own = functional.layer_norm(real_tokens(args[0], tensors)[:, kept], (len(kept),), eps=norm.eps)  # type: ignore[arg-type]  # a number
+            given = real_tokens(output, tensors)[:, kept]
             sums = [torch.ones_like(own), own, given, own * own, own * given]
             total.add_(torch.stack([one.double().sum(0) for one in sums]))
 
@@ -79,7 +75,6 @@ def sum_stream(model: nn.Module, columns: tuple[int, ...], task: Task, batches: 
     with hooked(handles), torch.no_grad():
         for batch in batches:
             tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
-            mask = tensors[MASK].bool() if MASK in tensors else None
             task.call(model, tensors)
     return StreamSums(columns, read, norms)
 

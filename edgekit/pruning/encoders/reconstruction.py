@@ -64,10 +64,16 @@ def sum_products(model: nn.Module, task: Task, batches: Iterable[Batch]) -> list
             if task.reads_first_token and index == len(layers) - 1:
                 read = read & (torch.arange(read.shape[1]) == 0)
             for place, values in zip((total.mixed, total.activated), states, strict=True):
-                rows = values[read]
-                rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
-                place.add_((rows.T @ rows).double())
+                place.add_(products_of(values[read]))
     return sums
+
+
+def products_of(rows: torch.Tensor) -> torch.Tensor:
+    """Sums over tokens of products of what each has [tokens, columns] and a constant 1: [columns + 1, columns + 1]."""
+    import torch
+
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+    return (rows.T @ rows).double()
 
 
 def replay_reconstructed(model: nn.Module, plan: EncoderPlan, sums: list[Products]) -> None:
@@ -104,10 +110,9 @@ def fit(linear: nn.Linear, products: torch.Tensor, kept: list[int]) -> tuple[tor
     import torch
 
     biased = getattr(linear, "bias", None) is not None
-    whole, chosen = linear.weight.detach().double(), torch.tensor(kept)  # [out, in]
-    if biased:
-        whole = torch.cat([linear.weight.detach(), linear.bias.detach()[:, None]], dim=1).double()  # [out, in + 1]
-        chosen = torch.tensor([*kept, linear.in_features])
+    whole, chosen = linear.weight.detach().double(), list(kept)  # [out, in]
+    if biased:  # a column more
+        whole, chosen = torch.cat([whole, linear.bias.detach().double()[:, None]], dim=1), [*kept, linear.in_features]
     products = products[: whole.shape[1], : whole.shape[1]]
     inner = products[chosen][:, chosen]
     ridge = RIDGE * float(inner.diagonal().mean())
