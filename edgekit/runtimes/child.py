@@ -106,20 +106,20 @@ class Child:
 
     def _exchange(self, content: bytes) -> bytes:
         """Send a frame and wait for the answer."""
-        assert self._process.stdin is not None  # both are pipes
-        assert self._process.stdout is not None
-        hung = threading.Event()
+        process, hung = self._process, threading.Event()
+        assert process.stdin is not None  # both are pipes
+        assert process.stdout is not None
 
-        def stop() -> None:
+        def stop() -> None:  # without ``self``: a timer's thread that has yet to end must not keep this object alive
             hung.set()
-            self._process.kill()
+            process.kill()
 
         timer = threading.Timer(self.limits.seconds, stop)
         timer.daemon = True
         timer.start()
         try:
-            graph_child.write_frame(self._process.stdin, content)
-            answer = graph_child.read_frame(self._process.stdout)
+            graph_child.write_frame(process.stdin, content)
+            answer = graph_child.read_frame(process.stdout)
         except OSError:  # it is gone
             answer = None
         finally:
