@@ -179,6 +179,8 @@ def costs(
 ) -> CostTable:
     """What an inference of an encoder costs on a target, by heads and neurons of its layers: measured, or cached.
 
+    Where the recipe prunes the hidden size, by that, too.
+
     Args:
         source: a transformer encoder, as for ``compress``.
         output: a file for the table, which ``compress`` takes as ``costs``.

@@ -1,7 +1,7 @@
 """Cost tables, measured: small encoders of a model's shape, made as it would be, and timed together or counted.
 
-About a dozen are exported and measured (``Design``), once for a target, a runtime and a shape. Weights are cut from the
-model, since latency does not hang on them.
+About a dozen are exported and measured (``Design``), once for a target, a runtime and a shape; about three dozen where
+the recipe prunes the hidden size. Weights are cut from the model, since latency does not hang on them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
@@ -21,22 +21,36 @@ from edgekit.artifact import Artifact, open_artifact
 from edgekit.cache import find_damage, folders_in, record_files
 from edgekit.errors import HostError, UsageError
 from edgekit.feasibility import provider_for
-from edgekit.formats.encoder import encoder_layers, is_encoder
+from edgekit.formats.encoder import encoder_layers, is_encoder, stream_width
 from edgekit.formats.plans import chain
+from edgekit.formats.stream import stream_of
 from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
 from edgekit.formats.torch import load_model, save_weights, torch_components
 from edgekit.measure.instructions import INFERENCES, middle
 from edgekit.measure.latency import named_subjects, time_all
 from edgekit.progress import Silent
 from edgekit.pruning.encoders import geometry_of
-from edgekit.pruning.encoders.design import Design, Key
-from edgekit.pruning.encoders.table import CostTable, MeasuredEncoder, Scope, Unit
+from edgekit.pruning.encoders.design import Design, Small, narrowest
+from edgekit.pruning.encoders.hidden import columns_left
+from edgekit.pruning.encoders.table import (
+    ONE_SIZE,
+    SEVERAL_SIZES,
+    CostTable,
+    Geometry,
+    HiddenCosts,
+    MeasuredEncoder,
+    Scope,
+    Unit,
+)
 from edgekit.recipe import Recipe, Step
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Place, Timing, count_instructions
 from edgekit.stages.base import Job, finish, read_details, task_at
-from edgekit.stages.prune import PRUNE
+from edgekit.stages.prune import PRUNE, PruneSettings
 from edgekit.tasks.base import Task
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TIMING = Timing(seconds=12.0, rounds=25)
 # The stages that a graph comes from, each with the settings that its latency hangs on. Embeddings are looked up, a row
@@ -124,8 +138,39 @@ def scope_of(request: Request, whole: Artifact, task: Task) -> Scope:
         fingerprint=place.device.fingerprint if place else "",
         workload=request.workload.model_dump(mode="json"),
         graph=graph_of(request.recipe),
-        geometry=geometry_of(model, first_token_only=task.reads_first_token),
+        geometry=_narrowed(geometry_of(model, first_token_only=task.reads_first_token), model, request),
     )
+
+
+def hidden_of(recipe: Recipe) -> list[JsonValue]:
+    """What the stages of a recipe leave of the hidden size, of those that take something away."""
+    found = [step.settings.hidden for step in recipe.steps if isinstance(step.settings, PruneSettings)]
+    return [hidden for hidden in found if hidden is not None]
+
+
+def fewest_columns(model: nn.Module, request: Request) -> int:
+    """How many columns of a model's stream the recipe leaves at last.
+
+    Raises:
+        UsageError: more columns are to stay than there are.
+    """
+    multiple = request.target.width_multiple
+    left = [columns_left(model, cast("float", hidden), multiple) for hidden in hidden_of(request.recipe)]
+    return min(left, default=stream_width(model))
+
+
+def _narrowed(geometry: Geometry, model: nn.Module, request: Request) -> Geometry:
+    """The shape with the smallest hidden size that a table is needed for.
+
+    Raises:
+        UsageError: more columns are to stay than there are.
+        ModelError: the hidden size of such a model cannot be pruned.
+    """
+    least = narrowest(geometry.hidden, fewest_columns(model, request), request.target.width_multiple)
+    if least is None:
+        return geometry
+    stream_of(model)  # known here, not after a dozen exports
+    return geometry.model_copy(update={"narrowest": least})
 
 
 def graph_steps(recipe: Recipe) -> list[Step]:
@@ -163,36 +208,49 @@ def measure_costs(whole: Artifact, scope: Scope, steps: Sequence[Step], job: Job
     """
     layers = len(encoder_layers(load_model(job.task_for(whole))[0]))
     design = Design.of(scope.geometry, layers, job.target.width_multiple)
-    shapes = {_name(shape): shape for shape in (*design.encoders, *design.checks)}
-    job.progress.start(f"costs: {len(shapes)} small encoders", len(shapes))
+    job.progress.start(f"costs: {len(design.measured)} small encoders", len(design.measured))
     made = {}
-    for name, shape in shapes.items():
-        made[name] = _encoder(whole, shape, steps, job)
+    for small in design.measured:
+        made[_name(small)] = _encoder(whole, small, steps, job)
         job.progress.advance()
     job.progress.finish()
     job.progress.start(f"costs: measure on {place.label}", None)
     found = _measure(made, job, place)
     job.progress.finish()
-    curves = design.solve({shape: found.costs[name] for name, shape in shapes.items()})
+    return table_of(design, scope, found, _rewrites(job))
+
+
+def table_of(design: Design, scope: Scope, found: Costed, rewrites: tuple[str, ...] = ()) -> CostTable:
+    """The table, from the costs of every encoder of a design.
+
+    Args:
+        design: what was measured.
+        scope: what it holds for.
+        found: by ``_name`` of each encoder.
+        rewrites: that were applied.
+    """
+    own, *smaller = (
+        (hidden, design.solve({shape: found.costs[_name((hidden, shape))] for shape in design.encoders}))
+        for hidden in design.hidden
+    )
     table = CostTable(
+        schema_=SEVERAL_SIZES if smaller else ONE_SIZE,
         scope=scope.model_copy(update={"runtime_version": found.runtime_version}),
         unit=found.unit,
-        base=curves.base,
-        attention=curves.attention,
-        feed_forward=curves.feed_forward,
-        last_attention=curves.last_attention,
-        last_feed_forward=curves.last_feed_forward,
-        rewrites=_rewrites(job),
+        **vars(own[1]),
+        rewrites=rewrites,
         warnings=found.warnings,
+        narrower=tuple(HiddenCosts(hidden=hidden, **vars(curves)) for hidden, curves in reversed(smaller)),
     )
     encoders = tuple(
         MeasuredEncoder(
             widths=shape,
-            cost=round(found.costs[name], 4),
-            predicted=round(table.predict(shape), 4),
-            fitted=shape in design.encoders,
+            cost=round(found.costs[_name((hidden, shape))], 4),
+            predicted=round(table.at(hidden).predict(shape), 4),
+            fitted=(hidden, shape) in design.fitted,
+            hidden=None if hidden == scope.geometry.hidden else hidden,
         )
-        for name, shape in shapes.items()
+        for hidden, shape in design.measured
     )
     return table.model_copy(update={"encoders": encoders})
 
@@ -204,16 +262,16 @@ def _rewrites(job: Job) -> tuple[str, ...]:
     return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
-def _name(shape: Key) -> str:
-    return f"encoder-{hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]}"
+def _name(small: Small) -> str:
+    return f"encoder-{hashlib.sha256(json.dumps(small).encode()).hexdigest()[:16]}"
 
 
-def _encoder(whole: Artifact, shape: Key, steps: Sequence[Step], job: Job) -> Artifact:
-    """An encoder of a shape as it would be shipped: from the work folder, or made and left there."""
-    place = job.work / _name(shape)
+def _encoder(whole: Artifact, small: Small, steps: Sequence[Step], job: Job) -> Artifact:
+    """A small encoder as it would be shipped: from the work folder, or made and left there."""
+    place = job.work / _name(small)
     if not place.is_dir() or find_damage(place) is not None:
         with _own_folders(job) as own:
-            found = trained = _cut(whole, shape, own)
+            found = trained = _cut(whole, small, own)
             for step in steps:
                 found = step.stage.run(found, step.settings, replace(_with_data(own, step), trained=trained))
                 if step.stage.name == "optimize":
@@ -231,14 +289,16 @@ def _own_folders(job: Job) -> Iterator[Job]:
         yield replace(job, scratch=scratch, progress=Silent())
 
 
-def _cut(whole: Artifact, shape: Key, job: Job) -> Artifact:
-    """The first layers of a model, of each its first heads and neurons."""
+def _cut(whole: Artifact, small: Small, job: Job) -> Artifact:
+    """The first layers of a model, of each its first heads and neurons, on the first columns of the stream."""
     model, earlier = load_model(job.task_for(whole))
+    hidden, shape = small
     layers = [
         LayerPlan(index=index, heads=tuple(range(heads)), neurons=tuple(range(neurons)))
         for index, (heads, neurons) in enumerate(shape)
     ]
-    plan = EncoderPlan(architecture=type(model).__name__, layers=tuple(layers))
+    kept = tuple(range(hidden)) if hidden < stream_width(model) else None
+    plan = EncoderPlan(architecture=type(model).__name__, layers=tuple(layers), hidden=kept)
     replay(model, plan)
     folder = job.scratch()
     save_weights(model, folder, chain(earlier, plan))

@@ -41,8 +41,9 @@ FIXED_SECONDS = {
     "verify": 3.0,
 }
 MEASURING_SECONDS = 30.0
-# A table of costs: about a dozen encoders, exported and quantized, as seen on one core.
-COSTING_SECONDS = 90.0
+# A table of costs: about a dozen encoders, exported and quantized, as seen on one core; so many at each hidden size,
+# of which there are three where the recipe prunes it.
+COSTING_SECONDS, HIDDEN_SIZES = 90.0, 3
 # A backward pass costs about two forward passes (Kaplan et al. 2020, Scaling Laws for Neural Language Models, table 1).
 FORWARD, TRAINING = 1, 3
 # What small batches reach of a large product's speed.
@@ -260,8 +261,10 @@ class _Estimate:
         if self._data is None:
             return fixed
         if step.stage.name == "prune":
-            fixed += COSTING_SECONDS * (step.stage.needs_costs(step.settings) and self._request.costs is None)
-            passes = 2 + 2 * (settings.get("hidden") is not None)
+            narrower = settings.get("hidden") is not None
+            measured = step.stage.needs_costs(step.settings) and self._request.costs is None
+            fixed += COSTING_SECONDS * measured * (HIDDEN_SIZES if narrower else 1)
+            passes = 2 + 2 * narrower
             return round(fixed + passes * self._pass(self._data.train, settings["samples"], TRAINING), 0)
         if step.stage.name == "distill":
             samples = len(self._data.train)

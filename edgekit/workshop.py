@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
 from edgekit.cache import Cache, Filled, cache_key, decided_in, folders_in, sums_in
-from edgekit.costing import graph_of, graph_steps, measure_costs, place_of, scope_of
+from edgekit.costing import graph_of, graph_steps, hidden_of, measure_costs, place_of, scope_of
 from edgekit.decisions import DECISIONS, Noted, RunDecisions
 from edgekit.environment import spin_briefly, versions
 from edgekit.errors import HostError
@@ -112,7 +112,7 @@ class Workshop:
         self.student = self._import_student()
         self._trained: dict[str, Artifact | None] = {}  # what each key's graph was exported from
         self._reading: dict[str, Reading] = {}  # by the hash of a tokenizer that is not the original's
-        self._costs: dict[str, CostTable] = {}  # by what the recipe makes of a graph
+        self._costs: dict[str, CostTable] = {}  # by what the recipe makes of a graph and leaves of the hidden size
 
     def _open(self, request: Request) -> tuple[Path, RunDecisions]:
         """The folder of a run, and what it has decided."""
@@ -205,10 +205,11 @@ class Workshop:
             UsageError: the model is no encoder, or the table that was given is for something else.
             HostError: nothing can be measured.
         """
-        graph = cache_key("graph", list(graph_of(self.request.recipe)))
-        if graph not in self._costs:
-            self._costs[graph] = self._table_of_costs()
-        return self._costs[graph]
+        recipe = self.request.recipe
+        key = cache_key("graph", list(graph_of(recipe)), hidden_of(recipe))
+        if key not in self._costs:
+            self._costs[key] = self._table_of_costs()
+        return self._costs[key]
 
     def _table_of_costs(self) -> CostTable:
         request, whole = self.request, (self.student or self.original).artifact

@@ -14,6 +14,7 @@ EXAMPLES = """
 edgekit costs ./my-model --target host
 edgekit costs ./my-model --target raspberry-pi-5 --device emulated
 edgekit costs org/name --target x86-64-vnni -o costs.json
+edgekit costs ./my-model --target host --set prune.hidden=0.67
 """
 File = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the table there, to share it.")]
 
@@ -42,7 +43,8 @@ def costs(
     About a dozen small encoders of the model's shape are made as the
     recipe would ship them, and timed together; where the device is
     emulated, their instructions are counted. The table stays in the
-    cache. `compress --set prune.cost=measured` goes by it.
+    cache. `compress --set prune.cost=measured` goes by it. With
+    `--set prune.hidden=...` smaller hidden sizes are measured, too.
     """
     with output.work(quiet=quiet) as progress:
         table = edgekit.costs(

@@ -14,6 +14,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
+from edgekit.costing import fewest_columns
 from edgekit.errors import EdgekitError, HostError, InputError, ModelError, UsageError
 from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.torch import load_model
@@ -145,10 +146,12 @@ class LocalExecutor(Executor):
     def _costs(self, watched: Watched) -> dict[str, object]:
         workshop = self._workshop.for_run(self._workshop.request)
         workshop.progress = watched
-        use_threads(workshop.request.jobs)
-        layers = encoder_layers(load_model(workshop.task)[0])
-        widths = [(layer.heads, layer.neurons) for layer in layers]
-        return {"reach": reach_of(workshop.costs(), widths, workshop.request.target.width_multiple)}
+        request = workshop.request
+        use_threads(request.jobs)
+        model, _ = load_model(workshop.task)
+        widths = [(layer.heads, layer.neurons) for layer in encoder_layers(model)]
+        hidden = fewest_columns(model, request)
+        return {"reach": reach_of(workshop.costs(), widths, request.target.width_multiple, hidden)}
 
     def _run(self, trial: TrialRecord, watched: Watched) -> dict[str, object]:
         if trial.kind == "costs":

@@ -97,9 +97,10 @@ class Space:
         full_steps: of the base recipe's distillation.
         narrows: whether students learn with their table of words in INT4, in which it is then shipped.
         spends: whether layers can stay in float to use up a budget.
-        measures: whether a table of costs is to be made.
+        measures: whether a table of costs is to be made, or to be read.
         reach: of each number of layers from 1 on, what the narrowest and the widest encoder cost of the whole one, by
-            that table; empty where costs are multiply-accumulates.
+            that table; empty where costs are multiply-accumulates. The widest of as many layers as the whole one costs
+            less than it where the recipe prunes the hidden size.
     """
 
     trains: bool
@@ -156,7 +157,8 @@ class Space:
         if not self.reach or self.layers is None or layers is None:
             return macs
         least, most = self.span(layers)
-        return least + min(1.0, macs * self.layers / layers) * (most - least)
+        hidden = self.span(self.layers)[1]  # what the hidden size leaves of the cost of each layer
+        return least + min(1.0, macs * self.layers / layers / hidden) * (most - least)
 
     def layers_near(self, kept: float, usual: int | None) -> int | None:
         """The number of layers next to the usual one of which widths can be chosen that cost this share."""
@@ -190,7 +192,8 @@ class Space:
             table["cost"] = "measured"
         if self.layers is not None:
             table["layers"] = round(layers, 4)
-        whole = before.kept * most / self.span(before.layers)[1]  # of so many layers, none of them narrower
+        # of so many layers, none of them narrower
+        whole = most if of is None else before.kept * most / self.span(before.layers)[1]
         widths = (kept - least) / (whole - least) if whole > least else 0.0
         lowest = round(0.6 * widths, 2)  # what the widths may go down to, so that the ratio can be reached
         return table if lowest >= FLOOR else {**table, "floor": lowest}
@@ -282,7 +285,7 @@ def space_of(request: Request, layers: int | None, samples: int) -> Space:
         full_steps=planned_steps(_distill_settings(distill), samples) if distill else 0,
         narrows=trains and layers is not None and _narrows(request, distill, by_name.get("quantize")),
         spends=_spends(request, graph),
-        measures=trains and layers is not None and not _narrower(by_name["prune"]) and _measures(request, layers),
+        measures=trains and layers is not None and _measures(request, layers, by_name["prune"]),
     )
 
 
@@ -295,22 +298,20 @@ def _narrows(request: Request, distill: Step | None, quantize: Step | None) -> b
     return not said and all(_fits(request, {**_table(step), "embeddings": "int4"}) for step in steps)
 
 
-def _narrower(prune: Step) -> bool:
-    """Whether the recipe prunes the hidden size, of which a table of costs has one only."""
-    return isinstance(prune.settings, PruneSettings) and prune.settings.hidden is not None
-
-
-def _measures(request: Request, layers: int) -> bool:
+def _measures(request: Request, layers: int, prune: Step) -> bool:
     """Whether shapes of an encoder go by a table of costs: one that was given, or is worth its minutes.
 
-    Where only size counts, they do not: it goes with the widths, as the multiply-accumulates do.
+    Where only size counts, they do not: it goes with the widths, as the multiply-accumulates do. A table of several
+    hidden sizes takes three times as long, so that a recipe which prunes it goes by one that was given only.
     """
+    narrower = isinstance(prune.settings, PruneSettings) and prune.settings.hidden is not None
     search, limits = request.search, request.limits
     only_size = search is not None and (
         search.objective == "size" or (search.fill and limits.max_ms is None and limits.max_instructions is None)
     )
     roomy = limits.time is not None and limits.time >= SHORT_BOX and bool(request.places)
-    return layers > 1 and request.format == "onnx" and not only_size and (roomy or request.costs is not None)
+    worth = request.costs is not None or (roomy and not narrower)
+    return layers > 1 and request.format == "onnx" and not only_size and worth
 
 
 def _spends(request: Request, graph: Tables) -> bool:
@@ -322,15 +323,19 @@ def _spends(request: Request, graph: Tables) -> bool:
     return limited and _fits(request, {**quantize, FLOAT_SHARE: 0.5})
 
 
-def reach_of(table: CostTable, widths: Widths, multiple: int) -> tuple[tuple[float, float], ...]:
+def reach_of(
+    table: CostTable, widths: Widths, multiple: int, hidden: int | None = None
+) -> tuple[tuple[float, float], ...]:
     """Of each number of layers, what the narrowest and the widest encoder cost of the whole one, by a table.
 
     Args:
         table: of costs.
         widths: heads and neurons of each layer of the whole encoder.
         multiple: of neurons.
+        hidden: columns of the stream that stay; None where all do.
     """
     whole = table.predict(widths)
+    table = table if hidden is None else table.at(hidden)  # what stays
     heads, neurons = max(one[0] for one in widths), max(one[1] for one in widths)
     found = []
     for count in range(1, len(widths) + 1):

@@ -157,13 +157,6 @@ def check(settings: StageSettings, goal: Goal) -> None:
             why="a budget is in the unit of measured costs: ms, or millions of instructions",
             hint="Add --set prune.cost=measured, or use prune.ratio.",
         )
-    if settings.cost == "measured" and settings.hidden is not None:
-        raise UsageError(
-            f"prune.hidden={settings.hidden} cannot go with prune.cost=measured",
-            id="usage.settings-conflict",
-            why="a table of costs is of one hidden size",
-            hint="Leave prune.cost to macs, or prune.hidden away.",
-        )
     if settings.cost == "measured" and goal.format != "onnx":
         raise UsageError(
             f"prune.cost=measured cannot go with the format {goal.format}",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from pruning.encoders.test_table import table
+from pruning.encoders.test_table import of_sizes, table
 
 from edgekit.pruning.encoders.table import CostTable, MeasuredEncoder
 from edgekit.tasks.base import Workload
@@ -44,6 +44,18 @@ def test_a_large_error_is_told(run, pretend, recorder, measured):
     worse = measured.model_copy(update={"encoders": (MEASURED[1].model_copy(update={"predicted": 3.6}),)})
     pretend(costs=recorder(worse))
     assert "an error above 10%" in run("costs", "m").stdout
+
+
+def test_costs_shows_each_hidden_size(run, pretend, recorder):
+    between = MEASURED[1].model_copy(update={"hidden": 240})
+    pretend(costs=recorder(of_sizes(192, 288).model_copy(update={"encoders": (*MEASURED, between)})))
+    result = run("costs", "m", "--set", "prune.hidden=0.67")
+    text = " ".join(result.stdout.split())
+    assert "384, 288 and 192 wide" in text
+    assert text.index("Parts, at a hidden size of 288") < text.index("Parts, at a hidden size of 192")
+    assert "attention 3: 0.350 6: 0.500 12: 0.900" in text
+    assert "9x320 5x768 384 2.910 3.000 -3.0%" in text
+    assert "9x320 5x768 240 2.910 3.000 -3.0%" in text
 
 
 def test_costs_gives_one_document(run, pretend, recorder, measured):

@@ -58,6 +58,7 @@ SLOW = {
     "edgekit doctor --json": "as above",
     "edgekit compress ./my-model --data ./my-data --target arm64 --max-drop 1%": "a whole run, for another device",
     "edgekit costs ./my-model --target host -o costs.json": "a dozen exports, for the run that takes its table",
+    "edgekit costs ./my-model --target host --set prune.hidden=0.67": "as above, at three hidden sizes",
     "edgekit compress ./my-model --data ./my-data --set prune.cost=measured": "a whole run",
     "edgekit compress ./my-model --data ./my-data --set prune.cost=measured --costs costs.json": "as above",
     "edgekit costs ./my-model --target raspberry-pi-5 --device emulated": "a dozen exports, for another device",

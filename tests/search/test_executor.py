@@ -1,20 +1,28 @@
-"""What a trial weighs: by the ratio to the artifact that is timed beside each."""
+"""What a trial weighs: by the ratio to the artifact that is timed beside each. What a table of costs gives a search."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import tiny
+from pruning.encoders.test_hidden import HALF, costs
 from sealed import sealed_artifact
+from test_request_keys import REQUEST
 
 from edgekit.artifact import Artifact
 from edgekit.measure.latency import Timings
 from edgekit.progress import Silent
+from edgekit.recipe import load_recipe
 from edgekit.search import executor
-from edgekit.search.executor import PROCESSES, REFERENCE, Scales
+from edgekit.search.box import Box
+from edgekit.search.executor import PROCESSES, REFERENCE, LocalExecutor, Scales
 from edgekit.stages.base import Remembered
+from edgekit.target import load_target
+from edgekit.trials import TrialRecord
 from edgekit.workshop import Made
 
 TAKES = {REFERENCE: 7.0, "reference": 6.5, "candidate": 2.6}
@@ -52,3 +60,23 @@ def test_the_reference_is_not_weighed_against_itself(tmp_path: Path, monkeypatch
     found, timed = scales(reference, monkeypatch)
     assert found.weigh(Made(same, "verified")).latency_ms == 7.0
     assert timed == [[REFERENCE]]
+
+
+@pytest.mark.parametrize(("hidden", "left"), [(None, tiny.HIDDEN), (HALF, HALF)])
+def test_the_reach_of_layers_is_that_of_the_recipes_hidden_size(
+    hidden: int | None, left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch_alone: object
+) -> None:
+    monkeypatch.setattr(executor, "use_threads", lambda jobs: None)
+    task = tiny.task_for(tiny.save(tiny.build("bert"), tmp_path / "model"))
+    table = costs(task.load_model())
+    recipe = load_recipe("default", {} if hidden is None else {"prune.hidden": str(hidden)})
+    request = replace(REQUEST, recipe=recipe, target=load_target("x86-64-vnni"))
+    workshop: Any = SimpleNamespace(request=request, task=task, progress=Silent(), costs=lambda: table)
+    workshop.for_run = lambda _: workshop
+    scales: Any = None
+    box = Box(tmp_path / "box.json", 100.0, clock=lambda: 0.0)
+    (trial,) = LocalExecutor(workshop, box, scales).submit([TrialRecord(number=0, kind="costs", stages=())])
+    whole = [(tiny.HEADS, tiny.NEURONS)] * tiny.LAYERS
+    assert len(trial.reach) == tiny.LAYERS
+    assert trial.reach[-1][1] == pytest.approx(table.at(left).predict(whole) / table.predict(whole), abs=1e-6)
+    assert (trial.state, trial.reach[-1][1] == 1.0) == ("timed", hidden is None)

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pruning.encoders.test_table import of_sizes
 from search.world import REACH, SPACE, with_levers
 from test_request_keys import REQUEST
 
 from edgekit.pruning.encoders.table import CostTable
-from edgekit.recipe import Limits, load_recipe
+from edgekit.recipe import Limits, load_recipe, read_step
 from edgekit.search.space import LEVERS, Shape, _measures, reach_of, recipe_of, space_of, training_of
 from edgekit.target import load_target
 from edgekit.trials import Search
@@ -77,6 +78,16 @@ def test_the_reach_of_layers_is_what_the_table_predicts_of_their_narrowest_and_w
     )  # one layer has one width here
 
 
+def test_the_reach_of_layers_is_of_the_hidden_size_that_stays() -> None:
+    table, widths = of_sizes(192), [(12, 1536)] * 6
+    found = reach_of(table, widths, 16, 192)
+    usual = reach_of(table, widths, 16)
+    assert usual == reach_of(table, widths, 16, 384)
+    assert found == tuple(
+        (pytest.approx(least / 2, abs=2e-6), pytest.approx(most / 2, abs=2e-6)) for least, most in usual
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "measured"),
     [
@@ -90,6 +101,9 @@ def test_the_reach_of_layers_is_what_the_table_predicts_of_their_narrowest_and_w
         ({"fill": True, "max_mb": 3.0}, False),
         ({"fill": True, "max_ms": 3.0}, True),
         ({"fill": True, "max_instructions": 10}, True),
+        ({"prune": {"hidden": 0.5}}, False),
+        ({"prune": {"hidden": 0.5}, "costs": "given"}, True),
+        ({"prune": {"hidden": 0.5}, "costs": "given", "objective": "size"}, False),
     ],
 )
 def test_costs_are_measured_where_they_decide_and_time_allows(changes: dict[str, Any], *, measured: bool) -> None:
@@ -104,16 +118,35 @@ def test_costs_are_measured_where_they_decide_and_time_allows(changes: dict[str,
     names = ("time", "max_ms", "max_mb", "max_instructions")
     limits = Limits(**{name: asked.pop(name) for name in names if name in asked})
     layers = asked.pop("layers")
-    assert _measures(SimpleNamespace(search=search, limits=limits, **asked), layers) == measured  # type: ignore[arg-type]  # stands for a request
+    prune = read_step({"stage": "prune"} | asked.pop("prune", {}), "a stage")
+    request: Any = SimpleNamespace(search=search, limits=limits, **asked)
+    assert _measures(request, layers, prune) == measured
 
 
-@pytest.mark.parametrize(("settings", "measures"), [({}, True), ({"prune.hidden": "0.5"}, False)])
-def test_no_costs_are_measured_where_the_hidden_size_is_pruned(settings: dict[str, str], *, measures: bool) -> None:
+def test_a_search_with_a_hidden_size_cuts_every_shape_to_it() -> None:
     given: Any = "a table"
-    request = replace(REQUEST, search=Search(objective="latency"), costs=given, recipe=load_recipe("default", settings))
+    recipe = load_recipe("default", {"prune.hidden": "0.5"})
+    request = replace(REQUEST, search=Search(objective="latency"), costs=given, recipe=recipe)
     space = space_of(request, 6, 1000)
-    assert space.measures == measures
-    assert space.cut(SHAPE).get("hidden") == (None if measures else 0.5)
+    assert space.measures
+    assert space.cut(SHAPE)["hidden"] == 0.5
+    assert not space_of(replace(request, costs=None), 6, 1000).measures
+
+
+def test_by_a_table_shapes_of_a_smaller_hidden_size_are_shares_of_the_whole_model() -> None:
+    """Of 6 layers, the narrowest and the widest that a hidden size of two thirds leaves."""
+    least, most = 0.15, 0.7
+    reach = tuple((least * count / 6, most * count / 6) for count in range(1, 7))
+    space = replace(SPACE, reach=reach)
+    assert space.span(6) == pytest.approx((least, most))
+    assert space.share(0.7, 6) == pytest.approx(most)  # what columns save, heads and neurons need not
+    assert space.share(0.35, 6) == pytest.approx((least + most) / 2)
+    assert space.cut(Shape(most, 6, "taylor"))["ratio"] == pytest.approx(1 - most)
+    assert "floor" not in space.cut(Shape(most, 6, "taylor"))
+    assert space.cut(Shape(0.75 * least / 2 + 0.25 * most / 2, 3, "taylor"))["floor"] == 0.15
+    student = Shape(most, 6, "taylor")
+    further = space.cut(Shape(0.35, 3, "taylor"), of=student)
+    assert (further["ratio"], further["layers"], "floor" in further) == (0.5, 0.5, False)
 
 
 def test_a_model_without_layers_is_cut_by_ratio_alone() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
-from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, head_width, stream_width
 from edgekit.formats.surgery import EncoderPlan, replay, whole_plan
 from edgekit.pruning import Aim, Measured
@@ -31,17 +31,25 @@ def prune_encoder(model: nn.Module, aim: Aim) -> tuple[EncoderPlan, dict[str, Js
     """
     whole, before = whole_plan(model), _cost_of(model, aim)
     hidden = stream_width(model)
-    plan, figures = whole, dict[str, JsonValue]()
-    if aim.measured is not None and (aim.ratio > 0 or aim.measured.budget is not None):
+    left = hidden if aim.hidden is None else columns_left(model, aim.hidden, aim.multiple)
+    plan, scores, figures = whole, None, dict[str, JsonValue]()
+    if aim.ratio > 0 or (aim.measured is not None and aim.measured.budget is not None):
         plan = _drop_layers(model, aim)
-        cut, figures = _drop_to_budget(model, whole, aim, aim.measured)
-        plan = plan.then(cut)
-    elif aim.measured is None and (aim.ratio > 0 or aim.hidden is not None):
-        columns = None if aim.hidden is None else columns_left(model, aim.hidden, aim.multiple)
-        plan = _drop_layers(model, aim) if aim.ratio > 0 else whole
-        plan = plan.then(_drop_widths(model, columns, int(before.plan(whole) * (1 - aim.ratio)), aim))
-    if plan.hidden is not None:
-        figures |= {"hidden": len(plan.hidden), "hidden_of": hidden}
+        scores = score_importance(model, aim.importance, aim.task, aim.batches("heads and neurons"))
+    if left < hidden:  # heads and neurons were scored before, and pay with what columns leave them of the budget
+        plan = plan.then(_drop_columns(model, left, aim))
+        figures |= {"hidden": left, "hidden_of": hidden}
+    if aim.measured is not None and (scores is not None or left < hidden):
+        choose = partial(_choose, model, scores, (whole, hidden), aim, aim.measured)
+        chosen = cast("dict[str, JsonValue]", aim.measured.decide(choose))
+        figures = {"predicted": {name: value for name, value in chosen.items() if name != "widths"}} | figures
+        if scores is not None:
+            widths = cast("list[tuple[int, int]]", chosen["widths"])
+            plan = plan.then(_cut_widths(model, most_important(scores, widths, type(model).__name__), aim))
+    elif scores is not None:
+        bounds = Bounds(int(before.plan(whole) * (1 - aim.ratio)), aim.multiple, aim.floor)
+        cut = choose_widths(scores, _cost_of(model, aim), bounds, type(model).__name__)
+        plan = plan.then(_cut_widths(model, cut, aim))
     return plan, _describe(whole, plan, before.plan(whole), _cost_of(model, aim).plan(plan)) | figures
 
 
@@ -78,92 +86,64 @@ def _drop_layers(model: nn.Module, aim: Aim) -> EncoderPlan:
     return plan
 
 
-def _drop_widths(model: nn.Module, columns: int | None, budget: int, aim: Aim) -> EncoderPlan:
-    """Take columns of the stream, heads and neurons out of what is left of ``model``.
-
-    Heads and neurons are scored before columns go, and pay with what these left them of the budget.
-
-    Args:
-        model: cut in place.
-        columns: that stay; None for all.
-        budget: of what the encoder may cost.
-        aim: says whether heads and neurons are to go at all.
-    """
-    plan, scores = whole_plan(model), None
-    if aim.ratio > 0:
-        scores = score_importance(model, aim.importance, aim.task, aim.batches("heads and neurons"))
-    if columns is not None and columns < stream_width(model):
-        found = score_columns(model, aim.importance, aim.task, aim.batches("columns"))
-        kept = most_important_columns(found, columns)
-        plan = plan.model_copy(update={"hidden": kept})
-        if aim.reconstruct:
-            batches = aim.batches("columns that stay")
-            replay_narrower(model, plan, sum_stream(model, kept, aim.task, batches))
-        else:
-            replay(model, plan)
-    if scores is not None:
-        bounds = Bounds(budget, aim.multiple, aim.floor)
-        cut = choose_widths(scores, _cost_of(model, aim), bounds, type(model).__name__)
-        _cut_widths(model, cut, aim)
-        plan = plan.then(cut)
+def _drop_columns(model: nn.Module, left: int, aim: Aim) -> EncoderPlan:
+    """Take columns of the stream out of ``model``, until so many are left; what reads them is fitted if asked for."""
+    scores = score_columns(model, aim.importance, aim.task, aim.batches("columns"))
+    kept = most_important_columns(scores, left)
+    plan = whole_plan(model).model_copy(update={"hidden": kept})
+    if aim.reconstruct:
+        replay_narrower(model, plan, sum_stream(model, kept, aim.task, aim.batches("columns that stay")))
+    else:
+        replay(model, plan)
     return plan
 
 
-def _cut_widths(model: nn.Module, plan: EncoderPlan, aim: Aim) -> None:
-    """Cut heads and neurons out of ``model``; what stays is fitted where that was asked for."""
+def _cut_widths(model: nn.Module, plan: EncoderPlan, aim: Aim) -> EncoderPlan:
+    """Cut heads and neurons out of ``model`` by a plan; what stays is fitted where that was asked for."""
     if aim.reconstruct:
         replay_reconstructed(model, plan, sum_products(model, aim.task, aim.batches("what stays")))
     else:
         replay(model, plan)
+    return plan
 
 
-def _drop_to_budget(
-    model: nn.Module, whole: EncoderPlan, aim: Aim, measured: Measured
-) -> tuple[EncoderPlan, dict[str, JsonValue]]:
-    """Take heads and neurons out of what is left of ``model`` until it costs at most the budget, as measured.
-
-    Returns:
-        The plan, and the predicted cost for the report.
-    """
-    scores = score_importance(model, aim.importance, aim.task, aim.batches("heads and neurons"))
-    chosen = cast(
-        "dict[str, JsonValue]", measured.decide(lambda: _choose(scores, whole, aim, measured, stream_width(model)))
-    )
-    widths = cast("list[tuple[int, int]]", chosen["widths"])
-    plan = most_important(scores, widths, type(model).__name__)
-    _cut_widths(model, plan, aim)
-    return plan, {"predicted": {name: value for name, value in chosen.items() if name != "widths"}}
-
-
-def _choose(scores: Scores, whole: EncoderPlan, aim: Aim, measured: Measured, hidden: int) -> JsonValue:
+def _choose(
+    model: nn.Module, scores: Scores | None, before: tuple[EncoderPlan, int], aim: Aim, measured: Measured
+) -> JsonValue:
     """How many heads and neurons stay in each layer, with the predicted cost before and after.
 
+    Args:
+        model: with the layers and the columns of the stream that stay.
+        scores: of its heads and neurons; None where they all stay.
+        before: what there was, and its hidden size.
+        aim: what they may cost.
+        measured: the costs.
+
     Raises:
-        UsageError: the table is of another hidden size, or the budget cannot be met.
+        UsageError: the table is of other hidden sizes, or the budget cannot be met.
     """
+    whole, hidden = before
     table = measured.table()
-    if table.scope.geometry.hidden != hidden:
-        raise UsageError(
-            f"costs were measured at a hidden size of {table.scope.geometry.hidden}",
-            id="usage.costs-mismatch",
-            why=f"an earlier stage has left {hidden} columns of it",
-            hint="Leave prune.cost to macs where a stage prunes the hidden size.",
-        )
-    before = table.predict([(len(layer.heads), len(layer.neurons)) for layer in whole.layers])
-    budget = before * (1 - aim.ratio) if measured.budget is None else measured.budget
+    costs, before_cost = table.at(stream_width(model)), table.at(hidden).predict(_widths(whole))
+    budget = before_cost * (1 - aim.ratio) if measured.budget is None else measured.budget
     # a sum of squared gradients is an estimate of the loss for either kind (Kwon et al. 2022, section 3.2)
     allowed = Allowed(budget, aim.multiple, aim.floor, one_scale=aim.importance == "fisher")
-    widths = choose_numbers(scores, table, allowed)
+    widths = _widths(whole_plan(model)) if scores is None else choose_numbers(scores, costs, allowed)
     return {
         "widths": [list(pair) for pair in widths],
         "unit": table.unit,
-        "before": round(before, 4),
-        "after": round(table.predict(widths), 4),
+        "before": round(before_cost, 4),
+        "after": round(costs.predict(widths), 4),
         "budget": round(budget, 4),
         "largest_error": table.largest_error,
         "rewrites": list(table.rewrites),
         "table": table.digest,
     }
+
+
+def _widths(plan: EncoderPlan) -> list[tuple[int, int]]:
+    """How many heads and neurons stay in each layer."""
+    return [(len(layer.heads), len(layer.neurons)) for layer in plan.layers]
 
 
 def _describe(before: EncoderPlan, after: EncoderPlan, macs_before: int, macs_after: int) -> dict[str, JsonValue]:

@@ -3,6 +3,9 @@
 Layers run one after the other, so that their costs add up (Wu et al. 2019, FBNet, section 3.3; Kurtic et al. 2023,
 ZipLM, section 3.2). A table holds four curves over widths: attention and feed-forward, in the last layer and in every
 other one. Between measured widths costs are taken to be straight lines.
+
+Every product of a layer has the stream on one side, so that all of it costs less where the stream is narrower. A table
+that was asked to holds the same curves at several hidden sizes, and costs lie on straight lines between those, too.
 """
 
 from __future__ import annotations
@@ -12,9 +15,16 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from edgekit.artifact import write_text
 from edgekit.bounds import MAX_LOCK_BYTES, load_json
@@ -24,11 +34,35 @@ from edgekit.settings import Frozen, read_bounded, validate
 Unit = Literal["ms", "million instructions"]
 # Of each layer that is left, in order: heads, neurons.
 Widths = Sequence[tuple[int, int]]
+ONE_SIZE, SEVERAL_SIZES = "edgekit.costs/1", "edgekit.costs/2"
+# What tables of several hidden sizes alone have: see ``_Told``.
+OF_SEVERAL = ("narrowest", "hidden", "narrower")
+CURVES = ("attention", "feed_forward", "last_attention", "last_feed_forward")
+
+
+def _ascending(curve: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+    if any(one[0] >= other[0] for one, other in pairwise(curve)):
+        raise ValueError("the widths do not ascend")
+    return curve
+
+
 # Width and cost, ascending.
-Curve = Annotated[tuple[tuple[int, float], ...], Field(min_length=1)]
+Curve = Annotated[tuple[tuple[int, float], ...], Field(min_length=1), AfterValidator(_ascending)]
 
 
-class Geometry(Frozen):
+class _Told(Frozen):
+    """A table that does not write what it does not have of several hidden sizes.
+
+    So that a table of one has the file and the digest that it had before there were others.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if value or name not in OF_SEVERAL}
+
+
+class Geometry(_Told):
     """The shape of an encoder as far as pruning leaves it.
 
     Attributes:
@@ -37,6 +71,7 @@ class Geometry(Frozen):
         head_width: columns of a head.
         heads, neurons: of the widest layer.
         first_token_only: whether the last layer is read at the first token alone.
+        narrowest: the fewest columns that pruning leaves of the stream; None where it leaves them all.
     """
 
     architecture: str
@@ -45,6 +80,7 @@ class Geometry(Frozen):
     heads: int = Field(ge=1)
     neurons: int = Field(ge=1)
     first_token_only: bool
+    narrowest: int | None = Field(None, ge=1)
 
 
 class Scope(Frozen):
@@ -87,10 +123,11 @@ class Scope(Frozen):
         for name in ("heads", "neurons"):
             if getattr(mine, name) < getattr(theirs, name):
                 return f"{name}: up to {getattr(mine, name)} in the table, {getattr(theirs, name)} here"
-        return ""
+        least, wanted = (one.narrowest or one.hidden for one in (mine, theirs))
+        return f"hidden: from {least} columns on in the table, {wanted} here" if least > wanted else ""
 
 
-class MeasuredEncoder(Frozen):
+class MeasuredEncoder(_Told):
     """An encoder that was measured.
 
     Attributes:
@@ -98,12 +135,14 @@ class MeasuredEncoder(Frozen):
         cost: measured.
         predicted: by the table.
         fitted: whether the table was made of it; the others show how well it predicts.
+        hidden: columns of its stream; None where it has all.
     """
 
     widths: tuple[tuple[int, int], ...]
     cost: float
     predicted: float
     fitted: bool
+    hidden: int | None = Field(None, ge=1)
 
     @property
     def error(self) -> float:
@@ -111,7 +150,23 @@ class MeasuredEncoder(Frozen):
         return self.predicted / self.cost - 1
 
 
-class CostTable(Frozen):
+class HiddenCosts(Frozen):
+    """The same curves at a smaller hidden size.
+
+    Attributes:
+        hidden: columns of the stream.
+        base, attention, feed_forward, last_attention, last_feed_forward: as in ``CostTable``.
+    """
+
+    hidden: int = Field(ge=1)
+    base: float
+    attention: Curve
+    feed_forward: Curve
+    last_attention: Curve
+    last_feed_forward: Curve
+
+
+class CostTable(_Told):
     """What an inference costs, by widths.
 
     Attributes:
@@ -124,9 +179,10 @@ class CostTable(Frozen):
         rewrites: of the graph, those that paid and were applied.
         encoders: what was measured.
         warnings: what disturbed the machine meanwhile.
+        narrower: the curves at each smaller hidden size that was measured, ascending.
     """
 
-    schema_: Literal["edgekit.costs/1"] = Field("edgekit.costs/1", alias="schema")
+    schema_: Literal["edgekit.costs/1", "edgekit.costs/2"] = Field("edgekit.costs/1", alias="schema")
     scope: Scope
     unit: Unit
     base: float
@@ -137,13 +193,56 @@ class CostTable(Frozen):
     rewrites: tuple[str, ...] = ()
     encoders: tuple[MeasuredEncoder, ...] = ()
     warnings: tuple[str, ...] = ()
+    narrower: tuple[HiddenCosts, ...] = ()
 
-    @field_validator("attention", "feed_forward", "last_attention", "last_feed_forward")
-    @classmethod
-    def _ascending(cls, curve: Curve) -> Curve:
-        if any(one[0] >= other[0] for one, other in pairwise(curve)):
-            raise ValueError("the widths do not ascend")
-        return curve
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> CostTable:
+        sizes, shape = self.hidden_sizes, self.scope.geometry
+        if any(one >= other for one, other in pairwise(sizes)):
+            raise ValueError("the hidden sizes do not ascend to that of the model")
+        if sizes[0] != (shape.narrowest or shape.hidden):
+            raise ValueError(f"costs begin at a hidden size of {sizes[0]}, which is not the narrowest of the scope")
+        if bool(self.narrower) != (self.schema_ == SEVERAL_SIZES):
+            raise ValueError(f"{SEVERAL_SIZES} is of several hidden sizes, {ONE_SIZE} of one")
+        return self
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Those that were measured, ascending; the last one is the model's."""
+        return (*(one.hidden for one in self.narrower), self.scope.geometry.hidden)
+
+    def at(self, hidden: int) -> CostTable:
+        """What an inference costs where the stream has so many columns: each cost on the line between its neighbours.
+
+        Raises:
+            UsageError: so many columns are not between those that were measured.
+        """
+        shape = self.scope.geometry
+        if hidden == shape.hidden:
+            return self
+        if not self.hidden_sizes[0] <= hidden <= shape.hidden:
+            raise UsageError(
+                f"costs were measured at a hidden size of {', '.join(map(str, self.hidden_sizes))}",
+                id="usage.costs-mismatch",
+                why=f"{hidden} columns of it stay",
+                hint="Leave out --costs, or make a table with `edgekit costs` and the same prune.hidden.",
+            )
+        sizes: list[HiddenCosts | CostTable] = [*self.narrower, self]
+
+        def between(costs: list[float]) -> float:
+            return at_width(tuple(zip(self.hidden_sizes, costs, strict=True)), hidden)
+
+        def curve(name: str) -> Curve:
+            curves: list[Curve] = [getattr(size, name) for size in sizes]
+            return tuple((width, between([at_width(one, width) for one in curves])) for width, _ in curves[-1])
+
+        changes: dict[str, Any] = {name: curve(name) for name in CURVES}
+        changes["base"] = between([size.base for size in sizes])
+        here = shape.model_copy(update={"hidden": hidden, "narrowest": None})
+        scope = self.scope.model_copy(update={"geometry": here})
+        return self.model_copy(
+            update=changes | {"schema_": ONE_SIZE, "scope": scope, "narrower": (), "encoders": (), "warnings": ()}
+        )
 
     @property
     def digest(self) -> str:

@@ -4,7 +4,7 @@ import pytest
 from pruning.encoders.test_table import GEOMETRY, SCOPE, table
 
 from edgekit.errors import UsageError
-from edgekit.pruning.encoders.design import Design
+from edgekit.pruning.encoders.design import Design, narrowest
 from edgekit.pruning.encoders.table import CostTable
 
 EVERY_TOKEN = GEOMETRY.model_copy(update={"first_token_only": False})
@@ -51,6 +51,41 @@ def test_costs_that_add_up_are_predicted_exactly(geometry, layers: int) -> None:
     assert found.neurons_cost(0, last=False) == pytest.approx(0)
     if not design.same_last:
         assert found.heads_cost(0, last=True) == found.neurons_cost(0, last=True) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "left", "multiple", "least"),
+    [
+        (384, 384, 16, None),
+        (384, 256, 16, 192),
+        (384, 192, 16, 192),
+        (384, 96, 16, 96),
+        (32, 16, 16, 16),
+        (96, 64, 64, 64),
+    ],
+)
+def test_a_table_goes_down_to_half_the_hidden_size_or_to_what_stays(hidden, left, multiple, least) -> None:
+    assert narrowest(hidden, left, multiple) == least
+
+
+@pytest.mark.parametrize(
+    ("least", "sizes"), [(None, (384,)), (192, (384, 288, 192)), (96, (384, 288, 192, 96)), (288, (384, 288))]
+)
+def test_smaller_hidden_sizes_are_measured_where_the_stream_is_pruned_alone(least, sizes) -> None:
+    usual = Design.of(GEOMETRY, 6, 16)
+    design = Design.of(GEOMETRY.model_copy(update={"narrowest": least}), 6, 16)
+    assert design.hidden == sizes
+    assert (design.encoders, design.checks) == (usual.encoders, usual.checks)
+    assert len(design.fitted) == len(sizes) * len(usual.encoders)
+    assert set(design.narrower_checks).isdisjoint(design.fitted)
+    assert all(size % 16 == 0 and sizes[-1] <= size < 384 for size, _ in design.narrower_checks)
+    assert design.measured[0] == (384, design.encoders[0])
+    assert len(set(design.measured)) == len(design.measured)
+    if least is None:
+        assert design.measured == tuple((384, shape) for shape in (*usual.encoders, *usual.checks))
+    if least == 192:
+        assert [size for size, _ in design.narrower_checks] == [240, 336]
+        assert len(design.measured) == 3 * 10 + 3 + 2
 
 
 def test_noise_makes_no_wider_part_the_cheaper_one() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from pruning.encoders.test_table import table
+from pruning.encoders.test_table import SCOPE, table
 from tiny import HEADS, HIDDEN, LAYERS, NEURONS
 
 from edgekit.errors import DataError, UsageError
@@ -14,9 +14,10 @@ from edgekit.formats.encoder import stream_width
 from edgekit.formats.stream import cut_stream, stream_of
 from edgekit.formats.surgery import replay, whole_plan
 from edgekit.pruning import Aim, Importance, Measured
-from edgekit.pruning.encoders import prune_encoder
+from edgekit.pruning.encoders import geometry_of, prune_encoder
 from edgekit.pruning.encoders.cost import CostModel
 from edgekit.pruning.encoders.hidden import columns_left, most_important_columns, score_columns
+from edgekit.pruning.encoders.table import CostTable, HiddenCosts
 from edgekit.tasks.base import Task
 
 HALF = HIDDEN // 2
@@ -185,10 +186,74 @@ def test_nothing_is_said_of_a_hidden_size_that_stays(bert: Task) -> None:
     assert figures.keys() == {"before", "kept", "macs_before", "macs_after"}
 
 
+def costs(model: Any) -> CostTable:
+    """Measured costs of a tiny encoder: those of heads and neurons fall with the hidden size, what stays does not."""
+    curves: dict[str, Any] = {
+        "attention": ((1, 3.0), (HEADS, 9.0)),
+        "feed_forward": ((4, 1.0), (NEURONS, 16.0)),
+        "last_attention": ((1, 2.0), (HEADS, 5.0)),
+        "last_feed_forward": ((4, 0.5), (NEURONS, 2.0)),
+    }
+    narrower = HiddenCosts(
+        hidden=HALF,
+        base=4.0,
+        **{name: tuple((width, cost * 0.6) for width, cost in curve) for name, curve in curves.items()},
+    )
+    geometry = geometry_of(model, first_token_only=True).model_copy(update={"hidden": HIDDEN, "narrowest": HALF})
+    scope = SCOPE.model_copy(update={"geometry": geometry})
+    return CostTable(schema_="edgekit.costs/2", scope=scope, unit="ms", base=4.0, narrower=(narrower,), **curves)
+
+
+WHOLE = 4.0 + 2 * (9.0 + 16.0) + (5.0 + 2.0)
+
+
+@pytest.mark.parametrize("hidden", [HALF, 24])
+@pytest.mark.parametrize("goal", [{"ratio": 0.6}, {"budget": 30.0}])
+def test_heads_and_neurons_go_by_what_they_cost_at_the_hidden_size_that_stays(
+    bert: Task, hidden: int, goal: dict[str, float]
+) -> None:
+    model = bert.load_model()
+    found = costs(model)
+    measured = Measured(lambda: found, goal.get("budget"), lambda choose: choose())
+    asked = aim(bert, ratio=goal.get("ratio", 0.0), hidden=hidden, measured=measured)
+    plan, figures = prune_encoder(model, asked)
+    assert (len(plan.hidden or ()), figures["hidden"], figures["hidden_of"]) == (hidden, hidden, HIDDEN)
+    predicted: Any = figures["predicted"]
+    assert predicted["before"] == pytest.approx(WHOLE)
+    budget = goal.get("budget", 0.4 * WHOLE)
+    widths = [(len(layer.heads), len(layer.neurons)) for layer in plan.layers]
+    assert predicted["after"] == pytest.approx(found.at(hidden).predict(widths), abs=1e-4)
+    assert budget - 1.5 < predicted["after"] <= predicted["budget"] == pytest.approx(budget)
+    assert found.predict(widths) > budget  # more stays than at the whole hidden size
+    again = replay(bert.load_model(), plan)
+    assert [values.shape for values in again.parameters()] == [values.shape for values in model.parameters()]
+
+
+def test_the_hidden_size_alone_has_its_predicted_cost(bert: Task) -> None:
+    model = bert.load_model()
+    found = costs(model)
+    plan, figures = prune_encoder(model, aim(bert, measured=Measured(lambda: found, None, lambda choose: choose())))
+    assert plan == whole_plan(bert.load_model()).model_copy(update={"hidden": plan.hidden})
+    predicted: Any = figures["predicted"]
+    assert predicted["before"] == pytest.approx(WHOLE)
+    assert predicted["after"] == pytest.approx(4.0 + 0.6 * (WHOLE - 4.0))
+
+
+def test_a_stage_after_the_one_that_pruned_the_hidden_size_goes_by_its_costs(bert: Task) -> None:
+    model = cut_stream(bert.load_model(), range(HALF))
+    found = costs(model)
+    measured = Measured(lambda: found, None, lambda choose: choose())
+    plan, figures = prune_encoder(model, aim(bert, ratio=0.3, hidden=None, measured=measured))
+    predicted: Any = figures["predicted"]
+    assert (plan.hidden, "hidden" in figures) == (None, False)
+    assert predicted["before"] == pytest.approx(4.0 + 0.6 * (WHOLE - 4.0))
+    assert predicted["after"] <= 0.7 * predicted["before"] + 1e-4
+
+
 def test_costs_of_another_hidden_size_are_refused(bert: Task) -> None:
     model = cut_stream(bert.load_model(), range(HALF))
     measured = Measured(table, None, lambda choose: choose())
     with pytest.raises(UsageError) as caught:
         prune_encoder(model, aim(bert, ratio=0.3, hidden=None, measured=measured))
     assert caught.value.id == "usage.costs-mismatch"
-    assert caught.value.why == f"an earlier stage has left {HALF} columns of it"
+    assert caught.value.why == f"{HALF} columns of it stay"
