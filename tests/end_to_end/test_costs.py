@@ -82,7 +82,7 @@ def test_a_hidden_size_is_pruned_by_costs_that_lie_between_those_that_were_measu
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cut.toml").write_text(RECIPE)
-    model, data = model_folder("bert", tmp_path / "model", layers=LAYERS), text_data(tmp_path)
+    model, data = model_folder("bert", tmp_path / "model", layers=LAYERS, hidden_size=2 * HIDDEN), text_data(tmp_path)
     options: dict[str, Any] = {
         "target": "x86-64-vnni",
         "workload": WORKLOAD,
@@ -93,9 +93,9 @@ def test_a_hidden_size_is_pruned_by_costs_that_lie_between_those_that_were_measu
 
     costs = tmp_path / "costs.json"
     table = edgekit.costs(model, settings={"prune.hidden": "0.6"}, output=costs, **options)
-    assert (table.schema_, table.hidden_sizes) == ("edgekit.costs/2", (HIDDEN // 2, HIDDEN))
+    assert (table.schema_, table.hidden_sizes) == ("edgekit.costs/2", (HIDDEN, 2 * HIDDEN))
     assert (len(table.encoders), sum(one.fitted for one in table.encoders)) == (15, 12)
-    assert [one.hidden for one in table.encoders if not one.fitted] == [None, None, 24]
+    assert [one.hidden for one in table.encoders if not one.fitted] == [None, None, 48]
     assert table.largest_error is not None
     assert table.largest_error < 0.02
 
@@ -105,11 +105,11 @@ def test_a_hidden_size_is_pruned_by_costs_that_lie_between_those_that_were_measu
         model, data=data, max_drop=1.0, settings=settings, costs=costs, output=tmp_path / "a", **options
     )
     details: Any = next(stage.details for stage in report.stages if stage.stage == "prune")
-    assert (details["hidden"], details["hidden_of"]) == (24, HIDDEN)
+    assert (details["hidden"], details["hidden_of"]) == (48, 2 * HIDDEN)
     widths = [(layer["heads"], layer["neurons"]) for layer in details["kept"]]
     predicted = details["predicted"]
     assert predicted["before"] == pytest.approx(table.predict(WHOLE), abs=1e-3)
-    assert predicted["after"] == pytest.approx(table.at(24).predict(widths), abs=1e-3)
+    assert predicted["after"] == pytest.approx(table.at(48).predict(widths), abs=1e-3)
     assert 0.6 * predicted["before"] < predicted["after"] <= 0.7 * predicted["before"]
     (note,) = [note for note in report.notes if note.startswith("an inference was predicted to cost")]
     found = re.search(r"and costs ([\d.]+) ms: ", note)
@@ -119,4 +119,4 @@ def test_a_hidden_size_is_pruned_by_costs_that_lie_between_those_that_were_measu
     smaller = settings | {"prune.hidden": "0.25"}
     with pytest.raises(UsageError, match="for something else") as refused:
         edgekit.compress(model, data=data, settings=smaller, costs=costs, output=tmp_path / "b", **options)
-    assert refused.value.why == f"hidden: from {HIDDEN // 2} columns on in the table, 8 here"
+    assert refused.value.why == f"hidden: from {HIDDEN} columns on in the table, 16 here"
