@@ -69,7 +69,7 @@ def build_world(folder: Path) -> None:
     write_texts(folder / "my-data" / "validation.csv", HELD_OUT, seed=1)
     write_texts(folder / "sents.csv", ROWS, seed=0, names=("body", "y"))
     write_images(folder / "my-images")
-    shutil.copyfile(next((folder / "my-images").rglob("*.png")), folder / "photo.jpg")
+    shutil.copyfile(min((folder / "my-images").rglob("*.png")), folder / "photo.jpg")
     write_graph(folder)
     if tflites.INSTALLED:
         write_tflite(folder)

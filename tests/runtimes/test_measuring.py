@@ -162,7 +162,7 @@ PROCESS = {**NO_TIME, **dict.fromkeys(("rounds", "fewest_rounds", "most_rounds")
 def test_fresh_processes_run_one_after_the_other(subject: Subject) -> None:
     asked = {**PROCESS, "block": 3, "block_ms": 1.0, "copies": 2}
     runs = [latency_run(["two", "one"], asked), start_run("one"), start_run("two")]
-    timed, *started = run_processes({"one": subject, "two": subject}, here(1), runs, seconds=60.0, fewest=1)
+    timed, *started = run_processes({"one": subject, "two": subject}, here(1), runs, seconds=600.0, fewest=1)
     assert list(timed.blocks_ms) == ["two", "one"]
     assert [len(blocks) for blocks in timed.blocks_ms.values()] == [2, 2]
     lengths = {len(block) for blocks in timed.blocks_ms.values() for block in blocks}
