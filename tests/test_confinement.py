@@ -15,7 +15,7 @@ from edgekit import confinement
 from edgekit.confinement import Limits, death, lacks_memory, limits_for, run, surroundings
 from edgekit.errors import ModelError, ResourceLimitError, UsageError
 
-ROOMY = Limits(60.0, 4 * 1024**3, 60)
+ROOMY = Limits(600.0, 4 * 1024**3, 60)
 
 
 def python(code: str, limits: Limits = ROOMY) -> subprocess.CompletedProcess[str]:
@@ -35,9 +35,9 @@ def test_a_process_sees_no_secret_of_this_one(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_memory_is_limited() -> None:
-    done = python("print(len(bytearray(2 * 1024**3)))", Limits(60.0, 512 * 1024**2))
+    done = python("print(len(bytearray(2 * 1024**3)))", Limits(600.0, 512 * 1024**2))
     assert done.returncode == 1
-    error = death("'x.onnx'", done.returncode, done.stderr, Limits(60.0, 512 * 1024**2))
+    error = death("'x.onnx'", done.returncode, done.stderr, Limits(600.0, 512 * 1024**2))
     assert isinstance(error, ResourceLimitError)
     assert (error.id, error.exit_code) == ("resource-limit.model-memory", 5)
     assert error.what == "'x.onnx' asked for more memory than the 512 MiB that it may have"
@@ -115,7 +115,7 @@ def test_a_process_that_computes_without_an_end_ends_with_whoever_started_it() -
         descriptor = os.pidfd_open(int(process.stdout.readline()))
         assert process.stdout.readline() == "None\n"  # not with the thread that began it
         process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=600)
         assert select.select([descriptor], [], [], 60)[0]
         os.close(descriptor)
 

@@ -137,7 +137,7 @@ def test_signal_to_a_running_command_ends_it_with_its_code(number, code):
         assert process.stderr is not None
         assert process.stderr.readline() == "ready\n"
         process.send_signal(number)
-        assert process.wait(timeout=60) == code
+        assert process.wait(timeout=600) == code
         assert process.stderr.read().startswith("error[interrupted]" if code == 130 else "error[terminated]")
 
 
@@ -211,7 +211,7 @@ def test_closed_output_ends_quietly(arguments):
             stdout=writing,
             stderr=subprocess.PIPE,
             check=False,
-            timeout=60,
+            timeout=600,
         )
     finally:
         os.close(writing)
@@ -227,7 +227,7 @@ def test_stdout_that_lacks_a_letter_gets_it_escaped():
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60, env=environment
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=600, env=environment
     )
     assert result.returncode == 0, result.stderr
     assert "sch\\xf6n" in result.stdout

@@ -85,7 +85,7 @@ def used(process: subprocess.Popen[str]) -> int:
 def stop(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
     """Send a signal; how it ended and what it said."""
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=600)
     return process.returncode, told
 
 
@@ -157,7 +157,7 @@ def test_children_of_children_are_found() -> None:
 def test_a_document_tells_the_end_where_one_was_asked_for() -> None:
     process, _ = start("native", "--json")
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == -signal.SIGTERM
     found = json.loads(out)
     assert (found["schema"], found["error"]["id"], found["error"]["exit_code"]) == (

@@ -45,7 +45,7 @@ def watched(
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
@@ -110,7 +110,7 @@ def test_signals_reach_the_command(number: int, code: int, tmp_path: Path) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.wait(timeout=60) == code
+        assert process.wait(timeout=600) == code
 
 
 def test_the_command_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_command_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
         child = int(process.stdout.readline())
         descriptor = os.pidfd_open(child)
         process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=600)
         import select
 
         assert select.select([descriptor], [], [], 60)[0]
@@ -150,7 +150,7 @@ def test_a_command_that_had_to_be_killed_was_stopped_and_took_no_memory(number: 
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=600)
         assert (process.returncode, told) == (code, "")
 
 
@@ -185,7 +185,7 @@ def test_where_no_process_can_be_started_an_error_says_so(words: tuple[str, ...]
         f"import edgekit.cli as cli\nsys.argv = ['edgekit', *{list(words)!r}, '--json']\nsys.exit(cli.main())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 5
     assert done.stderr.startswith("error[resource-limit.processes]: no process can be started beside this one")
@@ -198,4 +198,4 @@ def test_the_end_of_the_terminal_ends_a_command(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
-        assert process.wait(timeout=60) == 129
+        assert process.wait(timeout=600) == 129

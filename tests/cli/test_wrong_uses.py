@@ -209,7 +209,7 @@ def test_ctrl_c_ends_in_130_and_the_same_command_goes_on(world: Path, tmp_path: 
         assert process.stdout is not None
         assert "it works\n" in process.stderr  # read as far as that
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=600) == 130
         told, printed = process.stderr.read(), process.stdout.read()
     assert "error[interrupted]: interrupted\n  hint: The same command again goes on where this one stopped." in told
     assert json.loads(printed)["error"]["id"] == "interrupted"
