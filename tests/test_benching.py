@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from edgekit.errors import DataError, HostError, UnknownNameError, UsageError
 from edgekit.formats.onnx import describe_component
 from edgekit.gate.measurable import NO_ENERGY
 from edgekit.gate.metrics import STARTED, TIMED
-from edgekit.gate.protocol import Plan
 from edgekit.gate.record import BenchRecord, HostRecord
 from edgekit.places import NO_CLOCK
 
@@ -155,7 +155,7 @@ def samples(file: Path, *, labelled: bool = True) -> Path:
     return file
 
 
-FIVE = Plan(budget_s=0.1, process_s=0.05, processes=5, starts=1)
+FIVE = replace(SHORTLY, processes=5)
 
 
 def gated(record: BenchRecord) -> dict[str, Any]:
