@@ -1,9 +1,9 @@
 """Rows of texts that repeat what others say: phrases of one sentence, questions on one passage, copies.
 
-A split that is cut at random from such rows is answered from memory, and students that were trained on the rest all seem
-to be equally good. Of SST-2's 67,349 training texts, which are phrases of a tenth as many sentences, 5,932 are kin of a
-random thousand. Elangovan, He and Verspoor 2021 (Memorization vs. Generalization, EACL) measured how far this moves
-published figures.
+A split that is cut at random from such rows is answered from memory, and students that were trained on the rest all
+seem to be equally good. Of SST-2's 67,349 training texts, which are phrases of a tenth as many sentences, 5,932 are kin
+of a random thousand. Elangovan, He and Verspoor 2021 (Memorization vs. Generalization, EACL) measured how far this
+moves published figures.
 
 Two rows are kin by their containment (Broder 1997, On the resemblance and containment of documents): the share of the
 shorter one's runs of words that the other has, too.
