@@ -211,7 +211,7 @@ def test_an_earlier_comment_of_the_same_model_and_place_is_replaced(runner: Runn
 
 def test_a_model_that_is_not_there_leaves_no_comment(runner: Runner) -> None:
     done = gate(runner, "missing.onnx", "small.onnx")
-    assert done.returncode == 2
-    assert "'missing.onnx' is neither an artifact nor an .onnx or .tflite file" in " ".join(done.stderr.split())
+    assert done.returncode == 4
+    assert "there is nothing at 'missing.onnx'" in " ".join(done.stderr.split())
     assert runner.run("Comment").stdout == "nothing was measured, so there is no comment\n"
     assert not (runner.folder / "calls").exists()
