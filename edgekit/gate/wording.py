@@ -73,10 +73,12 @@ def _unit_of_change(metric: Metric) -> str:
 
 
 def sentence(metric: Metric) -> str:
-    """A metric that was compared, in one line."""
-    values = f"{value_text(metric, metric.baseline)} to {value_text(metric, metric.value)}"
+    """A metric in one line: how it compares, or its value alone where it was compared with none."""
+    value = UNMEASURED if metric.value is None else value_text(metric, metric.value)
+    if metric.delta is not None:
+        value = f"{value_text(metric, metric.baseline)} to {value}, {change_text(metric, metric.delta)}"
     interval = interval_text(metric)
-    said = f"{label(metric)}: {values}, {change_text(metric, metric.delta)}"
+    said = f"{label(metric)}: {value}"
     said += f" ({level_text(metric)}{interval})" if interval else ""
     said += f", {margin_text(metric)} allowed" if metric.margin is not None else ""
     return said + (f"; {metric.reason}" if metric.reason else "")

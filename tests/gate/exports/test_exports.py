@@ -84,7 +84,7 @@ def test_what_was_to_be_gated_and_cannot_be_measured_is_told() -> None:
     suite = ElementTree.fromstring(EXPORTS["junit"].write(record))[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "0", "1")
     (skipped,) = suite.iter("skipped")
-    assert skipped.get("message") == "energy: -; no counter"
+    assert skipped.get("message") == "energy: not measured, +5% allowed; no counter"
     (row,) = (line for line in EXPORTS["markdown"].write(record).splitlines() if line.startswith("| energy"))
     assert row == "| energy | - | - | - | - | +5% | not measured: no counter |"
     assert headline(record).endswith("pass (improvement: size; pass: memory.peak; not measured: energy).")
