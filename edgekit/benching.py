@@ -298,7 +298,7 @@ def _sides(
 
 
 def _fed_otherwise(sides: Sides) -> Iterator[str]:
-    """Inputs of one name that both sides have in other sizes, whatever the layout: then the work is another one, too."""
+    """Inputs of one name that both sides have in other sizes, whatever the layout: then the work differs, too."""
     for part, theirs in sides.get(BASELINE, {}).items():
         ours = sides[CANDIDATE][part].feeds
         for name in sorted(theirs.feeds.keys() & ours.keys()):

@@ -112,11 +112,9 @@ def where(record: BenchRecord) -> Iterator[tuple[str, str]]:
     runtime = " ".join(part for part in (record.runtime.name, record.runtime.version) if part)
     yield "runtime", f"{runtime}, {record.runtime.threads} thread{'s' if record.runtime.threads != 1 else ''}"
     protocol = record.protocol
-    yield (
-        "protocol",
-        f"{protocol.processes} processes, {protocol.rounds} rounds, {protocol.inferences} inferences a side, seed"
-        f" {protocol.seed}",
-    )
+    if protocol.inferences:
+        timed_in = f"{protocol.processes} processes, {protocol.rounds} rounds, " if protocol.processes else ""
+        yield "protocol", f"{timed_in}{protocol.inferences} inferences a side, seed {protocol.seed}"
     yield "tool", f"{record.tool.name} {record.tool.version}"
 
 

@@ -69,9 +69,9 @@ def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
         read_history(tmp_path)
     old = tmp_path / "old.json"
     old.write_text('{"schema": "edgekit.bench/1"}')
-    with pytest.raises(ArtifactError, match="there are no results of bench .*\\nold.json: this edgekit reads"):
+    with pytest.raises(ArtifactError, match=r"there are no results of bench .*\nold\.json: this edgekit reads"):
         read_history(tmp_path)
-    with pytest.raises(ArtifactError, match="has the schema 'edgekit.bench/1'"):
+    with pytest.raises(ArtifactError, match=r"has the schema 'edgekit\.bench/1'"):
         read_history(old)
     with pytest.raises(UnknownNameError, match="there is no metric 'speed'"):
         read_history(tmp_path, "speed")

@@ -14,8 +14,8 @@ from gate.records import METRICS, SLOWER, alone, gate, gated
 from edgekit.gate.exports import EXPORTS
 from edgekit.gate.exports.markdown import MOST_CHARACTERS, marker, plain
 from edgekit.gate.exports.pytest_benchmark import summarize
-from edgekit.gate.record import Metric, Series
-from edgekit.gate.wording import headline, timed
+from edgekit.gate.record import Metric, Protocol, Series
+from edgekit.gate.wording import headline, timed, where
 from edgekit.report import TimedOn
 
 HOSTILE = 'a`b|c <img src=x>@team [x](http://evil) \x1b[31m\n::error::"x"'
@@ -88,6 +88,18 @@ def test_what_was_to_be_gated_and_cannot_be_measured_is_told() -> None:
     (row,) = (line for line in EXPORTS["markdown"].write(record).splitlines() if line.startswith("| energy"))
     assert row == "| energy | - | - | - | - | +5% | not measured: no counter |"
     assert headline(record).endswith("pass (improvement: size; pass: memory.peak; not measured: energy).")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        (Protocol(processes=5, rounds=40, inferences=120), "5 processes, 40 rounds, 120 inferences a side, seed 0"),
+        (Protocol(inferences=7), "7 inferences a side, seed 0"),  # under emulation
+        (Protocol(), None),  # not compared
+    ],
+)
+def test_how_it_was_measured_is_told_where_it_was(protocol: Protocol, told: str | None) -> None:
+    assert dict(where(gate(protocol=protocol))).get("protocol") == told
 
 
 def test_a_percentile_is_no_series_of_times() -> None:
