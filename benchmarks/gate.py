@@ -85,7 +85,7 @@ def write_tflite_chain(file: Path, layers: int, rows: int, width: int) -> Path:
     torch.manual_seed(0)
     pairs = [(torch.nn.Linear(width, width, bias=False), torch.nn.ReLU()) for _ in range(layers)]
     chain = torch.nn.Sequential(*itertools.chain(*pairs)).eval()
-    export_component(ComponentSpec(chain, {"r0": torch.ones(rows, width)}, {}, ("y",)), file)
+    export_component(ComponentSpec(chain, {"input": torch.ones(rows, width)}, {}, ("y",)), file)
     return file
 
 

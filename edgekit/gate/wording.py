@@ -10,6 +10,8 @@ from edgekit.measure.statistics import PERCENTILES
 
 DEFAULT_COMPONENT = "model"
 MILLION = 1e6
+# An interval of few processes on a machine that is not quiet may end anywhere: beyond a hundredfold it says nothing.
+MOST_TOLD = 100.0
 UNMEASURED = "not measured"
 
 
@@ -43,9 +45,15 @@ def change_text(metric: Metric, change: float | None) -> str:
     """A change with its sign: relative in percent, of the accuracy in percentage points."""
     if change is None:
         return "-"
+    return f"{percent(change)}{' ' if METRICS[metric.name].points else ''}{_unit_of_change(metric)}"
+
+
+def percent(change: float) -> str:
+    """A change in percent with its sign, without the unit; one that rounds to nothing has none."""
+    if change > MOST_TOLD:
+        return f"over +{MOST_TOLD * 100:.0f}"
     written = f"{change * 100:+.2f}"
-    signed = written[1:] if float(written) == 0 else written
-    return f"{signed}{' ' if METRICS[metric.name].points else ''}{_unit_of_change(metric)}"
+    return written[1:] if float(written) == 0 else written
 
 
 def interval_text(metric: Metric) -> str:

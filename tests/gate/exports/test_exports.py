@@ -15,7 +15,8 @@ from edgekit.gate.exports import EXPORTS
 from edgekit.gate.exports.markdown import MOST_CHARACTERS, marker, plain
 from edgekit.gate.exports.pytest_benchmark import summarize
 from edgekit.gate.record import Metric, Protocol, Series
-from edgekit.gate.wording import headline, timed, where
+from edgekit.gate.wording import headline, interval_text, timed, where
+from edgekit.render.bench import change
 from edgekit.report import TimedOn
 
 HOSTILE = 'a`b|c <img src=x>@team [x](http://evil) \x1b[31m\n::error::"x"'
@@ -100,6 +101,12 @@ def test_what_was_to_be_gated_and_cannot_be_measured_is_told() -> None:
 )
 def test_how_it_was_measured_is_told_where_it_was(protocol: Protocol, told: str | None) -> None:
     assert dict(where(gate(protocol=protocol))).get("protocol") == told
+
+
+def test_an_end_beyond_a_hundredfold_is_not_told_to_the_digit() -> None:
+    wide = gated("latency.p90", "ms", "inconclusive", delta=0.18, delta_ci=(-0.34, 6.8e5))
+    assert interval_text(wide) == "-34.00% to over +10000%"
+    assert change(wide) == "+18.00% (-34.00 to over +10000)"
 
 
 def test_a_percentile_is_no_series_of_times() -> None:
