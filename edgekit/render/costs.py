@@ -62,12 +62,12 @@ def _curves(costs: CostTable | HiddenCosts, *, last: bool) -> RenderableType:
 
 def _checks(checked: list[MeasuredEncoder], hidden: int) -> RenderableType:
     """Figures of each encoder; with its hidden size where one of them has not the model's."""
-    figures = ("predicted", "measured", "error")
-    sizes = ("hidden size",) if any(one.hidden for one in checked) else ()
-    rows = make_table("heads x neurons", *sizes, *figures, right=(*sizes, *figures))
+    numbers = ["hidden size"] if any(one.hidden for one in checked) else []
+    numbers += ["predicted", "measured", "error"]
+    rows = make_table("heads x neurons", *numbers, right=numbers)
     for one in checked:
         widths = "  ".join(f"{heads}x{neurons}" for heads, neurons in one.widths)
-        size = [str(one.hidden or hidden)] if sizes else []
+        size = [str(one.hidden or hidden)] if "hidden size" in numbers else []
         rows.add_row(widths, *size, figure(one.predicted), figure(one.cost), f"{one.error:+.1%}")
     return rows
 

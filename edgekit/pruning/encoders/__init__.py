@@ -42,7 +42,7 @@ def prune_encoder(model: nn.Module, aim: Aim) -> tuple[EncoderPlan, dict[str, Js
     if aim.measured is not None and (scores is not None or left < hidden):
         choose = partial(_choose, model, scores, (whole, hidden), aim, aim.measured)
         chosen = cast("dict[str, JsonValue]", aim.measured.decide(choose))
-        figures = {"predicted": {name: value for name, value in chosen.items() if name != "widths"}} | figures
+        figures["predicted"] = {name: value for name, value in chosen.items() if name != "widths"}
         if scores is not None:
             widths = cast("list[tuple[int, int]]", chosen["widths"])
             plan = plan.then(_cut_widths(model, most_important(scores, widths, type(model).__name__), aim))
