@@ -1,0 +1,79 @@
+"""How many tokens each layer hands on, and whether an answer hangs on the first one alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgekit.errors import UsageError
+from edgekit.formats.encoder import encoder_layers
+from edgekit.formats.torch import hooked
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edgekit.tasks.base import ComponentSpec
+
+# Digits of a share that a schedule gives: `formats/thinning.py` reckons in thousandths.
+DIGITS = 3
+
+
+def shares_of(asked: float | tuple[float, ...] | None, layers: int) -> tuple[float, ...] | None:
+    """For each layer but the last, the share of a sample's tokens that it hands on; None where all hand on all.
+
+    Args:
+        asked: what the last layer takes in, to which shares fall layer by layer in equal ratios, as those of a constant
+            keep rate do (Liang et al. 2022, EViT, section 3.2); or all shares.
+        layers: that the encoder has.
+
+    Raises:
+        UsageError: the shares are not as many as the layers.
+    """
+    if asked is None:
+        return None
+    if layers == 1:
+        raise UsageError(
+            f"prune.tokens={_told(asked)} was given, and one layer is left",
+            id="usage.settings-conflict",
+            why="tokens are left out in front of the last layer, which computes the first one alone",
+            hint="Leave prune.tokens away, or let more layers stay with prune.layers.",
+        )
+    if isinstance(asked, tuple) and len(asked) != layers - 1:
+        raise UsageError(
+            f"prune.tokens={_told(asked)} has {len(asked)} shares, and {layers} layers are left",
+            id="usage.settings-conflict",
+            why=f"each layer but the last has one: {layers - 1}",
+            hint="Give so many, or one number for the last of them.",
+        )
+    if isinstance(asked, tuple):
+        shares = asked
+    else:
+        shares = tuple(round(asked ** (number / (layers - 1)), DIGITS) for number in range(1, layers))
+    return None if all(share == 1 for share in shares) else shares
+
+
+def _told(asked: float | tuple[float, ...]) -> str:
+    return f"[{','.join(f'{share:g}' for share in asked)}]" if isinstance(asked, tuple) else f"{asked:g}"
+
+
+def reads_first_token_alone(model: nn.Module, spec: ComponentSpec) -> bool:
+    """Whether an answer hangs on the first token that the last layer hands on, and on no other: by its gradient.
+
+    Args:
+        model: an encoder with its head, in evaluation mode.
+        spec: the component that it is, which gives one tensor.
+    """
+    import torch
+
+    states: list[torch.Tensor] = []
+
+    def keep(module: object, inputs: object, output: Any) -> Any:
+        del module, inputs
+        state = output[0] if isinstance(output, tuple) else output
+        states.append(state.detach().requires_grad_())
+        return (states[0], *output[1:]) if isinstance(output, tuple) else states[0]
+
+    with hooked([encoder_layers(model)[-1].module.register_forward_hook(keep)]), torch.enable_grad():
+        answer = spec.module(**spec.example)
+        (gradient,) = torch.autograd.grad(answer.square().sum(), states)
+    return bool((gradient[:, 1:] == 0).all())
