@@ -81,9 +81,9 @@ def hidden_size(details: Details) -> str:
 
 
 def token_shares(details: Details) -> str:
-    """``63 % 40 % 25 %``: of a sample's tokens, what each layer but the last hands on; empty where all hand on all."""
+    """``63 % 40 % 25 %``: of a sample's tokens, what each layer but the last hands on; empty where nobody asked."""
     found = details.get("tokens")
-    return shares([number(share) for share in found]) if isinstance(found, list) else ""
+    return shares([number(share) for share in found]) or "100 %" if isinstance(found, list) else ""
 
 
 def shares(values: Iterable[float]) -> str:

@@ -94,7 +94,8 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("DistillSettings", settings)
     teacher, _ = load_model(job.task)
     student, plan = load_model(job.task_for(artifact))
-    _check_tokens(settings, student)
+    if leaves_tokens_out(student):
+        refuse_all_tokens(settings)
     layers = layer_map(teacher, student, plan, own=artifact.manifest.teacher is not None)
     hidden = settings.hidden if layers.hidden else 0.0
     attention = settings.attention if layers.heads else 0.0
@@ -127,7 +128,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     return finish(folder, artifact, DISTILL, settings, changes={"components": torch_components()}, details=figures)
 
 
-def _check_tokens(settings: DistillSettings, student: nn.Module) -> None:
+def refuse_all_tokens(settings: DistillSettings) -> None:
     """Refuse what layers that leave tokens out do not give: maps of attention between the same tokens, and dropout.
 
     Raises:
@@ -135,7 +136,7 @@ def _check_tokens(settings: DistillSettings, student: nn.Module) -> None:
     """
     asked = ["distill.dropout=true"] if settings.dropout else []
     asked += [f"distill.attention={settings.attention:g}"] if settings.attention else []
-    if asked and leaves_tokens_out(student):
+    if asked:
         raise UsageError(
             f"{' and '.join(asked)} cannot go with prune.tokens",
             id="usage.settings-conflict",

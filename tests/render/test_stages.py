@@ -67,6 +67,7 @@ def test_tokens_that_are_left_out_are_told() -> None:
     details: Details = {"before": before, "kept": [{"layer": 0, "heads": 2, "neurons": 32}]}  # type: ignore[dict-item]  # a table is JSON
     told = DESCRIPTIONS["prune"]({**details, "tokens": [1.0, 0.397, 0.25]})
     assert told == "1 of 2 layers; tokens 100 % 39.7 % 25 %; heads 2 each of 4; neurons 32 each of 64"
+    assert "; tokens 100 %; " in DESCRIPTIONS["prune"]({**details, "tokens": []})
     assert "tokens" not in DESCRIPTIONS["prune"](details)
 
 

@@ -45,8 +45,8 @@ def prune_encoder(model: nn.Module, aim: Aim) -> tuple[EncoderPlan, dict[str, Js
         plan = plan.then(_drop_widths(model, columns, budget, aim, plan.tokens))
     if plan.hidden is not None:
         figures |= {"hidden": len(plan.hidden), "hidden_of": hidden}
-    if plan.tokens is not None:
-        figures |= {"tokens": list(plan.tokens)}
+    if plan.tokens is not None or aim.handed is not None:
+        figures |= {"tokens": list(plan.tokens or ())}
     return plan, _describe(whole, plan, before.plan(whole), _cost_of(model, aim, plan.tokens).plan(plan)) | figures
 
 

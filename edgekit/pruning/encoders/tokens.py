@@ -21,6 +21,8 @@ DIGITS = 3
 def shares_of(asked: float | tuple[float, ...] | None, layers: int) -> tuple[float, ...] | None:
     """For each layer but the last, the share of a sample's tokens that it hands on; None where all hand on all.
 
+    Of one layer nothing is left out: it computes the first token alone.
+
     Args:
         asked: what the last layer takes in, to which shares fall layer by layer in equal ratios, as those of a constant
             keep rate do (Liang et al. 2022, EViT, section 3.2); or all shares.
@@ -31,29 +33,16 @@ def shares_of(asked: float | tuple[float, ...] | None, layers: int) -> tuple[flo
     """
     if asked is None:
         return None
-    if layers == 1:
+    if not isinstance(asked, tuple):
+        asked = tuple(round(asked ** (number / (layers - 1)), DIGITS) for number in range(1, layers))
+    elif len(asked) != layers - 1:
         raise UsageError(
-            f"prune.tokens={_told(asked)} was given, and one layer is left",
+            f"prune.tokens=[{','.join(f'{share:g}' for share in asked)}] was given, and layers that stay: {layers}",
             id="usage.settings-conflict",
-            why="tokens are left out in front of the last layer, which computes the first one alone",
-            hint="Leave prune.tokens away, or let more layers stay with prune.layers.",
+            why=f"each of them but the last has a share: {layers - 1}",
+            hint="Give so many, or one number, to which the shares come down.",
         )
-    if isinstance(asked, tuple) and len(asked) != layers - 1:
-        raise UsageError(
-            f"prune.tokens={_told(asked)} has {len(asked)} shares, and {layers} layers are left",
-            id="usage.settings-conflict",
-            why=f"each layer but the last has one: {layers - 1}",
-            hint="Give so many, or one number for the last of them.",
-        )
-    if isinstance(asked, tuple):
-        shares = asked
-    else:
-        shares = tuple(round(asked ** (number / (layers - 1)), DIGITS) for number in range(1, layers))
-    return None if all(share == 1 for share in shares) else shares
-
-
-def _told(asked: float | tuple[float, ...]) -> str:
-    return f"[{','.join(f'{share:g}' for share in asked)}]" if isinstance(asked, tuple) else f"{asked:g}"
+    return None if all(share == 1 for share in asked) else asked
 
 
 def reads_first_token_alone(model: nn.Module, spec: ComponentSpec) -> bool:

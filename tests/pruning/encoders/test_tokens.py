@@ -54,26 +54,14 @@ def test_one_share_is_come_down_to_in_equal_ratios() -> None:
     assert shares_of(0.25, 4) == (0.63, 0.397, 0.25)
     assert shares_of(0.5, 2) == (0.5,)
     assert shares_of((1.0, 0.4), 3) == (1.0, 0.4)
-    assert shares_of(1.0, 4) is shares_of((1.0, 1.0), 3) is None
+    assert shares_of(1.0, 4) is shares_of((1.0, 1.0), 3) is shares_of(0.5, 1) is None
 
 
-@pytest.mark.parametrize(
-    ("asked", "layers", "what", "why"),
-    [
-        (0.5, 1, "prune.tokens=0.5 was given, and one layer is left", "which computes the first one alone"),
-        (
-            (1.0, 0.5),
-            4,
-            "prune.tokens=[1,0.5] has 2 shares, and 4 layers are left",
-            "each layer but the last has one: 3",
-        ),
-    ],
-)
-def test_shares_that_do_not_fit_the_layers_are_an_error(asked: Any, layers: int, what: str, why: str) -> None:
+def test_shares_that_do_not_fit_the_layers_are_an_error() -> None:
     with pytest.raises(UsageError) as caught:
-        shares_of(asked, layers)
-    assert caught.value.what == what
-    assert why in caught.value.why
+        shares_of((1.0, 0.5), 4)
+    assert caught.value.what == "prune.tokens=[1,0.5] was given, and layers that stay: 4"
+    assert caught.value.why == "each of them but the last has a share: 3"
 
 
 @pytest.mark.parametrize("family", tiny.ARCHITECTURES)
@@ -117,6 +105,11 @@ def test_what_tokens_leave_of_the_budget_is_for_heads_and_neurons(bert: Task) ->
     all_tokens, fewer = (sum(len(layer.neurons) for layer in plan.layers) for plan, _ in plans)
     assert fewer > all_tokens
     assert "tokens" not in plans[0][1]
+
+
+def test_of_one_layer_no_token_is_left_out_and_that_is_told(bert: Task) -> None:
+    plan, figures = prune_encoder(bert.load_model(), aim(bert, ratio=0.3, layers=0.34))
+    assert (len(plan.layers), plan.tokens, figures["tokens"]) == (1, None, [])
 
 
 def test_what_an_earlier_stage_left_out_stays_out_and_was_paid_for(bert: Task) -> None:
