@@ -24,8 +24,9 @@ def shares_of(asked: float | tuple[float, ...] | None, layers: int) -> tuple[flo
     Of one layer nothing is left out: it computes the first token alone.
 
     Args:
-        asked: what the last layer takes in, to which shares fall layer by layer in equal ratios, as those of a constant
-            keep rate do (Liang et al. 2022, EViT, section 3.2); or all shares.
+        asked: what the last layer takes in, or all shares. To one number they fall in equal ratios, as those of a constant
+            keep rate do, from the middle of the encoder on: early layers do not know yet what matters (Liang et al.
+            2022, EViT, section 4, begin at the fourth of twelve).
         layers: that the encoder has.
 
     Raises:
@@ -34,7 +35,9 @@ def shares_of(asked: float | tuple[float, ...] | None, layers: int) -> tuple[flo
     if asked is None:
         return None
     if not isinstance(asked, tuple):
-        asked = tuple(round(asked ** (number / (layers - 1)), DIGITS) for number in range(1, layers))
+        whole = (layers - 1) // 2
+        falling = range(1, layers - whole)
+        asked = (1.0,) * whole + tuple(round(asked ** (number / falling[-1]), DIGITS) for number in falling)
     elif len(asked) != layers - 1:
         raise UsageError(
             f"prune.tokens=[{','.join(f'{share:g}' for share in asked)}] was given, and layers that stay: {layers}",

@@ -48,10 +48,11 @@ def cost_of(shares: tuple[float, ...] = ()) -> CostModel:
     return CostModel.of(tokens=TOKENS, hidden=HIDDEN, head_width=HIDDEN // HEADS, first_token_only=True, shares=shares)
 
 
-def test_one_share_is_come_down_to_in_equal_ratios() -> None:
+def test_one_share_is_come_down_to_in_equal_ratios_from_the_middle_on() -> None:
     assert shares_of(None, 3) is None
-    assert shares_of(0.25, 3) == (0.5, 0.25)
-    assert shares_of(0.25, 4) == (0.63, 0.397, 0.25)
+    assert shares_of(0.25, 3) == (1.0, 0.25)
+    assert shares_of(0.25, 4) == (1.0, 0.5, 0.25)
+    assert shares_of(0.25, 6) == (1.0, 1.0, 0.63, 0.397, 0.25)
     assert shares_of(0.5, 2) == (0.5,)
     assert shares_of((1.0, 0.4), 3) == (1.0, 0.4)
     assert shares_of(1.0, 4) is shares_of((1.0, 1.0), 3) is shares_of(0.5, 1) is None
@@ -86,12 +87,12 @@ def test_a_head_that_reads_the_mean_or_a_second_token_is_seen(bert: Task) -> Non
 def test_tokens_alone_can_be_left_out(bert: Task) -> None:
     model = bert.load_model()
     plan, figures = prune_encoder(model, aim(bert))
-    assert plan == whole_plan(model).model_copy(update={"tokens": (0.5, 0.25)})
+    assert plan == whole_plan(model).model_copy(update={"tokens": (1.0, 0.25)})
     widths = [(HEADS, NEURONS)] * LAYERS
-    assert figures["tokens"] == [0.5, 0.25]
+    assert figures["tokens"] == [1.0, 0.25]
     assert [figures["macs_before"], figures["macs_after"]] == [
         cost_of().total(widths),
-        cost_of((0.5, 0.25)).total(widths),
+        cost_of((1.0, 0.25)).total(widths),
     ]
 
 
@@ -121,7 +122,7 @@ def test_what_an_earlier_stage_left_out_stays_out_and_was_paid_for(bert: Task) -
         bert.load_model(), aim(bert, handed_before=first.tokens, handed=None, ratio=0.3, layers=0.67)
     )
     (share,) = first.then(fewer).tokens or ()
-    assert share == (0.5, 0.25, 0.25)[fewer.layers[0].index]
+    assert share == (1.0, 0.25, 0.25)[fewer.layers[0].index]
 
 
 @pytest.mark.skipif(not tiny.THINS, reason=tiny.NO_THINNING)
