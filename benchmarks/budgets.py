@@ -7,8 +7,8 @@ For each budget the FP32 export is timed first, and the search is asked for `max
 the loss. A budget counts as met when the artifact's p50 lies between 90 and 100 % of the same share of the FP32 latency
 of its own run, where both were timed in turns: the machine's pace changes with time. What it is of the milliseconds
 that were asked for is told, too. Then the recipe that was found is run once more with `prune.importance = "weights"`,
-plain magnitude, and the shares of multiply-accumulates that its own pruning left, all else the same; those of both are
-told.
+plain magnitude, no reconstruction, and the shares of multiply-accumulates that its own pruning left, all else the same
+(the same distillation, too); those of both are told.
 
 A line of `results/budgets.jsonl` is one budget; one that is there for the same code is not run again. A search that was
 killed goes on by itself, as its time box is kept in the cache, if the budget is the same: so that it is, the FP32
@@ -72,7 +72,7 @@ def by_magnitude(report: edgekit.Report) -> dict[str, Any] | None:
         assert isinstance(table, dict)
         own = {name: value for name, value in table.items() if value is not None}
         if table["stage"] == "prune":
-            own |= {"ratio": round(next(left), 4), "importance": "weights", "floor": 0.0}
+            own |= {"ratio": round(next(left), 4), "importance": "weights", "reconstruct": False, "floor": 0.0}
             own = {name: value for name, value in own.items() if name not in ("cost", "budget")}
         stages.append(own)
     return {"schema": "edgekit.recipe/1", "name": "by-magnitude", "stages": stages}

@@ -127,25 +127,25 @@ class Workshop:
         other.folder, other.decisions = self._open(request)
         return other
 
-    def stage(self, step: Step, parent: Made) -> Made:
-        """Run one stage, or take its result from the cache."""
-        costs = self.costs().digest if self._asks_for_costs(step) else ""
+    def stage(self, step: Step, parent: Made, *, anew: bool = False) -> Made:
+        """Run one stage, or take its result from the cache; ``anew`` runs all of it: how long it takes is wanted."""
+        asks = step.stage.needs_costs(step.settings) and not self.decisions.locked_for(step.stage.name)
+        costs = self.costs().digest if asks else ""
         work = self._stage_key(step, parent, costs, shortened=False)
         key = self._stage_key(step, parent, costs)
-        found = self.cache.get(key)
+        if anew:
+            self.cache.forget_work(work)
+        found = None if anew else self.cache.get(key)
         if found is None:
             with turn(self.cache.root, work):
                 key = self._stage_key(step, parent, costs)
-                found = self.cache.get(key)
+                found = None if anew else self.cache.get(key)
                 if found is None:
                     key, found = self._make(step, parent, work, costs)
         self._trained[key] = parent.artifact if parent.artifact.format == "torch" else self._trained.get(parent.key)
         self.decisions.adopt(decided_in(found))
         self.cache.forget_work(work)
         return Made(open_artifact(found), key)
-
-    def _asks_for_costs(self, step: Step) -> bool:
-        return step.stage.needs_costs(step.settings) and not self.decisions.locked_for(step.stage.name)
 
     def _stage_key(self, step: Step, parent: Made, costs: str, *, shortened: bool = True) -> str:
         """Key of a stage's result: as its time allowed, or, for its checkpoints, as it was asked for."""
@@ -163,9 +163,8 @@ class Workshop:
         def compute() -> _Moved:
             with self.scratch() as scratch:
                 job = self._job(key, scratch, self.reading(parent.artifact))
-                return _Moved(
-                    layers=tuple(layer_errors_of(parent.artifact, settings, read_details(made.artifact), job))
-                )
+                moved = layer_errors_of(parent.artifact, settings, read_details(made.artifact), job)
+                return _Moved(layers=tuple(moved))
 
         found = self._remember(key, _Moved, compute)
         self.cache.forget_work(key)

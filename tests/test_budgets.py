@@ -109,7 +109,14 @@ def test_measured_costs_and_budgets_become_a_share(load: Any) -> None:
     made = found(0.2, 7.4)
     made.recipe["stages"][0] |= {"cost": "measured", "budget": 5.0, "floor": None}
     prune = budgets.by_magnitude(made)["stages"][0]
-    assert prune == {"stage": "prune", "ratio": 0.8, "importance": "weights", "layers": 0.67, "floor": 0.0}
+    assert prune == {
+        "stage": "prune",
+        "ratio": 0.8,
+        "importance": "weights",
+        "layers": 0.67,
+        "floor": 0.0,
+        "reconstruct": False,
+    }
 
 
 def test_what_was_not_pruned_has_no_rival(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ class LocalExecutor(Executor):
         workshop = for_trial(self._workshop, trial.stages, trial.shortened)
         workshop.progress, workshop.left = watched, self._box.for_training
         use_threads(workshop.request.jobs)
-        line = make(workshop, training_only=trial.kind == "pace")
+        line = make(workshop, timed=trial.kind == "pace")
         self._workshop.decisions.adopt(workshop.decisions.inside(OPTIMIZE))
         trained = [made for made in line if made.artifact.format == "torch"]
         figures: dict[str, object] = _shape(trained) | (_steps(trained) if trial.steps else {})
@@ -203,14 +203,19 @@ def for_trial(
     return own
 
 
-def make(workshop: Workshop, *, training_only: bool = False) -> list[Made]:
-    """Every artifact of a trial up to its last graph, in order; verification is a result's, not a trial's."""
+def make(workshop: Workshop, *, timed: bool = False) -> list[Made]:
+    """Every artifact of a trial up to its last graph, in order; verification is a result's, not a trial's.
+
+    Args:
+        workshop: of the trial.
+        timed: whether only its trainings are wanted, and of these how long they take: none comes from the cache.
+    """
     at, line = workshop.original, []
     for step in leave_out(workshop.request)[0]:
-        if step.stage.name == "verify" or (training_only and step.stage.produces != "torch"):
+        if step.stage.name == "verify" or (timed and step.stage.produces != "torch"):
             continue
         try:
-            at = workshop.stage(step, at)
+            at = workshop.stage(step, at, anew=timed)
         except ModelError:
             if workshop.original.artifact.format != "onnx":
                 raise

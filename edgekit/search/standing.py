@@ -2,8 +2,8 @@
 
 The limit on the loss is on the evaluation split, which may be looked at five times; trials are ranked on the selection
 split, which is cut from the training data. The original has been trained on those samples, so it is better there than
-it will ever be, and every student seems to lose more than it does. The two losses of one trial differ by about the same
-in all students of one original, so what was measured on those that were looked at tells what the others would lose.
+it will ever be, and every student seems to lose more than it does. How much the two losses of one trial differ follows
+from how much was removed, so what was measured on those that were looked at tells what the others would lose (``gap``).
 What was only quantized has learned nothing: it is compared with others of its kind, and loses as much on both splits
 where there are none.
 """
@@ -16,6 +16,7 @@ from functools import cached_property
 
 from edgekit.recipe import Limits
 from edgekit.report import MEGABYTE
+from edgekit.search.gap import Gap
 from edgekit.trials import MEASURING, Search, TrialRecord
 
 LOOKED = ("quantized", "full", "extra")
@@ -26,6 +27,8 @@ CLOSE, CLOSEST = 0.5, 0.005
 LEVER_SHARE, LEVER_MOST = 0.25, 0.0025
 # The one-sided 95 % quantile of a normal distribution.
 ONE_SIDED = 1.645
+# Of the standard error of a look, how far graphs that were only quantized are apart.
+ALIKE = 0.5
 ROUNDING = 1e-9
 # What a timed shape has to cost of the budget: the user sees 0.90 to 1.00, and a clock errs by 1 to 2 %.
 WINDOW, AIM = (0.915, 0.985), 0.955
@@ -75,20 +78,23 @@ class Standing:
         """The loss on the evaluation split as the limit counts it: what was seen there, else what is to be expected."""
         if trial.drop is not None:
             return trial.drop_high if self.strict and trial.drop_high is not None else trial.drop
-        offset = self.offset if _trained(trial) else self.untrained_offset
-        if trial.selection_drop is None or offset is None:
+        gap = self._gap(trial)
+        if trial.selection_drop is None or gap is None:
             return None
-        return trial.selection_drop + offset + (ONE_SIDED * self.error if self.strict else 0.0)
+        return trial.selection_drop + gap.at(trial) + (ONE_SIDED * self.error if self.strict else 0.0)
+
+    def _gap(self, trial: TrialRecord) -> Gap | None:
+        return self.gap if _trained(trial) else self.untrained_gap
 
     @cached_property
-    def offset(self) -> float | None:
+    def gap(self) -> Gap | None:
         """How much more is lost on the evaluation split than on the other, by the trained trials seen on both."""
-        return _gap([trial for trial in self.trials if _trained(trial)])
+        return Gap.of([trial for trial in self.trials if _trained(trial)])
 
     @cached_property
-    def untrained_offset(self) -> float:
-        """The same of trials that were only quantized; 0 before one was seen on both."""
-        return _gap([trial for trial in self.trials if not _trained(trial)]) or 0.0
+    def untrained_gap(self) -> Gap:
+        """The same of trials that were only quantized; none before one was seen on both."""
+        return Gap.of([trial for trial in self.trials if not _trained(trial)]) or Gap()
 
     @cached_property
     def error(self) -> float:
@@ -97,9 +103,17 @@ class Standing:
         return max(widths, default=0.0) / ONE_SIDED
 
     def hopeless(self, trial: TrialRecord) -> bool:
-        """Whether a look would likely be wasted: what is to be expected misses the limit by half a standard error."""
-        expected, bound = self.expected_drop(trial), self.limits.max_drop
-        return expected is not None and bound is not None and expected - self.error / 2 > bound
+        """Whether a look would likely be wasted: what is to be expected misses the limit by its standard error.
+
+        One in six of those keeps it. With less let through, one look that is off by its error spoils a search: every
+        student after it seems to lose too much, and looks are left over. What was only quantized answers nearly as the
+        others of its kind, and errs with them.
+        """
+        expected, gap, bound = self.expected_drop(trial), self._gap(trial), self.limits.max_drop
+        if expected is None or gap is None or bound is None:
+            return False
+        doubt = gap.doubt(trial) if _trained(trial) else ALIKE
+        return expected - self.error * doubt > bound
 
     def loses(self, trial: TrialRecord) -> bool:
         """Whether a trial loses more than it may."""
@@ -256,13 +270,6 @@ def waits(trial: TrialRecord) -> bool:
 
 def _trained(trial: TrialRecord) -> bool:
     return trial.steps > 0 or any(table.get("stage") == "distill" for table in trial.stages)
-
-
-def _gap(trials: Sequence[TrialRecord]) -> float | None:
-    """The mean of what is lost more on the evaluation split than on the selection split; None where neither is seen."""
-    both = [trial for trial in trials if trial.drop is not None and trial.selection_drop is not None]
-    gaps = [(trial.drop or 0.0) - (trial.selection_drop or 0.0) for trial in both]
-    return sum(gaps) / len(gaps) if gaps else None
 
 
 def pareto(trials: Sequence[TrialRecord], search: Search) -> set[int]:

@@ -72,8 +72,8 @@ class PruneSettings(StageSettings):
     )
     tokens: Tokens | Annotated[tuple[Tokens, ...], Field(min_length=1), AfterValidator(_never_rising)] | None = Field(
         None,
-        description="share of a sample's tokens that an encoder's last layer takes in, to which layers come down from the "
-        "middle on, or the share that each layer but the last hands on: [1,0.5,0.25]. Not set: all",
+        description="share of a sample's tokens that an encoder's last layer takes in, to which layers come down from "
+        "the middle on, or the share that each layer but the last hands on: [1,0.5,0.25]. Not set: all",
     )
     floor: float = Field(
         0.2, ge=0, le=1, description="share of each layer's heads, neurons or channels that always stays"

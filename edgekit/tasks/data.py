@@ -2,7 +2,7 @@
 
 The evaluation split is validation where it is labelled, else test where it is labelled, else a seeded tenth of what
 there is. The selection split, which stages may look at as often as they like, is cut from the training data and never
-overlaps with the evaluation split.
+overlaps with the evaluation split. Texts that repeat what a cut split says are not trained on, see ``kinship.py``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from edgekit.description import Sample
 from edgekit.errors import DataError, UnknownNameError
 from edgekit.tasks.base import Examples, Task
 from edgekit.tasks.data_source import DataSource, load_splits
+from edgekit.tasks.kinship import left_out
+from edgekit.tasks.stored_images import StoredImages, is_images
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,9 +37,12 @@ ROLES = {
 }
 # Columns that a module given as code may read, and those of its labels.
 INPUT_COLUMNS = {"image": ("image", "img"), "input": ("input", "inputs", "features", "values", "tokens", "x")}
+TEXT_COLUMNS = ("text", "pair")
 LABEL_COLUMNS = ("label", "labels", "tags", "target", "class", "y")
 SELECTION_SHARE, SELECTION_MOST = 0.1, 1000
 EVALUATION_SHARE = 0.1
+# Of the training rows, the most that are left out because a split that was cut from them says the same.
+LEFT_OUT_MOST = 0.2
 
 
 def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
@@ -59,11 +64,14 @@ def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
         name = _find_column(rows, columns.get(kind), kind, known)
         if name is None:
             continue
-        value = rows[0][name]
-        if kind == "image":
+        if kind == "image" and is_images(rows, name):
+            value = StoredImages(rows, name, source)[0]
             channels = 1 if value.mode in ("L", "1") else 3
             return Sample((channels, value.height, value.width), "float32", names, image=True)
-        array = np.asarray(value)
+        try:
+            array = np.asarray(rows[0][name])
+        except ValueError:  # lists of several lengths
+            continue
         if array.ndim and array.dtype.kind in "fiu":
             return Sample(array.shape, "float32" if array.dtype.kind == "f" else "int64", names)
     raise DataError(
@@ -130,11 +138,22 @@ class Data:
                 id="data.too-few",
                 why=f"needed: at least {evaluation + selection + 1}",
             )
+        held, rest = rows[: evaluation + selection], rows[evaluation + selection :]
+        out = self._kin(held)
         return {
-            "evaluation": sorted(rows[:evaluation]),
-            "selection": sorted(rows[evaluation : evaluation + selection]),
-            "train": sorted(rows[evaluation + selection :]),
+            "evaluation": sorted(held[:evaluation]),
+            "selection": sorted(held[evaluation:]),
+            "train": sorted(row for row in rest if row not in out),
+            "left out": sorted(out),
         }
+
+    def _kin(self, held: Sequence[int]) -> set[int]:
+        """Rows of the training split whose texts repeat those of rows that are held back."""
+        dataset = self.raw[self.train_source]
+        names = [self._column(dataset, wanted) for wanted in TEXT_COLUMNS if wanted in self.task.columns]
+        columns = [dataset[name][:] for name in names if name is not None]
+        rows = [[text for text in row if isinstance(text, str)] for row in zip(*columns, strict=True)]
+        return left_out(rows, held, round(LEFT_OUT_MOST * len(rows))) if rows else set()
 
     @cached_property
     def train_source(self) -> str:
@@ -182,6 +201,7 @@ class Data:
             "selection": len(self.selection),
             "evaluation": len(self.evaluation),
         }
+        sizes |= {"left_out": len(out)} if (out := self._cuts["left out"]) else {}
         return {**self.source.record, "evaluation_split": self.rule, "samples": sizes}
 
     def _labelled(self, name: str) -> bool:
@@ -220,7 +240,13 @@ class Data:
                 why=f"columns: {', '.join(dataset.column_names)}; recognised: {', '.join(self.task.columns[first])}",
                 hint=f"Name it: --columns {first}=NAME.",
             )
-        columns: dict[str, Sequence[Any]] = {w: dataset[c] for w, c in found.items() if c is not None}
+        columns: dict[str, Sequence[Any]] = {
+            wanted: StoredImages(dataset, name, self.source)
+            if wanted == "image" and is_images(dataset, name)
+            else dataset[name]
+            for wanted, name in found.items()
+            if name is not None
+        }
         if "label" in columns:
             columns["label"] = self._read_labels(dataset, str(found["label"]))
             columns = self._drop_unlabelled(columns)
@@ -271,7 +297,7 @@ def _class_names(dataset: Dataset, column: str | None) -> Sequence[str] | None:
 
 
 def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:
-    for column in ("text", "pair"):
+    for column in TEXT_COLUMNS:
         for row, value in enumerate(columns.get(column, ())):
             if not isinstance(value, str):
                 raise DataError(

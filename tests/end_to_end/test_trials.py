@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,19 @@ def test_a_training_whose_time_is_up_is_kept_and_the_next_one_goes_on_from_it(tm
     assert proxy.divergence is not None
     assert proxy.divergence > 0
     assert proxy.divergence_error is not None
+
+
+def test_steps_are_timed_where_another_search_has_done_the_same_ones(tmp_path: Path) -> None:
+    model, data = model_folder("bert", tmp_path / "model", layers=2), text_data(tmp_path)
+    taught = {**DISTILL, "max_steps": 8, "evaluate_every": 8}
+    paces = []
+    for drop in (0.01, 0.02):
+        options: dict[str, Any] = {"data": data, "target": "arm64", "workload": WORKLOAD, "time": 3600.0}
+        workshop = Workshop(resolve_request(model, max_drop=drop, **options), Cache(tmp_path / "cache"), Silent())
+        box = Box(tmp_path / f"box-{drop}.json", 1e9, clock=map(float, itertools.count()).__next__)
+        executor = LocalExecutor(workshop, box, Scales(workshop, GRAPH))
+        (pace,) = executor.submit([trial(1, taught).model_copy(update={"kind": "pace", "steps": 8})])
+        assert (pace.state, pace.steps) == ("timed", 8)
+        paces.append((pace.step_seconds, pace.check_seconds is None))
+    assert paces[0] == paces[1]
+    assert paces[0][0]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from search.noisy import EVALUATION, WORLDS, results
 from search.world import (
     FILL,
     LATENCY,
@@ -330,6 +331,31 @@ def test_what_would_lose_too_much_by_the_other_students_is_not_looked_at(tmp_pat
     assert hopeless
     assert all(trial.reason.startswith("would lose about ") for trial in hopeless)
     assert not {trial.number for trial in hopeless} & set(world.looked)
+
+
+def test_one_unlucky_look_does_not_spoil_what_comes_after_it(tmp_path: Path) -> None:
+    class Unlucky(Steep):
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            found = super().look(trial)
+            if len(self.looked) != 2:
+                return found
+            return found.model_copy(update={"drop": (found.drop or 0) + 0.012, "drop_high": (found.drop or 0) + 0.02})
+
+    world = Unlucky(need=0.0001)
+    record = _ran(session(tmp_path, world, limits=HOUR, space=MEASURES))
+    first, *later = [trial for trial in record.trials if trial.kind == "full"]
+    assert first.number in world.looked
+    assert (first.drop or 0) > 0.015  # and every other would lose as much, if that were sure
+    assert record.chosen in [trial.number for trial in later]
+    assert record.looks == 5
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_looks_that_err_leave_no_search_without_a_student(name: str) -> None:
+    found = list(results(WORLDS[name], 0.01, searches=4))
+    assert all(student for _, student, _ in found)
+    assert min(faster for faster, _, _ in found) > 1.2
+    assert max(lost for _, _, lost in found) < 0.01 + 2 * EVALUATION
 
 
 def test_without_training_every_way_to_quantize_is_tried(tmp_path: Path) -> None:

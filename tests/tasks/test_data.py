@@ -121,6 +121,21 @@ def test_nothing_is_trained_chosen_and_evaluated_on_at_once(tmp_path: Path, mode
     assert len(train | selection | evaluation) == 200
 
 
+def test_what_repeats_a_sample_of_a_cut_split_is_not_trained_on(tmp_path: Path, model: Path) -> None:
+    """Each sentence is there whole and without its last word."""
+    sentences = [(f"w{number // 20}", f"w{number % 20}") for number in range(100)]
+    texts = [f"{one} {two} w8{end}" for one, two in sentences for end in ("", f" {one}")]
+    write(tmp_path / "train.csv", {"text": texts, "label": [0, 1] * 100})
+    write(tmp_path / "validation.csv", unique(20, 1000))
+    data = load(tmp_path, task_for(model))
+    first_two = [{ids[1:3] for ids in rows(part)} for part in (data.train, data.selection)]
+    assert not first_two[0] & first_two[1]
+    sizes: Any = data.record["samples"]
+    assert sizes["selection"] == 20
+    assert sizes["left_out"] == 2 * len(first_two[1]) - 20 > 0
+    assert sizes["train"] == 200 - 20 - sizes["left_out"]
+
+
 def test_the_cut_is_drawn_from_the_seed(tmp_path: Path, model: Path) -> None:
     file = write(tmp_path / "one.csv", unique(200))
     one, same, other = (load(file, task_for(model), seed) for seed in (0, 0, 1))

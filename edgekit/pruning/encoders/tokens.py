@@ -24,9 +24,9 @@ def shares_of(asked: float | tuple[float, ...] | None, layers: int) -> tuple[flo
     Of one layer nothing is left out: it computes the first token alone.
 
     Args:
-        asked: what the last layer takes in, or all shares. To one number they fall in equal ratios, as those of a constant
-            keep rate do, from the middle of the encoder on: early layers do not know yet what matters (Liang et al.
-            2022, EViT, section 4, begin at the fourth of twelve).
+        asked: what the last layer takes in, or all shares. To one number they fall in equal ratios, as those of a
+            constant keep rate do, from the middle of the encoder on: early layers do not know yet what matters (Liang
+            et al. 2022, EViT, section 4, begin at the fourth of twelve).
         layers: that the encoder has.
 
     Raises:
