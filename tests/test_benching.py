@@ -271,6 +271,16 @@ def test_nothing_is_measured_where_the_place_can_measure_nothing_that_is_gated(
 
 
 @pytest.mark.usefixtures("nothing_measured")
+def test_inputs_of_other_sizes_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.gate.measurable.Meter", lambda: Meter(str(tmp_path)))  # ends before measuring
+    one, two = (foreign.conv_net(tmp_path / f"{batch}.onnx", batch=batch) for batch in (1, 2))
+    told = [record.warnings[1:] for record in (bench(path, baseline=one, gate="energy=5%") for path in (one, two))]
+    sizes = "[1, 3, 12, 12] and [2, 3, 12, 12]"
+    warning = f"the two do not do the same work: the input 'pixels' of the baseline and the model is {sizes}"
+    assert told == [(), (warning,)]
+
+
+@pytest.mark.usefixtures("nothing_measured")
 def test_models_that_are_not_scored_alike_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgekit.benching.unlike_answers", lambda ours, theirs: f"{ours.name} is not {theirs.name}")
     ours, theirs = linear(tmp_path / "ours.onnx"), linear(tmp_path / "theirs.onnx")

@@ -181,6 +181,27 @@ def test_no_process_begins_for_which_there_is_no_time(subject: Subject) -> None:
     assert len(run_processes({"one": subject}, here(1), runs, seconds=0.0, fewest=2)) == 2
 
 
+@pytest.mark.parametrize(("at_once", "limits"), [(True, [1500.0]), (False, [300.0] * 5)])
+def test_a_budget_that_is_spent_before_leaves_the_fewest_processes_their_time(
+    subject: Subject, at_once: bool, limits: list[float]
+) -> None:
+    """A model that takes long to load has spent a small budget before anything is timed."""
+    given = list[float]()
+
+    class Noting(Device):
+        label = "noting"
+        fingerprint = "noting"
+        starts_processes = at_once
+
+        def execute(self, folder: Path, seconds: float) -> str:
+            given.append(seconds)
+            one = {"load_ms": 1.0, "peak_memory_bytes": 1}
+            return json.dumps({**one, "processes": [one] * 5} if at_once else one)
+
+    answers = run_processes({"one": subject}, Place(Noting()), [start_run("one")] * 8, seconds=-115.0, fewest=5)
+    assert (len(answers), given) == (5, limits)
+
+
 def test_a_device_that_starts_no_processes_is_sent_each(subject: Subject) -> None:
     class Simple(LocalDevice):
         starts_processes = False
