@@ -7,21 +7,25 @@ python benchmarks/gate.py hogs                 # 100 gates of one that is 10 % s
 python benchmarks/gate.py emulated             # 20 gates by instructions of an emulated arm64 processor
 python benchmarks/gate.py stored               # a model in 12 sessions, each against the result of each other
 python benchmarks/gate.py traces               # throttling, warming up and drift; computed
+python benchmarks/gate.py answers              # accuracy on 500 samples: a fifth of a point, and three points; computed
 python benchmarks/gate.py simulate             # the gate with its looks on drawn processes; computed
 python benchmarks/gate.py overhead             # what the harness adds to an inference
 python benchmarks/gate.py report               # what the results say, and whether it is what they have to
 
-`--model five` is a model of 5 ms, `one` of one; `--budget` and `--count` are other ones than a part's own. Each gate is
-one line of `results/gate.jsonl`; a part goes on where it was stopped, and ends when it is certain what it shows.
+`--model five` is a model of 5 ms, `one` of one; `--format tflite` takes two .tflite files; `--budget` and `--count` are
+other ones than a part's own. Each gate is one line of `results/gate.jsonl`; a part goes on where it was stopped, and
+ends when it is certain what it shows.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -40,6 +44,8 @@ import edgekit
 from edgekit.gate.figures import Comparison
 from edgekit.gate.margins import default_margins
 from edgekit.gate.record import BenchRecord, Series
+from edgekit.measure.subjects import subjects_at
+from edgekit.tasks.base import Workload
 
 # Layers, rows and width of a chain of products: about 0.1, 1 and 5 ms on a processor of 2023.
 MODELS = {"tenth": (200, 1, 32), "one": (200, 8, 128), "five": (200, 32, 160)}
@@ -48,6 +54,8 @@ PERCENT = 100.0
 
 def write_chain(file: Path, layers: int, rows: int, width: int) -> Path:
     """y [rows, width] = x through so many products with a ReLU each: its time is linear in the layers."""
+    if file.suffix == ".tflite":
+        return write_tflite_chain(file, layers, rows, width)
     draw = np.random.default_rng(0)
     nodes, weights = [], []
     for layer in range(layers):
@@ -67,16 +75,33 @@ def write_chain(file: Path, layers: int, rows: int, width: int) -> Path:
     return file
 
 
+def write_tflite_chain(file: Path, layers: int, rows: int, width: int) -> Path:
+    """The same as a TFLite file."""
+    import torch
+
+    from edgekit.formats.tflite_export import export_component
+    from edgekit.tasks.base import ComponentSpec
+
+    torch.manual_seed(0)
+    pairs = [(torch.nn.Linear(width, width, bias=False), torch.nn.ReLU()) for _ in range(layers)]
+    chain = torch.nn.Sequential(*itertools.chain(*pairs)).eval()
+    export_component(ComponentSpec(chain, {"input": torch.ones(rows, width)}, {}, ("y",)), file)
+    return file
+
+
 def time_chains(files: dict[int, Path], rounds: int = 400) -> dict[int, float]:
     """The median milliseconds of each, in turns in this process, over several copies."""
-    from edgekit.devices.runner import OnnxGraph, measure_latency
+    from edgekit.devices.runner import LOADERS, measure_latency
 
+    sys.path.append(
+        str(Path(edgekit.__file__).parent / "runtimes")
+    )  # of TFLite files, as the runner finds it beside it
     calls: dict[str, Any] = {}
     for layers, file in files.items():
-        shape = onnx.load(file, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
-        feeds = {"r0": np.ones([one.dim_value for one in shape], np.float32)}
-        copies = [OnnxGraph({"graph": str(file)}, 1) for _ in range(8)]
-        calls[str(layers)] = [lambda run=run, feeds=feeds: run(feeds) for run in copies]
+        subject = subjects_at(file, Workload())["model"]
+        loaded = {"graph": str(file), "component": subject.component and subject.component.model_dump(mode="json")}
+        load = LOADERS["litert" if file.suffix == ".tflite" else "onnxruntime"]
+        calls[str(layers)] = [functools.partial(load(loaded, 1), subject.feeds) for _ in range(8)]
     spec = {
         "seed": 0,
         "warmup": 5,
@@ -90,24 +115,24 @@ def time_chains(files: dict[int, Path], rounds: int = 400) -> dict[int, float]:
     return {int(name): statistics.median(map(statistics.median, found)) for name, found in blocks.items()}
 
 
-def make_pair(folder: Path, model: str, change: float) -> tuple[Path, Path, float]:
+def make_pair(folder: Path, model: str, change: float, ending: str = "onnx") -> tuple[Path, Path, float]:
     """A baseline and a candidate that is slower (or faster) by about so many percent; what it truly is, by a fit.
 
     Of chains of 100, 150 and 200 layers the time of a layer is fitted; so many layers are added that it is the change.
     """
     layers, rows, width = MODELS[model]
-    baseline = write_chain(folder / "baseline.onnx", layers, rows, width)
+    baseline = write_chain(folder / f"baseline.{ending}", layers, rows, width)
     if not change:
-        candidate = folder / "candidate.onnx"
+        candidate = folder / f"candidate.{ending}"
         candidate.write_bytes(baseline.read_bytes())
         return baseline, candidate, 0.0
     lengths = (layers // 2, layers * 3 // 4, layers)
-    files = {length: write_chain(folder / f"{length}.onnx", length, rows, width) for length in lengths}
+    files = {length: write_chain(folder / f"{length}.{ending}", length, rows, width) for length in lengths}
     times = time_chains(files)
     slope, base = np.polyfit(list(times), list(times.values()), 1)
     whole = base + slope * layers
     added = round(change / PERCENT * whole / slope)
-    candidate = write_chain(folder / "candidate.onnx", layers + added, rows, width)
+    candidate = write_chain(folder / f"candidate.{ending}", layers + added, rows, width)
     return baseline, candidate, added * slope / whole * PERCENT
 
 
@@ -163,14 +188,20 @@ PARTS = {
 EMULATED = Part((Rule(("regression",), 1.0),), 2.0, count=20)
 
 
-def run_gates(name: str, part: Part, model: str) -> None:
+def key_of(name: str, part: Part, model: str, ending: str) -> dict[str, Any]:
+    """What the lines of a part have in common."""
+    what = name if ending == "onnx" else f"{name}-{ending}"
+    return {"what": what, "model": model, "change": part.change, "budget": part.budget}
+
+
+def run_gates(name: str, part: Part, model: str, ending: str) -> None:
     """Gates until it is certain what they show."""
-    key = {"what": name, "model": model, "change": part.change, "budget": part.budget}
+    key = key_of(name, part, model, ending)
     while_loaded = load(part.hogs, bursts=part.bursts) if part.hogs else contextlib.nullcontext()
     if settled(key, part):
         return
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        baseline, candidate, truth = make_pair(Path(folder), model, part.change)
+        baseline, candidate, truth = make_pair(Path(folder), model, part.change, ending)
         with while_loaded:
             while not settled(key, part):
                 seed = len(done(key))
@@ -243,10 +274,10 @@ def report(key: dict[str, Any], part: Part) -> None:
         print(f"{json.dumps(key)}: {len(rows)} gates: {told}{seconds}; {rule.words} of {part.count}: {state}")
 
 
-def report_all(model: str) -> None:
+def report_all(model: str, ending: str) -> None:
     """Every part of gates."""
     for name, part in PARTS.items():
-        report({"what": name, "model": model, "change": part.change, "budget": part.budget}, part)
+        report(key_of(name, part, model, ending), part)
     report({"what": "emulated", "change": EMULATED.change}, EMULATED)
 
 
@@ -282,20 +313,25 @@ def overhead() -> None:
 
 
 def main() -> None:
-    from gate_computed import simulate, traces
+    from gate_computed import answers, simulate, traces
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    others = ("emulated", "stored", "traces", "simulate", "overhead", "report")
+    others = ("emulated", "stored", "traces", "answers", "simulate", "overhead", "report")
     parser.add_argument("what", choices=(*PARTS, *others))
     parser.add_argument("--count", type=int, default=None, help="gates, or sessions")
     parser.add_argument("--budget", type=float, default=None, help="seconds of a gate")
     parser.add_argument("--model", choices=MODELS, default="tenth")
+    parser.add_argument("--format", choices=("onnx", "tflite"), default="onnx", help="of both sides")
     options = parser.parse_args()
     given = {name: value for name in ("count", "budget") if (value := getattr(options, name)) is not None}
     if options.what in PARTS:
-        run_gates(options.what, replace(PARTS[options.what], **given), options.model)
+        run_gates(options.what, replace(PARTS[options.what], **given), options.model, options.format)
         return
-    computed: dict[str, Iterator[dict[str, Any]]] = {"traces": traces(), "simulate": simulate(options.count)}
+    computed: dict[str, Iterator[dict[str, Any]]] = {
+        "traces": traces(),
+        "answers": answers(),
+        "simulate": simulate(options.count),
+    }
     if options.what in computed:
         for line in computed[options.what]:
             print(json.dumps(line), flush=True)
@@ -305,7 +341,7 @@ def main() -> None:
         "emulated": lambda: emulated(replace(EMULATED, **given)),
         "stored": lambda: stored(options.count or 12, options.model),
         "overhead": overhead,
-        "report": lambda: report_all(options.model),
+        "report": lambda: report_all(options.model, options.format),
     }[options.what]()
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from gate_evidence import done
 
+from edgekit.gate.accuracy import LEVEL, SHARE_OF_RIGHT, accuracy_metric, mcnemar, tango
 from edgekit.gate.figures import Comparison, clear_of_margins, timed_series
-from edgekit.gate.margins import parse_margins
+from edgekit.gate.margins import DEFAULT_WITH_DATA, parse_margins
 from edgekit.gate.protocol import Plan, time_sides
+from edgekit.gate.record import Accuracy
 from edgekit.gate.statistics import LOOK_LEVEL
 from edgekit.gate.traces import slower_after, warm_after
 from edgekit.runtimes.measuring import Answer, ProcessRun
@@ -82,6 +84,43 @@ def warm_ups(draw: np.random.Generator) -> dict[str, Any]:
             bias = abs(float(np.median(trace[cut:])) / truth - 1)
             biases[shape] = max(biases.get(shape, 0.0), bias)
     return {"largest_bias": biases, "of": 200 * len(SHAPES)}
+
+
+# Of 500 samples those that only the baseline and only the candidate answers right: a fifth of a point, three points.
+FIFTH, THREE = ((1, 0), (3, 2), (11, 10)), ((15, 0), (20, 5), (24, 9))
+# Of two models that are alike, so large a share is answered right by either one alone.
+SAMPLES, USUAL = 500, 0.005
+
+
+def answers() -> Iterator[dict[str, Any]]:
+    """Verdicts on the accuracy, at the default margin of half a point, of losses that are known and that are drawn."""
+    for points, pairs in ((0.2, FIFTH), (3.0, THREE)):
+        verdicts = {f"{lost} lost, {gained} gained": verdict_of(lost, gained) for lost, gained in pairs}
+        yield {"what": "answers", "points": points, "samples": SAMPLES, **verdicts}
+    draw = np.random.default_rng(0)
+    for points in (0.0, 0.5, 3.0):
+        worse = USUAL + points / 100
+        drawn = draw.multinomial(SAMPLES, (worse, USUAL, 1 - worse - USUAL), size=1000).tolist()
+        verdicts = Counter(verdict_of(lost, gained) for lost, gained, _ in drawn)
+        yield {"what": "answers", "truly": points, "samples": SAMPLES, "of": 1000, **verdicts}
+
+
+def verdict_of(lost: int, gained: int) -> str:
+    """Of ``SAMPLES``, of which so many are lost and gained."""
+    delta = (gained - lost) / SAMPLES
+    found = Accuracy(
+        metric=SHARE_OF_RIGHT,
+        candidate=0.9 + delta,
+        baseline=0.9,
+        delta=delta,
+        delta_ci=tango(lost, gained, SAMPLES),
+        level=LEVEL,
+        n=SAMPLES,
+        lost=lost,
+        gained=gained,
+        p_value=mcnemar(lost, gained),
+    )
+    return str(accuracy_metric(found, parse_margins(DEFAULT_WITH_DATA)).verdict)
 
 
 @dataclass(frozen=True)

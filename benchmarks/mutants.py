@@ -6,19 +6,26 @@
 A mutant is a right file, changed by a random generator that is seeded with the run's seed and the mutant's number, so
 that any of them can be made again with `--only NUMBER`. Nineteen of twenty are opened in children that are forked from
 this process, which has loaded what the commands load, and so are those that check a graph for them; the twentieth goes
-through the real command line. Counted are: exit codes, tracebacks, files or output left behind by a refusal, deaths of
-the command line, hangs, and deaths of children, which the command line tells as the error `model.crashes`.
+through the real command line.
+
+Counted are: exit codes, refusals that give no id of the catalogue with that exit code, tracebacks, output and files
+that a refusal left behind or changed, deaths of the command line, hangs, and deaths of children. The latter are told by
+the command line as the error `model.crashes`, where it watches the command; where it does not, the death of the child
+is that of the command line.
 
 Results go to `benchmarks/results/mutants.jsonl`, a line for a block of mutants; blocks of the same code that are there
-are not done again, unless something was wrong in them, and count for the exit code. A mutant that ends in anything but
-a documented way is kept in `tests/hostile/found/`.
+are not done again, unless something was wrong in them, and count for the exit code. What was wrong once stays wrong
+until the code is another, but for hangs, which a busy machine makes as well. A mutant that ends in anything but a
+documented way is kept in `tests/hostile/found/`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gc
+import hashlib
 import importlib
 import json
 import os
@@ -28,6 +35,7 @@ import resource
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -40,6 +48,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import mutations
 from mutant_kinds import KINDS, ROOT, right_files
 from mutations import mutate, mutate_inside
 
@@ -50,7 +59,11 @@ HANG_SECONDS, SECOND_LOOK_SECONDS = 20.0, 180.0
 PROGRAM_EVERY = 20
 # Of a forked child: the command line lives on, and tells it as `model.crashes`.
 DIED = "children that died"
+TRACEBACKS = ("Traceback (most recent call last)", "panicked at")
 BLOCK = 500
+# What tells by 1, and without an error, what it has found.
+CHECKS = ("bundle",)
+HANG = "hang"
 
 
 @dataclass
@@ -60,8 +73,9 @@ class Ended:
     Attributes:
         code: of the exit; negative for a signal.
         out, told: what stood on the two outputs.
-        left: files that were not there before.
+        left: files that were not there before, or were not so.
         hung: whether it did not end by itself.
+        command: its first word.
     """
 
     code: int
@@ -69,6 +83,7 @@ class Ended:
     told: str
     left: list[str]
     hung: bool = False
+    command: str = ""
 
     @property
     def id(self) -> str:
@@ -77,18 +92,28 @@ class Ended:
         return found[1] if found else ""
 
     def faults(self, *, program: bool) -> list[str]:
-        """What is not as it has to be; the death of a forked child is what the command line waits for."""
+        """What is not as it has to be; the death of a forked child is what the command line waits for.
+
+        Args:
+            program: whether it was the command line, or a child that nothing waits for there.
+        """
+        from edgekit.error_catalogue import load_catalogue
+
         found = []
-        if "Traceback (most recent call last)" in self.told or "panicked at" in self.told:
+        if any(sign in text for text in (self.told, self.out) for sign in TRACEBACKS):
             found.append("traceback")
+        told = self.code == 1 and not self.id and self.command in CHECKS
         if self.hung:
-            found.append("hang")
+            found.append(HANG)
         elif self.code < 0 and program:
             found.append("death")
         elif self.code >= 0 and self.code not in DOCUMENTED:
             found.append("undocumented")
+        elif (self.code > 0 and not told and self.code != _exit_codes().get(self.id.partition(".")[0])) or (
+            self.id and self.id not in load_catalogue()
+        ):
+            found.append("unexplained")
         stopped = self.id == "resource-limit.model-time"  # on a busy machine, perhaps when it had just answered
-        told = self.code == 1 and not self.id  # what a check found
         if self.code != 0 and not stopped and not told and (self.out.strip() or self.left):
             found.append("partial")
         return found
@@ -108,7 +133,7 @@ class Arena:
         self.program_every = program_every
         self.kind, self.seed, self.folder = KINDS[kind], f"{kind} {seed}", folder
         right_files(kind, folder / "right")
-        self.work = folder / "work"
+        self.work, self._spoilt = folder / "work", False
         shutil.copytree(folder / "right", self.work)
         self.contents = {name: (folder / "right" / name).read_bytes() for name in (*self.kind.files, *self._sums())}
 
@@ -134,6 +159,12 @@ class Arena:
         name, content, words = self.mutant(number)
         return self.look(name, content, words, program=self.by_program(number))
 
+    def alone(self, number: int, ended: Ended) -> bool:
+        """Whether nothing would have waited for what died: the command line itself, or a command that it is."""
+        from edgekit.cli.watch import WATCHED
+
+        return self.by_program(number) or ended.command not in WATCHED
+
     def by_program(self, number: int) -> bool:
         """Whether a mutant goes through the real command line."""
         return number % self.program_every == 0
@@ -152,6 +183,8 @@ class Arena:
         finally:
             for changed in (name, *self._sums()):
                 (self.work / changed).write_bytes(self.contents[changed])
+            if self._spoilt:
+                self._renew()
 
     def needed(self) -> set[str]:
         """The modules that the commands load on the right files."""
@@ -164,12 +197,11 @@ class Arena:
                 with (self.folder / "out.txt").open("wb") as out:
                     _wait(_fork(given, out.fileno(), out.fileno(), self.work, listed), SECOND_LOOK_SECONDS)
                 found.update(listed.read_text(encoding="utf-8").split())
-        shutil.rmtree(self.work)
-        shutil.copytree(self.folder / "right", self.work)
+        self._renew()
         return found
 
     def _watched(self, given: list[str], seconds: float, *, program: bool) -> Ended:
-        before = self._files()
+        before = self._state()
         out, told = self.folder / "out.txt", self.folder / "told.txt"
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         with out.open("wb") as one, told.open("wb") as other:
@@ -177,16 +209,46 @@ class Arena:
             code, late = _wait(pid, seconds)
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         busy = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-        left = self._files() - before
-        for path in left:
-            path.unlink()
+        left = self._restore(before)
         texts = [file.read_text(encoding="utf-8", errors="replace") for file in (out, told)]
         # A second look that ended has only waited for the machine, unless it computed all the time.
         hung = late or (seconds == SECOND_LOOK_SECONDS and busy > HANG_SECONDS)
-        return Ended(code, texts[0], texts[1], sorted(map(str, left)), hung)
+        return Ended(code, texts[0], texts[1], left, hung, given[0])
 
-    def _files(self) -> set[Path]:
-        return {path for path in self.work.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    def _state(self) -> dict[Path, tuple[int, ...]]:
+        """All that lies in the arena but what a command says: its kind; size and time of what is no folder."""
+        found = {}
+        for path in self.folder.rglob("*"):
+            if "__pycache__" not in path.parts and path.name not in ("out.txt", "told.txt", "modules.txt"):
+                seen = path.lstat()
+                folder = stat.S_ISDIR(seen.st_mode)
+                found[path] = (seen.st_mode,) if folder else (seen.st_mode, seen.st_size, seen.st_mtime_ns)
+        return found
+
+    def _restore(self, before: dict[Path, tuple[int, ...]]) -> list[str]:
+        """What is not as it was; it is so again afterwards."""
+        now = self._state()
+        changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+        for path in reversed(changed):
+            if path not in before:
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        self._spoilt = self._spoilt or any(path in before for path in changed)
+        return [str(path) for path in changed]
+
+    def _renew(self) -> None:
+        """Put the right files in the place of those that are there."""
+        shutil.rmtree(self.work)
+        shutil.copytree(self.folder / "right", self.work)
+        self._spoilt = False
+
+
+@functools.cache
+def _exit_codes() -> dict[str, int]:
+    """The exit code of each kind of error, by what its ids begin with."""
+    from edgekit import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EdgekitError)]
+    return {kind.kind: kind.exit_code for kind in kinds}
 
 
 def _fork(given: list[str], out: int, told: int, folder: Path, listed: Path | None = None) -> int:
@@ -315,7 +377,7 @@ def run_blocks(kind: str, given: argparse.Namespace, done: set[int]) -> Iterator
                 ended = arena.open(number)
                 codes[str(ended.code)] += 1
                 ids[ended.id] += bool(ended.id)
-                for fault in ended.faults(program=arena.by_program(number)):
+                for fault in ended.faults(program=arena.alone(number, ended)):
                     faults[fault] += 1
                     _keep(arena, number, fault, ended, given.keep)
                 if ended.code < 0 and not ended.hung:
@@ -335,6 +397,7 @@ def run_blocks(kind: str, given: argparse.Namespace, done: set[int]) -> Iterator
                 "seconds": round(time.monotonic() - began, 1),
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "code": code_digest(),
+                "script": script_digest(),
             }
 
 
@@ -359,9 +422,9 @@ def table(records: list[dict[str, Any]]) -> str:
         "| format | mutants | refused | read | faults | children that died | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
-    newest = {record["format"]: record["code"] for record in records}
+    newest = {record["format"]: _made_by(record) for record in records}
     for kind in KINDS:
-        mine = [record for record in records if record["format"] == kind and record["code"] == newest.get(kind)]
+        mine = [record for record in records if record["format"] == kind and _made_by(record) == newest.get(kind)]
         codes: Counter[str] = Counter()
         faults: Counter[str] = Counter()
         for record in mine:
@@ -373,6 +436,19 @@ def table(records: list[dict[str, Any]]) -> str:
             f"| {kind} | {total} | {total - codes['0']} | {codes['0']} | {faults.total()} | {died} | {seconds:.0f} |"
         )
     return "\n".join(lines)
+
+
+def _made_by(record: dict[str, Any]) -> tuple[str, str]:
+    return record["code"], record.get("script", "")
+
+
+@functools.cache
+def script_digest() -> str:
+    """sha256 of what makes mutants and judges them."""
+    digest = hashlib.sha256()
+    for file in (Path(__file__), Path(str(mutations.__file__)), Path(__file__).with_name("mutant_kinds.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def main() -> int:
@@ -435,21 +511,34 @@ def judge(given: argparse.Namespace, kinds: Sequence[str]) -> int:
     """The exit code: 1 where a mutant of this code ended in another way than it may, or some were not opened."""
     code = 0
     for kind in kinds:
-        records = _newest(given, kind)
-        opened = sum(record["count"] for first, record in records.items() if first < given.count)
-        wrong = sum(map(_wrong, records.values()))
+        records = _records(given, kind)
+        newest = {record["first"]: record for record in records}
+        opened = sum(record["count"] for first, record in newest.items() if first < given.count)
+        wrong = sum(map(_wrong, newest.values())) + _wrong_before(records, newest)
         if wrong or opened < given.count:
             print(f"{kind}: {wrong} of {opened} mutants ended wrongly; to open: {given.count}", file=sys.stderr)
             code = 1
     return code
 
 
+def _wrong_before(records: list[dict[str, Any]], newest: dict[int, dict[str, Any]]) -> int:
+    """How many ended wrongly in blocks that were done again: of the same code, that they do not so now means little."""
+    earlier = [record for record in records if record is not newest[record["first"]]]
+    return sum(number for record in earlier for name, number in record["faults"].items() if name not in (DIED, HANG))
+
+
 def _newest(given: argparse.Namespace, kind: str) -> dict[int, dict[str, Any]]:
     """The last record of each block of a format with this code and seed, by its first mutant."""
+    return {record["first"]: record for record in _records(given, kind)}
+
+
+def _records(given: argparse.Namespace, kind: str) -> list[dict[str, Any]]:
+    """The records of a format with this code and seed, and by this script."""
     from edgekit.environment import code_digest
 
     same = {"format": kind, "seed": given.seed, "program_every": given.program_every, "code": code_digest()}
-    return {record["first"]: record for record in read_results(given.results) if same.items() <= record.items()}
+    same |= {"script": script_digest()}
+    return [record for record in read_results(given.results) if same.items() <= record.items()]
 
 
 def _wrong(record: dict[str, Any]) -> int:

@@ -189,6 +189,8 @@ def _check_names(root: Path, manifest: Manifest) -> None:
     for name in parts:
         if any((root / part).is_symlink() for part in (name, *map(str, Path(name).parents)) if part != "."):
             raise _wrong_name(root, name, "it is a link, and an artifact holds its files itself")
+        if (root / name).exists() and not (root / name).is_file():
+            raise _wrong_name(root, name, "it is no plain file")
     for name in manifest.components:
         if not inside(name) or "/" in name or control_characters(name):
             raise _wrong_name(root, name, "it is no plain name of a component")
@@ -265,6 +267,8 @@ def find_tampering(root: Path) -> list[str]:
         digest, separator, name = line.partition("  ")
         if len(digest) != 64 or not separator or not name:
             return [f"{SUMS}: line {number} is not a sum and a name"]
+        if name in expected:
+            return [f"{SUMS}: line {number} names {name!r} again"]
         expected[name] = digest
     present = {path.relative_to(root).as_posix(): path for path in walk(root)}
     present.pop(SUMS)
@@ -273,7 +277,7 @@ def find_tampering(root: Path) -> list[str]:
     problems += [
         f"{name}: changed"
         for name in sorted(expected.keys() & present.keys())
-        if present[name].is_symlink() or sha256_file(present[name]) != expected[name]
+        if not is_plain(present[name]) or sha256_file(present[name]) != expected[name]
     ]
     sealed = open_artifact(root).manifest.files if not problems else {}
     problems += [f"{name}: not what {MANIFEST} says" for name, digest in sealed.items() if expected.get(name) != digest]
@@ -299,6 +303,11 @@ def check_seal(root: Path) -> None:
 def walk(root: Path) -> list[Path]:
     """Every file below ``root``, sorted by name; links count as files, so that an added one is seen."""
     return sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a path is a file of its own: no link, and no pipe or device, which is read without an end."""
+    return not path.is_symlink() and path.is_file()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,7 +108,7 @@ def bench(
     comparison = Comparison(margins, None if baseline is None else stored is None, seed, lacking)
     started = baseline is None or any(name in margins for name in STARTED)
     asked = Asked(plan, comparison, started, work.batch, stored, counter)
-    run = _Run(path, baseline, work, model, places[0], asked)
+    run = _Run(path, baseline, work, model, places[0], asked, tuple(_fed_otherwise(sides)))
     questions = None if data is None else Questions(data, threads, feeding)
     models = () if questions is None else tuple(ask(one, questions) for one in run.beside)
     early = run.record(Found(()), (), None)
@@ -196,7 +196,11 @@ def _incomparable(run: _Run, early: BenchRecord, models: Sequence[AskedModel]) -
 
 @dataclass(frozen=True)
 class _Run:
-    """What the record says of a run whatever comes of it."""
+    """What the record says of a run whatever comes of it.
+
+    Attributes:
+        doubts: what was seen of the models before anything was measured, one sentence each.
+    """
 
     path: str | Path
     baseline: str | Path | None
@@ -204,6 +208,7 @@ class _Run:
     model: Exported
     place: Place
     asked: Asked
+    doubts: tuple[str, ...] = ()
 
     @property
     def beside(self) -> tuple[str | Path, ...]:
@@ -237,6 +242,7 @@ class _Run:
             counts=found.counts,
             warnings=(
                 *(self.model.doubts_of_times(place.provider) if place.local else ()),
+                *self.doubts,
                 *asked.comparison.margins.doubts(stored=stored is not None),
                 *(f"{one.name} is not gated: {one.reason}" for one in unmeasured),
                 *found.warnings,
@@ -252,7 +258,8 @@ class _Run:
         for name in gated:
             known = [one for one in record.metrics if one.name == name]
             metrics = known or [self.asked.comparison.unknown(name, why)]
-            update = {**NOT_COMPARED, "margin": gated[name], "verdict": "invalid", "reason": why}
+            reason = self.asked.comparison.lacking.get(name, why)
+            update = {**NOT_COMPARED, "margin": gated[name], "verdict": "invalid", "reason": reason}
             refused += [one.model_copy(update=update) for one in metrics]
         return record.model_copy(
             update={
@@ -288,6 +295,17 @@ def _sides(
             why=f"the model is {mine}, and the baseline {its}",
         )
     return {CANDIDATE: ours, BASELINE: theirs}, None
+
+
+def _fed_otherwise(sides: Sides) -> Iterator[str]:
+    """Inputs of one name that both sides have in other sizes, whatever the layout: then the work differs, too."""
+    for part, theirs in sides.get(BASELINE, {}).items():
+        ours = sides[CANDIDATE][part].feeds
+        for name in sorted(theirs.feeds.keys() & ours.keys()):
+            before, now = theirs.feeds[name].shape, ours[name].shape
+            if sorted(before) != sorted(now):
+                sizes = " and ".join(str(list(shape)) for shape in (before, now))
+                yield f"the two do not do the same work: the input {name!r} of the baseline and the model is {sizes}"
 
 
 def _exact(run: _Run, accuracy: Accuracy | None) -> tuple[Metric, ...]:

@@ -36,21 +36,34 @@ MAX_CARD_BYTES = MIB
 MAX_RATIO, RATIO_MATTERS_FROM_BYTES = 200, 4 * MIB
 MAX_ENTRIES = 100_000
 
-# What stands between quotes, and comments of TOML: brackets in there nest nothing.
-_QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*')
+# Of a file that another one names: of one part, as file systems have it, and of all parts together.
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
+
+# What stands between quotes, and comments of TOML: brackets in there nest nothing. What is never closed goes on to the
+# end of where it may be closed, so that each sign is looked at once.
+_QUOTED = re.compile(
+    r'"""(?:[^"\\]++|\\.|"(?!""))*+(?:"{3,5})?'
+    r"|'''(?:[^']++|'(?!''))*+(?:'{3,5})?"
+    r'|"(?:[^"\\\n]++|\\[^\n])*+"?'
+    r"|'[^'\n]*+'?"
+    r"|#[^\n]*+",
+    re.DOTALL,
+)
+# Where a key can begin or end.
+_AROUND_KEYS = re.compile(r"[\n=,\[\]{}]")
 _OPENING, _CLOSING = "[{", "]}"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def nesting(text: str) -> int:
-    """About how deep the lists and tables of TOML text are in each other; keys such as ``a.b.c`` count as well.
+    """How deep the lists and tables of TOML text are in each other; keys such as ``a.b.c`` count as well.
 
-    It is looked at before a parser is let at the text. Quotes of three signs can hide brackets from it, so that what
-    was parsed is measured, too: ``check_depth``.
+    It is looked at before a parser is let at the text, which takes the square of a key's parts. What was parsed is
+    measured, too: ``check_depth``.
     """
     bare = _QUOTED.sub("", text)
     steps = (1 if sign in _OPENING else -1 for sign in bare if sign in _OPENING or sign in _CLOSING)
-    dotted = max((line.partition("=")[0].count(".") for line in bare.splitlines()), default=0)
+    dotted = max(part.count(".") for part in _AROUND_KEYS.split(bare))
     return max(max(accumulate(steps), default=0), dotted)
 
 
@@ -102,6 +115,21 @@ def check_texts(values: Any) -> None:
             raise ValueError(f"the text {one[:80]!r} has control characters")
 
 
+def check_numbers(values: Any) -> None:
+    """Refuse tables and lists with whole numbers that no register holds: Python takes any, and prints none of them.
+
+    Raises:
+        ValueError: there is one.
+    """
+    waiting = [values]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (dict, list)):
+            waiting += one.values() if isinstance(one, dict) else one
+        elif isinstance(one, int) and abs(one) >= 2**64:
+            raise ValueError("it has a whole number of more than 64 bits")
+
+
 def visible(text: str) -> str:
     """A text with its control characters spelled out; ends of lines and tabs stay."""
     return _CONTROL.sub(lambda found: found[0] if found[0] in "\n\t" else repr(found[0])[1:-1], text)
@@ -113,10 +141,16 @@ def control_characters(name: str) -> str:
 
 
 def inside(name: str) -> bool:
-    """Whether a name is that of a file below the folder that names it: relative, without ``..``, on any system."""
+    """Whether a name is that of a file below the folder that names it: relative, without ``..``, on any system.
+
+    Nor is it longer than a file's name can be, which a system answers with an error where it is only asked for it.
+    """
     path = PurePosixPath(name)
     parts = name.replace("\\", "/").split("/")
-    return bool(name) and not path.is_absolute() and ".." not in parts and ":" not in parts[0] and "\\" not in name
+    long = [len(part.encode("utf-8", "surrogatepass")) for part in (name, *parts)]
+    fits = long[0] <= MAX_PATH_BYTES and max(long[1:]) <= MAX_NAME_BYTES
+    below = not path.is_absolute() and ".." not in parts and ":" not in parts[0] and "\\" not in name
+    return bool(name) and fits and below
 
 
 def check_archive(file: Path) -> None:

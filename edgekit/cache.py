@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from edgekit.artifact import exchange, walk, write_text
+from edgekit.artifact import exchange, is_plain, walk, write_text
 from edgekit.marks import DAY_SECONDS, left_behind, mark, used_entries
 from edgekit.source import sha256_file
 from edgekit.turns import turn
@@ -270,7 +270,7 @@ def find_damage(folder: Path) -> str | None:
         return f"{min(missing)} is missing or was added"
     for name, path in present.items():
         try:
-            if path.is_symlink() or sha256_file(path) != expected[name]:
+            if not is_plain(path) or sha256_file(path) != expected[name]:
                 return f"{name} changed"
         except OSError:
             return f"{name} cannot be read"

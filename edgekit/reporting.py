@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.artifact import MANIFEST, PAGE, SUMS, write_text
-from edgekit.errors import ArtifactError, UsageError
+from edgekit.errors import ArtifactError, HostError, UsageError
 from edgekit.render.comparison import Comparison, compare_reports
 from edgekit.render.html.comparison import comparison_page
 from edgekit.render.html.document import OPENING
@@ -108,14 +109,15 @@ def check_page(output: str | Path) -> Path:
 
 
 def check_place(output: str | Path, example: str) -> Path:
-    """Where a file may be written: outside artifacts.
+    """Where a file may be written: outside artifacts, in a folder that is there or can be made.
 
     Args:
         output: the file.
         example: what a file in a directory might be called.
 
     Raises:
-        UsageError: a directory, or a place inside a sealed artifact.
+        UsageError: a directory, a device, a place below a file, or one inside a sealed artifact.
+        HostError: nothing may be written there.
     """
     file = Path(output).expanduser()
     if file.is_dir():
@@ -123,6 +125,28 @@ def check_place(output: str | Path, example: str) -> Path:
             f"{str(output)!r} is a directory",
             id="usage.output-taken",
             hint=f"Name a file: {Path(str(output)) / example}",
+        )
+    beside = file.absolute().parent.resolve()
+    if beside == Path("/dev") or beside.is_relative_to("/proc") or (file.exists() and not file.is_file()):
+        raise UsageError(
+            f"{str(output)!r} is no file",
+            id="usage.output-taken",
+            why="a file is written whole and put in its place, and a device would be replaced by it",
+            hint=f"Name a file in a folder, such as {example}.",
+        )
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise UsageError(
+            f"{str(output)!r} cannot be made",
+            id="usage.output-taken",
+            why=f"{folder.name!r} is a file",
+            hint=f"Name a file in a folder, such as {example}.",
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise HostError(
+            f"no permission for {str(output)!r}",
+            id="environment.no-permission",
+            why=f"nothing may be written into {str(folder)!r}",
         )
     sealed = next((parent for parent in file.resolve().parents if _is_sealed(parent)), None)
     if sealed is not None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, check_depth, check_texts, nesting
+from edgekit.bounds import MAX_FILE_BYTES, MAX_NESTING, check_depth, check_numbers, check_texts, nesting
 from edgekit.errors import UsageError
 
 Table = TypeVar("Table", bound=BaseModel)
@@ -68,7 +68,7 @@ def load_toml(text: str) -> dict[str, Any]:
     """TOML text as tables; it is looked at before the parser sees it, which follows tables in tables by recursion.
 
     Raises:
-        ValueError: not TOML, nested too deep, a number of thousands of digits, or a text with control characters.
+        ValueError: not TOML, nested too deep, a number of more than 64 bits, or a text with control characters.
     """
     if nesting(text) > MAX_NESTING:
         raise ValueError(f"it is nested deeper than {MAX_NESTING}")
@@ -79,6 +79,7 @@ def load_toml(text: str) -> dict[str, Any]:
     for value in values.values():
         check_depth(value)
     check_texts(values)
+    check_numbers(values)
     return values
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import write_bytes
+from edgekit.bounds import MAX_SUMS_BYTES
 from edgekit.errors import HostError, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -72,11 +73,17 @@ def check_signature(root: Path, key: Path, file: Path) -> None:
         raise VerificationError(
             f"there is no signature {str(file)!r}", id="verification.signature", why="it was asked for by --key"
         )
+    if file.stat().st_size > MAX_SUMS_BYTES:
+        raise VerificationError(
+            f"the signature {str(file)!r} has {file.stat().st_size} bytes",
+            id="verification.signature",
+            why=f"allowed: {MAX_SUMS_BYTES}",
+        )
     from cryptography.exceptions import InvalidSignature
 
     try:
         verifier.verify(root, file)
-    except (ValueError, TypeError, KeyError, AttributeError, InvalidSignature) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, InvalidSignature) as error:
         # model-signing raises ValueError for what differs, and whatever its parsers do for a damaged bundle
         raise VerificationError(
             f"the signature {str(file)!r} does not hold for {str(root)!r}",

@@ -6,15 +6,24 @@ Here are folders of transformers and hub ids; a model given as code is resolved 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError, field_validator, model_validator
 
-from edgekit.bounds import MAX_CONFIG_BYTES, MAX_LICENCE_BYTES, MAX_TOKENIZER_BYTES, load_json
+from edgekit.bounds import (
+    MAX_CONFIG_BYTES,
+    MAX_LICENCE_BYTES,
+    MAX_TOKENIZER_BYTES,
+    control_characters,
+    inside,
+    load_json,
+    visible,
+)
 from edgekit.errors import HostError, ModelError, UsageError
 from edgekit.settings import Frozen
 
@@ -36,6 +45,17 @@ SETTINGS = (
     "tokenizer_config.json",
     "video_preprocessor_config.json",
 )
+# What a tokenizer is read from beside settings, by the ending and, of texts, by the name.
+VOCABULARIES, VOCABULARY_TEXTS = (".json", ".model", ".jinja"), ("vocab.txt", "merges.txt")
+# What numbers of a configuration may be at most, by their names: the deepest encoders that were ever published have
+# 1000 layers (DeepNet, Wang et al. 2022), and the widest are of some ten thousands.
+MOST = {
+    re.compile(r"(^|_)(layers?|depths?|blocks?)$"): 1024,
+    re.compile(r"^(hidden|intermediate|embedding)_size$|^(dim|hidden_dim|d_model|d_ff|ffn_dim)$"): 2**20,
+    re.compile(r"^(vocab_size|type_vocab_size)$"): 2**24,
+    re.compile(r"^num_labels$"): 2**20,
+    re.compile(r"^(image_size|patch_size)$"): 2**16,
+}
 MODULE = "module.json"
 GRAPH_SUFFIX = ".onnx"
 TFLITE_SUFFIX = ".tflite"
@@ -52,6 +72,18 @@ class _Config(BaseModel):
     @classmethod
     def _none_is_empty(cls, value: object) -> object:
         return [] if value is None else value
+
+    @field_validator("model_type", mode="before")
+    @classmethod
+    def _none_is_no_family(cls, value: object) -> object:
+        return "" if value is None else value
+
+    @model_validator(mode="after")
+    def _can_be_printed(self) -> _Config:
+        strange = next((name for name in (*self.architectures, self.model_type) if control_characters(name)), None)
+        if strange is not None:
+            raise ValueError(f"the name {strange!r} has control characters")
+        return self
 
 
 class Source(Frozen):
@@ -173,11 +205,13 @@ def read_licence(folder: Path) -> str:
 
 
 def _read_start(file: Path) -> str:
-    """The beginning of a text; empty where there is no file."""
+    """The beginning of a text, its control characters spelled out; empty where there is no file."""
     if not file.is_file():
         return ""
     with file.open("rb") as stream:
-        return stream.read(MAX_LICENCE_BYTES).decode("utf-8", errors="replace").replace("\r\n", "\n")
+        content = stream.read(MAX_LICENCE_BYTES)
+    kind = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return visible(content.decode(kind, errors="replace").replace("\r\n", "\n"))
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -276,17 +310,26 @@ def _read_config(folder: Path, text: str) -> _Config:
             hint='Add "architectures": ["..."], or save the model again with save_pretrained.',
         )
     _check_settings(folder, text)
+    check_sizes(folder)
     return config
 
 
 def _check_settings(folder: Path, text: str) -> None:
-    """Look at every JSON file of a model folder before a library does: its size, its depth, and whether it names code.
+    """Look at a model folder before a library does: names, sizes, depth, and whether its settings name code.
 
     Raises:
-        ModelError: one is too large, is no JSON, or wants code that comes with the model to be run.
+        ModelError: a file is too large, is no JSON, has a name that no list of sums can hold, or wants code that comes
+            with the model to be run.
     """
     for path in model_files(folder):
-        if path.suffix != ".json":
+        if control_characters(path.name) or not inside(path.name):
+            raise ModelError(
+                f"{text!r} holds a file with the name {path.name!r}",
+                id="model.invalid-config",
+                why="a name has no control characters and no backslash",
+                hint="Rename it, or remove it where it is no part of the model.",
+            )
+        if path.suffix not in VOCABULARIES and path.name not in VOCABULARY_TEXTS:
             continue
         allowed = MAX_CONFIG_BYTES if path.name in SETTINGS else MAX_TOKENIZER_BYTES
         if path.stat().st_size > allowed:
@@ -301,12 +344,47 @@ def _check_settings(folder: Path, text: str) -> None:
             raise ModelError(
                 f"{str(path)!r} is no valid JSON", id="model.invalid-config", why=str(error).splitlines()[0]
             ) from error
-        if isinstance(found, dict) and found.get("auto_map") is not None:
+        if isinstance(found, dict) and _names_code(found.get("auto_map")):
             raise ModelError(
                 f"{text!r} needs code of its own (auto_map in {path.name})",
                 id="model.own-code",
                 why="edgekit does not run code that comes with a model",
             )
+
+
+def check_sizes(folder: Path) -> None:
+    """See that a configuration asks for no more than any model has, before a library builds what it says.
+
+    Layers are built one by one, and names of classes are made up one by one, whatever weights there are.
+
+    Raises:
+        ModelError: it does.
+    """
+    path = folder / "config.json"
+    if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
+        return  # which is told by whoever reads it
+    try:
+        found = load_json(path.read_bytes())
+    except ValueError:
+        return
+    for name, value in found.items() if isinstance(found, dict) else ():
+        most = next((most for kind, most in MOST.items() if kind.search(str(name))), None)
+        numbers = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
+        if most is not None and max(numbers, default=0) > most:
+            raise ModelError(
+                f"{str(path)!r} is no valid model configuration",
+                id="model.invalid-config",
+                why=f"{name} is larger than {most}, which no model has",
+            )
+
+
+def _names_code(automatic: object) -> bool:
+    """Whether an ``auto_map`` has anything in it; some are left behind empty."""
+    if isinstance(automatic, dict):
+        return any(map(_names_code, automatic.values()))
+    if isinstance(automatic, list):
+        return any(map(_names_code, automatic))
+    return automatic is not None
 
 
 def _need_weights(folder: Path, text: str) -> list[Path]:

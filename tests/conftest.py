@@ -110,13 +110,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Iter
 
 
 @pytest.fixture(scope="session")
-def tflites(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Any:
+def tflites(tmp_path_factory: pytest.TempPathFactory, torch_alone: Any) -> Iterator[Any]:
     """TFLite files of tiny models by name, each exported when a test first asks for it."""
     from tflites import INSTALLED, REASON, Files
 
     if not INSTALLED:
         pytest.skip(REASON)
-    return Files(tmp_path_factory.mktemp("tflites"))
+    made = Files(tmp_path_factory.mktemp("tflites"))
+    yield made
+    made.check()
 
 
 @pytest.fixture(scope="session")

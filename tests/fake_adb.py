@@ -84,7 +84,7 @@ class Phone:
 class Server(socketserver.ThreadingTCPServer):
     """adb's server with phones by their serials."""
 
-    daemon_threads = True
+    daemon_threads = False  # closing it waits for them: none runs on beside the next test
     allow_reuse_address = True
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ def adb_server(folder: Path, patch: pytest.MonkeyPatch, *serials: str) -> Iterat
             yield server
         finally:
             server.shutdown()
-            thread.join(5)
+            thread.join()
 
 
 # A tool whose n-th inference took n milliseconds.

@@ -1,7 +1,9 @@
-"""Another process that uses a cache."""
+"""Another process that uses a cache, and what this one has open."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,3 +34,18 @@ def another_process(root: Path, *entries: str) -> Iterator[subprocess.Popen[str]
         finally:
             process.kill()
             process.wait()
+
+
+def opened_below(folder: Path) -> list[str] | None:
+    """Files in a folder that this process has open; None where the system does not tell.
+
+    Whatever else is open does not count: threads of tests before this one may yet close something of theirs.
+    """
+    links = Path("/proc/self/fd")
+    if not links.exists():
+        return None
+    found = []
+    for link in links.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(link))
+    return sorted(name for name in found if name.startswith(f"{folder.resolve()}/"))

@@ -209,9 +209,28 @@ def test_an_earlier_comment_of_the_same_model_and_place_is_replaced(runner: Runn
         assert written() != ours
 
 
+@pytest.mark.skipif(shutil.which("jq") is None, reason="GitHub's client has jq in it, and there is none here")
+def test_an_earlier_comment_does_not_stand_where_nothing_was_measured(runner: Runner) -> None:
+    folder = runner.folder / "edgekit"
+    folder.mkdir()
+    (folder / "comment.md").write_text("### edgekit bench: pass\n")
+    runner.inputs, runner.outputs = {"model": "model.onnx"}, {"folder": str(folder)}
+    runner.comment()
+    earlier = comment_of(42, (folder / "body.md").read_text(encoding="utf-8"))
+    (folder / "comment.md").unlink()
+    assert runner.comment([earlier]).endswith(f"issues/comments/42 -F body=@{folder / 'body.md'}")
+    marker, title, *_ = (folder / "body.md").read_text(encoding="utf-8").splitlines()
+    assert earlier["body"].startswith(marker)
+    assert title == "### edgekit bench: nothing was measured"
+    runner.outputs = {"folder": ""}  # the installation failed before the step that measures
+    elsewhere = runner.comment([earlier]).partition("issues/comments/42 -F body=@")[2]
+    assert Path(elsewhere).read_text(encoding="utf-8").splitlines()[1] == title
+    assert Path(elsewhere).parent != folder
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="GitHub's client has jq in it, and there is none here")
 def test_a_model_that_is_not_there_leaves_no_comment(runner: Runner) -> None:
     done = gate(runner, "missing.onnx", "small.onnx")
-    assert done.returncode == 2
-    assert "'missing.onnx' is neither an artifact nor an .onnx or .tflite file" in " ".join(done.stderr.split())
-    assert runner.run("Comment").stdout == "nothing was measured, so there is no comment\n"
-    assert not (runner.folder / "calls").exists()
+    assert done.returncode == 4
+    assert "there is nothing at 'missing.onnx'" in " ".join(done.stderr.split())
+    assert runner.comment().startswith("api repos/owner/name/issues/7/comments --paginate --jq ")

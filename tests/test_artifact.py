@@ -139,6 +139,21 @@ def test_a_broken_list_of_sums_is_named(sealed: Path) -> None:
     assert find_tampering(sealed) == [f"{SUMS}: line 1 is not a sum and a name"]
 
 
+def test_a_list_of_sums_that_names_a_file_twice_is_named(sealed: Path) -> None:
+    lines = (sealed / SUMS).read_text()
+    name = lines.splitlines()[0].partition("  ")[2]
+    (sealed / SUMS).write_text(f"{'0' * 64}  {name}\n{lines}")
+    assert find_tampering(sealed) == [f"{SUMS}: line 2 names {name!r} again"]
+
+
+def test_a_file_that_became_a_pipe_is_named_and_not_waited_for(sealed: Path) -> None:
+    (sealed / "model.onnx").unlink()
+    os.mkfifo(sealed / "model.onnx")
+    assert find_tampering(sealed) == ["model.onnx: changed"]
+    with pytest.raises(ArtifactError, match="it is no plain file"):
+        open_artifact(sealed)
+
+
 def test_what_was_never_sealed_is_an_error(sealed: Path) -> None:
     (sealed / SUMS).unlink()
     with pytest.raises(ArtifactError, match=f"is not sealed\nit has no {SUMS}"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from edgekit.errors import DataError, HostError, UnknownNameError, UsageError
 from edgekit.formats.onnx import describe_component
 from edgekit.gate.measurable import NO_ENERGY
 from edgekit.gate.metrics import STARTED, TIMED
-from edgekit.gate.protocol import Plan
 from edgekit.gate.record import BenchRecord, HostRecord
 from edgekit.places import NO_CLOCK
 
@@ -155,7 +155,7 @@ def samples(file: Path, *, labelled: bool = True) -> Path:
     return file
 
 
-FIVE = Plan(budget_s=0.1, process_s=0.05, processes=5, starts=1)
+FIVE = replace(SHORTLY, processes=5)
 
 
 def gated(record: BenchRecord) -> dict[str, Any]:
@@ -269,6 +269,16 @@ def test_nothing_is_measured_where_the_place_can_measure_nothing_that_is_gated(
     assert gated(record) == {"energy": "invalid"}
     assert record.verdict == "invalid"
     assert record.warnings[0] == f"not compared: energy: {NO_ENERGY}"
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_inputs_of_other_sizes_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.gate.measurable.Meter", lambda: Meter(str(tmp_path)))  # ends before measuring
+    one, two = (foreign.conv_net(tmp_path / f"{batch}.onnx", batch=batch) for batch in (1, 2))
+    told = [record.warnings[1:] for record in (bench(path, baseline=one, gate="energy=5%") for path in (one, two))]
+    sizes = "[1, 3, 12, 12] and [2, 3, 12, 12]"
+    warning = f"the two do not do the same work: the input 'pixels' of the baseline and the model is {sizes}"
+    assert told == [(), (warning,)]
 
 
 @pytest.mark.usefixtures("nothing_measured")

@@ -10,6 +10,7 @@ from edgekit.bounds import (
     MAX_YAML_NODES,
     check_archive,
     check_depth,
+    check_numbers,
     check_yaml,
     control_characters,
     inside,
@@ -28,10 +29,28 @@ from edgekit.bounds import (
         ("[a.b.c]\nd.e = 1", 2),
         ("x = [" * 70, 70),
         ('{"a": [{"b": "]]]"}]}', 3),
+        ('x = ["""a"""", [[1]], "b"]', 3),  # the fourth quote is part of the text
+        ("x = ['''[[\n[[''', [1]]", 2),
+        ('x = """\n[[[ " [[ \\""" [[\n"""', 0),
+        ("x = [1.5, 2.5, 3.5, 4.5]", 1),
+        ("x = {a.b.c.d = 1, e = 2.5}", 3),
+        ('"a.b"."c.d"."e.f" = 1', 2),
+        ('x = "[[', 0),  # never closed, as the parser will say
     ],
 )
 def test_depth_is_counted_outside_of_texts_and_comments(text: str, depth: int) -> None:
     assert nesting(text) == depth
+
+
+@pytest.mark.parametrize("text", ['\\"', "''''a", '""a', "a\\", "#'", '"""'])
+def test_each_sign_of_a_text_is_looked_at_once(text: str) -> None:
+    assert nesting(text * (1_000_000 // len(text))) == 0  # with a second look from each quote it would take hours
+
+
+def test_numbers_are_those_that_a_register_holds() -> None:
+    check_numbers({"a": [1, -(2**63), 2**64 - 1, 1e300, True, "9" * 5000]})
+    with pytest.raises(ValueError, match="whole number of more than 64 bits"):
+        check_numbers({"a": [{"b": 2**64}]})
 
 
 def test_depth_of_what_was_parsed_is_bounded() -> None:
@@ -53,13 +72,16 @@ def test_json_is_bounded_in_depth_and_in_digits() -> None:
         load_json(b"\xff\xfe")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "a/b.bin", ".hidden", "a..b", "übermut"])
+@pytest.mark.parametrize("name", ["model.onnx", "a/b.bin", ".hidden", "a..b", "übermut", "a" * 255, "a/" * 500 + "a"])
 def test_plain_names_lie_inside(name: str) -> None:
     assert inside(name)
     assert control_characters(name) == ""
 
 
-@pytest.mark.parametrize("name", ["", "/a", "../a", "a/../../b", "..", "a\\b", "C:a", "c:/a", "..\\a"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "/a", "../a", "a/../../b", "..", "a\\b", "C:a", "c:/a", "..\\a", "a" * 256, "\u00fc" * 128, "a/" * 600 + "a"],
+)
 def test_names_that_lead_elsewhere_do_not(name: str) -> None:
     assert not inside(name)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,10 @@ from cli.samples import make_report
 
 import edgekit
 from edgekit.artifact import MANIFEST, SUMS, Artifact, seal, write_artifact, write_text
-from edgekit.errors import ArtifactError, UsageError
+from edgekit.errors import ArtifactError, HostError, UsageError
 from edgekit.render.html.document import OPENING
 from edgekit.report import FILE
-from edgekit.reporting import check_page, find_report
+from edgekit.reporting import check_page, check_place, find_report
 
 
 @pytest.fixture
@@ -110,6 +111,25 @@ def test_a_page_inside_an_artifact_is_refused_through_a_link(tmp_path: Path) -> 
     (tmp_path / "link").symlink_to(tmp_path / "run")
     with pytest.raises(UsageError, match="lies inside the artifact 'run'"):
         check_page(tmp_path / "link" / "page.html")
+
+
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "pipe"])
+def test_what_is_no_file_is_not_replaced_by_one(place: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is no file\na file is written whole"):
+        check_place(tmp_path / place, "result.json")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check_place(tmp_path / "new" / "folder" / "r.json", "r.json") == tmp_path / "new" / "folder" / "r.json"
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"cannot be made\n'file' is a file\nName a file in a folder, such as r\.json"):
+        check_place(tmp_path / "file" / "new" / "r.json", "r.json")
+    monkeypatch.setattr("os.access", lambda *given: False)  # root may write anywhere
+    with pytest.raises(HostError, match=r"no permission for .*\nnothing may be written into"):
+        check_place(tmp_path / "r.json", "r.json")
 
 
 def test_only_an_earlier_page_is_written_over(tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ def fails(folder: Path | str, **options: str) -> ModelError:
         ({"README.md": "# A model\nlicense: mit\n", "LICENSE": "\n  MIT License\n\nCopyright\n"}, "MIT License"),
         ({"README.md": "---\ntags: [a]\n---\nlicense: mit\n"}, ""),
         ({"LICENCE.txt": b"\xff" * 300}, "\ufffd" * 200),
+        ({"LICENSE": "MIT License\r\n\r\nCopyright".encode("utf-16")}, "MIT License"),  # as Notepad wrote it
+        ({"LICENSE": "\ufeffMIT License\n"}, "MIT License"),
+        ({"LICENSE": "\x1b[2JMIT\x00\n"}, r"\x1b[2JMIT\x00"),
     ],
 )
 def test_the_licence_is_what_the_folder_calls_it(folder: Path, files: dict[str, str | bytes], licence: str) -> None:
@@ -125,6 +128,43 @@ def test_code_that_comes_with_a_model_is_refused(folder: Path) -> None:
 def test_a_corrupt_config_is_an_error(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     assert fails(folder).what == f"'{folder / 'config.json'}' is no valid model configuration"
+
+
+@pytest.mark.parametrize("left", [{}, {"AutoModel": None}, {"AutoTokenizer": [None, None]}])
+def test_a_place_for_code_with_no_code_in_it_is_no_code(folder: Path, left: object) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"auto_map": left}))
+    assert resolve_source(folder).architecture == "BertForSequenceClassification"
+
+
+ODD = {
+    "num_hidden_layers": 1000,
+    "depths": [3, 4, 27, 3],
+    "max_position_embeddings": 10**30,
+    "vocab_size": 2_000_000,
+    "hidden_size": 18_432,
+    "num_labels": 21_843,
+    "out_features": None,
+    "num_layers": "many",
+    "layer_norm_eps": float("nan"),
+    "sliding_window": 10**12,
+    "model_type": None,
+}
+
+
+def test_numbers_that_models_have_are_taken(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | ODD))
+    assert resolve_source(folder).model_type == ""
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": 10**9}, {"depths": [2, 10**9]}, {"num_labels": 10**8}])
+def test_numbers_that_no_model_has_are_an_error(folder: Path, change: dict[str, object]) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | change))
+    assert f"{next(iter(change))} is larger than" in fails(folder).why
+
+
+def test_a_name_that_a_list_of_sums_cannot_hold_is_an_error(folder: Path) -> None:
+    (folder / "a\nb.json").write_text("{}")
+    assert "'a\\nb.json'" in fails(folder).what
 
 
 @pytest.mark.parametrize("value", [[], None])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import opened_below
 
 from edgekit import turns
 from edgekit.turns import FOLDER, turn
@@ -84,12 +84,12 @@ def test_without_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_turn_that_fails_is_given_up(tmp_path: Path) -> None:
-    gc.collect()  # what other tests left open
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
+    with turn(tmp_path, KEY):
+        assert opened_below(tmp_path) in ([str(tmp_path.resolve() / FOLDER / KEY)], None)
     with pytest.raises(ValueError, match="no"), turn(tmp_path, KEY):
         raise ValueError("no")
     assert list((tmp_path / FOLDER).iterdir()) == []
-    assert before is None or len(os.listdir("/proc/self/fd")) == before
+    assert opened_below(tmp_path) in ([], None)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -12,6 +12,7 @@ from edgekit.artifact import WHOLE, Artifact, Component, Manifest
 from edgekit.environment import version_of
 from edgekit.formats.flatbuffer import PACKAGES
 from edgekit.quantization.litert import Ranges
+from edgekit.source import sha256_file
 from edgekit.tasks.base import Batch, ComponentSpec, Task
 
 INSTALLED = all(version_of(package) is not None for package in PACKAGES)
@@ -72,11 +73,18 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made: dict[str, Exported] = {}
+        self.sums: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Exported:
         if name not in self.made:
             self.made[name] = self._export(name)
+            self.sums[name] = sha256_file(self.made[name].file)
         return self.made[name]
+
+    def check(self) -> None:
+        """Fail where a test wrote into a file that all share: it must make its own."""
+        changed = [name for name, one in self.made.items() if sha256_file(one.file) != self.sums[name]]
+        assert not changed, f"changed by a test: {changed}"
 
     def _export(self, name: str) -> Exported:
         from edgekit.formats.tflite import describe_component

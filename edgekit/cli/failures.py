@@ -26,6 +26,8 @@ TERMINATED_EXIT_CODE = 128 + signal.SIGTERM
 OUTPUT_CLOSED_EXIT_CODE = 141
 MEGABYTE = 1e6
 DEBUG_VARIABLE = "EDGEKIT_DEBUG"
+# What a disk, a file system on the network or a stick answers that is broken, gone, or for reading only.
+DISK_FAILS = (errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ESTALE)
 RESUME_HINT = "The same command again goes on where this one stopped."
 # typer's usage errors, reached by their one public subclass: click's own class in older versions, a copy in newer ones.
 CommandLineError = cast("type[Exception]", typer.BadParameter.__base__)
@@ -109,6 +111,14 @@ def _from_system(error: BaseException) -> EdgekitError | None:
         return ResourceLimitError(
             "memory ran out", id="resource-limit.memory", why=str(error).partition("\n")[0], hint=hint
         )
+    if isinstance(error, OSError) and error.errno in DISK_FAILS:
+        return HostError(
+            f"the disk fails at {error.filename!r}" if error.filename else "the disk fails",
+            id="environment.disk-fails",
+            why=str(error),
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return UsageError("a path is longer than this system takes", id="usage.no-file", why=str(error)[:200])
     if isinstance(error, PermissionError):
         return HostError(
             f"no permission for {error.filename!r}" if error.filename else "no permission",

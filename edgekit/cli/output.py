@@ -72,7 +72,7 @@ def print_view(draw: Callable[[int], RenderableType]) -> None:
     """
     console = screen()
     with console.capture() as captured:
-        console.print(draw(console.width))
+        console.print(draw(console.width), crop=False)  # what may not be broken goes on beyond the edge
     print_line("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

@@ -22,6 +22,9 @@ IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every file: `file_identifier` in the sch
 RUNTIME = "ai-edge-litert"
 # What the extra [tflite] brings, by the names of the package index.
 PACKAGES = ("litert-torch", "ai-edge-quantizer", RUNTIME)
+# How often each byte of a file may be in a list. A table can be in any number of lists, and a list in any number of
+# tables, so that a file may hold as many as its square; those that converters write hold each once.
+MOST_SHARED = 16
 DATA_FIELD = 4  # of the schema's table Buffer: its first field lies behind two 16-bit sizes
 # What flatbuffers' reader raises where an offset leads nowhere.
 CORRUPT = (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError, MemoryError)
@@ -211,7 +214,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
-        self._data = data
+        self._data, self._left = data, MOST_SHARED * len(data)
         self._root = schema.Model.GetRootAs(data, 0)
 
     def model(self) -> Model:
@@ -229,17 +232,17 @@ class _Reader:
             entry = root.SignatureDefs(index)
             tensors = len(graphs[entry.SubgraphIndex()].tensors)
             ends = [
-                {_text(end.Name()): _place(end.TensorIndex(), tensors) for end in found}
+                {self._text(end.Name()): _place(end.TensorIndex(), tensors) for end in found}
                 for found in (
                     [entry.Inputs(place) for place in range(self._count(entry.InputsLength()))],
                     [entry.Outputs(place) for place in range(self._count(entry.OutputsLength()))],
                 )
             ]
-            signatures[_text(entry.SignatureKey())] = Signature(entry.SubgraphIndex(), ends[0], ends[1])
+            signatures[self._text(entry.SignatureKey())] = Signature(entry.SubgraphIndex(), ends[0], ends[1])
         metadata = {}
         for index in range(self._count(root.MetadataLength())):
             entry = root.Metadata(index)
-            metadata[_text(entry.Name())] = buffers[_place(entry.Buffer(), len(buffers))]
+            metadata[self._text(entry.Name())] = buffers[_place(entry.Buffer(), len(buffers))]
         return Model(graphs, signatures, metadata, len(self._data))
 
     def _buffer(self, buffer: Any) -> tuple[int, int]:
@@ -257,7 +260,7 @@ class _Reader:
         """An operator's name; a custom one's after the domain ``custom``."""
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         name = _names("BuiltinOperator").get(number, f"operator {number}")
-        return f"custom.{_text(code.CustomCode())}" if name == "CUSTOM" else name
+        return f"custom.{self._text(code.CustomCode())}" if name == "CUSTOM" else name
 
     def _graph(self, graph: Any, codes: Sequence[str], buffers: Sequence[tuple[int, int]]) -> Graph:
         tensors = tuple(
@@ -266,48 +269,48 @@ class _Reader:
         operators = []
         for index in range(self._count(graph.OperatorsLength())):
             operator = graph.Operators(index)
-            reads = _places(operator.InputsAsNumpy(), len(tensors))
-            writes = _places(operator.OutputsAsNumpy(), len(tensors))
+            reads = self._places(operator.InputsAsNumpy(), len(tensors))
+            writes = self._places(operator.OutputsAsNumpy(), len(tensors))
             operators.append(Operator(codes[_place(operator.OpcodeIndex(), len(codes))], reads, writes))
-        inputs = _places(graph.InputsAsNumpy(), len(tensors))
-        return Graph(tensors, tuple(operators), inputs, _places(graph.OutputsAsNumpy(), len(tensors)))
+        inputs = self._places(graph.InputsAsNumpy(), len(tensors))
+        return Graph(tensors, tuple(operators), inputs, self._places(graph.OutputsAsNumpy(), len(tensors)))
 
     def _tensor(self, tensor: Any, buffers: Sequence[tuple[int, int]]) -> Tensor:
         index = _place(tensor.Buffer(), len(buffers))
-        shape = _numbers(tensor.ShapeAsNumpy())
-        free = _numbers(tensor.ShapeSignatureAsNumpy())
+        shape = self._numbers(tensor.ShapeAsNumpy())
+        free = self._numbers(tensor.ShapeSignatureAsNumpy())
         dtype = _names("TensorType").get(tensor.Type())
         if dtype is None:
             raise ValueError(f"there is no tensor type {tensor.Type()}")
         quantization = tensor.Quantization()
         scales = self._count(quantization.ScaleLength()) if quantization is not None else 0
-        return Tensor(_text(tensor.Name()), dtype.lower(), free or shape, index, buffers[index][1], scales)
+        return Tensor(self._text(tensor.Name()), dtype.lower(), free or shape, index, buffers[index][1], scales)
 
     def _count(self, length: int) -> int:
-        """A vector's length; one that cannot be in the file would be counted for ever."""
+        """A vector's length. One that cannot be in the file would be read for ever, and all of them add up."""
         if not 0 <= length <= len(self._data):
             raise ValueError(f"a list of {length} in a file of {len(self._data)} bytes")
+        self._left -= length
+        if self._left < 0:
+            raise ValueError("its lists name the same parts again and again")
         return int(length)
+
+    def _places(self, found: Any, tensors: int) -> tuple[int, ...]:
+        """Numbers of tensors; -1 stands for one that is left out."""
+        return tuple(index if index == -1 else _place(index, tensors) for index in self._numbers(found))
+
+    def _numbers(self, found: Any) -> tuple[int, ...]:
+        """A vector of integers; the reader gives 0 for one that is absent."""
+        return () if isinstance(found, int) else tuple(int(value) for value in found[: self._count(len(found))])
+
+    def _text(self, value: bytes | None) -> str:
+        text = "" if value is None else value[: self._count(len(value))].decode("utf-8", errors="replace")
+        if control_characters(text):
+            raise ValueError(f"the name {text!r} has control characters")
+        return text
 
 
 def _place(index: int, length: int) -> int:
     if not 0 <= index < length:
         raise ValueError(f"it names number {index} of {length}")
     return int(index)
-
-
-def _places(found: Any, tensors: int) -> tuple[int, ...]:
-    """Numbers of tensors; -1 stands for one that is left out."""
-    return tuple(index if index == -1 else _place(index, tensors) for index in _numbers(found))
-
-
-def _numbers(found: Any) -> tuple[int, ...]:
-    """A vector of integers; the reader gives 0 for one that is absent."""
-    return () if isinstance(found, int) else tuple(int(value) for value in found)
-
-
-def _text(value: bytes | None) -> str:
-    text = "" if value is None else value.decode("utf-8", errors="replace")
-    if control_characters(text):
-        raise ValueError(f"the name {text!r} has control characters")
-    return text

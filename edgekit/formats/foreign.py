@@ -86,7 +86,9 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
     file = Path(location).expanduser()
     if not file.is_file():
         raise ModelError(f"there is no file {str(location)!r}", id="model.missing", hint="Check the path.")
+    seen = {file: _stamp(file)}
     model, external = check_graph(file)
+    seen |= {part: _stamp(part) for part in external}
     _check_kept_names(file, external)
     signature = read_signature(model, feeding.get("state") or ())
     softmaxed = softmax_outputs(model)
@@ -105,6 +107,13 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
         shutil.copyfile(part, copied)
         copied.chmod(0o644)
         given[name] = kept[copied.relative_to(folder).as_posix()] = sha256_file(copied)
+    changed = next((part.name for part, stamp in seen.items() if _stamp(part) != stamp), None)
+    if changed is not None:
+        raise ModelError(
+            f"{changed!r} was changed while it was read",
+            id="model.invalid-onnx",
+            hint="Run it again on a file at rest.",
+        )
     write_text(folder / MODULE, text)
     digest = hashlib.sha256(f"{digest_sums(given)} {hashlib.sha256(text.encode()).hexdigest()}".encode()).hexdigest()
     return Source(
@@ -116,6 +125,12 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
         digest=digest,
         size_bytes=sum(part.stat().st_size for part in (file, *external)),
     )
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """By which it is seen that a file is what it was: another one in its place, or other bytes, have another."""
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _check_kept_names(file: Path, parts: Sequence[Path]) -> None:

@@ -92,7 +92,7 @@ def external_files(model: ir.Model, file: Path) -> list[Path]:
     for tensor in filter(is_external, all_tensors(model.graph)):
         name = str(tensor.location)
         place = folder / name
-        if not inside(name.removeprefix("./")) or not place.resolve().is_relative_to(folder):
+        if control_characters(name) or not inside(name.removeprefix("./")) or not place.resolve().is_relative_to(folder):
             raise ModelError(
                 f"{file.name!r} keeps weights outside its own folder, in {name!r}",
                 id="model.no-external-data",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,8 @@ class History(Record):
         points: of all results that have a value of it.
         without: names of files of results that have none.
         others: names of files that are no results.
+        unreadable: names of files in a folder that say they are results and cannot be read, such as those of another
+            version, and why.
     """
 
     schema_: Literal["edgekit.history/1"] = Field("edgekit.history/1", alias="schema")
@@ -60,6 +63,7 @@ class History(Record):
     points: tuple[Point, ...]
     without: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = {}
 
 
 def read_history(path: str | Path, metric: str = "latency.p50") -> History:
@@ -67,17 +71,30 @@ def read_history(path: str | Path, metric: str = "latency.p50") -> History:
 
     Raises:
         UnknownNameError: there is no such metric.
-        ArtifactError: there is nothing there, no result among it, or a result of another version.
+        ArtifactError: there is nothing there, no result among it that can be read, or the one file is none.
     """
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS, id="unknown-name.metric")
     root = Path(path).expanduser()
     files = sorted(root.glob("*.json")) if root.is_dir() else [root]
     others = [file for file in files if root.is_dir() and not _is_result(file)]
-    records = [(file.name, load_record(file)) for file in files if file not in others]
+    records, unreadable = list[tuple[str, BenchRecord]](), dict[str, str]()
+    for file in files:
+        if file in others:
+            continue
+        try:
+            records.append((file.name, load_record(file)))
+        except ArtifactError as error:
+            if not root.is_dir():
+                raise
+            unreadable[file.name] = error.why
     if not records:
-        what = f"there are no results of bench in {str(path)!r}"
-        raise ArtifactError(what, id="artifact.missing", hint="Keep some: `edgekit bench PATH --save FILE`.")
+        raise ArtifactError(
+            f"there are no results of bench in {str(path)!r}",
+            id="artifact.missing",
+            why="; ".join(f"{name}: {why}" for name, why in unreadable.items()),
+            hint="Keep some: `edgekit bench PATH --save FILE`.",
+        )
     points = [point for name, record in records for point in _points(name, record, metric)]
     known = {point.file for point in points}
     return History(
@@ -85,6 +102,7 @@ def read_history(path: str | Path, metric: str = "latency.p50") -> History:
         points=tuple(sorted(points, key=lambda point: point.created)),
         without=tuple(name for name, _ in records if name not in known),
         others=tuple(file.name for file in others),
+        unreadable=unreadable,
     )
 
 

@@ -14,7 +14,8 @@ Hinkley 1997, Bootstrap Methods and their Application, 3.8). A bootstrap of few 
 quantile is in place of Student's t; so its ends are moved away from the estimate as Hesterberg 2015 (What Teachers
 Should Know About the Bootstrap, 3.2) proposes: by ``sqrt(n / (n - 1)) * t / z``. He speaks of means; medians of few
 scatter more, and ``t`` has ``n - 2`` degrees of freedom, one less: at just the margin, 38 of 5,000 drawn gates of five
-or six processes said regression then, and 54 with ``n - 1``.
+or six processes said regression then, and 54 with ``n - 1``. All figures are positive, and the ends are moved as
+ratios: an end that was moved as a difference could lie below 0, or a change below -100 %.
 
 A gate looks at the interval again and again while it measures. Each look is a chance of a false alarm, so the looks go
 by a level that leaves almost none, and only the last one by the level that is reported (Haybittle 1971 and Peto et al.
@@ -76,44 +77,41 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """A statistic and its resamples, from which intervals of any level are read.
+    """A positive statistic and its resamples, from which intervals of any level are read.
 
     Attributes:
         value: of the sample itself.
         resampled: [resamples].
         processes: how many there are.
         n: figures.
+        less: what is taken from it at last: 1 of a ratio, whose change is wanted.
     """
 
     value: float
     resampled: Values
     processes: int
     n: int
+    less: float = 0.0
 
     def at(self, level: float) -> Estimate:
         """The interval of a level: the quantiles of ``LEVEL``, which the resamples resolve, stretched."""
         import numpy as np
 
+        value = self.value - self.less
         if self.processes < FEWEST_STRETCHED:
-            return Estimate(self.value, -math.inf, math.inf, level, self.n)
-        tail = (1 - LEVEL) / 2
-        low, high = np.quantile(self.resampled, [tail, 1 - tail])
-        by = stretch(self.processes, level)
-        return Estimate(
-            self.value,
-            min(self.value, self.value + by * (float(low) - self.value)),
-            max(self.value, self.value + by * (float(high) - self.value)),
-            level,
-            self.n,
-        )
+            return Estimate(value, -math.inf, math.inf, level, self.n)
+        tail, by = (1 - LEVEL) / 2, stretch(self.processes, level)
+        low, high = (float(end) / self.value for end in np.quantile(self.resampled, [tail, 1 - tail]))
+        ends = (self.value * end**by - self.less for end in (min(low, 1.0), max(high, 1.0)))
+        return Estimate(value, *ends, level, self.n)
 
 
 def resample(blocks: Blocks, seed: int = 0, share: float = 0.5) -> Bootstrap:
     """A quantile of all figures together, and that of the figures of processes that are drawn again.
 
     Args:
-        blocks: at least one process, each with at least one figure. All processes weigh the same: where one has fewer
-            figures than another, they count more often.
+        blocks: at least one process, each with at least one figure, all positive. All processes weigh the same: where
+            one has fewer figures than another, they count more often.
         seed: of the resampling.
         share: which quantile; the median by default.
     """
@@ -154,10 +152,10 @@ def _quantiles(table: Values, times: npt.NDArray[np.int64], share: float) -> Val
 def paired_change(candidate: Blocks, baseline: Blocks, seed: int = 0) -> Bootstrap:
     """The relative change of figures that were measured beside each other: of each round the ratio, less 1."""
     ratios = [
-        [one / other - 1 for one, other in zip(ours, theirs, strict=True)]
+        [one / other for one, other in zip(ours, theirs, strict=True)]
         for ours, theirs in zip(candidate, baseline, strict=True)
     ]
-    return resample(ratios, seed)
+    return replace(resample(ratios, seed), less=1.0)
 
 
 def pooled_change(candidate: Blocks, baseline: Blocks, share: float, seed: int = 0) -> Bootstrap:
@@ -171,12 +169,8 @@ def unpaired_change(candidate: Blocks, baseline: Blocks, share: float = 0.5, see
 
 
 def _ratio(ours: Bootstrap, theirs: Bootstrap) -> Bootstrap:
-    return Bootstrap(
-        ours.value / theirs.value - 1,
-        ours.resampled / theirs.resampled - 1,
-        min(ours.processes, theirs.processes),
-        ours.n,
-    )
+    processes = min(ours.processes, theirs.processes)
+    return Bootstrap(ours.value / theirs.value, ours.resampled / theirs.resampled, processes, ours.n, less=1.0)
 
 
 @cache

@@ -10,6 +10,8 @@ from edgekit.measure.statistics import PERCENTILES
 
 DEFAULT_COMPONENT = "model"
 MILLION = 1e6
+# An interval of few processes on a machine that is not quiet may end anywhere: beyond a hundredfold it says nothing.
+MOST_TOLD = 100.0
 UNMEASURED = "not measured"
 
 
@@ -43,9 +45,15 @@ def change_text(metric: Metric, change: float | None) -> str:
     """A change with its sign: relative in percent, of the accuracy in percentage points."""
     if change is None:
         return "-"
+    return f"{percent(change)}{' ' if METRICS[metric.name].points else ''}{_unit_of_change(metric)}"
+
+
+def percent(change: float) -> str:
+    """A change in percent with its sign, without the unit; one that rounds to nothing has none."""
+    if change > MOST_TOLD:
+        return f"over +{MOST_TOLD * 100:.0f}"
     written = f"{change * 100:+.2f}"
-    signed = written[1:] if float(written) == 0 else written
-    return f"{signed}{' ' if METRICS[metric.name].points else ''}{_unit_of_change(metric)}"
+    return written[1:] if float(written) == 0 else written
 
 
 def interval_text(metric: Metric) -> str:
@@ -73,10 +81,12 @@ def _unit_of_change(metric: Metric) -> str:
 
 
 def sentence(metric: Metric) -> str:
-    """A metric that was compared, in one line."""
-    values = f"{value_text(metric, metric.baseline)} to {value_text(metric, metric.value)}"
+    """A metric in one line: how it compares, or its value alone where it was compared with none."""
+    value = UNMEASURED if metric.value is None else value_text(metric, metric.value)
+    if metric.delta is not None:
+        value = f"{value_text(metric, metric.baseline)} to {value}, {change_text(metric, metric.delta)}"
     interval = interval_text(metric)
-    said = f"{label(metric)}: {values}, {change_text(metric, metric.delta)}"
+    said = f"{label(metric)}: {value}"
     said += f" ({level_text(metric)}{interval})" if interval else ""
     said += f", {margin_text(metric)} allowed" if metric.margin is not None else ""
     return said + (f"; {metric.reason}" if metric.reason else "")
@@ -110,11 +120,9 @@ def where(record: BenchRecord) -> Iterator[tuple[str, str]]:
     runtime = " ".join(part for part in (record.runtime.name, record.runtime.version) if part)
     yield "runtime", f"{runtime}, {record.runtime.threads} thread{'s' if record.runtime.threads != 1 else ''}"
     protocol = record.protocol
-    yield (
-        "protocol",
-        f"{protocol.processes} processes, {protocol.rounds} rounds, {protocol.inferences} inferences a side, seed"
-        f" {protocol.seed}",
-    )
+    if protocol.inferences:
+        timed_in = f"{protocol.processes} processes, {protocol.rounds} rounds, " if protocol.processes else ""
+        yield "protocol", f"{timed_in}{protocol.inferences} inferences a side, seed {protocol.seed}"
     yield "tool", f"{record.tool.name} {record.tool.version}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.bounds import MAX_CONFIG_BYTES, load_json
+from edgekit.bounds import MAX_CONFIG_BYTES, check_texts, load_json
 from edgekit.errors import ModelError, retelling
 from edgekit.formats.plans import read_plan
 from edgekit.formats.surgery import EncoderPlan
@@ -49,11 +49,13 @@ def inspect_network(folder: Path, workload: Workload, architecture: str = "") ->
     parameters = sum(tensor.elements for tensor in trained.values())
     kept = tuple(layer.index for layer in plan.layers) if isinstance(plan, EncoderPlan) else None
     with retelling(_unsuitable_config):  # the types of what it says are not checked before
+        names = [str((config.get("architectures") or [architecture])[0]), str(config.get("model_type", ""))]
+        check_texts(names)
         encoder = find_encoder(config, trained, kept)
         unknown = WorkRecord(macs=None, complete=False, rule="", notes=(UNKNOWN_WORK,))
         return NetworkRecord(
-            architecture=str((config.get("architectures") or [architecture])[0]),
-            family=str(config.get("model_type", "")),
+            architecture=names[0],
+            family=names[1],
             files=tuple(FileRecord(name=file.name, size_bytes=file.stat().st_size) for file in files),
             parameters=parameters,
             weights=_weights(trained),

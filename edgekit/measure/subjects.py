@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from edgekit.artifact import MANIFEST, WHOLE, Component, Format, is_artifact, open_artifact
-from edgekit.errors import UsageError
+from edgekit.errors import ModelError, UsageError
 from edgekit.formats import onnx, tflite
 from edgekit.formats.foreign import check_graph, check_memory
 from edgekit.measure.latency import subject_at, subjects_of
@@ -24,6 +24,7 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
     """The components at a path with inputs of the workload's size.
 
     Raises:
+        ModelError: there is nothing at the path.
         UsageError: neither an artifact nor an ONNX or TFLite file.
     """
     root = Path(path).expanduser()
@@ -41,6 +42,8 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
             name: subject_at(root, part, {spec.name: made_up(spec, workload) for spec in part.inputs})
             for name, part in artifact.manifest.components.items()
         }
+    if not root.exists():
+        raise ModelError(f"there is nothing at {str(path)!r}", id="model.missing", hint="Check the path.")
     if not (names_graph(root) or names_tflite(root)) or not root.is_file():
         raise UsageError(
             f"{str(path)!r} is neither an artifact nor an .onnx or .tflite file",

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgekit.gate.record import Accuracy, BenchRecord, Metric, Subject, Verdict
-from edgekit.gate.wording import change_text, label, margin_text, value_text
+from edgekit.gate.wording import change_text, label, margin_text, percent, value_text
 from edgekit.render import figures, wording
 from edgekit.render.facts import facts, machine_facts, named, titled
 from edgekit.render.parts import BAD, DOUBT, FAINT, GOOD, STRONG, make_table
@@ -77,7 +77,7 @@ def change(metric: Metric) -> str:
     text = change_text(metric, metric.delta)
     if metric.delta_ci is None or metric.delta_ci[0] == metric.delta_ci[1]:
         return text
-    low, high = (figures.signed(end * 100, 2) for end in metric.delta_ci)
+    low, high = map(percent, metric.delta_ci)
     return f"{text} ({low} to {high})"
 
 

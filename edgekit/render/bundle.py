@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from edgekit.render import figures
-from edgekit.render.parts import BAD, GOOD, STRONG, items
+from edgekit.render.parts import BAD, GOOD, STRONG, items, whole_line
 
 
 class BundleFacts(Protocol):
@@ -60,7 +59,7 @@ def bundle_view(record: BundleFacts) -> RenderableType:
         f"{record.files} files, {size}; the model as {record.form}, {model}",
         "its self-test gives the artifact's answers",
     ]
-    head = Text.assemble(("bundled", f"{STRONG} {GOOD}"), f"  for {record.platform}  {record.path}")
+    head = whole_line(("bundled", f"{STRONG} {GOOD}"), f"  for {record.platform}  {record.path}")
     return Group(head, items(lines))
 
 
@@ -68,6 +67,6 @@ def check_view(record: CheckFacts) -> RenderableType:
     """What ``bundle check`` prints."""
     if record.problems:
         lines = [f"{one.rule}: {one.where}: {one.what}" for one in record.problems]
-        return Group(Text.assemble(("broken", f"{STRONG} {BAD}"), f"  {record.path}"), items(lines))
+        return Group(whole_line(("broken", f"{STRONG} {BAD}"), f"  {record.path}"), items(lines))
     lines = [f"{record.files} files, each hashed; {len(record.rules)} rules hold"]
-    return Group(Text.assemble(("sound", f"{STRONG} {GOOD}"), f"  {record.path}"), items(lines))
+    return Group(whole_line(("sound", f"{STRONG} {GOOD}"), f"  {record.path}"), items(lines))

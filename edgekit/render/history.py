@@ -31,6 +31,7 @@ def history_view(history: History, width: int) -> RenderableType:
         parts += [title(f"{history.metric} on the machine {machine}"), _table(history, points, width)]
     notes = [f"{name} has no {history.metric}" for name in history.without]
     notes += [f"{name} is no result of bench" for name in history.others]
+    notes += [f"{name} cannot be read: {why}" for name, why in history.unreadable.items()]
     if notes:
         parts += [title("Left out"), items(notes, FAINT)]
     return Group(*parts)

@@ -32,6 +32,15 @@ def make_table(*columns: str, right: Sequence[str] = (), unbroken: Sequence[str]
     return table
 
 
+def whole_line(*parts: str | tuple[str, str]) -> Text:
+    """A line that is neither broken nor cut at a terminal's edge: it has a path in it, which somebody may copy.
+
+    Args:
+        *parts: texts, or texts with their style.
+    """
+    return Text.assemble(*parts, no_wrap=True, overflow="ignore")
+
+
 def make_grid(rows: Iterable[Sequence[str | Text]]) -> Table:
     """Rows without a header; all but the last column keep to one line, and the last wraps under itself."""
     given = [list(row) for row in rows]

@@ -25,6 +25,7 @@ from edgekit.render.parts import (
     make_table,
     pairs,
     title,
+    whole_line,
     workload_of,
 )
 from edgekit.report import EvalRecord, Measurement
@@ -180,7 +181,7 @@ def verify_view(path: str, record: VerifyFacts) -> RenderableType:
         else "golden outputs: none in this artifact",
         *(["the signature is of this key and of these files"] if record.signed else []),
     ]
-    return Group(Text.assemble(("verified", f"{STRONG} {GOOD}"), f"  {path}"), items(lines))
+    return Group(whole_line(("verified", f"{STRONG} {GOOD}"), f"  {path}"), items(lines))
 
 
 def comparison_view(comparison: Comparison) -> RenderableType:

@@ -20,6 +20,7 @@ from edgekit.render.parts import (
     make_grid,
     make_table,
     title,
+    whole_line,
 )
 from edgekit.render.profile import profile_lines
 from edgekit.render.search import search_view
@@ -99,7 +100,7 @@ def location_view(report: Report) -> RenderableType:
     size, folder = figures.megabytes(artifact.size_bytes), figures.megabytes(artifact.folder_bytes)
     took = "answered from the cache" if report.cached else f"took {figures.duration(report.seconds)}"
     return Group(
-        Text(str(artifact.path), style=STRONG, no_wrap=True, overflow="ignore"),
+        whole_line((str(artifact.path), STRONG)),
         Text(f"model files {size} MB, whole folder {folder} MB (1 MB = 10^6 bytes); {took}"),
     )
 

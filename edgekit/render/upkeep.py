@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from edgekit.render import figures
-from edgekit.render.parts import BAD, DOUBT, FAINT, GOOD, STRONG, items, make_grid, make_table
+from edgekit.render.parts import BAD, DOUBT, FAINT, GOOD, STRONG, items, make_grid, make_table, whole_line
 from edgekit.report import MEGABYTE
 from edgekit.upkeep import Entry, Listing, Pruning, Soundness
 
@@ -19,7 +19,7 @@ MOST_ROWS = 12
 
 def listing_view(listing: Listing) -> RenderableType:
     """What ``cache ls`` prints."""
-    where = Text(listing.root, style=STRONG, no_wrap=True, overflow="ignore")
+    where = whole_line((listing.root, STRONG))
     free = f"{figures.storage(listing.free_bytes)} free on its disk"
     if not listing.entries:
         return Group(where, Text(f"empty; {free}"))
@@ -66,13 +66,14 @@ def _user(entry: Entry) -> str:
 
 def soundness_view(record: Soundness) -> RenderableType:
     """What ``cache verify`` prints."""
-    word = Text("sound", style=f"{STRONG} {GOOD}") if record.sound else Text("damaged", style=f"{STRONG} {BAD}")
-    if record.damaged and record.sound:
-        word = Text("mended", style=f"{STRONG} {GOOD}")
+    word = ("mended" if record.damaged else "sound") if record.sound else "damaged"
     lines = [f"{record.objects} objects with {record.files} files, {figures.storage(record.size_bytes)}, were hashed"]
     if record.unchecked:
         lines.append(f"{record.unchecked} entries of unfinished work and decisions have no hashes")
-    parts: list[RenderableType] = [Text.assemble(word, "  ", record.root), items(lines)]
+    parts: list[RenderableType] = [
+        whole_line((word, f"{STRONG} {GOOD if record.sound else BAD}"), f"  {record.root}"),
+        items(lines),
+    ]
     if record.damaged:
         rows = [
             (

@@ -30,7 +30,8 @@ RUNNER_FILES = (
 )
 WALL_CLOCK = "wall clock"
 SMALLEST = '<ir_version: 8, opset_import: ["" : 17]> smallest (float[1] x) => (float[1] y) { y = Add(x, x) }'
-# A device that says nothing for this long beyond its own time budget hangs.
+# A device that says nothing for this long beyond its own time budget hangs; of several processes, each of those that
+# have to be made may take so long.
 GRACE_SECONDS = 300.0
 # How many times what is enough for a slow model a device may take for the rounds that it has to make.
 PATIENCE = 10
@@ -246,19 +247,21 @@ def run_processes(
 ) -> tuple[Answer, ...]:
     """Fresh processes one after the other, as many as there is time for and at least the fewest.
 
-    Everything goes to the device once, where its runner can start processes; else once a process.
+    Everything goes to the device once, where its runner can start processes; else once a process. ``seconds`` may be
+    negative: what came before took longer than all was to take.
     """
+    planned = max(0.0, seconds) * PATIENCE
     if not place.device.starts_processes:
         began, answers = time.monotonic(), list[Answer]()
         for run in runs:
             if len(answers) >= fewest and time.monotonic() - began > seconds:
                 break
             own = {name: subjects[name] for name in run.subjects}
-            answers.append(_run(own, place, dict(run.asked), seconds * PATIENCE + GRACE_SECONDS))
+            answers.append(_run(own, place, dict(run.asked), planned + GRACE_SECONDS))
         return tuple(answers)
     listed = [{**run.asked, "subjects": list(run.subjects)} for run in runs]
     asked = {"what": "processes", "runs": listed, "seconds": seconds, "fewest": fewest}
-    return _run(subjects, place, asked, seconds * PATIENCE + GRACE_SECONDS).processes
+    return _run(subjects, place, asked, planned + GRACE_SECONDS * max(1, fewest)).processes
 
 
 def count_instructions(subjects: Mapping[str, Subject], place: Place, count: int, warmup: int = 1) -> Answer:

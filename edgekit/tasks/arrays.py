@@ -132,5 +132,7 @@ def _check_sizes(file: Path) -> None:
                 shape, _, dtype = read(stream)
                 if dtype.hasobject:
                     raise ValueError(f"{entry.filename} holds objects, not numbers")
+                if not math.prod(shape[1:]) * dtype.itemsize:
+                    raise ValueError(f"{entry.filename} has the shape {list(shape)} and the type {dtype}: nothing")
                 if math.prod(shape) * dtype.itemsize + stream.tell() != entry.file_size:
                     raise ValueError(f"{entry.filename} says that it has the shape {list(shape)}, and is not as long")

@@ -134,9 +134,16 @@ class Classification(Task):
                 return known[value.casefold()]
             if not value.lstrip("-").isdigit():
                 raise self._mismatch(value)
-        index = int(cast("int", value))
+        try:
+            index = int(cast("int", value))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self._mismatch(value) from error
         if index == UNLABELLED:
             return UNLABELLED
+        if not isinstance(value, str) and index != value:
+            raise self._mismatch(value)  # half a class
+        if names and not 0 <= index < len(names):
+            raise self._mismatch(index)
         if names and all(name.casefold() in known for name in names):
             return known[names[index].casefold()]
         if names and not self._generic() and not all(name.isdigit() for name in names):
@@ -146,6 +153,8 @@ class Classification(Task):
         return index
 
     def _read_many(self, value: Sequence[object], names: Sequence[str] | None) -> list[float]:
+        if isinstance(value, dict) or not hasattr(value, "__len__"):
+            raise self._mismatch(value)
         if len(value) == len(self.labels) and all(isinstance(item, (int, float)) and item in (0, 1) for item in value):
             return [float(cast("float", item)) for item in value]
         chosen = {self._read_one(item, names) for item in value}
@@ -156,7 +165,7 @@ class Classification(Task):
 
     def _mismatch(self, value: object) -> DataError:
         return DataError(
-            f"the data has the label {value!r}, which the model does not know",
+            f"the data has the label {repr(value)[:80]}, which the model does not know",
             id="data.unknown-label",
             why=f"the model's labels: {', '.join(f'{index} {name}' for index, name in enumerate(self.labels[:20]))}",
             hint="Rename the labels in the data, or choose another column with --columns label=NAME.",

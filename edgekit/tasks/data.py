@@ -19,6 +19,7 @@ from edgekit.errors import DataError, UnknownNameError
 from edgekit.tasks.base import Examples, Task
 from edgekit.tasks.data_source import DataSource, load_splits
 from edgekit.tasks.kinship import left_out
+from edgekit.tasks.stored_images import StoredImages, is_images
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,11 +64,14 @@ def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
         name = _find_column(rows, columns.get(kind), kind, known)
         if name is None:
             continue
-        value = rows[0][name]
-        if kind == "image":
+        if kind == "image" and is_images(rows, name):
+            value = StoredImages(rows, name, source)[0]
             channels = 1 if value.mode in ("L", "1") else 3
             return Sample((channels, value.height, value.width), "float32", names, image=True)
-        array = np.asarray(value)
+        try:
+            array = np.asarray(rows[0][name])
+        except ValueError:  # lists of several lengths
+            continue
         if array.ndim and array.dtype.kind in "fiu":
             return Sample(array.shape, "float32" if array.dtype.kind == "f" else "int64", names)
     raise DataError(
@@ -236,7 +240,13 @@ class Data:
                 why=f"columns: {', '.join(dataset.column_names)}; recognised: {', '.join(self.task.columns[first])}",
                 hint=f"Name it: --columns {first}=NAME.",
             )
-        columns: dict[str, Sequence[Any]] = {w: dataset[c] for w, c in found.items() if c is not None}
+        columns: dict[str, Sequence[Any]] = {
+            wanted: StoredImages(dataset, name, self.source)
+            if wanted == "image" and is_images(dataset, name)
+            else dataset[name]
+            for wanted, name in found.items()
+            if name is not None
+        }
         if "label" in columns:
             columns["label"] = self._read_labels(dataset, str(found["label"]))
             columns = self._drop_unlabelled(columns)

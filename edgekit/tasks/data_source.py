@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgekit.bounds import MAX_CARD_BYTES, check_yaml
 from edgekit.errors import DataError, HostError, retelling
 from edgekit.settings import Frozen
-from edgekit.source import CARD, digest_files
+from edgekit.source import digest_files
 from edgekit.tasks.arrays import SUFFIX as ARRAYS
 from edgekit.tasks.arrays import read_arrays
+from edgekit.tasks.data_checks import check_file, check_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SUFFIXES = (*READERS, ARRAYS)
-# What datasets would unpack by itself.
-PACKED = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 
 
 class DataSource(Frozen):
@@ -60,12 +58,13 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
                 id="data.unreadable",
                 why=f"allowed: {', '.join(SUFFIXES)}, or a folder",
             )
+        check_file(path)
         return DataSource(location=str(path.resolve()), kind="file", digest=digest_files(path.parent, [path]))
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         if not files:
             raise DataError(f"the data folder {text!r} is empty", id="data.empty")
-        _check_folder(path, files)
+        check_folder(path, files)
         return DataSource(location=str(path.resolve()), kind="folder", digest=digest_files(path, files))
     if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in SUFFIXES:
         raise DataError(
@@ -74,35 +73,6 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
             hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'.",
         )
     return _resolve_hub(text, revision)
-
-
-def _check_folder(folder: Path, files: Sequence[Path]) -> None:
-    """Refuse what ``datasets`` would unpack or expand before anybody has looked at it.
-
-    Raises:
-        DataError: a packed file, or a card whose header grows when it is read.
-    """
-    packed = next((file for file in files if file.suffix.lower() in PACKED), None)
-    if packed is not None:
-        raise DataError(
-            f"the data folder {str(folder)!r} holds the packed file {packed.name!r}",
-            id="data.unreadable",
-            why="what a packed file becomes is not known before it is unpacked",
-            hint="Unpack it yourself, and remove it.",
-        )
-    card = folder / CARD
-    if not card.is_file():
-        return
-    try:
-        if card.stat().st_size > MAX_CARD_BYTES:
-            raise ValueError(f"it has {card.stat().st_size} bytes; allowed: {MAX_CARD_BYTES}")
-        text = card.read_text(encoding="utf-8")
-        if text.startswith("---"):
-            check_yaml(text[3:].partition("\n---")[0])
-    except ValueError as error:
-        raise DataError(
-            f"the card {CARD} of the data folder {str(folder)!r} is not read", id="data.unreadable", why=str(error)
-        ) from error
 
 
 def _resolve_hub(name: str, revision: str | None) -> DataSource:

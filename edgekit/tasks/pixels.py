@@ -194,6 +194,7 @@ def decode(image: Any, channels: int) -> Image:
     from PIL import Image
 
     mode, name = "RGB" if channels == 3 else "L", "an image" if isinstance(image, Image.Image) else Path(image).name
+    without_programs()
     try:
         if isinstance(image, Image.Image):
             return image.convert(mode)
@@ -201,6 +202,13 @@ def decode(image: Any, channels: int) -> Image:
             return opened.convert(mode)
     except (*READING, Image.DecompressionBombError) as error:
         raise _unreadable(name, error) from error
+
+
+def without_programs() -> None:
+    """Have Pillow start no program for an image: PostScript, whatever its file is called, would go to Ghostscript."""
+    from PIL import EpsImagePlugin
+
+    EpsImagePlugin.gs_binary = False
 
 
 def _unreadable(name: str, error: BaseException) -> DataError:

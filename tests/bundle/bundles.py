@@ -13,6 +13,7 @@ from bundle.made_tokenizers import MADE
 from edgekit.artifact import WHOLE, Artifact, open_artifact, write_artifact
 from edgekit.bundle.build import make_bundle
 from edgekit.measure.golden import write_golden
+from edgekit.source import sha256_file
 
 FAMILIES = ("bert", "vit")
 # Families that are a BERT with another tokenizer: which one, and its pad token.
@@ -105,6 +106,12 @@ def bundle_of(artifact: Artifact, platform: str, out: Path, form: str | None = N
     """A bundle, in a folder."""
     make_bundle(artifact.path, platform, out, form)
     return out
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """sha256 of every file below a folder, but of what Python compiled."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != "__pycache__")
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 def run(*command: str | Path, folder: Path, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle.bundles import artifact_of, bundle_of, make_artifact
+from bundle.bundles import artifact_of, bundle_of, make_artifact, sums
 
 from edgekit.artifact import Artifact
 
@@ -27,17 +27,20 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artif
 @pytest.fixture(scope="session")
 def bundles(
     artifacts: Callable[[str], Artifact], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], Path]:
+) -> Iterator[Callable[[str, str], Path]]:
     """Bundles by platform and family, each made once; who changes one copies it first."""
     made: dict[tuple[str, str], Path] = {}
+    known: dict[Path, dict[str, str]] = {}
 
     def make(platform: str, family: str) -> Path:
         if (platform, family) not in made:
             out = tmp_path_factory.mktemp("bundle") / f"{platform}-{family}"
             made[platform, family] = bundle_of(artifacts(family), platform, out)
+            known[out] = sums(out)
         return made[platform, family]
 
-    return make
+    yield make
+    assert [out.name for out in known if sums(out) != known[out]] == []  # a test changed what all share
 
 
 @pytest.fixture

@@ -142,3 +142,4 @@ def test_the_code_compiles_against_the_classes_of_litert(made: Made, tmp_path: P
     if not any("org/tensorflow/lite/Interpreter.class" in zipfile.ZipFile(jar).namelist() for jar in named):
         pytest.skip("no jar that is named has the classes of LiteRT")
     compile_sources(sorted((made("bert")[1] / CODE).glob("*.kt")), tmp_path, named)
+    assert list(tmp_path.rglob("*.class")) != []

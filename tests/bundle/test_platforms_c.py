@@ -247,10 +247,10 @@ _Static_assert(OWN_LOG_ERRORS == ORT_LOGGING_LEVEL_ERROR, "");
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_readme_leads_from_nothing_to_a_prediction(copied: Callable[[str, str], Path], family: str) -> None:
     folder = copied("c", family)
-    follow_the_readme(folder, f"onnxruntime=={coordinates()['c']['onnxruntime']}")
+    assert_the_readme_leads_to_a_prediction(folder, f"onnxruntime=={coordinates()['c']['onnxruntime']}")
 
 
-def follow_the_readme(folder: Path, requirement: str) -> None:
+def assert_the_readme_leads_to_a_prediction(folder: Path, requirement: str) -> None:
     """Run the commands of a bundle's README as they are printed, of which the first installs the requirement."""
     commands = commands_of(folder / "README.md")
     assert len(commands) <= 10

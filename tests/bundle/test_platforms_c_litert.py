@@ -16,7 +16,7 @@ from bundle.bundles import FAMILIES, damage, run
 from bundle.test_c_mutants import CHECKS, mutants
 from bundle.test_check import edit, put
 from bundle.test_litert import needs_litert
-from bundle.test_platforms_c import compile_with, follow_the_readme, run_on_arm
+from bundle.test_platforms_c import assert_the_readme_leads_to_a_prediction, compile_with, run_on_arm
 from tflites import LENGTHS
 
 import edgekit
@@ -207,7 +207,7 @@ def test_no_changed_document_makes_it_reach_beyond_its_memory(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_readme_leads_from_nothing_to_a_prediction(family: str, made: Made, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made(family)[1], tmp_path / "out"))
-    follow_the_readme(folder, f"ai-edge-litert=={coordinates()['c']['ai-edge-litert']}")
+    assert_the_readme_leads_to_a_prediction(folder, f"ai-edge-litert=={coordinates()['c']['ai-edge-litert']}")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -107,6 +107,13 @@ def test_ls_tells_entries_the_last_used_first(cache: Cache, run):
     assert document["size_bytes"] > 4_000
 
 
+def test_a_long_path_is_neither_broken_nor_cut(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
+    root = tmp_path / ("long" * 30)
+    monkeypatch.setenv("EDGEKIT_CACHE", str(root))
+    assert run("cache", "ls").stdout.splitlines()[0] == str(root)
+    assert run("cache", "verify").stdout.splitlines()[0] == f"sound  {root}"
+
+
 def test_ls_of_nothing(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "none"))
     assert run("cache", "ls").stdout.splitlines()[1].startswith("empty; ")

@@ -32,7 +32,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
         env={**os.environ, "COLUMNS": "80", **environment},
     )
 

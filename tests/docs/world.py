@@ -47,7 +47,7 @@ def hasten(patch: Any) -> None:
     patch.setattr("edgekit.assembly.profile_sides", functools.partial(profile_sides, timing=SHORT))
     patch.setattr("edgekit.profiling.PROFILING", SHORT)
     for name in ("ALONE", "COMPARED"):
-        patch.setattr(f"edgekit.gate.protocol.{name}", Plan(process_s=0.05, processes=1, starts=1))
+        patch.setattr(f"edgekit.gate.protocol.{name}", Plan(budget_s=600.0, process_s=0.05, processes=1, starts=1))
     patch.setattr("edgekit.measure.statistics.RESAMPLES", 200)
     for name, shares in (("HEAD_SHARES", (0.5, 1.0)), ("NEURON_SHARES", (0.5, 1.0)), ("CHECKED", ((0.75, 0.75),))):
         patch.setattr(f"edgekit.pruning.encoders.design.{name}", shares)
@@ -69,7 +69,7 @@ def build_world(folder: Path) -> None:
     write_texts(folder / "my-data" / "validation.csv", HELD_OUT, seed=1)
     write_texts(folder / "sents.csv", ROWS, seed=0, names=("body", "y"))
     write_images(folder / "my-images")
-    shutil.copyfile(next((folder / "my-images").rglob("*.png")), folder / "photo.jpg")
+    shutil.copyfile(min((folder / "my-images").rglob("*.png")), folder / "photo.jpg")
     write_graph(folder)
     if tflites.INSTALLED:
         write_tflite(folder)

@@ -77,12 +77,13 @@ class Trial:
     Attributes:
         prepare: puts a fresh folder in the state before.
         run: does it there.
-        check: what is wrong in it after a run; second, whether nothing failed on the way.
+        check: what is wrong in it after a run; second, whether the new artifact has to be there, since the run did not
+            fail; third, whether nothing may be left behind, since nothing failed on the way.
     """
 
     prepare: Callable[[Path], None]
     run: Callable[[Path], object]
-    check: Callable[[Path, bool], list[str]]
+    check: Callable[[Path, bool, bool], list[str]]
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ def inject(trial: Trial, root: Path, kind: str, error: str, numbers: Iterable[in
         where = f"{kind} {number} {error}"
         if code < 0 or code > 1:
             problems.append(f"{where}: the run ended with {code}")
-        problems += [f"{where}: {problem}" for problem in trial.check(place, done)]
+        problems += [f"{where}: {problem}" for problem in trial.check(place, done or code == 0, done)]
         again = ended(forked(lambda: trial.run(place), errors))  # noqa: B023  # as above
         problems += [f"{where}, again: ended with {again}: {errors.read_text()[-800:]}"] if again else []
-        problems += [f"{where}, again: {problem}" for problem in trial.check(place, True)]
+        problems += [f"{where}, again: {problem}" for problem in trial.check(place, True, True)]
         shutil.rmtree(place)
         if done or len(problems) >= MOST_PROBLEMS:
             return Injected(codes, problems, number - 1)
@@ -162,7 +163,7 @@ def compressing(root: Path, recipe: str) -> Trial:
             raise SystemExit(f"a run without faults ended with {code}: {errors.read_text()[-2000:]}")
     before, after = hashes(old / "out"), hashes(new / "out")
 
-    def check(place: Path, done: bool) -> list[str]:
+    def check(place: Path, done: bool, tidy: bool) -> list[str]:
         out = place / "out"
         problems = [f"out: {line}" for line in find_tampering(out)]
         found = hashes(out)
@@ -172,7 +173,7 @@ def compressing(root: Path, recipe: str) -> Trial:
             which = "the new artifact" if done else "the old or the new artifact"
             problems.append(f"out is not {which}: {', '.join(names)} {lock[-1500:]}")
         problems += [f"{one.name}: {one.problem}" for one in verify_cache(Cache(place / "cache")).damaged]
-        return problems + ([f"left behind: {path}" for path in leftovers(place / "cache", out)] if done else [])
+        return problems + ([f"left behind: {path}" for path in leftovers(place / "cache", out)] if tidy else [])
 
     return Trial(lambda place: _copy(old / "out", place / "out"), run, check)
 

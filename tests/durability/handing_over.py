@@ -49,12 +49,12 @@ def run(place: Path) -> None:
     hand_over(found, out, cache)
 
 
-def check(place: Path, done: bool) -> list[str]:
+def check(place: Path, done: bool, tidy: bool) -> list[str]:
     out = place / "out"
     problems = find_tampering(out) + [one.problem for one in verify_cache(Cache(place / "cache")).damaged]
     content = (out / "model.onnx").read_bytes()
     problems += [] if content == NEW or (content == OLD and not done) else ["neither the old nor the new"]
-    return problems + (leftovers(place / "cache", out) if done else [])
+    return problems + (leftovers(place / "cache", out) if tidy else [])
 
 
 def main() -> None:

@@ -4,8 +4,9 @@
 
 A run of the command line is killed again and again, at moments drawn from the seed, until it is finished; then a new
 one begins. Of each finished one are checked: the hashes of its files, that no stage was done twice, that nothing
-half-written is left, that every object of the cache is sound, and of SIGTERM that it ended the command within 5 s with
-a documented code. Each finished run is a line of the results: the same command again goes on behind it.
+half-written is left (what libraries leave in TMPDIR is told beside it), that every object of the cache is sound, and of
+SIGTERM that it ended the command within 5 s with a documented code. Each finished run is a line of the results: the
+same command again goes on behind it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from world import Blocks, World, ended, events, forked, hashes, leftovers, preload
+from world import TEMPORARY, Blocks, World, ended, events, forked, hashes, leftovers, preload
 
 STOP_SECONDS = 5.0
 MOST_PROBLEMS = 10
@@ -122,6 +123,7 @@ class Killing:
             "ended_by_the_watcher": watcher,
             "signals": dict(sorted(at.items())),
             "slowest_stop_seconds": round(slowest, 2),
+            "of_libraries_in_tmpdir": sorted(path.name for path in cache.with_name(TEMPORARY).glob("*")),
         }
 
     def _check(self, code: int, out: Path, cache: Path) -> list[str]:

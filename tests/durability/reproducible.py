@@ -2,9 +2,10 @@
 
     python tests/durability/reproducible.py [--format onnx] [--recipe quantize]
 
-The second build lies in another folder, begins 3 s later, and has another time zone, umask, hash seed, locale, number
-of cores and user (by HOME and the variables that name one). What may differ is `TOLD`: what tells of the run and is no
-part of the model. No file may name a folder, the machine or the user, and every file has mode 0644.
+The second build lies in another folder, as do its model and data, begins 3 s later, and has another time zone, umask,
+hash seed, locale, number of cores and user (by HOME and the variables that name one). What may differ is `TOLD`: what
+tells of the run and is no part of the model. No file may name a folder, the machine or the user, and every file has
+mode 0644.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import getpass
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,9 +86,12 @@ def check(root: Path, format_: str, recipe: str) -> tuple[dict[str, Any], list[s
     first = build(world_root, root / "first", SURROUNDINGS[0], [*common, "--recipe", recipe])
     lock = ["--recipe", str(first / "recipe.lock.toml")]
     outs = []
+    elsewhere = root / "the" / "same" / "elsewhere"
+    shutil.copytree(world_root, elsewhere)
     for number, surroundings in enumerate(SURROUNDINGS):
         time.sleep(SECONDS * number)
-        outs.append(build(world_root, root / ("a" if number else "b/deeper/down"), surroundings, common + lock))
+        given, place = (elsewhere, "a") if number else (world_root, "b/deeper/down")
+        outs.append(build(given, root / place, surroundings, common + lock))
     problems = compare(*outs)
     words = [str(root), str(TESTS.parent), platform.node(), "user-one", "user-other"]
     if len(getpass.getuser()) > 4:  # "root" is a word of graphs, too

@@ -4,13 +4,16 @@
 
 In each round every process does the same run at once, on a cache without the stages of this round (another seed). With
 locks, each stage is made once; with `flock` replaced by something that always succeeds, more than once, and the
-results are the same all the same. Each round is a line of the results: the same command again goes on behind it.
+results are the same all the same, in a cache of their own. Each round is a line of the results: the same command again
+goes on behind it.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
+import json
 import shutil
 import tempfile
 from collections import Counter
@@ -42,8 +45,10 @@ def main() -> None:
             for number in range(given.rounds):
                 block = f"{name}, round {number}"
                 if not blocks.is_done(block):
-                    made, problems = rounds.one(given.seed * given.rounds + number)
-                    blocks.add(block, problems, stages_made=made, locks=locks)
+                    made, artifact, problems = rounds.one(given.seed * given.rounds + number)
+                    other = blocks.done.get(f"with locks, round {number}", {}).get("artifact", artifact)
+                    problems += [] if other == artifact else ["another result than with locks"]
+                    blocks.add(block, problems, stages_made=made, locks=locks, artifact=artifact)
     made = {
         name: sum(record["stages_made"] for record in blocks.done.values() if record["locks"] is locks)
         for name, locks in (("with locks", True), ("without locks", False))
@@ -66,24 +71,26 @@ class Rounds:
         self._world, self._root, self._processes, self._locks = world, root, processes, locks
         self._done: Counter[str] = Counter()
 
-    def one(self, seed: int) -> tuple[int, list[str]]:
-        """A round: how many stages were made, and what was wrong."""
+    def one(self, seed: int) -> tuple[int, str, list[str]]:
+        """A round: how many stages were made, sha256 of the result, and what was wrong."""
         cache, errors = self._root / "cache", self._root / f"errors-{seed}.log"
         outs = [self._root / f"out-{seed}-{number}" for number in range(self._processes)]
         running = [forked(partial(_one, self._world, out, cache, seed, self._locks), errors) for out in outs]
         codes = [ended(process) for process in running]
         if any(codes):
-            return 0, [f"ended with {codes}: {errors.read_text()[-1500:]}"]
+            return 0, "", [f"ended with {codes}: {errors.read_text()[-1500:]}"]
         found = [hashes(out) for out in outs]
         problems = [f"{out.name} differs" for out, one in zip(outs, found, strict=True) if one != found[0]]
         done = Counter(event["key"] for event in events(cache) if event["event"] == "stage.done")
         if self._locks:
-            problems += [f"left behind: {path}" for path in leftovers(cache, outs[0])]
+            problems += [
+                f"left behind: {path}" for path in sorted({left for out in outs for left in leftovers(cache, out)})
+            ]
             problems += [f"stage {key[:12]} was made {made} times" for key, made in done.items() if made > 1]
         made, self._done = (done - self._done).total(), done
         for out in outs:
             shutil.rmtree(out)
-        return made, problems
+        return made, hashlib.sha256(json.dumps(found[0], sort_keys=True).encode()).hexdigest(), problems
 
 
 def _one(world: World, out: Path, cache: Path, seed: int, locks: bool) -> None:

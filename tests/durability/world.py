@@ -8,11 +8,13 @@ that is done is a line of a file in ``benchmarks/results``: the same script agai
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ import pytest  # noqa: E402  # the two lines above are for what is imported from
 
 # Where figures go; tests have another place for theirs.
 RESULTS = Path(os.environ.get("DURABILITY_RESULTS") or TESTS.parent / "benchmarks" / "results")
+TEMPORARY = "temporary"
 SETTINGS = {
     "prune.samples": "32",
     "prune.layers": "1.0",
@@ -85,8 +88,7 @@ class World:
 
         import edgekit
 
-        os.environ["EDGEKIT_CACHE"] = str(cache)
-        os.environ["HF_DATASETS_CACHE"] = str(cache.with_name("datasets"))
+        use(cache)
         options: dict[str, Any] = {
             "data": self.data,
             "target": "x86-64-vnni",
@@ -108,12 +110,20 @@ class World:
         """The same run through the command line: with its watchers, its handlers and its exit codes."""
         from edgekit.cli import main
 
-        os.environ["EDGEKIT_CACHE"] = str(cache)
-        os.environ["HF_DATASETS_CACHE"] = str(cache.with_name("datasets"))
+        use(cache)
         sys.argv = ["edgekit", *self.command(out)]
         code = main()
         sys.stderr.flush()
         os._exit(code)
+
+
+def use(cache: Path) -> None:
+    """Have this process work in a cache, and put what is temporary beside it, where ``leftovers`` looks for it."""
+    os.environ["EDGEKIT_CACHE"] = str(cache)
+    os.environ["HF_DATASETS_CACHE"] = str(cache.with_name("datasets"))
+    temporary = cache.with_name(TEMPORARY)
+    temporary.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
 
 
 def forked(work: Callable[[], object], errors: Path, *, group: bool = False) -> int:
@@ -168,6 +178,7 @@ def leftovers(cache: Path, out: Path) -> list[str]:
     found = [path for name in ("tmp", "turns", "work") for path in (cache / name).glob("*")]
     found += list((cache / "runs").rglob(".*"))
     found += list(out.parent.glob(f".{out.name}.*"))
+    found += list(cache.with_name(TEMPORARY).glob("edgekit-*"))
     return [str(path) for path in found]
 
 
@@ -178,7 +189,10 @@ def events(cache: Path) -> list[dict[str, Any]]:
 
 
 class Blocks:
-    """What a script has done, a line for each block of its work. Lines are never changed; the last of a block counts.
+    """What a script has done, a line for each block of its work. Lines are never changed.
+
+    A block in which something was wrong is done again. What was wrong stays so until the code or the script is another:
+    what happens now and then would be gone at the second attempt.
 
     Args:
         script: its name, and that of the file.
@@ -189,13 +203,21 @@ class Blocks:
         from edgekit.environment import code_digest
 
         self._file = RESULTS / f"{script}.jsonl"
-        self._same = {"schema": "edgekit.durability/1", "code": code_digest(), **options}
+        made_by = hashlib.sha256(b"".join(file.read_bytes() for file in _parts(script))).hexdigest()
+        self._same = {"schema": "edgekit.durability/1", "code": code_digest(), "script": made_by, **options}
         self.done: dict[str, dict[str, Any]] = {}
+        self._earlier: list[str] = []
         self._began = time.monotonic()
         for line in self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else ():
             record = json.loads(line)
             if self._same.items() <= record.items():
-                self.done[record["block"]] = record
+                self._put(record)
+
+    def _put(self, record: dict[str, Any]) -> None:
+        block = record["block"]
+        if block in self.done:
+            self._earlier += [f"{block}, at an earlier attempt: {one}" for one in self.done[block]["problems"]]
+        self.done[block] = record
 
     def is_done(self, block: str) -> bool:
         """Whether a block was done, and nothing was wrong in it."""
@@ -218,7 +240,7 @@ class Blocks:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
-        self.done[block] = record
+        self._put(record)
         self._began = time.monotonic()
         print(f"{block}: {len(problems)} problems", file=sys.stderr, flush=True)
 
@@ -227,11 +249,18 @@ class Blocks:
         return sum(record.get(name, 0) for record in self.done.values())
 
     def finish(self, **figures: Any) -> NoReturn:
-        """Print what all blocks came to, those of earlier runs included; ends with 1 where one had problems."""
+        """Print what all blocks came to, those of earlier runs included; ends with 1 where one ever had problems."""
         problems = [f"{block}: {one}" for block, record in self.done.items() for one in record["problems"]]
+        problems += self._earlier
         whole = {**self._same, "blocks": len(self.done), **figures, "problems": problems}
         print(json.dumps(whole, indent=1))
         raise SystemExit(1 if problems else 0)
+
+
+def _parts(script: str) -> list[Path]:
+    """What decides what a script does beside the package."""
+    here = Path(__file__).parent
+    return [file for file in (here / f"{script}.py", here / f"{script}.c", Path(__file__)) if file.is_file()]
 
 
 def _commit() -> str:

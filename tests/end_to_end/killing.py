@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).parents[1]
-SECONDS = 120  # until the event that the run is killed at
+SECONDS = 900  # at most until the event that the run is killed at
 SCRIPT = """
 import json, sys
 import pytest

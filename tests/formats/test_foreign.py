@@ -141,6 +141,25 @@ def test_external_data_takes_no_name_that_is_needed(tmp_path: Path, name: str) -
     assert error.what == f"'net.onnx' keeps weights in {name!r}, which is not read"
 
 
+@pytest.mark.parametrize("part", ["net.onnx", "weights.bin"])
+def test_a_file_that_is_exchanged_behind_the_check_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    file = foreign.conv_net(tmp_path / "net.onnx")
+    onnx.save(onnx.load(file), file, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    resolve_graph(file, {}, None, images=False)
+    checked = sha256_file
+
+    def exchanging(path: Path) -> str:
+        other = tmp_path / "other"
+        other.write_bytes((tmp_path / part).read_bytes())
+        other.replace(tmp_path / part)
+        return checked(path)
+
+    monkeypatch.setattr("edgekit.formats.foreign.sha256_file", exchanging)
+    assert fails(ModelError, file).what == f"{part!r} was changed while it was read"
+
+
 def test_external_data_belongs_to_the_graph(tmp_path: Path) -> None:
     model = onnx.load(foreign.two_and_two(tmp_path / "whole.onnx"))
     folder = tmp_path / "apart"
@@ -204,7 +223,7 @@ def test_sympy_is_imported_when_a_size_is_computed_with_and_not_before(tmp_path:
         print(onnx_ir.SymbolicDim("n") * 2, "sympy.core" in sys.modules)
     """
     done = subprocess.run(
-        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True, timeout=600
     )
     assert done.stdout.split("\n")[:2] == ["True False True", "2*n True"]
 

@@ -40,7 +40,7 @@ def test_labels_preprocessing_and_licence_are_files_of_a_zip(file: Path) -> None
 def test_unzip_reads_it_without_a_warning(file: Path) -> None:
     add_metadata(file, METADATA)
     done = subprocess.run(
-        ["unzip", "-p", str(file), "labels.txt"], capture_output=True, text=True, check=False, timeout=60
+        ["unzip", "-p", str(file), "labels.txt"], capture_output=True, text=True, check=False, timeout=600
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\nb\nc\nd\ne\n", "")
 

@@ -23,6 +23,7 @@ def kept(tmp_path: Path) -> Path:
     make_record(Metric(name="size", unit="bytes", value=1.0)).save(tmp_path / "e.json")
     (tmp_path / "package.json").write_text("{}")
     (tmp_path / "cut.json").write_text("{")
+    (tmp_path / "old.json").write_text('{"schema": "edgekit.bench/1"}')
     return tmp_path
 
 
@@ -34,6 +35,7 @@ def test_a_folder_is_read_in_the_order_of_time(kept: Path) -> None:
         (2.0, "ab", "pass"),
     ]
     assert (found.without, found.others) == (("e.json",), ("cut.json", "package.json"))
+    assert found.unreadable == {"old.json": "this edgekit reads 'edgekit.bench/2'"}
     assert [point.value for point in read_history(kept / "c.json").points] == [4.0]
 
 
@@ -51,6 +53,7 @@ def test_machines_stand_apart_and_intervals_share_a_scale(kept: Path) -> None:
     assert "─●─" in drawn
     assert "-  e.json has no latency.p50" in lines
     assert "-  package.json is no result of bench" in lines
+    assert "-  old.json cannot be read: this edgekit reads 'edgekit.bench/2'" in lines
 
 
 @pytest.mark.parametrize(
@@ -64,5 +67,11 @@ def test_a_mark_lies_on_the_scale(value: float, low: float | None, high: float |
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="there are no results of bench"):
         read_history(tmp_path)
+    old = tmp_path / "old.json"
+    old.write_text('{"schema": "edgekit.bench/1"}')
+    with pytest.raises(ArtifactError, match=r"there are no results of bench .*\nold\.json: this edgekit reads"):
+        read_history(tmp_path)
+    with pytest.raises(ArtifactError, match=r"has the schema 'edgekit\.bench/1'"):
+        read_history(old)
     with pytest.raises(UnknownNameError, match="there is no metric 'speed'"):
         read_history(tmp_path, "speed")

@@ -81,6 +81,21 @@ def test_a_percentile_of_both_sides_is_resampled_by_the_same_processes() -> None
     assert apart.high > 0.2
 
 
+def test_no_end_of_a_wide_interval_is_beyond_what_there_can_be() -> None:
+    """A process of five is four times slower: moved as a difference, the low end would be negative."""
+    random = np.random.default_rng(0)
+    slow = (1.0, 1.0, 1.0, 4.0, 1.0)
+    baseline, candidate = ([(np.exp(random.normal(0, 0.3, 100)) * one).tolist() for one in slow] for _ in range(2))
+    own = resample(baseline, share=0.99).at(LEVEL)
+    assert 0 < own.low < own.value < own.high
+    found = unpaired_change(candidate, baseline, 0.99).at(LEVEL)
+    back = unpaired_change(baseline, candidate, 0.99).at(LEVEL)
+    assert -1 < found.low < -0.8
+    assert back.high > 4
+    for end in (found, back):
+        assert -1 < end.low < end.value < end.high
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_one_or_two_processes_tell_nothing_of_others(processes: int) -> None:
     found = resample([[1.0, 1.1, 1.2]] * processes).at(LEVEL)
@@ -100,6 +115,7 @@ def test_the_offset_of_a_process_is_not_averaged_away_by_its_blocks() -> None:
     missed = 0
     for trial in range(200):
         offsets = random.normal(0.0, 0.01, FEWEST_PROCESSES)
-        found = resample([random.normal(offset, 0.005, 30).tolist() for offset in offsets], seed=trial).at(LEVEL)
-        missed += not found.low <= 0 <= found.high
+        blocks = [np.exp(random.normal(offset, 0.005, 30)).tolist() for offset in offsets]
+        found = resample(blocks, seed=trial).at(LEVEL)
+        missed += not found.low <= 1 <= found.high
     assert missed <= 6  # 2 are expected; 7 or more have a probability of half a percent

@@ -155,6 +155,9 @@ family(
         "control-characters": zipped([("\x1b[2Jx.npy", ONE)]),
         "bomb": zipped([("x.npy", npy(f"({2**22},)", content=bytes(2**24)))], zipfile.ZIP_DEFLATED),
         "array-of-another-size": zipped([("x.npy", npy(f"({2**40},)", content=b"\0" * 4))]),
+        "array-of-nothing": zipped([("x.npy", npy(f"({2**40},)", "<U0"))]),
+        "array-of-empty-rows": zipped([("x.npy", npy(f"({2**40}, 0)"))]),
+        "name-of-5000-letters": zipped([("x" * 5000, ONE)]),
         "negative-shape": zipped([("x.npy", npy("(-1,)", content=b""))]),
         "header-that-is-code": zipped([("x.npy", npy("__import__('os').system('touch canary')"))]),
     },
@@ -207,7 +210,11 @@ family(
         "of-deep-tables": f"{RECIPE}x = {'{a=' * DEEP}1{'}' * DEEP}\n",
         "of-deep-keys": f"{RECIPE}{'.'.join('a' * DEEP)} = 1\n",
         "of-a-deep-header": f"{RECIPE}[{'.'.join('a' * DEEP)}]\n",
+        "of-deep-keys-in-a-table": f"{RECIPE}x = {{{'.'.join('a' * DEEP)} = 1}}\n",
+        "of-deep-keys-behind-quotes": f'{RECIPE}x = """a""""\ny = {{{".".join("a" * DEEP)} = 1}}\n',
+        "of-quotes-that-never-close": RECIPE + '\\"' * 400_000,
         "of-a-number-without-end": f"{RECIPE}x = {'9' * 100_000}\n",
+        "of-a-number-of-too-many-bits": f'{RECIPE}[[stages]]\nstage = "quantize"\nsamples = 0x{"f" * 5000}\n',
         "too-large": RECIPE + "# x\n" * 400_000,
         "not-text": b"\xff\xfe\x00",
         "with-a-null": f"{RECIPE}x = 1\x00\n",
@@ -236,10 +243,15 @@ def setting_of_deep_lists(folder: Path) -> Attack:
     return Attack("cli", words, 2)
 
 
+def config(**changes: Any) -> str:
+    """A configuration, changed."""
+    right = {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "hidden_size": 4}
+    return json.dumps(right | changes)
+
+
 def model_folder(folder: Path, *, weights: bytes | None = None, **files: bytes | str) -> None:
     """A model folder with these files in place of right ones; ``_`` stands for the dot of an ending."""
-    config = {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "hidden_size": 4}
-    written(folder / "config.json", json.dumps(config))
+    written(folder / "config.json", config())
     written(folder / "model.safetensors", safetensors({"x": tensor([1])}, bytes(4)) if weights is None else weights)
     for name, content in files.items():
         written(folder / name.replace("_json", ".json"), content)
@@ -258,6 +270,15 @@ family(
         "with-an-unclosed-config": {"config_json": "[" * DEEP},
         "with-a-config-of-a-number-without-end": {"config_json": f'{{"a": {"9" * 10_000}}}'},
         "with-a-config-that-is-a-list": {"config_json": "[1, 2]"},
+        "of-a-billion-layers": {"config_json": config(num_hidden_layers=10**9)},
+        "of-a-billion-blocks-in-a-list": {"config_json": config(depths=[2, 10**9])},
+        "of-a-billion-classes": {"config_json": config(num_labels=10**9)},
+        "of-a-billion-words": {"config_json": config(vocab_size=10**9)},
+        "of-a-width-of-a-billion": {"config_json": config(hidden_size=10**9)},
+        "with-an-escape-in-its-architecture": {"config_json": config(architectures=["\x1b[2JBert"])},
+        "with-half-a-character": {"config_json": config(model_type="\ud800")},
+        "with-a-name-that-breaks-sums": {"x\ny_json": "{}"},
+        "with-a-name-that-steers-the-terminal": {"\x1b[2J_json": "{}"},
         "with-a-config-that-is-not-text": {"config_json": b"\xff\xfe{"},
         "with-a-config-too-large": {"config_json": b" " * (17 * 1024 * 1024) + b"{}"},
         "with-deep-tokenizer-settings": {"tokenizer_config_json": DEEP_JSON},
@@ -284,6 +305,14 @@ def model_with_a_tokenizer_too_large(folder: Path) -> Attack:
     model_folder(folder)
     with (folder / "tokenizer.json").open("wb") as stream:
         stream.truncate(257 * 1024 * 1024)  # a hole: it takes no room on the disk
+    return Attack("source", (str(folder),))
+
+
+@case
+def model_with_a_list_of_words_too_large(folder: Path) -> Attack:
+    model_folder(folder)
+    with (folder / "vocab.txt").open("wb") as stream:
+        stream.truncate(257 * 1024 * 1024)
     return Attack("source", (str(folder),))
 
 
@@ -356,6 +385,8 @@ def external(folder: Path, entries: dict[str, str]) -> Attack:
     os.link(folder / "other.bin", folder / "hard.bin")
     (folder / "model.onnx").write_bytes(bytes(64))
     (folder / "away").symlink_to(folder.parent)
+    (folder / "zero.bin").symlink_to("/dev/zero")
+    os.mkfifo(folder / "pipe.bin")
     placed = {key: value.replace("{folder}", str(folder)) for key, value in entries.items()}
     return graph(folder, lambda model: move_out(model.graph.initializer[0], placed))
 
@@ -387,6 +418,11 @@ family(
         "of-a-negative-length": {"location": "real.bin", "length": "-1"},
         "without-a-number": {"location": "real.bin", "offset": "many"},
         "of-a-device": {"location": "/dev/zero"},
+        "of-a-device-by-a-link": {"location": "zero.bin"},
+        "of-a-pipe": {"location": "pipe.bin"},
+        "of-its-own-folder": {"location": "."},
+        "with-a-name-of-5000-letters": {"location": "a" * 5000},
+        "with-a-path-of-5000-letters": {"location": "a/" * 2500 + "a"},
         "nowhere": {"location": "nothing.bin"},
         "with-the-name-of-the-checked-graph": {"location": "model.onnx"},
     },
@@ -668,6 +704,39 @@ family(
 )
 
 
+@case
+def tflite_of_lists_that_share_their_parts(folder: Path) -> Attack:
+    """3000 times the same graph of 3000 times the same tensor: 24 KB, and nine million tensors."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def repeated(begin: Callable[[Any, int], Any], part: int) -> int:
+        begin(builder, 3000)
+        for _ in range(3000):
+            builder.PrependUOffsetTRelative(part)
+        return int(builder.EndVector())
+
+    builder = flatbuffers.Builder(1024)
+    schema.BufferStart(builder)
+    buffer = schema.BufferEnd(builder)
+    schema.ModelStartBuffersVector(builder, 1)
+    builder.PrependUOffsetTRelative(buffer)
+    buffers = builder.EndVector()
+    name = builder.CreateString("x")
+    schema.TensorStart(builder)
+    schema.TensorAddName(builder, name)
+    tensors = repeated(schema.SubGraphStartTensorsVector, schema.TensorEnd(builder))
+    schema.SubGraphStart(builder)
+    schema.SubGraphAddTensors(builder, tensors)
+    graphs = repeated(schema.ModelStartSubgraphsVector, schema.SubGraphEnd(builder))
+    schema.ModelStart(builder)
+    schema.ModelAddVersion(builder, 3)
+    schema.ModelAddSubgraphs(builder, graphs)
+    schema.ModelAddBuffers(builder, buffers)
+    builder.Finish(schema.ModelEnd(builder), file_identifier=b"TFL3")
+    return Attack("tflite", (written(folder / "net.tflite", bytes(builder.Output())),))
+
+
 # Artifacts
 
 MANIFEST: dict[str, Any] = {
@@ -683,6 +752,7 @@ def artifact(folder: Path, changes: dict[str, Any] | str) -> Attack:
     folder.mkdir(parents=True, exist_ok=True)
     (folder.parent / "outside.onnx").write_bytes(b"")
     (folder / "linked.onnx").symlink_to(folder.parent / "outside.onnx")
+    os.mkfifo(folder / "pipe.onnx")
     content = changes if isinstance(changes, str) else json.dumps(MANIFEST | changes)
     written(folder / "manifest.json", content)
     return Attack("artifact", (str(folder),))
@@ -692,12 +762,21 @@ def of_file(name: str) -> dict[str, Any]:
     return {"components": {"model": {"files": [name], "inputs": [], "outputs": []}}}
 
 
+def summed(name: str) -> dict[str, Any]:
+    """The same, with a sum of the file."""
+    return of_file(name) | {"files": {name: "0" * 64}}
+
+
 family(
     "artifact",
     {
         "that-names-a-file-above": of_file("../outside.onnx"),
         "that-names-an-absolute-file": of_file("/etc/passwd"),
         "that-names-a-link": of_file("linked.onnx"),
+        "that-names-a-pipe": summed("pipe.onnx"),
+        "that-names-its-own-folder": summed("."),
+        "that-names-5000-letters": summed("a" * 5000),
+        "that-names-a-path-of-5000-letters": summed("a/" * 2500 + "a"),
         "that-names-an-escape": of_file("\x1b[2J.onnx"),
         "with-a-component-that-is-a-path": {"components": {"../x": of_file("a")["components"]["model"]}},
         "without-sums-of-its-parts": of_file("model.onnx"),
@@ -719,6 +798,11 @@ def data(folder: Path, files: dict[str, bytes | str]) -> Attack:
     return Attack("data", (str(folder),))
 
 
+def card(place: str) -> str:
+    """A card by which the data lies in another place."""
+    return f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {place}\n---\n"
+
+
 ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
 )
@@ -733,11 +817,31 @@ family(
             "train.csv": CSV,
             "README.md": f"---\na: !!python/object/apply:os.system ['touch {CANARY}']\nb: [\n---\n",
         },
+        "with-an-alias-bomb-behind-an-empty-line": {"train.csv": CSV, "README.md": f"\n---\n{ALIASES}---\n"},
+        "with-an-alias-bomb-behind-three-dashes": {"train.csv": CSV, "README.md": f"---\n---x: 1\n{ALIASES}---\n"},
+        "with-a-hidden-alias-bomb": {"train.csv": CSV, ".huggingface.yaml": ALIASES},
+        "that-lies-above": {"train.csv": CSV, "README.md": card("../../secret.csv")},
+        "that-lies-elsewhere": {"train.csv": CSV, "README.md": card("/etc/passwd")},
+        "that-lies-on-the-network": {"train.csv": CSV, "README.md": card("https://example.com/train.csv")},
+        "that-lies-in-an-archive": {"train.csv": CSV, "README.md": card("zip://train.csv::../train.zip")},
+        "that-lies-above-by-hidden-settings": {
+            "train.csv": CSV,
+            ".huggingface.yaml": "configs: [{config_name: default, data_dir: ../..}]",
+        },
+        "of-deep-json": {"train.jsonl": f'{{"text": {"[" * DEEP}{"]" * DEEP}, "label": 0}}\n'},
+        "of-unclosed-json": {"train.json": "[\n" * DEEP},
         "with-an-archive": {"train.zip": zipped([("../../train.csv", CSV.encode())])},
         "with-a-packed-file": {"train.csv.gz": zlib.compress(CSV.encode())},
     },
     data,
 )
+
+
+@case
+def data_with_settings_that_are_a_pipe(folder: Path) -> Attack:
+    attack = data(folder, {"train.csv": CSV})
+    os.mkfifo(folder / ".huggingface.yaml")
+    return attack
 
 
 def png(width: int, height: int, content: bytes = b"") -> bytes:
@@ -760,6 +864,7 @@ family(
         "with-a-wrong-sum": png(8, 8, bytes(200))[:-20] + b"\0" * 20,
         "without-pixels": png(64, 64),
         "of-no-size": png(0, 0),
+        "of-postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n",
     },
     image,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile.corpus import CANARY, CASES, Attack
+from hostile.corpus import CANARY, CASES, PICKLE, Attack
 from tflites import INSTALLED, REASON
 
 from edgekit.artifact import open_artifact
@@ -62,7 +62,7 @@ def test_a_hostile_file_is_refused(
     if name.startswith("tflite") and not INSTALLED:
         pytest.skip(REASON)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", "60")
+    monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", "600")
     if name == "graph-without-an-end":
         monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", "6")
     attack = CASES[name](tmp_path / "given" / "files")
@@ -100,6 +100,13 @@ def test_the_program_refuses_it_likewise(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert not (tmp_path / CANARY).exists()
+
+
+def test_the_canary_sings_where_it_is_let_out(tmp_path: Path) -> None:
+    """Else that nobody heard it would mean nothing."""
+    script = "import pickle, sys; pickle.loads(sys.stdin.buffer.read())"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, input=PICKLE, check=True)
+    assert (tmp_path / CANARY).exists()
 
 
 def test_there_are_as_many_as_promised() -> None:

@@ -62,12 +62,40 @@ def test_faults_are_told_apart(mutants: ModuleType) -> None:
     assert ended(4, "", "error[model.invalid-onnx]: x", []).id == "model.invalid-onnx"
     assert ended(0, "answer", "", []).faults(program=True) == []
     assert ended(70, "", "", []).faults(program=True) == ["undocumented"]
-    assert ended(1, "", "Traceback (most recent call last):", []).faults(program=True) == ["traceback"]
-    assert ended(4, "half", "", []).faults(program=True) == ["partial"]
-    assert ended(4, "", "", ["left.bin"]).faults(program=True) == ["partial"]
+    assert ended(0, "", "Traceback (most recent call last):", []).faults(program=True) == ["traceback"]
+    assert ended(0, "thread panicked at x", "", []).faults(program=True) == ["traceback"]
+    assert ended(4, "half", "error[model.invalid-onnx]: x", []).faults(program=True) == ["partial"]
+    assert ended(4, "", "error[data.empty]: x", ["left.bin"]).faults(program=True) == ["partial"]
+    assert ended(4, "", "", []).faults(program=True) == ["unexplained"]
+    assert ended(4, "", "error[usage.no-file]: x", []).faults(program=True) == ["unexplained"]  # whose code is 2
+    assert ended(4, "", "error[model.made-up]: x", []).faults(program=True) == ["unexplained"]
+    assert ended(1, "wrong: x", "", [], command="bundle").faults(program=True) == []
+    assert ended(1, "wrong: x", "", [], command="inspect").faults(program=True) == ["unexplained", "partial"]
     assert ended(-11, "", "", []).faults(program=True) == ["death"]
     assert ended(-11, "", "", []).faults(program=False) == []
     assert ended(-9, "", "", [], hung=True).faults(program=False) == ["hang"]
+
+
+def test_where_nothing_waits_for_a_child_its_death_is_that_of_the_command(mutants: ModuleType, tmp_path: Path) -> None:
+    arena = mutants.Arena("toml", 0, tmp_path / "arena")
+    died = mutants.Ended(-11, "", "", [], command="recipes")
+    assert arena.alone(1, died)
+    assert not arena.alone(1, mutants.Ended(-11, "", "", [], command="inspect"))
+    assert arena.alone(0, mutants.Ended(-11, "", "", [], command="inspect"))  # through the real command line
+
+
+def test_what_a_command_leaves_or_changes_is_seen_and_put_right(mutants: ModuleType, tmp_path: Path) -> None:
+    arena = mutants.Arena("toml", 0, tmp_path / "arena")
+    name, content, words = arena.mutant(1)
+    assert arena.look(name, content, words, program=False).left == []
+    before = arena._state()
+    (arena.work / "target.toml").write_text("changed", encoding="utf-8")
+    (arena.work / "new").mkdir()
+    (arena.work / "new" / "link").symlink_to("/nowhere")
+    assert [Path(path).name for path in arena._restore(before)] == ["new", "link", "target.toml"]
+    arena.look(name, content, words, program=False)
+    assert (arena.work / "target.toml").read_bytes() == arena.contents["target.toml"]
+    assert not (arena.work / "new").exists()
 
 
 def test_results_are_added_up_by_format(mutants: ModuleType) -> None:
@@ -79,7 +107,7 @@ def test_results_are_added_up_by_format(mutants: ModuleType) -> None:
 def test_all_blocks_count_for_the_exit_code(mutants: ModuleType, tmp_path: Path) -> None:
     from edgekit.environment import code_digest
 
-    same = {"format": "toml", "seed": 1, "program_every": 20, "code": code_digest()}
+    same = {"format": "toml", "seed": 1, "program_every": 20, "code": code_digest(), "script": mutants.script_digest()}
     records = [{**same, "first": first, "count": 500, "faults": {}} for first in (0, 500)]
     results = tmp_path / "mutants.jsonl"
 
@@ -92,8 +120,10 @@ def test_all_blocks_count_for_the_exit_code(mutants: ModuleType, tmp_path: Path)
     assert judged(records[0]) == 1  # the second block is missing
     assert judged({**records[0], "faults": {"hang": 1}}, records[1]) == 1
     assert judged({**records[0], "faults": {"hang": 1}}, *records) == 0  # done again, and right
+    assert judged({**records[0], "faults": {"traceback": 1}}, *records) == 1  # which no busy machine makes
     assert judged({**records[0], "faults": {mutants.DIED: 1}}, records[1]) == 0
     assert judged({**records[0], "code": "other"}, records[1]) == 1
+    assert judged({**records[0], "script": "other"}, records[1]) == 1
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ PROCESS = {**NO_TIME, **dict.fromkeys(("rounds", "fewest_rounds", "most_rounds")
 def test_fresh_processes_run_one_after_the_other(subject: Subject) -> None:
     asked = {**PROCESS, "block": 3, "block_ms": 1.0, "copies": 2}
     runs = [latency_run(["two", "one"], asked), start_run("one"), start_run("two")]
-    timed, *started = run_processes({"one": subject, "two": subject}, here(1), runs, seconds=60.0, fewest=1)
+    timed, *started = run_processes({"one": subject, "two": subject}, here(1), runs, seconds=600.0, fewest=1)
     assert list(timed.blocks_ms) == ["two", "one"]
     assert [len(blocks) for blocks in timed.blocks_ms.values()] == [2, 2]
     lengths = {len(block) for blocks in timed.blocks_ms.values() for block in blocks}
@@ -179,6 +179,27 @@ def test_fresh_processes_run_one_after_the_other(subject: Subject) -> None:
 def test_no_process_begins_for_which_there_is_no_time(subject: Subject) -> None:
     runs = [start_run("one")] * 4
     assert len(run_processes({"one": subject}, here(1), runs, seconds=0.0, fewest=2)) == 2
+
+
+@pytest.mark.parametrize(("at_once", "limits"), [(True, [1500.0]), (False, [300.0] * 5)])
+def test_a_budget_that_is_spent_before_leaves_the_fewest_processes_their_time(
+    subject: Subject, at_once: bool, limits: list[float]
+) -> None:
+    """A model that takes long to load has spent a small budget before anything is timed."""
+    given = list[float]()
+
+    class Noting(Device):
+        label = "noting"
+        fingerprint = "noting"
+        starts_processes = at_once
+
+        def execute(self, folder: Path, seconds: float) -> str:
+            given.append(seconds)
+            one = {"load_ms": 1.0, "peak_memory_bytes": 1}
+            return json.dumps({**one, "processes": [one] * 5} if at_once else one)
+
+    answers = run_processes({"one": subject}, Place(Noting()), [start_run("one")] * 8, seconds=-115.0, fewest=5)
+    assert (len(answers), given) == (5, limits)
 
 
 def test_a_device_that_starts_no_processes_is_sent_each(subject: Subject) -> None:
@@ -249,5 +270,5 @@ def test_nothing_runs_beside_what_is_measured(subject: Subject) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "\n".join(lines), str(subject.graph)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=environment)
     assert done.stdout.split() == ["1", "False", "False", "False", "True", "1"]

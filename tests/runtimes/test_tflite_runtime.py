@@ -12,7 +12,8 @@ from tflites import pretend_runtime
 from edgekit.artifact import WHOLE
 from edgekit.cache import Cache
 from edgekit.errors import HostError, ModelError, ResourceLimitError, UsageError
-from edgekit.formats.tflite import axes_of, describe_component
+from edgekit.formats.flatbuffer import load_model
+from edgekit.formats.tflite import axes_of, describe_component, hybrid_layers
 from edgekit.quantization.litert import LiteRTScheme, quantize_model
 from edgekit.runtimes import open_runner, runtime_here, tflite_runtime
 from edgekit.runtimes.tflite_runtime import METHODS, TFLiteRuntimeRunner, check_file, environment, open_child
@@ -34,6 +35,7 @@ def test_methods_that_it_computes_rightly_pass(tflites: Any, tmp_path: Path, met
     made = tflites["bert"]
     quantize_model(made.file, file, LiteRTScheme(method=method, hybrid=False), made.ranges())
     check_file(file)
+    assert hybrid_layers(load_model(file)) == []
 
 
 def test_newer_python_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

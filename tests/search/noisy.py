@@ -70,7 +70,7 @@ class Noisy(World):
         return found.model_copy(update={"drop": drop, "drop_high": drop + 1.645 * EVALUATION})
 
 
-# The first is about what a MiniLM does on SST-2.
+# In the first, students have seen texts that resemble the selection split: about what a MiniLM did on SST-2.
 WORLDS = {
     "the gap grows": Noisy(),
     "half of it shows": Noisy(grows=0.05, start=1.2, seen=0.5, level=0.0),

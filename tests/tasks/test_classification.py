@@ -92,7 +92,21 @@ def test_a_model_without_names_takes_the_datas_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "names", "shown"),
-    [("neutral", None, "neutral"), (2, None, 2), (-2, None, -2), (0, ["cat", "dog"], "cat")],
+    [
+        ("neutral", None, "neutral"),
+        (2, None, 2),
+        (-2, None, -2),
+        (0, ["cat", "dog"], "cat"),
+        (7, ["negative", "positive"], 7),
+        (-3, ["negative", "positive"], -3),
+        (0.5, None, 0.5),
+        (float("nan"), None, float("nan")),
+        (float("inf"), None, float("inf")),
+        ({"a": 1}, None, {"a": 1}),
+        ([1], None, [1]),
+        ("--1", None, "--1"),
+        ("\u00b2", None, "\u00b2"),  # a digit, and no number
+    ],
 )
 def test_a_label_that_the_model_does_not_know_is_an_error(
     tmp_path: Path, value: object, names: list[str] | None, shown: object
@@ -116,6 +130,15 @@ def test_several_labels_are_read_as_a_row_or_by_name(tmp_path: Path) -> None:
     assert task.read_label(["LABEL_2"], None) == [0.0, 0.0, 1.0]
     assert task.read_label([2], None) == [0.0, 0.0, 1.0]
     assert task.read_label([], None) == [0.0, 0.0, 0.0]
+    for value in (2, {"LABEL_2": True}, ["LABEL_2", None, {}]):
+        with pytest.raises(DataError, match="which the model does not know"):
+            task.read_label(value, None)
+
+
+def test_a_label_of_many_digits_is_not_told_in_full(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        make(tmp_path).read_label("9" * 5000, None)
+    assert len(caught.value.what) < 200
 
 
 @pytest.mark.parametrize(

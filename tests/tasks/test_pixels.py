@@ -188,3 +188,19 @@ def test_an_image_is_decoded_from_its_file(tmp_path: Path) -> None:
         decode(tmp_path / "broken.png", 3)
     with pytest.raises(DataError, match=r"^'none.png' is not an image that Pillow reads\n"):
         decode(tmp_path / "none.png", 3)
+
+
+def test_no_program_is_started_for_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow knows PostScript by its content, and hands it to Ghostscript."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/canary\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    file = tmp_path / "x.png"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n")
+    with Image.open(file) as opened:
+        assert opened.format == "EPS"
+    with pytest.raises(DataError, match="not an image that Pillow reads"):
+        decode(file, 3)
+    assert not (tmp_path / "canary").exists()

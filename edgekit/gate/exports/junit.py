@@ -52,7 +52,7 @@ def _skipped(metric: Metric) -> bool:
 
 
 def _case(metric: Metric, record: BenchRecord) -> str:
-    said = wording.sentence(metric) if metric.delta is not None else _value(metric)
+    said = wording.sentence(metric)
     inside: list[str] = []
     if metric.verdict in FAILURES:
         inside.append(_failure(str(metric.verdict), said, said))
@@ -60,13 +60,6 @@ def _case(metric: Metric, record: BenchRecord) -> str:
         inside.append(_element("skipped", message=said))
     inside.append(f"<system-out>{_text(said)}</system-out>")
     return _element("testcase", *inside, name=wording.label(metric), classname=record.subject.name)
-
-
-def _value(metric: Metric) -> str:
-    interval = wording.interval_text(metric)
-    said = f"{wording.label(metric)}: {wording.value_text(metric, metric.value)}"
-    said += f" ({wording.level_text(metric)}{interval})" if interval else ""
-    return said + (f"; {metric.reason}" if metric.reason else "")
 
 
 def _failure(verdict: str, message: str, text: str) -> str:

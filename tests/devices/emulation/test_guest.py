@@ -64,7 +64,7 @@ def python(*lines: str) -> Call:
 
 
 def test_what_it_printed_comes_back() -> None:
-    assert run_guest(python("print('{}')"), 60, "toy, emulated") == "{}\n"
+    assert run_guest(python("print('{}')"), 600, "toy, emulated") == "{}\n"
 
 
 def test_a_hanging_guest_is_stopped() -> None:
@@ -79,14 +79,14 @@ def test_a_hanging_guest_is_stopped() -> None:
 def test_a_guest_that_dies_says_of_what(signal: str, why: str) -> None:
     killing = ("import os, signal", f"os.kill(os.getpid(), signal.{signal})")
     with pytest.raises(HostError, match=f"the process on toy, emulated died with {signal}") as raised:
-        run_guest(python(*killing), 60, "toy, emulated")
+        run_guest(python(*killing), 600, "toy, emulated")
     assert why in raised.value.why
     assert raised.value.id == "environment.guest-died"
 
 
 def test_a_killed_guest_ran_out_of_memory() -> None:
     with pytest.raises(ResourceLimitError, match="the process on toy, emulated was killed"):
-        run_guest(python("import os", "os.kill(os.getpid(), 9)"), 60, "toy, emulated")
+        run_guest(python("import os", "os.kill(os.getpid(), 9)"), 600, "toy, emulated")
 
 
 def test_a_signal_without_a_name_is_told_by_its_number() -> None:
@@ -96,4 +96,4 @@ def test_a_signal_without_a_name_is_told_by_its_number() -> None:
 def test_a_refused_model_is_the_models_error() -> None:
     refusing = ("import sys", "sys.stderr.write('x\\nonnxruntime.Fail: no kernel\\n')", "sys.exit(1)")
     with pytest.raises(ModelError, match=r"onnxruntime\.Fail: no kernel"):
-        run_guest(python(*refusing), 60, "toy, emulated")
+        run_guest(python(*refusing), 600, "toy, emulated")

@@ -48,7 +48,7 @@ def run(folder: Path, *command: str | Path, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
         cwd=folder,
         env={**os.environ, "COLUMNS": "200", **environment},
     )

@@ -14,8 +14,9 @@ from gate.records import METRICS, SLOWER, alone, gate, gated
 from edgekit.gate.exports import EXPORTS
 from edgekit.gate.exports.markdown import MOST_CHARACTERS, marker, plain
 from edgekit.gate.exports.pytest_benchmark import summarize
-from edgekit.gate.record import Metric, Series
-from edgekit.gate.wording import headline, timed
+from edgekit.gate.record import Metric, Protocol, Series
+from edgekit.gate.wording import headline, interval_text, timed, where
+from edgekit.render.bench import change
 from edgekit.report import TimedOn
 
 HOSTILE = 'a`b|c <img src=x>@team [x](http://evil) \x1b[31m\n::error::"x"'
@@ -84,10 +85,28 @@ def test_what_was_to_be_gated_and_cannot_be_measured_is_told() -> None:
     suite = ElementTree.fromstring(EXPORTS["junit"].write(record))[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "0", "1")
     (skipped,) = suite.iter("skipped")
-    assert skipped.get("message") == "energy: -; no counter"
+    assert skipped.get("message") == "energy: not measured, +5% allowed; no counter"
     (row,) = (line for line in EXPORTS["markdown"].write(record).splitlines() if line.startswith("| energy"))
     assert row == "| energy | - | - | - | - | +5% | not measured: no counter |"
     assert headline(record).endswith("pass (improvement: size; pass: memory.peak; not measured: energy).")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        (Protocol(processes=5, rounds=40, inferences=120), "5 processes, 40 rounds, 120 inferences a side, seed 0"),
+        (Protocol(inferences=7), "7 inferences a side, seed 0"),  # under emulation
+        (Protocol(), None),  # not compared
+    ],
+)
+def test_how_it_was_measured_is_told_where_it_was(protocol: Protocol, told: str | None) -> None:
+    assert dict(where(gate(protocol=protocol))).get("protocol") == told
+
+
+def test_an_end_beyond_a_hundredfold_is_not_told_to_the_digit() -> None:
+    wide = gated("latency.p90", "ms", "inconclusive", delta=0.18, delta_ci=(-0.34, 6.8e5))
+    assert interval_text(wide) == "-34.00% to over +10000%"
+    assert change(wide) == "+18.00% (-34.00 to over +10000)"
 
 
 def test_a_percentile_is_no_series_of_times() -> None:

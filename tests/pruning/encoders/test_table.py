@@ -126,4 +126,6 @@ def test_a_table_for_something_else_is_refused(changes: dict[str, Any], told: st
 
 def test_a_table_of_another_machine_and_of_a_wider_model_may_be_shared() -> None:
     narrower = GEOMETRY.model_copy(update={"heads": 6, "neurons": 512})
-    check_scope(table(), SCOPE.model_copy(update={"fingerprint": "0" * 64, "device": "another", "geometry": narrower}))
+    wanted = SCOPE.model_copy(update={"fingerprint": "0" * 64, "device": "another", "geometry": narrower})
+    check_scope(table(), wanted)
+    assert table().scope.differs_from(wanted) == ""

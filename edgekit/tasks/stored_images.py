@@ -1,0 +1,85 @@
+"""The images of a data set, decoded one by one as ``datasets`` does it, but not from wherever the data says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from edgekit.errors import DataError, retelling
+from edgekit.tasks.data_source import DataSource
+from edgekit.tasks.pixels import without_programs
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from PIL.Image import Image
+
+
+class StoredImages(Sequence[Any]):
+    """A column of images: of bytes that are in the data, or of files in its folder.
+
+    A table may give a path in place of an image's bytes, and ``datasets`` opens whatever that names, addresses on the
+    network as well.
+
+    Args:
+        dataset: the rows.
+        column: see ``is_images``.
+        source: where they come from.
+    """
+
+    def __init__(self, dataset: Dataset, column: str, source: DataSource) -> None:
+        from datasets import Image as Feature
+
+        mode = getattr(dataset.features[column], "mode", None)
+        self._decoded = Feature(mode=mode)
+        self._stored = dataset.cast_column(column, Feature(mode=mode, decode=False))[column]
+        place = Path(source.location)
+        self._folder = {"file": place.parent, "folder": place}.get(source.kind)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        stored = self._stored[index]
+        if stored is None:
+            raise DataError(f"row {index} has no image", id="data.unsuitable-sample")
+        if stored["bytes"] is None:
+            self._check_place(str(stored["path"]))
+
+        def unreadable(why: str) -> DataError:
+            return DataError(f"row {index} is not an image that Pillow reads", id="data.unsuitable-sample", why=why)
+
+        without_programs()
+        with retelling(unreadable):
+            found: Image = self._decoded.decode_example(stored)
+            return found
+
+    def _check_place(self, path: str) -> None:
+        """See that a file lies in the data's folder; of a hub's data, that it was fetched.
+
+        Raises:
+            DataError: it does not.
+        """
+        whole, folder = Path(os.path.abspath(path)), self._folder
+        below = folder is None or whole.is_relative_to(folder) or whole.resolve().is_relative_to(folder)
+        if "://" in path or "::" in path or not below:
+            raise DataError(
+                f"the data names an image outside its folder: {path!r}",
+                id="data.elsewhere",
+                why="nothing but what lies in the folder is read",
+            )
+
+
+def is_images(dataset: Any, column: str) -> bool:
+    """Whether a column that is to be images is what ``datasets`` takes for them, or paths of their files."""
+    feature = dataset.features.get(column)
+    return type(feature).__name__ == "Image" or getattr(feature, "dtype", "") in ("string", "large_string")

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, Features
+from datasets import Image as Feature
+from PIL import Image
+
+from edgekit.errors import DataError
+from edgekit.tasks.data_source import DataSource
+from edgekit.tasks.stored_images import StoredImages, is_images
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "data"
+    place.mkdir()
+    Image.new("L", (3, 2), 7).save(place / "in.png")
+    Image.new("L", (3, 2), 9).save(tmp_path / "out.png")
+    return place
+
+
+def stored(folder: Path, *values: Any, kind: Any = "folder") -> StoredImages:
+    dataset = Dataset.from_dict({"image": list(values)}, features=Features({"image": Feature()}))
+    return StoredImages(dataset, "image", DataSource(location=str(folder), kind=kind, digest="0" * 64))
+
+
+def test_images_are_of_bytes_or_of_files_in_the_folder(folder: Path) -> None:
+    content = (folder / "in.png").read_bytes()
+    found = stored(
+        folder, {"bytes": content, "path": "/elsewhere.png"}, {"bytes": None, "path": str(folder / "in.png")}
+    )
+    assert len(found) == 2
+    assert [image.getpixel((0, 0)) for image in found] == [7, 7]
+    assert [image.size for image in found[1:]] == [(3, 2)]
+
+
+def test_texts_are_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    dataset = Dataset.from_dict({"image": ["in.png", "../out.png"], "label": [0, 1]})
+    assert is_images(dataset, "image")
+    assert not is_images(dataset, "label")
+    found = StoredImages(dataset, "image", DataSource(location=str(folder / "t.csv"), kind="file", digest="0" * 64))
+    assert found[0].getpixel((0, 0)) == 7
+    with pytest.raises(DataError, match="outside its folder"):
+        found[1]
+
+
+@pytest.mark.parametrize("path", ["{}/../out.png", "/etc/passwd", "https://example.com/x.png", "zip://a.png::{}/x.zip"])
+def test_an_image_elsewhere_is_not_opened(folder: Path, path: str) -> None:
+    place = path.format(folder)
+    with pytest.raises(DataError) as caught:
+        stored(folder, {"bytes": None, "path": place})[0]
+    assert caught.value.id == "data.elsewhere"
+    assert repr(place) in caught.value.what
+
+
+def test_a_link_in_the_folder_is_in_the_folder(folder: Path) -> None:
+    (folder / "link.png").symlink_to(folder.parent / "out.png")
+    assert stored(folder, {"bytes": None, "path": str(folder / "link.png")})[0].getpixel((0, 0)) == 9
+
+
+@pytest.mark.parametrize(
+    "content", [b"no image", b"", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n"]
+)
+def test_what_is_no_image_is_named_by_its_row(folder: Path, content: bytes) -> None:
+    with pytest.raises(DataError, match="row 0 is not an image that Pillow reads"):
+        stored(folder, {"bytes": content, "path": None})[0]
+    assert is_images(Dataset.from_dict({"image": [None]}, features=Features({"image": Feature()})), "image")
+    with pytest.raises(DataError, match="row 0 has no image"):
+        stored(folder, None)[0]
