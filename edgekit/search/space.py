@@ -282,7 +282,10 @@ def space_of(request: Request, layers: int | None, samples: int) -> Space:
         full_steps=planned_steps(_distill_settings(distill), samples) if distill else 0,
         narrows=trains and layers is not None and _narrows(request, distill, by_name.get("quantize")),
         spends=_spends(request, graph),
-        measures=trains and layers is not None and not _narrower(by_name["prune"]) and _measures(request, layers),
+        measures=trains
+        and layers is not None
+        and not _untold_by_costs(by_name["prune"])
+        and _measures(request, layers),
     )
 
 
@@ -295,9 +298,10 @@ def _narrows(request: Request, distill: Step | None, quantize: Step | None) -> b
     return not said and all(_fits(request, {**_table(step), "embeddings": "int4"}) for step in steps)
 
 
-def _narrower(prune: Step) -> bool:
-    """Whether the recipe prunes the hidden size, of which a table of costs has one only."""
-    return isinstance(prune.settings, PruneSettings) and prune.settings.hidden is not None
+def _untold_by_costs(prune: Step) -> bool:
+    """Whether the recipe prunes the hidden size or tokens: a table of costs has one hidden size, and all tokens."""
+    settings = prune.settings
+    return isinstance(settings, PruneSettings) and (settings.hidden is not None or settings.tokens is not None)
 
 
 def _measures(request: Request, layers: int) -> bool:

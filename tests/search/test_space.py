@@ -107,13 +107,19 @@ def test_costs_are_measured_where_they_decide_and_time_allows(changes: dict[str,
     assert _measures(SimpleNamespace(search=search, limits=limits, **asked), layers) == measured  # type: ignore[arg-type]  # stands for a request
 
 
-@pytest.mark.parametrize(("settings", "measures"), [({}, True), ({"prune.hidden": "0.5"}, False)])
-def test_no_costs_are_measured_where_the_hidden_size_is_pruned(settings: dict[str, str], *, measures: bool) -> None:
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [({}, {}), ({"prune.hidden": "0.5"}, {"hidden": 0.5}), ({"prune.tokens": "0.5"}, {"tokens": 0.5})],
+)
+def test_no_costs_are_measured_where_hidden_size_or_tokens_are_pruned(
+    settings: dict[str, str], kept: dict[str, float]
+) -> None:
     given: Any = "a table"
     request = replace(REQUEST, search=Search(objective="latency"), costs=given, recipe=load_recipe("default", settings))
     space = space_of(request, 6, 1000)
-    assert space.measures == measures
-    assert space.cut(SHAPE).get("hidden") == (None if measures else 0.5)
+    assert space.measures == (not kept)
+    table = space.cut(SHAPE)
+    assert {name: table[name] for name in ("hidden", "tokens") if name in table} == kept
 
 
 def test_a_model_without_layers_is_cut_by_ratio_alone() -> None:

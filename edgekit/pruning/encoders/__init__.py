@@ -1,4 +1,4 @@
-"""Pruning of transformer encoders: layers first, then columns of the stream, heads and neurons, all in one budget."""
+"""Pruning of transformer encoders: layers, tokens, then columns of the stream, heads and neurons, all in one budget."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgekit.pruning.encoders.narrowing import replay_narrower, sum_stream
 from edgekit.pruning.encoders.reconstruction import replay_reconstructed, sum_products
 from edgekit.pruning.encoders.selection import Bounds, choose_layers, choose_widths
 from edgekit.pruning.encoders.table import Geometry
+from edgekit.pruning.encoders.tokens import shares_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,29 +30,39 @@ def prune_encoder(model: nn.Module, aim: Aim) -> tuple[EncoderPlan, dict[str, Js
     Returns:
         The plan, counted in the model as it was, and figures for the report.
     """
-    whole, before = whole_plan(model), _cost_of(model, aim)
-    hidden = stream_width(model)
+    whole = _passing(model, aim.handed_before)
+    before, hidden = _cost_of(model, aim, whole.tokens), stream_width(model)
     plan, figures = whole, dict[str, JsonValue]()
     if aim.measured is not None and (aim.ratio > 0 or aim.measured.budget is not None):
-        plan = _drop_layers(model, aim)
+        plan = whole.then(_drop_layers(model, aim))
         cut, figures = _drop_to_budget(model, whole, aim, aim.measured)
         plan = plan.then(cut)
-    elif aim.measured is None and (aim.ratio > 0 or aim.hidden is not None):
+    elif aim.measured is None and (aim.ratio > 0 or aim.hidden is not None or aim.handed is not None):
         columns = None if aim.hidden is None else columns_left(model, aim.hidden, aim.multiple)
-        plan = _drop_layers(model, aim) if aim.ratio > 0 else whole
-        plan = plan.then(_drop_widths(model, columns, int(before.plan(whole) * (1 - aim.ratio)), aim))
+        plan = whole.then(_drop_layers(model, aim)) if aim.ratio > 0 else whole
+        plan = plan.then(_passing(model, shares_of(aim.handed, len(plan.layers))))
+        budget = int(before.plan(whole) * (1 - aim.ratio))
+        plan = plan.then(_drop_widths(model, columns, budget, aim, plan.tokens))
     if plan.hidden is not None:
         figures |= {"hidden": len(plan.hidden), "hidden_of": hidden}
-    return plan, _describe(whole, plan, before.plan(whole), _cost_of(model, aim).plan(plan)) | figures
+    if plan.tokens is not None or aim.handed is not None:
+        figures |= {"tokens": list(plan.tokens or ())}
+    return plan, _describe(whole, plan, before.plan(whole), _cost_of(model, aim, plan.tokens).plan(plan)) | figures
 
 
-def _cost_of(model: nn.Module, aim: Aim) -> CostModel:
-    """What the parts of a model cost, as wide as it is now."""
+def _passing(model: nn.Module, shares: tuple[float, ...] | None) -> EncoderPlan:
+    """The plan that keeps everything but tokens, of which layers hand on these shares."""
+    return whole_plan(model).model_copy(update={"tokens": shares})
+
+
+def _cost_of(model: nn.Module, aim: Aim, shares: tuple[float, ...] | None) -> CostModel:
+    """What the parts of a model cost, as wide as it is now, where layers hand on these shares of the tokens."""
     return CostModel.of(
         tokens=aim.tokens,
         hidden=stream_width(model),
         head_width=head_width(model),
         first_token_only=aim.task.reads_first_token,
+        shares=shares or (),
     )
 
 
@@ -78,7 +89,9 @@ def _drop_layers(model: nn.Module, aim: Aim) -> EncoderPlan:
     return plan
 
 
-def _drop_widths(model: nn.Module, columns: int | None, budget: int, aim: Aim) -> EncoderPlan:
+def _drop_widths(
+    model: nn.Module, columns: int | None, budget: int, aim: Aim, shares: tuple[float, ...] | None
+) -> EncoderPlan:
     """Take columns of the stream, heads and neurons out of what is left of ``model``.
 
     Heads and neurons are scored before columns go, and pay with what these left them of the budget.
@@ -88,6 +101,7 @@ def _drop_widths(model: nn.Module, columns: int | None, budget: int, aim: Aim) -
         columns: that stay; None for all.
         budget: of what the encoder may cost.
         aim: says whether heads and neurons are to go at all.
+        shares: of the tokens, that its layers will hand on.
     """
     plan, scores = whole_plan(model), None
     if aim.ratio > 0:
@@ -103,7 +117,7 @@ def _drop_widths(model: nn.Module, columns: int | None, budget: int, aim: Aim) -
             replay(model, plan)
     if scores is not None:
         bounds = Bounds(budget, aim.multiple, aim.floor)
-        cut = choose_widths(scores, _cost_of(model, aim), bounds, type(model).__name__)
+        cut = choose_widths(scores, _cost_of(model, aim, shares), bounds, type(model).__name__)
         _cut_widths(model, cut, aim)
         plan = plan.then(cut)
     return plan
