@@ -5,12 +5,12 @@
     python benchmarks/retention.py --case fashion           the ViT on Fashion-MNIST; --case cifar: ResNet-20
     python benchmarks/retention.py --draw                   the page and the picture, from what was measured
 
-A curve has two fixed points, quantization alone and the default recipe, and aims: how many times faster than the FP32
-export an artifact is to be. What to prune for an aim follows from the points that were measured before it, see
-`settings_for`. All are trained alike, nothing is undone for what it loses, and no point was chosen for its accuracy. A
-line of `results/retention.jsonl` is one point; one that is there for the same code is not run again, so that a curve
-may span several sittings. The tables of all cases go into README.md, and the curve of SST-2 into
-`results/retention-sst2.svg`, beside the published points of `published.toml`.
+A curve has two fixed points, quantization alone and the default recipe. The others are aims, how many times faster than
+the FP32 export an artifact is to be, or shares of the multiply-accumulates that are to be left. What to prune for an
+aim follows from the points that were measured before it, see `settings_to`. All are trained alike, nothing is undone
+for what it loses, and no point was chosen for its accuracy. A line of `results/retention.jsonl` is one point; one that
+is there for the same code is not run again, so that a curve may span several sittings. The tables of all cases go into
+README.md, and the curve of SST-2 into `results/retention-sst2.svg`, beside the published points of `published.toml`.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ class Plan:
 
     Attributes:
         case: model, data and target.
-        aims: how many times faster the points after the fixed ones are to be.
-        encoder: whether there are layers to take out.
-        note: a sentence that belongs under its table.
+        aims: how many times faster the points after the fixed ones are to be; for encoders.
+        shares: in their place, how much of the multiply-accumulates is to be left.
+        note: what belongs under its table.
     """
 
     case: Case
-    aims: tuple[int, ...]
-    encoder: bool = True
+    aims: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
     note: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Its points in order."""
-        return (*FIXED, *map(str, self.aims))
+        return (*FIXED, *map(str, self.aims or self.shares))
 
 
 PLANS = {
@@ -67,21 +67,31 @@ PLANS = {
     "fashion": Plan(CASES["fashion-vnni"], (4, 8, 12)),
     "cifar": Plan(
         replace(CASES["cifar-tflite"], format=None),
-        (3, 4, 6),
-        encoder=False,
-        note="The original saw these photographs in its training: the accuracies are no measure of unseen ones.",
+        shares=(0.9, 0.8, 0.7),
+        note="The original saw these photographs in its training: the accuracies are no measure of unseen ones. Only "
+        "channels inside of its blocks can go, and at least 16 of each layer stay.",
     ),
 }
 
 
-def settings_for(plan: Plan, aim: float, known: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
-    """What is to be pruned for an aim, as settings of the default recipe; None where that is not known.
+def settings_for(plan: Plan, which: str, known: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """What is to be pruned for a point, as settings of the default recipe; None where that is not known.
+
+    Args:
+        plan: the case.
+        which: the aim or the share.
+        known: points that were measured, at least two of them where it is an aim.
+    """
+    return settings_to(float(which), known) if plan.aims else {"prune.ratio": f"{1 - float(which):.4f}"}
+
+
+def settings_to(aim: float, known: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """What is to be pruned of an encoder for an aim.
 
     Latency is taken as linear in the multiply-accumulates that are left, between the two measured points that are
     nearest to the aim: an encoder's time is in its products, whose number it is, and in what does not shrink with them.
 
     Args:
-        plan: the case.
         aim: times faster than the FP32 export.
         known: points that were measured, at least two of them.
     """
@@ -93,12 +103,9 @@ def settings_for(plan: Plan, aim: float, known: Sequence[Mapping[str, Any]]) -> 
     ratio = 1 - (left + (wanted - time) * (other_left - left) / (other_time - time))
     if not 0 < ratio <= MOST:
         return None
-    settings = {"prune.ratio": f"{ratio:.4f}"}
-    width = 1 - ratio
-    if plan.encoder:
-        layers = next(share for most, share in LAYERS if ratio <= most)
-        width /= layers
-        settings["prune.layers"] = str(layers)
+    layers = next(share for most, share in LAYERS if ratio <= most)
+    width = (1 - ratio) / layers
+    settings = {"prune.ratio": f"{ratio:.4f}", "prune.layers": str(layers)}
     return settings | ({"prune.floor": f"{NARROWEST * width:.4f}"} if NARROWEST * width < FLOOR else {})
 
 
@@ -113,7 +120,7 @@ def point(key: str, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     plan = PLANS[name]
     case = replace(plan.case, recipe=which if which in FIXED else "default", max_drop=1.0)
     if which not in FIXED:
-        settings = settings_for(plan, float(which), known)
+        settings = settings_for(plan, which, known)
         if settings is None:
             raise SystemExit(f"{key}: no share to prune is known to lead there; measured: {told(known)}")
         case = replace(case, settings=case.settings | settings)
@@ -130,7 +137,7 @@ def told(known: Sequence[Mapping[str, Any]]) -> str:
 def points(name: str, wanted: Sequence[str], results: Path) -> Iterator[dict[str, Any]]:
     """Points of a case in the order of its plan, each from the results or run now; an aim needs the fixed ones."""
     known: list[dict[str, Any]] = []
-    needed = {*wanted, *FIXED} if set(wanted) - set(FIXED) else set(wanted)
+    needed = {*wanted, *FIXED} if set(wanted) & set(map(str, PLANS[name].aims)) else set(wanted)
     keys = [f"{name}/{which}" for which in PLANS[name].names if which in needed]
     for row in complete(keys, results, lambda key: point(key, known)):
         known.append(row)

@@ -191,7 +191,9 @@ def _check_names(root: Path, manifest: Manifest) -> None:
             raise _wrong_name(root, name, "it is a link, and an artifact holds its files itself")
         if (root / name).exists() and not (root / name).is_file():
             raise _wrong_name(root, name, "it is no plain file")
-    for name in manifest.components:
+    for name, part in manifest.components.items():
+        if not part.files:
+            raise _wrong_name(root, name, "it has no file")
         if not inside(name) or "/" in name or control_characters(name):
             raise _wrong_name(root, name, "it is no plain name of a component")
     _check_sums(root, manifest)

@@ -24,6 +24,9 @@ MAX_MODULE_BYTES, MAX_MANIFEST_BYTES, MAX_PLAN_BYTES = MIB, 16 * MIB, 64 * MIB
 MAX_REPORT_BYTES, MAX_SUMS_BYTES, MAX_LICENCE_BYTES = 64 * MIB, 16 * MIB, 256 * KIB
 # protobuf reads no message above 2 GiB, and a flatbuffer's offsets are signed 32-bit integers.
 MAX_GRAPH_BYTES = 2**31 - 1
+# How often each byte of a flatbuffer may be in a list. A table can be in any number of lists, and a list in any number
+# of tables, so that a file may hold as many as its square; those that converters write hold each once.
+MOST_SHARED = 16
 # Of all arrays of a data file together, unpacked.
 MAX_ARRAYS_BYTES = 8 * GIB
 # Tables in tables, lists in lists: edgekit's own files have 5 levels, Python's parsers end at about 1000.
@@ -36,6 +39,15 @@ MAX_CARD_BYTES = MIB
 MAX_RATIO, RATIO_MATTERS_FROM_BYTES = 200, 4 * MIB
 MAX_ENTRIES = 100_000
 
+# What numbers of a configuration may be at most, by their names: the deepest encoders that were ever published have
+# 1000 layers (DeepNet, Wang et al. 2022), and the widest are of some ten thousands.
+MAX_SIZES = {
+    re.compile(r"(^|_)(layers?|depths?|blocks?)$"): 1024,
+    re.compile(r"^(hidden|intermediate|embedding)_size$|^(dim|hidden_dim|d_model|d_ff|ffn_dim)$"): 2**20,
+    re.compile(r"^(vocab_size|type_vocab_size)$"): 2**24,
+    re.compile(r"^num_labels$"): 2**20,
+    re.compile(r"^(image_size|patch_size)$"): 2**16,
+}
 # Of a file that another one names: of one part, as file systems have it, and of all parts together.
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 

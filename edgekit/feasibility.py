@@ -14,6 +14,8 @@ from edgekit.pruning.vocabulary import check_tokenizer
 from edgekit.quantization.methods import advise, methods_for
 from edgekit.recipe import Recipe
 from edgekit.runtimes import FORMATS_OF, LITERT
+from edgekit.stages.distill import DistillSettings, refuse_all_tokens
+from edgekit.stages.prune import PruneSettings
 from edgekit.target import Provider, Target
 from edgekit.trials import OBJECTIVES, Objective, Search
 
@@ -47,6 +49,7 @@ def check_request(request: Request) -> None:
     check_reached(request.target, request.reached)
     _check_student(request)
     _check_vocabulary(request)
+    _check_tokens(request.recipe)
 
 
 def check_search(given: RunOptions) -> bool:
@@ -262,6 +265,15 @@ def _check_vocabulary(request: Request) -> None:
     """A tokenizer that tokens can be taken out of, where the recipe does so."""
     if request.data is not None and any(step.stage.name == "vocabulary" for step in request.recipe.steps):
         check_tokenizer(Path(request.source.path))
+
+
+def _check_tokens(recipe: Recipe) -> None:
+    """A distillation that students whose layers leave tokens out can learn by, where the recipe makes such."""
+    settings = [step.settings for step in recipe.steps]
+    if any(isinstance(one, PruneSettings) and one.tokens is not None for one in settings):
+        for one in settings:
+            if isinstance(one, DistillSettings):
+                refuse_all_tokens(one)
 
 
 def _check_lock(request: Request) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError, field_validator, model_validato
 from edgekit.bounds import (
     MAX_CONFIG_BYTES,
     MAX_LICENCE_BYTES,
+    MAX_SIZES,
     MAX_TOKENIZER_BYTES,
     control_characters,
     inside,
@@ -47,15 +48,6 @@ SETTINGS = (
 )
 # What a tokenizer is read from beside settings, by the ending and, of texts, by the name.
 VOCABULARIES, VOCABULARY_TEXTS = (".json", ".model", ".jinja"), ("vocab.txt", "merges.txt")
-# What numbers of a configuration may be at most, by their names: the deepest encoders that were ever published have
-# 1000 layers (DeepNet, Wang et al. 2022), and the widest are of some ten thousands.
-MOST = {
-    re.compile(r"(^|_)(layers?|depths?|blocks?)$"): 1024,
-    re.compile(r"^(hidden|intermediate|embedding)_size$|^(dim|hidden_dim|d_model|d_ff|ffn_dim)$"): 2**20,
-    re.compile(r"^(vocab_size|type_vocab_size)$"): 2**24,
-    re.compile(r"^num_labels$"): 2**20,
-    re.compile(r"^(image_size|patch_size)$"): 2**16,
-}
 MODULE = "module.json"
 GRAPH_SUFFIX = ".onnx"
 TFLITE_SUFFIX = ".tflite"
@@ -201,17 +193,17 @@ def read_licence(folder: Path) -> str:
         if found:
             return found[1]
     lines = (line.strip() for name in LICENCES for line in _read_start(folder / name).splitlines())
-    return next((line for line in lines if line), "")[:200]
+    return visible(next((line for line in lines if line), "")[:200])
 
 
 def _read_start(file: Path) -> str:
-    """The beginning of a text, its control characters spelled out; empty where there is no file."""
+    """The beginning of a text; empty where there is no file."""
     if not file.is_file():
         return ""
     with file.open("rb") as stream:
         content = stream.read(MAX_LICENCE_BYTES)
     kind = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    return visible(content.decode(kind, errors="replace").replace("\r\n", "\n"))
+    return content.decode(kind, errors="replace").replace("\r\n", "\n")
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -368,7 +360,7 @@ def check_sizes(folder: Path) -> None:
     except ValueError:
         return
     for name, value in found.items() if isinstance(found, dict) else ():
-        most = next((most for kind, most in MOST.items() if kind.search(str(name))), None)
+        most = next((most for kind, most in MAX_SIZES.items() if kind.search(str(name))), None)
         numbers = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
         if most is not None and max(numbers, default=0) > most:
             raise ModelError(

@@ -88,6 +88,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "torch" in sys.modules:  # a run sets its own number of threads, and the next test would sum in another order
+        sys.modules["torch"].set_num_threads(1)
     for mark in item.iter_markers("asset"):
         asset_path(*mark.args)
 

@@ -1,9 +1,10 @@
-"""Another process that uses a cache, and what this one has open."""
+"""Another process that uses a cache, the end of a process that is no child, and what this one has open."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,3 +50,15 @@ def opened_below(folder: Path) -> list[str] | None:
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             found.append(os.readlink(link))
     return sorted(name for name in found if name.startswith(f"{folder.resolve()}/"))
+
+
+def ends(process: int, seconds: float = 600.0) -> bool:
+    """Whether a process ends in this time: it is gone, or dead and not yet waited for. On Linux."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)

@@ -9,7 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ASSETS, asset_path, pytest_collection_modifyitems  # type: ignore[import-not-found]
+from conftest import (  # type: ignore[import-not-found]
+    ASSETS,
+    asset_path,
+    pytest_collection_modifyitems,
+    pytest_runtest_setup,
+)
 
 
 def test_nothing_of_the_users_is_touched() -> None:
@@ -44,3 +49,11 @@ def test_what_takes_long_comes_first() -> None:
     items: list[Any] = [SimpleNamespace(path=Path("tests", name)) for name in ("a.py", "cli/b.py", "docs/c.py", "d.py")]
     pytest_collection_modifyitems(items)
     assert [item.path.name for item in items] == ["c.py", "a.py", "b.py", "d.py"]
+
+
+def test_torch_has_one_thread_whatever_ran_before() -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    pytest_runtest_setup(SimpleNamespace(iter_markers=lambda name: ()))
+    assert torch.get_num_threads() == 1

@@ -74,7 +74,7 @@ def row(left: float | None) -> dict[str, Any]:
 )
 def test_an_aim_is_met_where_latency_is_linear(load: Any, aim: int, layers: str, floor: str | None) -> None:
     retention = load("retention")
-    settings = retention.settings_for(retention.PLANS["sst2"], aim, [row(None), row(0.3)])
+    settings = retention.settings_for(retention.PLANS["sst2"], str(aim), [row(None), row(0.3)])
     ratio = float(settings.pop("prune.ratio"))
     assert 1 / (BASE + SLOPE * (1 - ratio)) == pytest.approx(aim, rel=1e-3)
     expected = {"prune.layers": layers} | ({"prune.floor": floor} if floor and float(floor) < 0.2 else {})
@@ -84,22 +84,30 @@ def test_an_aim_is_met_where_latency_is_linear(load: Any, aim: int, layers: str,
 def test_the_nearest_points_tell_what_to_prune(load: Any) -> None:
     retention = load("retention")
     far = row(None) | {"speedup": 1.5}  # not on the line of the others
-    settings = retention.settings_for(retention.PLANS["sst2"], 10, [far, row(0.5), row(0.3)])
+    settings = retention.settings_to(10, [far, row(0.5), row(0.3)])
     assert 1 / (BASE + SLOPE * (1 - float(settings["prune.ratio"]))) == pytest.approx(10, rel=1e-3)
 
 
-def test_a_cnn_has_no_layers_to_take_out(load: Any) -> None:
+def test_a_share_is_what_pruning_leaves_whatever_was_measured(load: Any) -> None:
     retention = load("retention")
     plan = retention.PLANS["cifar"]
     assert plan.case.format is None
-    settings = retention.settings_for(plan, 4, [row(None), row(0.5)])
-    assert list(settings) == ["prune.ratio"]
+    assert plan.names == ("quantize", "default", "0.9", "0.8", "0.7")
+    assert retention.settings_for(plan, "0.7", []) == {"prune.ratio": "0.3000"}
+
+
+@pytest.mark.parametrize("case", ["sst2", "fashion", "cifar"])
+def test_a_plan_has_aims_or_shares_and_five_points(load: Any, case: str) -> None:
+    plan = load("retention").PLANS[case]
+    assert bool(plan.aims) != bool(plan.shares)
+    assert len(plan.names) >= 5
+    assert len(set(plan.names)) == len(plan.names)
 
 
 @pytest.mark.parametrize("known", [[(None), (0.3)], [(None), (None)]])
 def test_an_aim_that_nothing_leads_to_is_told(load: Any, known: list[float | None]) -> None:
     retention = load("retention")
-    assert retention.settings_for(retention.PLANS["sst2"], 40, [row(left) for left in known]) is None
+    assert retention.settings_to(40, [row(left) for left in known]) is None
 
 
 # Points
@@ -143,6 +151,15 @@ def test_a_fixed_point_needs_no_other(load: Any, runs: list[Any], tmp_path: Path
     rows = list(load("retention").points("fashion", ["default"], tmp_path / "r.jsonl"))
     assert [one["case"] for one in rows] == ["fashion/default"]
     assert runs[0][0].model == "fashion-mnist-vit"
+
+
+def test_shares_need_no_other_points(load: Any, runs: list[Any], tmp_path: Path) -> None:
+    retention, results = load("retention"), tmp_path / "r.jsonl"
+    rows = list(retention.points("cifar", ["0.7", "0.9"], results))
+    assert [one["case"] for one in rows] == ["cifar/0.9", "cifar/0.7"]
+    assert [case.settings["prune.ratio"] for case, _ in runs] == ["0.1000", "0.3000"]
+    assert [retention.macs_left(one) for one in rows] == pytest.approx([0.9, 0.7])
+    assert [(case.recipe, case.max_drop) for case, _ in runs] == [("default", 1.0)] * 2
 
 
 def test_a_target_without_a_clock_ends_the_curve(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

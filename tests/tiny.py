@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import WHOLE, Artifact, Component, Manifest
+from edgekit.environment import version_of
+from edgekit.formats.thinning import FIRST_TRANSFORMERS
 from edgekit.source import sha256_file
 from edgekit.tasks import bind_task, task_of
 from edgekit.tasks.base import Batch, Examples, Task, TaskOptions
@@ -18,6 +20,9 @@ WORDS = [f"w{index}" for index in range(VOCABULARY - 4)]
 TEXT = ("bert", "roberta", "electra", "distilbert")
 IMAGE = ("vit", "deit")
 ARCHITECTURES = (*TEXT, *IMAGE)
+# Whether the transformers at hand take layers that leave tokens out.
+THINS = int(str(version_of("transformers")).partition(".")[0]) >= FIRST_TRANSFORMERS
+NO_THINNING = f"needs transformers {FIRST_TRANSFORMERS}"
 
 
 def build(family: str, *, layers: int = LAYERS, labels: int = 2, seed: int = 0, **changes: Any) -> Any:

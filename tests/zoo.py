@@ -66,10 +66,10 @@ class Inception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = conv(3, 16)
-        self.first = nn.ModuleList([conv(16, 8, 1), conv(16, 16, 3), conv(16, 8, 5)])
-        self.second = nn.ModuleList([conv(32, 16, 1), conv(32, 16, 3)])
-        self.head = nn.Linear(32, 5)
+        self.stem = conv(3, 32)
+        self.first = nn.ModuleList([conv(32, 16, 1), conv(32, 32, 3), conv(32, 16, 5)])
+        self.second = nn.ModuleList([conv(64, 32, 1), conv(64, 32, 3)])
+        self.head = nn.Linear(64, 5)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         hidden = self.stem(images)

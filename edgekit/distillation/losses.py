@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgekit.formats.thinning import Handed
 from edgekit.tasks.base import Task, TrainingOutput
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def distillation_loss(
     mask: torch.Tensor | None,
     layers: LayerMap,
     weights: Weights,
+    handed: Sequence[Handed | None] = (),
 ) -> torch.Tensor:
     """The weighted sum of all terms, a scalar.
 
@@ -69,11 +72,12 @@ def distillation_loss(
         mask: [batch, tokens], 1 for real tokens; None when all are.
         layers: what is compared with what.
         weights: of the terms.
+        handed: the tokens that each of the student's layers has handed on; nothing where all hand on all.
     """
     total = answer_loss(student.logits, teacher.logits, task=task, labels=labels, weights=weights)
     if weights.hidden:
         total = total + weights.hidden * hidden_states(
-            student.hidden_states, teacher.hidden_states, layers.hidden, mask, layers.columns
+            student.hidden_states, teacher.hidden_states, layers.hidden, mask, layers.columns, handed
         )
     if weights.attention:
         total = total + weights.attention * attention_maps(student.attentions, teacher.attentions, layers)
@@ -127,16 +131,21 @@ def hidden_states(
     layers: tuple[int, ...],
     mask: torch.Tensor | None,
     columns: tuple[int, ...] | None = None,
+    handed: Sequence[Handed | None] = (),
 ) -> torch.Tensor:
     """Mean squared error of hidden states [batch, tokens, width] over real tokens, in units of the teacher's variance.
 
     Source: Jiao et al. 2020, TinyBERT, eq. 8, without the projection, since each column of a pruned stream is one of
     the teacher's, whose ``columns`` are the ones to compare with; the division makes layers of a pre-norm encoder,
-    whose states grow with depth, count alike.
+    whose states grow with depth, count alike. Of a layer that left tokens out, those that stayed are compared with the
+    teacher's at the same places (Rao et al. 2021, DynamicViT, section 3.3).
     """
-    total = student[0].new_zeros(())
-    for mine, index in zip(student[1:], layers, strict=True):
+    total, fed = student[0].new_zeros(()), mask
+    for mine, index, left in zip(student[1:], layers, handed or [None] * len(layers), strict=True):
         theirs = teacher[index] if columns is None else teacher[index][..., list(columns)]
+        if left is not None:
+            theirs = theirs.gather(1, left.places[:, :, None].expand(-1, -1, theirs.shape[2]))
+        mask = fed if left is None else left.real
         error = (mine - theirs).square().mean(-1)
         spread = (theirs - theirs.mean(-1, keepdim=True)).square().mean(-1) + 1e-6  # five times as fast as ``var``
         if mask is None:

@@ -32,6 +32,7 @@ from edgekit.distillation.teacher import Teacher, TeacherPrecision, prepare_teac
 from edgekit.distillation.timetable import Timetable
 from edgekit.errors import UsageError
 from edgekit.formats.encoder import is_encoder
+from edgekit.formats.thinning import watch_tokens
 from edgekit.formats.torch import batch_norms
 from edgekit.progress import Progress
 from edgekit.tasks.base import LABELS, MASK, Batch, Examples, Task, ordered_batches, shuffled_batches
@@ -318,7 +319,7 @@ class _Loop:
             taught = self._kept.of(indices, tensors)
         else:
             taught = self.teacher.answer(tensors, hidden_states=hidden, attentions=attention)
-        with products(self.schedule.precision, self.accelerator.device.type):
+        with products(self.schedule.precision, self.accelerator.device.type), watch_tokens(lesson.student) as handed:
             learned = lesson.task.call(self.student, tensors, hidden_states=hidden, attentions=attention)
         return distillation_loss(
             learned.float(),
@@ -328,6 +329,7 @@ class _Loop:
             mask=tensors.get(MASK),
             layers=lesson.layers,
             weights=weights,
+            handed=handed,
         )
 
 

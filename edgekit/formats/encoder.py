@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Anatomy:
     """Names of the parts, below the model's base module (``layers``) and below one layer (the rest).
 
-    ``sizes`` lists attributes of the attention module that repeat how many heads or columns it has.
+    ``sizes`` lists attributes of the attention module that repeat how many heads or columns it has. ``norms`` are those
+    of attention and of the feed-forward block: in front of them where ``norms_first``, else behind what they add up to.
     """
 
     layers: str
@@ -32,6 +33,9 @@ class Anatomy:
     up: str
     down: str
     attention: str
+    activation: str
+    norms: tuple[str, str]
+    norms_first: bool = False
     sizes: tuple[str, ...] = ()
 
 
@@ -44,6 +48,8 @@ _BERT = Anatomy(
     up="intermediate.dense",
     down="output.dense",
     attention="attention.self",
+    activation="intermediate.intermediate_act_fn",
+    norms=("attention.output.LayerNorm", "output.LayerNorm"),
     sizes=("num_attention_heads", "all_head_size"),
 )
 _VIT = Anatomy(
@@ -55,6 +61,9 @@ _VIT = Anatomy(
     up="mlp.fc1",
     down="mlp.fc2",
     attention="attention",
+    activation="mlp.activation_fn",
+    norms=("layernorm_before", "layernorm_after"),
+    norms_first=True,
     sizes=("num_attention_heads",),
 )
 # transformers 4 builds them so, and 5 still saves them under these names.
@@ -64,6 +73,8 @@ _SAVED_VIT = replace(
     k="attention.attention.key",
     v="attention.attention.value",
     attention="attention.attention",
+    norms=_VIT.norms,
+    norms_first=True,
 )
 _DISTILBERT = Anatomy(
     layers="transformer.layer",
@@ -74,6 +85,8 @@ _DISTILBERT = Anatomy(
     up="ffn.lin1",
     down="ffn.lin2",
     attention="attention",
+    activation="ffn.activation",
+    norms=("sa_layer_norm", "output_layer_norm"),
     sizes=("n_heads", "dim"),
 )
 

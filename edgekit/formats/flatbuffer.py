@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgekit.bounds import MAX_GRAPH_BYTES, control_characters
+from edgekit.bounds import MAX_GRAPH_BYTES, MOST_SHARED, control_characters
 from edgekit.environment import version_of
 from edgekit.errors import HostError, ModelError
 
@@ -22,9 +22,6 @@ IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every file: `file_identifier` in the sch
 RUNTIME = "ai-edge-litert"
 # What the extra [tflite] brings, by the names of the package index.
 PACKAGES = ("litert-torch", "ai-edge-quantizer", RUNTIME)
-# How often each byte of a file may be in a list. A table can be in any number of lists, and a list in any number of
-# tables, so that a file may hold as many as its square; those that converters write hold each once.
-MOST_SHARED = 16
 DATA_FIELD = 4  # of the schema's table Buffer: its first field lies behind two 16-bit sizes
 # What flatbuffers' reader raises where an offset leads nowhere.
 CORRUPT = (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError, MemoryError)

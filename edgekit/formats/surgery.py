@@ -1,18 +1,19 @@
 """The plan of a pruned encoder, and the surgery that makes a model so: matrices are cut, layers leave the list.
 
-The stream is cut in ``stream.py``.
+The stream is cut in ``stream.py``; tokens are left out of it in ``thinning.py``.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from edgekit.errors import ModelError
 from edgekit.formats.encoder import Layer, anatomy_of, encoder_layers, layer_list
 from edgekit.formats.stream import cut_stream
+from edgekit.formats.thinning import thin_out
 from edgekit.settings import Frozen
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class EncoderPlan(Frozen):
         architecture: the model's class.
         layers: those that stay.
         hidden: columns of the stream that stay, ascending; None where all do, and not written then.
+        tokens: for each layer but the last, the share of a sample's tokens that it hands on, never rising; None where
+            all hand on all, and not written then.
     """
 
     schema_: Literal["edgekit.plan/1"] = Field("edgekit.plan/1", alias="schema")
@@ -59,6 +62,7 @@ class EncoderPlan(Frozen):
     architecture: str
     layers: tuple[LayerPlan, ...] = Field(min_length=1)
     hidden: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+    tokens: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = None
 
     @field_validator("layers")
     @classmethod
@@ -71,11 +75,23 @@ class EncoderPlan(Frozen):
     def _ascending_columns(cls, kept: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return kept if kept is None else _check_ascending(kept)
 
+    @model_validator(mode="after")
+    def _falling_shares(self) -> Self:
+        if self.tokens is not None:
+            if len(self.tokens) != len(self.layers) - 1:
+                raise ValueError(
+                    f"{len(self.tokens)} shares of tokens for {len(self.layers)} layers: all but the last have one"
+                )
+            if any(one < other for one, other in pairwise(self.tokens)):
+                raise ValueError("the shares of tokens rise")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_what_is_whole(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        if self.hidden is None:
-            written.pop("hidden", None)
+        for name in ("hidden", "tokens"):
+            if getattr(self, name) is None:
+                written.pop(name, None)
         return written
 
     def then(self, later: EncoderPlan) -> EncoderPlan:
@@ -93,7 +109,16 @@ class EncoderPlan(Frozen):
         hidden = later.hidden if self.hidden is None else self.hidden
         if self.hidden is not None and later.hidden is not None:
             hidden = tuple(self.hidden[column] for column in later.hidden)
-        return EncoderPlan(architecture=self.architecture, layers=tuple(layers), hidden=hidden)
+        return EncoderPlan(
+            architecture=self.architecture, layers=tuple(layers), hidden=hidden, tokens=self._shares_then(later)
+        )
+
+    def _shares_then(self, later: EncoderPlan) -> tuple[float, ...] | None:
+        """Shares are of a sample's tokens, whatever was left out before: of two for a layer, the smaller one holds."""
+        if self.tokens is None or len(later.layers) == 1:
+            return later.tokens
+        mine = tuple((*self.tokens, self.tokens[-1])[layer.index] for layer in later.layers[:-1])
+        return mine if later.tokens is None else tuple(map(min, mine, later.tokens))
 
     def stands_for(self, layers: int) -> tuple[int, ...]:
         """For each layer that stays, the number of original layers that are done after it.
@@ -143,7 +168,9 @@ def replay(model: nn.Module, plan: EncoderPlan) -> nn.Module:
     kept = [listed[cut.index] for cut in plan.layers]
     del listed[:]
     listed.extend(kept)
-    return model if plan.hidden is None else cut_stream(model, plan.hidden)
+    if plan.hidden is not None:
+        cut_stream(model, plan.hidden)
+    return model if plan.tokens is None else thin_out(model, plan.tokens)
 
 
 def _cut_layer(layer: Layer, cut: LayerPlan) -> None:

@@ -103,7 +103,7 @@ class Bootstrap:
         tail, by = (1 - LEVEL) / 2, stretch(self.processes, level)
         low, high = (float(end) / self.value for end in np.quantile(self.resampled, [tail, 1 - tail]))
         ends = (self.value * end**by - self.less for end in (min(low, 1.0), max(high, 1.0)))
-        return Estimate(value, *ends, level, self.n)
+        return Estimate(value, *ends, level, self.n)  # type: ignore[call-arg]  # two ends
 
 
 def resample(blocks: Blocks, seed: int = 0, share: float = 0.5) -> Bootstrap:

@@ -14,11 +14,14 @@ from typing import Any
 
 from edgekit.errors import ModelError
 from edgekit.formats.encoder import ANATOMIES, Anatomy
+from edgekit.formats.surgery import EncoderPlan
 from edgekit.formats.tensors import StoredTensor
+from edgekit.formats.thinning import tokens_by_layer
 from edgekit.inspection.records import EncoderLayerRecord, EncoderRecord, MemoryRecord, WorkRecord
 from edgekit.tasks.base import Workload
 
 PARTS = ("q", "k", "v", "o", "up", "down")
+READING = 3  # the first of them multiply every token that comes in, the others those that are handed on
 # What one number is called by family.
 WIDTH = ("hidden_size", "dim", "d_model")
 HEADS = ("num_attention_heads", "n_heads")
@@ -38,13 +41,13 @@ class Encoder:
 
     Attributes:
         record: what is shown.
-        layer_weights: elements of the six matrices of each layer.
+        layer_weights: elements of the six matrices of each layer: of queries, keys and values, and of the other three.
         config: the model's configuration.
         tensors: every tensor by name.
     """
 
     record: EncoderRecord
-    layer_weights: tuple[int, ...]
+    layer_weights: tuple[tuple[int, int], ...]
     config: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
 
@@ -52,16 +55,22 @@ class Encoder:
     def architecture(self) -> str:
         return str((self.config.get("architectures") or [""])[0])
 
+    def tokens(self, fed: int) -> list[tuple[int, int]]:
+        """How many tokens each layer takes in and hands on, of so many that a sample has."""
+        shares = self.record.tokens or (1.0,) * (len(self.record.layers) - 1)
+        handed = tokens_by_layer(fed, shares)
+        return [*zip([fed, *handed], [*handed, [fed, *handed][-1]], strict=True)]
+
 
 def find_encoder(
-    config: Mapping[str, Any], tensors: Mapping[str, StoredTensor], kept: tuple[int, ...] | None
+    config: Mapping[str, Any], tensors: Mapping[str, StoredTensor], plan: EncoderPlan | None
 ) -> Encoder | None:
     """The encoder in a model folder, or None where its family's names are not known.
 
     Args:
         config: the model's configuration.
         tensors: every tensor by name.
-        kept: where layers were pruned, the original numbers of those that stay.
+        plan: what it was pruned by.
 
     Raises:
         ModelError: the plan does not fit the weights.
@@ -78,6 +87,7 @@ def find_encoder(
             break
     else:
         return None
+    kept = None if plan is None else tuple(layer.index for layer in plan.layers)
     if kept is not None and len(kept) != len(layers):
         raise ModelError(
             f"the plan keeps {len(kept)} layers", id="model.plan-mismatch", why=f"the weights have {len(layers)}"
@@ -99,8 +109,15 @@ def find_encoder(
         of_heads=heads,
         of_neurons=_number(config, NEURONS) or max(layer.neurons for layer in records),
         of_width=width,
+        tokens=() if plan is None else plan.tokens or (),
     )
-    weights = tuple(sum(matrix.elements for matrix in matrices.values()) for matrices, _ in layers)
+    weights = tuple(
+        (
+            sum(matrices[part].elements for part in PARTS[:READING]),
+            sum(matrices[part].elements for part in PARTS[READING:]),
+        )
+        for matrices, _ in layers
+    )
     return Encoder(record, weights, config, tensors)
 
 
@@ -110,8 +127,11 @@ def estimate_work(encoder: Encoder, workload: Workload) -> WorkRecord:
     if tokens is None:
         return WorkRecord(macs=None, complete=False, rule=WORK_RULE, notes=("the number of tokens is not known",))
     macs = 0
-    for layer, weights in zip(encoder.record.layers, encoder.layer_weights, strict=True):
-        macs += samples * tokens * (weights + 2 * tokens * layer.heads * encoder.record.head_width)
+    flow = encoder.tokens(tokens)
+    for layer, (reading, rest), (came, left) in zip(encoder.record.layers, encoder.layer_weights, flow, strict=True):
+        chosen = came if left < came else 0  # the first token's scores, by which tokens are left out
+        mixed = (2 * came * left + chosen) * layer.heads * encoder.record.head_width
+        macs += samples * (came * reading + left * rest + mixed)
     macs += samples * _embedding_work(encoder, tokens)
     often = {ONCE_A_SAMPLE: 1, ONCE_A_TOKEN: tokens}
     times = next((often[ends] for ends in often if encoder.architecture.endswith(ends)), None)
@@ -126,11 +146,11 @@ def estimate_memory(encoder: Encoder, parameters: int, workload: Workload) -> Me
     tokens = tokens_of(encoder, workload)
     width, sizes = encoder.record.width, {}
     if tokens is not None:
-        for layer in encoder.record.layers:
+        for layer, (came, left) in zip(encoder.record.layers, encoder.tokens(tokens), strict=True):
             inner = layer.heads * encoder.record.head_width
             # the residual stream, the values, and the scores before and after the softmax
-            attention = tokens * (width + inner) + 2 * layer.heads * tokens * tokens
-            forward = tokens * (width + 2 * layer.neurons)  # the residual stream, the neurons before and after
+            attention = came * (width + inner) + 2 * layer.heads * came * left
+            forward = left * (width + 2 * layer.neurons)  # the residual stream, the neurons before and after
             sizes[f"attention of layer {layer.index}"] = attention
             sizes[f"feed-forward of layer {layer.index}"] = forward
     at = max(sizes, key=lambda name: sizes[name]) if sizes else ""

@@ -47,11 +47,11 @@ def inspect_network(folder: Path, workload: Workload, architecture: str = "") ->
     tensors = read_tensors(files)
     trained = {name: tensor for name, tensor in tensors.items() if is_parameter(name, tensor)}
     parameters = sum(tensor.elements for tensor in trained.values())
-    kept = tuple(layer.index for layer in plan.layers) if isinstance(plan, EncoderPlan) else None
+    cut = plan if isinstance(plan, EncoderPlan) else None
     with retelling(_unsuitable_config):  # the types of what it says are not checked before
         names = [str((config.get("architectures") or [architecture])[0]), str(config.get("model_type", ""))]
         check_texts(names)
-        encoder = find_encoder(config, trained, kept)
+        encoder = find_encoder(config, trained, cut)
         unknown = WorkRecord(macs=None, complete=False, rule="", notes=(UNKNOWN_WORK,))
         return NetworkRecord(
             architecture=names[0],

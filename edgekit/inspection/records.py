@@ -181,6 +181,7 @@ class EncoderRecord(Frozen):
         head_width: columns of one head.
         layers: those that are there.
         of_layers, of_heads, of_neurons, of_width: what the architecture has, in each layer where nothing is pruned.
+        tokens: the share of a sample's tokens that each layer but the last hands on; empty where all hand on all.
     """
 
     width: int
@@ -190,6 +191,7 @@ class EncoderRecord(Frozen):
     of_heads: int
     of_neurons: int
     of_width: int
+    tokens: tuple[float, ...] = ()
 
 
 class PartRecord(Frozen):

@@ -83,7 +83,9 @@ def _read_side(value: ir.Value | None) -> _Side | None:
     reshape = producer(transpose.inputs[0], "Reshape") if transpose is not None and _swaps(transpose) else None
     if reshape is None or reshape.inputs[0] is None:
         return None
-    linear, (rank, width) = match_linear(reshape.inputs[0]), _target(reshape)
+    picked = producer(reshape.inputs[0], "GatherElements")  # queries of the tokens that stay
+    linear = match_linear(reshape.inputs[0] if picked is None or picked.inputs[0] is None else picked.inputs[0])
+    rank, width = _target(reshape)
     if linear is None or rank != 4 or width <= 0 or linear.width % width:
         return None
     return _Side(reshape.inputs[0], linear.width // width, width)

@@ -47,6 +47,9 @@ class Aim:
         measured: where costs are measured ones.
         reconstruct: whether what stays of an encoder takes over by least squares what the rest handed on.
         hidden: how many columns of an encoder's stream stay: a number, or a share of the original's; None leaves all.
+        handed: the share of a sample's tokens that the last layer of an encoder takes in, or the share that each layer
+            but the last hands on; None leaves no tokens out.
+        handed_before: the shares of an earlier pruning, for each layer but the last of the model as it is.
     """
 
     ratio: float
@@ -60,3 +63,5 @@ class Aim:
     measured: Measured | None = None
     reconstruct: bool = False
     hidden: float | None = None
+    handed: float | tuple[float, ...] | None = None
+    handed_before: tuple[float, ...] | None = None

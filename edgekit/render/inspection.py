@@ -24,7 +24,7 @@ from edgekit.inspection.records import (
 )
 from edgekit.render import figures
 from edgekit.render.parts import DOUBT, FAINT, STRONG, items, make_grid, make_table, title, workload_of
-from edgekit.render.stages import DESCRIPTIONS
+from edgekit.render.stages import DESCRIPTIONS, shares
 
 MOST_OPERATORS, MOST_LAYERS, MOST_LABELS, MOST_PARTS = 10, 8, 8, 16
 LONGEST_NAME = 40
@@ -232,7 +232,8 @@ def _network_parts(network: NetworkRecord, record: InspectRecord) -> Iterator[Re
 def _encoder_title(encoder: EncoderRecord) -> str:
     layers = f"{len(encoder.layers)} of {encoder.of_layers}" if len(encoder.layers) != encoder.of_layers else ""
     width = _of(encoder.width, encoder.of_width)
-    return f"{layers or len(encoder.layers)} layers, {width} wide, heads of {encoder.head_width}"
+    told = f"{layers or len(encoder.layers)} layers, {width} wide, heads of {encoder.head_width}"
+    return f"{told}, tokens {shares(encoder.tokens)}" if encoder.tokens else told
 
 
 def _encoder(encoder: EncoderRecord) -> RenderableType:

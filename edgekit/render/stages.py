@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -43,7 +43,8 @@ def row_lines(report: Report) -> list[str]:
 def _prune(details: Details) -> str:
     """What is left: ``3 of 6 layers; heads 6 4 5 of 12; neurons 384 each of 1536``, or ``410 of 512 channels``.
 
-    Of an encoder whose hidden size was pruned, also ``hidden size 256 of 384``.
+    Of an encoder whose hidden size was pruned, also ``hidden size 256 of 384``; of one that leaves tokens out,
+    ``tokens 63 % 40 % 25 %``.
     """
     before, kept = details.get("before"), details.get("kept")
     layers = [layer for layer in kept if isinstance(layer, dict)] if isinstance(kept, list) else []
@@ -54,6 +55,8 @@ def _prune(details: Details) -> str:
         parts = [f"{len(layers)} of {before['layers']} layers"]
         if hidden := hidden_size(details):
             parts.append(f"hidden size {hidden}")
+        if tokens := token_shares(details):
+            parts.append(f"tokens {tokens}")
         for name in ("heads", "neurons"):
             of = _each([layer.get(f"{name}_of", before[name]) for layer in layers]).removesuffix(" each")
             parts.append(f"{name} {_each([layer[name] for layer in layers])} of {of}")
@@ -75,6 +78,17 @@ def hidden_size(details: Details) -> str:
     """``256 of 384``: columns of an encoder's stream; empty where none of them was pruned."""
     left, of = number(details.get("hidden")), number(details.get("hidden_of"))
     return f"{left:g} of {of:g}" if left else ""
+
+
+def token_shares(details: Details) -> str:
+    """``63 % 40 % 25 %``: of a sample's tokens, what each layer but the last hands on; empty where nobody asked."""
+    found = details.get("tokens")
+    return shares([number(share) for share in found]) or "100 %" if isinstance(found, list) else ""
+
+
+def shares(values: Iterable[float]) -> str:
+    """``63 % 40 % 25 %``, to a tenth of a percent where there is one."""
+    return " ".join(f"{100 * value:.3g} %" for value in values)
 
 
 def _vocabulary(details: Details) -> str:

@@ -302,16 +302,19 @@ def _measures(request: Request, layers: int, prune: Step) -> bool:
     """Whether shapes of an encoder go by a table of costs: one that was given, or is worth its minutes.
 
     Where only size counts, they do not: it goes with the widths, as the multiply-accumulates do. A table of several
-    hidden sizes takes three times as long, so that a recipe which prunes it goes by one that was given only.
+    hidden sizes takes three times as long, so that a recipe which prunes it goes by one that was given only. Every
+    table is of all tokens.
     """
-    narrower = isinstance(prune.settings, PruneSettings) and prune.settings.hidden is not None
+    settings = prune.settings
+    narrower = isinstance(settings, PruneSettings) and settings.hidden is not None
+    thinned = isinstance(settings, PruneSettings) and settings.tokens is not None
     search, limits = request.search, request.limits
     only_size = search is not None and (
         search.objective == "size" or (search.fill and limits.max_ms is None and limits.max_instructions is None)
     )
     roomy = limits.time is not None and limits.time >= SHORT_BOX and bool(request.places)
     worth = request.costs is not None or (roomy and not narrower)
-    return layers > 1 and request.format == "onnx" and not only_size and worth
+    return layers > 1 and request.format == "onnx" and not only_size and not thinned and worth
 
 
 def _spends(request: Request, graph: Tables) -> bool:

@@ -21,6 +21,7 @@ from edgekit.errors import UsageError
 from edgekit.formats.encoder import encoder_layers, evenly, is_encoder, stream_width
 from edgekit.formats.plans import Plan
 from edgekit.formats.surgery import EncoderPlan, whole_plan
+from edgekit.formats.thinning import leaves_tokens_out
 from edgekit.formats.torch import load_model, save_weights, torch_components
 from edgekit.quantization.blocks import round_to_blocks
 from edgekit.quantization.schemes import Method, SchemeName, reads_blocks, resolve_scheme
@@ -93,6 +94,8 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("DistillSettings", settings)
     teacher, _ = load_model(job.task)
     student, plan = load_model(job.task_for(artifact))
+    if leaves_tokens_out(student):
+        refuse_all_tokens(settings)
     layers = layer_map(teacher, student, plan, own=artifact.manifest.teacher is not None)
     hidden = settings.hidden if layers.hidden else 0.0
     attention = settings.attention if layers.heads else 0.0
@@ -123,6 +126,23 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     asked = {"hidden states": (settings.hidden, hidden), "attention maps": (settings.attention, attention)}
     figures["not_compared"] = [name for name, (wanted, used) in asked.items() if wanted and not used]
     return finish(folder, artifact, DISTILL, settings, changes={"components": torch_components()}, details=figures)
+
+
+def refuse_all_tokens(settings: DistillSettings) -> None:
+    """Refuse what layers that leave tokens out do not give: maps of attention between the same tokens, and dropout.
+
+    Raises:
+        UsageError: it was asked for.
+    """
+    asked = ["distill.dropout=true"] if settings.dropout else []
+    asked += [f"distill.attention={settings.attention:g}"] if settings.attention else []
+    if asked:
+        raise UsageError(
+            f"{' and '.join(asked)} cannot go with prune.tokens",
+            id="usage.settings-conflict",
+            why="layers that leave tokens out have no maps of attention to compare with the teacher's, and no dropout",
+            hint="Leave it to its default.",
+        )
 
 
 def check(settings: StageSettings, goal: Goal) -> None:

@@ -6,19 +6,23 @@ Layers, heads, neurons and hidden size of an encoder, or channels of anything el
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from edgekit.artifact import WHOLE, Artifact
-from edgekit.errors import UsageError
+from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import is_encoder
 from edgekit.formats.plans import Plan, chain
+from edgekit.formats.surgery import EncoderPlan
+from edgekit.formats.thinning import check_thinnable, pass_all
 from edgekit.formats.torch import load_model, save_weights, torch_components
 from edgekit.pruning import Aim, Importance, Measured
 from edgekit.pruning.channels import prune_channels
 from edgekit.pruning.channels.recalibration import recalibrate
 from edgekit.pruning.encoders import prune_encoder
+from edgekit.pruning.encoders.tokens import reads_first_token_alone
 from edgekit.stages.base import Goal, Job, Stage, StageSettings, finish
 from edgekit.tasks.base import Batch, shuffled_batches
 
@@ -33,7 +37,14 @@ ENCODER_RATIO, MODULE_RATIO = 0.7, 0.45
 WIDTHS = "prune.widths"
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Tokens = Annotated[float, Field(gt=0, le=1)]
 Columns = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
+
+
+def _never_rising(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if any(one < other for one, other in pairwise(shares)):
+        raise ValueError("tokens that were left out do not come back: the shares never rise")
+    return shares
 
 
 class PruneSettings(StageSettings):
@@ -59,6 +70,11 @@ class PruneSettings(StageSettings):
         description="how much of an encoder's hidden size stays: a number of columns, or a share of the original's "
         "such as 0.67; rounded to a multiple that the target likes. Not set: all of it",
     )
+    tokens: Tokens | Annotated[tuple[Tokens, ...], Field(min_length=1), AfterValidator(_never_rising)] | None = Field(
+        None,
+        description="share of a sample's tokens that an encoder's last layer takes in, to which layers come down from "
+        "the middle on, or the share that each layer but the last hands on: [1,0.5,0.25]. Not set: all",
+    )
     floor: float = Field(
         0.2, ge=0, le=1, description="share of each layer's heads, neurons or channels that always stays"
     )
@@ -77,10 +93,11 @@ class PruneSettings(StageSettings):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_set(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A hidden size that stays is not told, as in the manifests that were written before it could be pruned."""
+        """What is not set is not told, as in the manifests that were written before it could be."""
         written: dict[str, Any] = write(self)
-        if self.hidden is None:
-            written.pop("hidden", None)
+        for name in ("hidden", "tokens"):
+            if getattr(self, name) is None:
+                written.pop(name, None)
         return written
 
 
@@ -107,11 +124,14 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         measured=measured,
         reconstruct=job.data is not None if settings.reconstruct == "auto" else settings.reconstruct,
         hidden=settings.hidden,
+        handed=settings.tokens,
+        handed_before=earlier.tokens if isinstance(earlier, EncoderPlan) else None,
     )
     plan: Plan
     details: dict[str, JsonValue]
     if is_encoder(model):
-        plan, details = prune_encoder(model, aim)
+        _check_tokens(model, aim)
+        plan, details = prune_encoder(pass_all(model), aim)
     else:
         _refuse_encoder_settings(settings, type(model).__name__)
         plan, details = prune_channels(model, job.task.components(model)[WHOLE].example, aim)
@@ -122,11 +142,39 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     return finish(folder, artifact, PRUNE, settings, changes={"components": torch_components()}, details=details)
 
 
+def _check_tokens(model: nn.Module, aim: Aim) -> None:
+    """Refuse to leave tokens out that the answer is read of, and a table of costs with all of them where some are not.
+
+    Raises:
+        ModelError: the model's head reads more than the first token.
+        UsageError: costs are measured ones, and an earlier stage has left tokens out.
+    """
+    if aim.measured is not None and aim.handed_before is not None:
+        raise UsageError(
+            "costs were measured of layers that hand on all tokens",
+            id="usage.costs-mismatch",
+            why="an earlier stage leaves some of them out",
+            hint="Leave prune.cost to macs where a stage leaves tokens out.",
+        )
+    if aim.handed is None:
+        return
+    check_thinnable()
+    task = aim.task
+    if not task.reads_first_token or not reads_first_token_alone(model, task.components(model)[WHOLE]):
+        raise ModelError(
+            f"{type(model).__name__} needs every token",
+            id="model.not-prunable",
+            why="its answer is read of more than the first one",
+            hint="Leave out prune.tokens: layers, heads and neurons can be pruned without it.",
+        )
+
+
 def _refuse_encoder_settings(settings: PruneSettings, name: str) -> None:
     """What is known of encoders alone was asked for of another module."""
     asked = ["prune.cost=measured"] if settings.cost == "measured" else []
     asked += ["prune.reconstruct=true"] if settings.reconstruct is True else []
     asked += [f"prune.hidden={settings.hidden}"] if settings.hidden is not None else []
+    asked += ["prune.tokens"] if settings.tokens is not None else []
     if asked:
         raise UsageError(
             f"{' and '.join(asked)} was asked for, and {name} is no transformer encoder",
@@ -156,6 +204,13 @@ def check(settings: StageSettings, goal: Goal) -> None:
             id="usage.settings-conflict",
             why="a budget is in the unit of measured costs: ms, or millions of instructions",
             hint="Add --set prune.cost=measured, or use prune.ratio.",
+        )
+    if settings.cost == "measured" and settings.tokens is not None:
+        raise UsageError(
+            "prune.tokens cannot go with prune.cost=measured",
+            id="usage.settings-conflict",
+            why="a table of costs is of layers that hand on all tokens",
+            hint="Leave prune.cost to macs, or prune.tokens away.",
         )
     if settings.cost == "measured" and goal.format != "onnx":
         raise UsageError(

@@ -165,6 +165,9 @@ def test_a_pruned_network_shows_what_is_left(width: int):
     assert "4 of 6 layers, 384 wide, heads of 32" in lines
     narrower = {"encoder": network().encoder.model_copy(update={"width": 256})}  # type: ignore[union-attr]  # it has one
     assert "4 of 6 layers, 256 of 384 wide, heads of 32" in drawn(record_of(network=network(**narrower)), width)
+    fewer = {"encoder": network().encoder.model_copy(update={"tokens": (1.0, 0.5, 0.25)})}  # type: ignore[union-attr]  # it has one
+    told = "4 of 6 layers, 384 wide, heads of 32, tokens 100 % 50 % 25 %"
+    assert told in drawn(record_of(network=network(**fewer)), width)
     rows = [re.sub(r"  +", "  ", line) for line in lines]
     assert "0  6 of 12  1136 of 1536  1,136,000" in rows
     assert "1  3 of 12  800 of 1536  800,000" in rows

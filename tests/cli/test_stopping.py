@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import ends
 
 from edgekit.cli import stopping
 
@@ -112,19 +113,7 @@ def test_a_command_that_answers_closes_what_is_open(number: int, code: int) -> N
 def test_children_go_with_the_command() -> None:
     process, (child,) = start("with_child")
     stop(process, signal.SIGTERM)
-    for _ in range(6000):
-        if ended(child):
-            break
-        time.sleep(0.01)
-    assert ended(child)
-
-
-def ended(process: str) -> bool:
-    """Whether a process is gone, or dead and not yet waited for."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    assert ends(int(child))
 
 
 def test_a_second_signal_ends_it_at_once() -> None:

@@ -16,6 +16,7 @@ from edgekit.distillation.losses import (
     soft_logits,
 )
 from edgekit.formats.surgery import EncoderPlan, LayerPlan, replay
+from edgekit.formats.thinning import Handed
 from edgekit.stages.distill import layer_map
 from edgekit.tasks.base import TrainingOutput
 
@@ -55,6 +56,20 @@ def test_hidden_states_of_fewer_columns_are_compared_with_those_that_stayed() ->
     student = (tensor([[[9.0, 9.0]]]), tensor([[[1.0, 0.0]]]))
     # Of the teacher's columns 0 and 2: error 1 / 2, variance 1.
     assert float(hidden_states(student, teacher, (1,), None, (0, 2))) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_hidden_states_of_fewer_tokens_are_compared_at_the_places_that_stayed() -> None:
+    import torch
+
+    teacher = (tensor([[[9.0, 9.0]]]), tensor([[[0.0, 4.0], [5.0, 5.0], [1.0, -1.0]]]))
+    student = (tensor([[[9.0, 9.0]]]), tensor([[[0.0, 4.0], [1.0, 0.0]]]))
+    places = torch.tensor([[0, 2]])
+    # Against the teacher's tokens 0 and 2: errors 0 and 1 / 2, variances 4 and 1.
+    found = hidden_states(student, teacher, (1,), tensor([[1, 1, 1]]), None, [Handed(places, None)])
+    assert float(found) == pytest.approx(0.5 / 5, rel=1e-5)
+    # The second of them is one too many for its sample.
+    real = torch.tensor([[True, False]])
+    assert float(hidden_states(student, teacher, (1,), None, None, [Handed(places, real)])) == 0
 
 
 def test_hidden_states_are_the_mean_over_layers() -> None:

@@ -12,14 +12,13 @@ import pytest
 import tiny
 from end_to_end.made import pretend_device, write_csv
 from end_to_end.recurrent import HIDDEN, STEPS, SYMBOLS, Spelling, original
-from records import SHORTLY
+from records import ALWAYS, SHORTLY
 from safetensors.numpy import load_file
 
 import edgekit
 from edgekit.artifact import Artifact, State, seal
 from edgekit.errors import VerificationError
 from edgekit.formats.onnx import load_graph
-from edgekit.gate.metrics import STARTED, TIMED
 from edgekit.gate.protocol import FEWEST_INFERENCES, FEWEST_ROUNDS
 from edgekit.measure.quality import Outputs, collect_outputs
 from edgekit.progress import Silent
@@ -192,7 +191,7 @@ def test_quantized_components_are_verified_with_golden_files_for_each_and_for_th
     measured = edgekit.bench(result.path, workload=Workload(tokens=6))
     for component in PARTS:
         found = {metric.name: metric for metric in measured.metrics if metric.component == component}
-        assert found.keys() == {*TIMED[:4], *STARTED}
+        assert found.keys() - {"energy"} == ALWAYS
         assert found["latency.p50"].value > 0  # type: ignore[operator]
         assert found["latency.p50"].n >= FEWEST_ROUNDS * FEWEST_INFERENCES
     (size,) = [metric.value for metric in measured.metrics if metric.name == "size"]

@@ -157,7 +157,7 @@ def test_about_half_of_the_cost_goes_and_the_rest_is_named(name: str, runs: Runs
     whole, pruned = make(name), edgekit.load_pruned(run.stage("prune"), run.build)
     assert found["macs_before"] == MacCounter.of(whole, example(name)).total({})
     assert found["macs_after"] == MacCounter.of(pruned, example(name)).total({})
-    assert 0.4 < found["macs_after"] / found["macs_before"] < 0.6
+    assert 0.35 < found["macs_after"] / found["macs_before"] < 0.65
     norms = [layer for layer in pruned.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     assert found["recalibrated"] == len(norms)
     left_whole = {entry["layer"]: entry["whole"] for entry in found["kept"] if "whole" in entry}

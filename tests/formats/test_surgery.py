@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import ARCHITECTURES, HEADS, HIDDEN, LAYERS, NEURONS, batches, build, logits, save, task_for
+from pydantic import ValidationError
+from tiny import (
+    ARCHITECTURES,
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    NEURONS,
+    NO_THINNING,
+    THINS,
+    batches,
+    build,
+    logits,
+    save,
+    task_for,
+)
 
 from edgekit.errors import ArtifactError, ModelError
 from edgekit.formats.encoder import ANATOMIES, encoder_layers, layer_list
@@ -92,6 +107,50 @@ def test_a_plan_that_keeps_everything_changes_nothing(tasks: dict[str, Task], fa
     (batch,) = batches(task, 8)
     before = logits(task, model, batch)
     np.testing.assert_array_equal(logits(task, replay(model, whole_plan(model)), batch), before)
+
+
+def test_of_two_shares_of_tokens_the_smaller_one_holds() -> None:
+    layers = tuple(LayerPlan(index=index, heads=(0,), neurons=(0,)) for index in range(4))
+    first = EncoderPlan(architecture="x", layers=layers, tokens=(0.9, 0.5, 0.3))
+    fewer = EncoderPlan(architecture="x", layers=(layers[0], layers[2], layers[3]))
+    assert first.then(fewer).tokens == (0.9, 0.3)
+    assert first.then(fewer.model_copy(update={"tokens": (0.8, 0.6)})).tokens == (0.8, 0.3)
+    assert fewer.then(EncoderPlan(architecture="x", layers=layers[:3], tokens=(0.7, 0.6))).tokens == (0.7, 0.6)
+    assert first.then(EncoderPlan(architecture="x", layers=layers[3:])).tokens is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "why"),
+    [
+        ((0.5,), "1 shares of tokens for 3 layers"),
+        ((0.5, 0.6), "the shares of tokens rise"),
+        ((0.5, 0.0), "greater than 0"),
+    ],
+)
+def test_shares_of_tokens_that_cannot_be_are_no_plan(tokens: tuple[float, ...], why: str) -> None:
+    layers = tuple(LayerPlan(index=index, heads=(0,), neurons=(0,)) for index in range(3))
+    with pytest.raises(ValidationError, match=why):
+        EncoderPlan(architecture="x", layers=layers, tokens=tokens)
+
+
+@pytest.mark.skipif(not THINS, reason=NO_THINNING)
+@pytest.mark.parametrize("family", ["bert", "distilbert", "vit"])
+def test_a_model_that_leaves_tokens_out_is_saved_and_loaded(
+    tasks: dict[str, Task], family: str, tmp_path: Path
+) -> None:
+    task = tasks[family]
+    model = task.load_model()
+    plan = plan_of(model).model_copy(update={"tokens": (0.7, 0.4)})
+    save_weights(replay(model, plan), tmp_path, plan)
+    (tmp_path / "config.json").write_bytes((task.folder / "config.json").read_bytes())
+    (batch,) = batches(task, 8)
+    loaded, read = load_model(task.at(tmp_path))
+    assert read == plan
+    np.testing.assert_array_equal(logits(task, loaded, batch), logits(task, model, batch))
+    told = json.loads((tmp_path / "plan.json").read_text())
+    assert told["tokens"] == [0.7, 0.4]
+    save_weights(model, tmp_path, plan_of(model))
+    assert "tokens" not in json.loads((tmp_path / "plan.json").read_text())
 
 
 def test_two_plans_after_one_another_are_one_plan(tasks: dict[str, Task]) -> None:

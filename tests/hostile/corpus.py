@@ -779,6 +779,7 @@ family(
         "that-names-a-path-of-5000-letters": summed("a/" * 2500 + "a"),
         "that-names-an-escape": of_file("\x1b[2J.onnx"),
         "with-a-component-that-is-a-path": {"components": {"../x": of_file("a")["components"]["model"]}},
+        "with-a-component-of-no-file": {"components": {"model": {"files": [], "inputs": [], "outputs": []}}},
         "without-sums-of-its-parts": of_file("model.onnx"),
         "with-weights-in-its-report": of_file("report.json") | {"files": {"report.json": "0" * 64}},
         "with-sums-of-files-above": {"files": {"../outside.onnx": "0" * 64}},

@@ -7,7 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tiny import ARCHITECTURES, HEADS, HIDDEN, IMAGE, LAYERS, NEURONS, Exported, build, save, task_for
+from tiny import (
+    ARCHITECTURES,
+    HEADS,
+    HIDDEN,
+    IMAGE,
+    LAYERS,
+    NEURONS,
+    NO_THINNING,
+    THINS,
+    Exported,
+    build,
+    export,
+    save,
+    task_for,
+)
 
 from edgekit.artifact import Artifact, write_artifact
 from edgekit.errors import ModelError
@@ -143,6 +157,25 @@ def test_a_hidden_size_that_was_pruned_is_that_of_the_weights(family: str, tmp_p
     head = 20 * 2 if family == "vit" else 20 * HIDDEN + HIDDEN * 2
     layers = LAYERS * (4 * 20 * HIDDEN + 2 * 20 * NEURONS)
     assert record.work.macs == tokens * layers + LAYERS * 2 * tokens**2 * HIDDEN + patches * 20 * 4 * 4 + head
+
+
+@pytest.mark.skipif(not THINS, reason=NO_THINNING)
+def test_tokens_that_are_left_out_are_not_counted(tmp_path: Path) -> None:
+    folder = save(build("bert"), tmp_path / "original")
+    task, workload = task_for(folder), Workload(batch=2, tokens=16)
+    model, out = task.load_model(), tmp_path / "pruned"
+    plan = whole_plan(model).model_copy(update={"tokens": (0.5, 0.25)})
+    save_weights(replay(model, plan), out, plan)
+    (out / "config.json").write_bytes((folder / "config.json").read_bytes())
+    record = inspect_network(out, workload)
+    assert record.encoder is not None
+    assert record.encoder.tokens == (0.5, 0.25)
+    graph = inspect_graph(export(task, model, tmp_path / "onnx").file(), workload, "model")
+    assert record.work.macs == graph.work.macs
+    whole = inspect_network(folder, workload)
+    assert record.memory is not None
+    assert whole.memory is not None
+    assert (record.memory.activations_bytes or 0) < (whole.memory.activations_bytes or 0)
 
 
 def test_a_plan_that_does_not_fit_the_weights_is_an_error(pruned: tuple[Artifact, Any]) -> None:

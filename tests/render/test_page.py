@@ -271,6 +271,14 @@ def test_a_hidden_size_that_was_pruned_is_shown(folder: Path) -> None:
     assert "hidden size" not in page(full_report(folder)).one("inside").text
 
 
+def test_tokens_that_are_left_out_are_shown(folder: Path) -> None:
+    (pruned, *rest) = full_report(folder).stages
+    thinned = pruned.model_copy(update={"details": {**pruned.details, "tokens": [0.5, 0.25]}})
+    said = "Of a sample's tokens, each layer but the last hands on 50 % 25 %, in this order."
+    assert said in page(full_report(folder, stages=(thinned, *rest))).one("inside").text
+    assert "hands on" not in page(full_report(folder)).one("inside").text
+
+
 def body(inside: Node) -> list[Node]:
     return table_of(inside, "heads and neurons").all("tbody")[0].children
 

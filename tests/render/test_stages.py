@@ -62,6 +62,15 @@ def test_a_hidden_size_that_was_pruned_is_told() -> None:
     assert "hidden size" not in DESCRIPTIONS["prune"](details)
 
 
+def test_tokens_that_are_left_out_are_told() -> None:
+    before: Details = {"layers": 2, "heads": 4, "neurons": 64}
+    details: Details = {"before": before, "kept": [{"layer": 0, "heads": 2, "neurons": 32}]}  # type: ignore[dict-item]  # a table is JSON
+    told = DESCRIPTIONS["prune"]({**details, "tokens": [1.0, 0.397, 0.25]})
+    assert told == "1 of 2 layers; tokens 100 % 39.7 % 25 %; heads 2 each of 4; neurons 32 each of 64"
+    assert "; tokens 100 %; " in DESCRIPTIONS["prune"]({**details, "tokens": []})
+    assert "tokens" not in DESCRIPTIONS["prune"](details)
+
+
 def test_a_stage_that_ran_twice_has_a_sentence_for_each_time(tmp_path: Path) -> None:
     report = make_report(tmp_path)
     twice = (*report.ledger[:2], *report.ledger[1:])

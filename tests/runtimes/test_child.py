@@ -20,6 +20,7 @@ from edgekit.formats.foreign import graph_artifact, resolve_graph
 from edgekit.formats.onnx import describe_component
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.child import ConfinedRunner, open_child
+from edgekit.runtimes.graph_child import pack_arrays, unpack_arrays
 
 ENDLESS = """agraph (float[N, 2] x) => (float[N, 2] y) <int64 times = {4611686018427387904}, bool yes = {1}> {
     y = Loop (times, yes, x) <body = body (int64 i, bool go, float[N, 2] a) => (bool on, float[N, 2] b)
@@ -74,6 +75,37 @@ def test_what_the_runtime_refuses_is_told_with_its_reason(tmp_path: Path) -> Non
         child.run({"x": np.ones((1, 3), np.float32)})
     assert "Got invalid dimensions for input: x" in caught.value.why
     assert child.run(FEEDS)["y"].tolist() == [[1.0, 1.0]]  # it goes on
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(6, dtype=np.int64).reshape(2, 3),
+        np.array(2.5, np.float32),
+        np.zeros((0, 4), np.float16),
+        np.arange(12, dtype=np.uint8).reshape(3, 4)[::2, ::-1],
+        np.arange(4, dtype=">i4"),
+        np.array([True, False]),
+        np.array(["one", "other"]),
+    ],
+    ids=lambda values: f"{values.dtype.str}{values.shape}",
+)
+def test_arrays_come_through_as_they_were(values: Any) -> None:
+    given = {"first": np.ones(3), "a/name of\nits own": values}
+    found = unpack_arrays(pack_arrays(given))
+    assert list(found) == list(given)
+    mine = found["a/name of\nits own"]
+    assert (mine.dtype, mine.shape, mine.flags.writeable) == (values.dtype, values.shape, True)
+    np.testing.assert_array_equal(mine, values)
+
+
+def test_arrays_of_objects_are_not_passed_on() -> None:
+    with pytest.raises(ValueError, match="'x' has objects, which are not passed on"):
+        pack_arrays({"x": np.array(["a", 1], object)})
+    with pytest.raises(ValueError, match="'x' has objects, which are not passed on"):
+        unpack_arrays(b'[["x", "|O", [1]]]\n' + bytes(8))
+    with pytest.raises(TypeError, match="buffer is too small"):
+        unpack_arrays(b'[["x", "<f4", [3]]]\n' + bytes(8))
 
 
 def test_threads_that_share_it_get_their_own_answers(tmp_path: Path) -> None:

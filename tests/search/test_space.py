@@ -104,6 +104,7 @@ def test_the_reach_of_layers_is_of_the_hidden_size_that_stays() -> None:
         ({"prune": {"hidden": 0.5}}, False),
         ({"prune": {"hidden": 0.5}, "costs": "given"}, True),
         ({"prune": {"hidden": 0.5}, "costs": "given", "objective": "size"}, False),
+        ({"prune": {"tokens": 0.5}, "costs": "given"}, False),
     ],
 )
 def test_costs_are_measured_where_they_decide_and_time_allows(changes: dict[str, Any], *, measured: bool) -> None:
@@ -131,6 +132,14 @@ def test_a_search_with_a_hidden_size_cuts_every_shape_to_it() -> None:
     assert space.measures
     assert space.cut(SHAPE)["hidden"] == 0.5
     assert not space_of(replace(request, costs=None), 6, 1000).measures
+
+
+def test_a_search_with_fewer_tokens_cuts_every_shape_to_them_and_goes_by_no_table() -> None:
+    given: Any = "a table"
+    recipe = load_recipe("default", {"prune.tokens": "0.5"})
+    space = space_of(replace(REQUEST, search=Search(objective="latency"), costs=given, recipe=recipe), 6, 1000)
+    assert not space.measures
+    assert space.cut(SHAPE)["tokens"] == 0.5
 
 
 def test_by_a_table_shapes_of_a_smaller_hidden_size_are_shares_of_the_whole_model() -> None:

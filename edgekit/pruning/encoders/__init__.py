@@ -1,4 +1,4 @@
-"""Pruning of transformer encoders: layers first, then columns of the stream, heads and neurons, all in one budget."""
+"""Pruning of transformer encoders: layers, tokens, then columns of the stream, heads and neurons, all in one budget."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgekit.pruning.encoders.narrowing import replay_narrower, sum_stream
 from edgekit.pruning.encoders.reconstruction import replay_reconstructed, sum_products
 from edgekit.pruning.encoders.selection import Bounds, choose_layers, choose_widths
 from edgekit.pruning.encoders.table import Geometry
+from edgekit.pruning.encoders.tokens import shares_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,13 +30,15 @@ def prune_encoder(model: nn.Module, aim: Aim) -> tuple[EncoderPlan, dict[str, Js
     Returns:
         The plan, counted in the model as it was, and figures for the report.
     """
-    whole, before = whole_plan(model), _cost_of(model, aim)
-    hidden = stream_width(model)
+    whole = _passing(model, aim.handed_before)
+    before, hidden = _cost_of(model, aim, whole.tokens), stream_width(model)
     left = hidden if aim.hidden is None else columns_left(model, aim.hidden, aim.multiple)
     plan, scores, figures = whole, None, dict[str, JsonValue]()
     if aim.ratio > 0 or (aim.measured is not None and aim.measured.budget is not None):
-        plan = _drop_layers(model, aim)
+        plan = whole.then(_drop_layers(model, aim))
         scores = score_importance(model, aim.importance, aim.task, aim.batches("heads and neurons"))
+    if aim.handed is not None:
+        plan = plan.then(_passing(model, shares_of(aim.handed, len(plan.layers))))
     if left < hidden:  # heads and neurons were scored before, and pay with what columns leave them of the budget
         plan = plan.then(_drop_columns(model, left, aim))
         figures |= {"hidden": left, "hidden_of": hidden}
@@ -48,18 +51,26 @@ def prune_encoder(model: nn.Module, aim: Aim) -> tuple[EncoderPlan, dict[str, Js
             plan = plan.then(_cut_widths(model, most_important(scores, widths, type(model).__name__), aim))
     elif scores is not None:
         bounds = Bounds(int(before.plan(whole) * (1 - aim.ratio)), aim.multiple, aim.floor)
-        cut = choose_widths(scores, _cost_of(model, aim), bounds, type(model).__name__)
+        cut = choose_widths(scores, _cost_of(model, aim, plan.tokens), bounds, type(model).__name__)
         plan = plan.then(_cut_widths(model, cut, aim))
-    return plan, _describe(whole, plan, before.plan(whole), _cost_of(model, aim).plan(plan)) | figures
+    if plan.tokens is not None or aim.handed is not None:
+        figures |= {"tokens": list(plan.tokens or ())}
+    return plan, _describe(whole, plan, before.plan(whole), _cost_of(model, aim, plan.tokens).plan(plan)) | figures
 
 
-def _cost_of(model: nn.Module, aim: Aim) -> CostModel:
-    """What the parts of a model cost, as wide as it is now."""
+def _passing(model: nn.Module, shares: tuple[float, ...] | None) -> EncoderPlan:
+    """The plan that keeps everything but tokens, of which layers hand on these shares."""
+    return whole_plan(model).model_copy(update={"tokens": shares})
+
+
+def _cost_of(model: nn.Module, aim: Aim, shares: tuple[float, ...] | None) -> CostModel:
+    """What the parts of a model cost, as wide as it is now, where layers hand on these shares of the tokens."""
     return CostModel.of(
         tokens=aim.tokens,
         hidden=stream_width(model),
         head_width=head_width(model),
         first_token_only=aim.task.reads_first_token,
+        shares=shares or (),
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.formats.surgery import EncoderPlan
+from edgekit.formats.thinning import tokens_by_layer
 
 
 @dataclass(frozen=True)
@@ -24,27 +25,49 @@ class CostModel:
         neuron: of one feed-forward neuron.
         last_head: of one head of the last layer.
         last_neuron: of one neuron of the last layer.
+        thinned: of one head and of one neuron of each layer but the last, where layers leave tokens out.
     """
 
     head: int
     neuron: int
     last_head: int
     last_neuron: int
+    thinned: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, *, tokens: int, hidden: int, head_width: int, first_token_only: bool) -> CostModel:
-        """The costs at ``tokens`` tokens of ``hidden`` columns."""
+    def of(
+        cls, *, tokens: int, hidden: int, head_width: int, first_token_only: bool, shares: Sequence[float] = ()
+    ) -> CostModel:
+        """The costs at ``tokens`` tokens of ``hidden`` columns.
+
+        Args:
+            tokens: of one sample.
+            hidden: columns of the stream.
+            head_width: columns of a head.
+            first_token_only: whether the last layer is read at the first token alone.
+            shares: of the tokens that each layer but the last hands on; none where all hand on all.
+        """
         head, neuron = tokens * head_width * (4 * hidden + 2 * tokens), 2 * tokens * hidden
         if not first_token_only:
             return cls(head, neuron, head, neuron)
-        return cls(head, neuron, 2 * head_width * (tokens * hidden + hidden + tokens), 2 * hidden)
+        thinned, came = [], tokens
+        for left in tokens_by_layer(tokens, shares):
+            chosen = came if left < came else 0
+            mixed = head_width * (3 * came * hidden + left * hidden + 2 * came * left + chosen)
+            thinned.append((mixed, 2 * left * hidden))
+            came = left
+        return cls(head, neuron, 2 * head_width * (came * hidden + hidden + came), 2 * hidden, tuple(thinned))
 
     def heads(self, layers: int) -> list[int]:
         """The cost of a head in each of so many layers."""
+        if self.thinned:
+            return [*(head for head, _ in self.thinned), self.last_head]
         return [self.head] * (layers - 1) + [self.last_head]
 
     def neurons(self, layers: int) -> list[int]:
         """The cost of a neuron in each of so many layers."""
+        if self.thinned:
+            return [*(neuron for _, neuron in self.thinned), self.last_neuron]
         return [self.neuron] * (layers - 1) + [self.last_neuron]
 
     def total(self, widths: Sequence[tuple[int, int]]) -> int:

@@ -9,7 +9,15 @@ from pydantic import JsonValue
 from edgekit.render import figures
 from edgekit.render.html.charts import Axis, axis_row, curve, share_bar
 from edgekit.render.html.markup import Child, Html, element, facts, items, join, minus, note, section, table
-from edgekit.render.stages import engine_lines, float_layers, hidden_size, number, rescaled_lines, table_lines
+from edgekit.render.stages import (
+    engine_lines,
+    float_layers,
+    hidden_size,
+    number,
+    rescaled_lines,
+    table_lines,
+    token_shares,
+)
 from edgekit.report import Graph, Report, StageReport
 
 # Layers that are shown one by one; a network with more has the rest counted.
@@ -51,6 +59,8 @@ def _prune(stage: StageReport) -> Iterator[Child]:
         )
     if hidden := hidden_size(details):
         yield element("p", f"The hidden size is {hidden}, the same columns in every layer.")
+    if tokens := token_shares(details):
+        yield element("p", f"Of a sample's tokens, each layer but the last hands on {tokens}, in this order.")
     yield _encoder(before, rows) if isinstance(before, dict) else _channels(rows)
     if len(rows) > MOST_LAYERS:
         yield note(f"{len(rows) - MOST_LAYERS} further layers are in report.json.")

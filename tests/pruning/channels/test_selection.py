@@ -98,7 +98,7 @@ def test_a_share_of_each_layer_always_stays(floor: float, stays: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "multiple", "expected"),
+    ("widest", "multiple", "expected"),
     [
         (64, 8, 8),
         (32, 8, 8),  # four steps of eight
@@ -116,8 +116,32 @@ def test_a_share_of_each_layer_always_stays(floor: float, stays: int) -> None:
         (10, 12, 1),  # 12, 6, 3, 1
     ],
 )
-def test_steps_are_the_targets_multiple_where_four_fit(units: int, multiple: int, expected: int) -> None:
-    assert step(units, multiple) == expected
+def test_steps_are_the_targets_multiple_where_four_fit(widest: int, multiple: int, expected: int) -> None:
+    assert step(widest, multiple) == expected
+
+
+def test_a_layer_of_one_multiple_stays_whole_beside_wider_ones() -> None:
+    groups, counter = net(16, 16, 64, 32, 16)
+    found = scores(groups, l0=[0.01] * 16, l1=[1.0] * 64, l2=[1.0] * 32)
+    gone = choose_units(groups, found, counter, aim(TASK, ratio=0.99, multiple=16, floor=0.0))
+    assert left(groups, gone) == [16, 16, 16]
+    groups, counter = net(16, 16, 32, 64)  # and also where what is wider stays whole
+    gone = choose_units(groups, scores(groups), counter, aim(TASK, ratio=0.99, multiple=16, floor=0.0))
+    assert left(groups, gone) == [16, 16]
+    narrow, counter = net(16, 16, 8, 16)  # nothing is wider: it goes in smaller steps
+    gone = choose_units(narrow, scores(narrow), counter, aim(TASK, ratio=0.99, multiple=16, floor=0.0))
+    assert left(narrow, gone) == [4, 4]
+
+
+def test_steps_are_counted_in_channels_of_which_a_unit_may_have_several() -> None:
+    units = tuple(Unit(frozenset(("l0", "outputs", 8 * group + place) for group in range(4))) for place in range(8))
+    groups = [Group("l0", units)]
+    counter = MacCounter({"l0": LayerMacs(3200, 32, 100)})
+    sizes = [
+        len(choose_units(groups, scores(groups), counter, aim(TASK, ratio=ratio, multiple=8, floor=0.0)))
+        for ratio in (0.25, 0.5, 0.75, 0.99)
+    ]
+    assert sizes == [2, 4, 6, 6]
 
 
 @pytest.mark.parametrize("width", [36, 37, 40, 63])
