@@ -71,8 +71,8 @@ class Estimate:
     n: int
 
     def widened(self, by: float) -> Estimate:
-        """The same with ends that lie further out by so much."""
-        return replace(self, low=self.low - by, high=self.high + by)
+        """The same change with ends that lie further out by so much, as ratios."""
+        return replace(self, low=self.low - by * (1 + self.low), high=self.high + by * (1 + self.high))
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Bootstrap:
             return Estimate(value, -math.inf, math.inf, level, self.n)
         tail, by = (1 - LEVEL) / 2, stretch(self.processes, level)
         low, high = (float(end) / self.value for end in np.quantile(self.resampled, [tail, 1 - tail]))
-        ends = (self.value * end**by - self.less for end in (min(low, 1.0), max(high, 1.0)))
-        return Estimate(value, *ends, level, self.n)  # type: ignore[call-arg]  # two ends
+        least, most = (self.value * end**by - self.less for end in (min(low, 1.0), max(high, 1.0)))
+        return Estimate(value, least, most, level, self.n)
 
 
 def resample(blocks: Blocks, seed: int = 0, share: float = 0.5) -> Bootstrap:
