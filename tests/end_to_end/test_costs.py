@@ -77,6 +77,7 @@ def test_a_run_is_pruned_to_a_measured_budget(tmp_path: Path, monkeypatch: pytes
     assert again.artifact.size_bytes == report.artifact.size_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("device", "few_encoders")
 def test_a_hidden_size_is_pruned_by_costs_that_lie_between_those_that_were_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -67,6 +67,7 @@ def check_torch_and_onnx_agree(out: Path) -> None:
     np.testing.assert_allclose(session.run(["logits"], fed)[0], answered, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("device")
 def test_its_lock_repeats_it_and_other_recipes_say_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -76,6 +76,7 @@ def test_other_precisions_take_fewer_tokens(method: str, tmp_path: Path) -> None
     assert sum(node.op_type == "TopK" for node in load_graph(tmp_path / "out" / "model.onnx").graph) == LAYERS - 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not tflites.INSTALLED, reason=tflites.REASON)
 @pytest.mark.usefixtures("device")
 def test_tflite_takes_fewer_tokens(tmp_path: Path) -> None:
@@ -89,6 +90,7 @@ def test_tflite_takes_fewer_tokens(tmp_path: Path) -> None:
     assert operators["model"]["TOPK_V2"] == LAYERS - 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("device")
 def test_its_lock_repeats_it_and_other_recipes_say_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
