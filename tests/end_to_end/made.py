@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import tiny
 
@@ -16,6 +18,7 @@ from edgekit.formats.encoder import encoder_layers
 from edgekit.formats.graphs import steps_of
 from edgekit.profiles import Profiles
 from edgekit.runtimes.measuring import Answer, Place, ProcessRun, Subject, Timing
+from edgekit.source import sha256_file
 
 FAMILIES = ("bert", "distilbert", "roberta", "vit", "deit")
 WORKLOAD = edgekit.Workload(tokens=16)
@@ -169,3 +172,31 @@ def row(report: edgekit.Report, stage: str) -> Any:
     """The ledger's only row of a stage."""
     (found,) = [row for row in report.ledger if row.stage == stage]
     return found
+
+
+def check_kept(report: edgekit.Report) -> None:
+    """No stage was undone."""
+    assert all(entry.kept for entry in report.ledger), [(entry.stage, entry.reason) for entry in report.ledger]
+
+
+def check_answers_alike(module: Any, graph: Path, batch: Mapping[str, Any]) -> None:
+    """A graph answers a batch of arrays as the module in torch does."""
+    import torch
+
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    fed = {tensor.name: batch[tensor.name] for tensor in session.get_inputs()}
+    with torch.no_grad():
+        answered = module(**{name: torch.from_numpy(values) for name, values in fed.items()}).logits.numpy()
+    np.testing.assert_allclose(session.run(["logits"], fed)[0], answered, atol=1e-4)
+
+
+def check_lock_repeats(
+    made: edgekit.Report, model: Path, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of a run gives the same bytes where nothing is cached."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(folder / "other-cache"))
+    lock = made.artifact.path / "recipe.lock.toml"
+    again = edgekit.compress(model, data=data, target="x86-64-vnni", recipe=lock, jobs=1, output=folder / "again")
+    assert not again.cached
+    for name in ("model.onnx", "manifest.json"):
+        assert sha256_file(folder / "again" / name) == sha256_file(made.artifact.path / name)

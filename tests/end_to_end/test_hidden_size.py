@@ -6,11 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import pytest
 import tiny
-from end_to_end.made import SHORT, WORKLOAD, data_for, model_folder, text_data
+from end_to_end.made import (
+    SHORT,
+    WORKLOAD,
+    check_answers_alike,
+    check_kept,
+    check_lock_repeats,
+    data_for,
+    model_folder,
+    text_data,
+)
 from tiny import HIDDEN
 from zoo import make
 
@@ -19,7 +26,6 @@ from edgekit.errors import UsageError
 from edgekit.formats.encoder import stream_width
 from edgekit.formats.onnx import load_graph
 from edgekit.quantization.schemes import weighted_nodes
-from edgekit.source import sha256_file
 
 LAYERS, LEFT = 2, 16
 COMMON: dict[str, Any] = {"target": "x86-64-vnni", "max_drop": 1.0, "jobs": 1}
@@ -34,7 +40,7 @@ def test_a_narrower_encoder_passes_every_stage(family: str, tmp_path: Path) -> N
     report = edgekit.compress(
         model, data=data, settings=settings, workload=WORKLOAD, keep_stages=True, output=out, **COMMON
     )
-    assert all(entry.kept for entry in report.ledger), [(entry.stage, entry.reason) for entry in report.ledger]
+    check_kept(report)
     details: dict[str, Any] = {stage.stage: stage.details for stage in report.stages}
     assert (details["prune"]["hidden"], details["prune"]["hidden_of"]) == (LEFT, HIDDEN)
     rows = {entry["rewrite"]: entry for entry in details["optimize"]["model"]["rewrites"]}
@@ -48,7 +54,6 @@ def test_a_narrower_encoder_passes_every_stage(family: str, tmp_path: Path) -> N
 
 def check_torch_and_onnx_agree(out: Path) -> None:
     """The distilled checkpoint is loaded by its plan, and its export answers as it does."""
-    import torch
     import transformers
 
     folder = out / "stages" / "2-distill"
@@ -58,13 +63,7 @@ def check_torch_and_onnx_agree(out: Path) -> None:
     with pytest.raises(RuntimeError, match="size"):  # transformers has one width for stream and heads
         transformers.AutoModel.from_pretrained(folder)
     (batch,) = tiny.batches(tiny.task_for(folder), 4)
-    session = onnxruntime.InferenceSession(
-        str(out / "stages" / "3-export" / "model.onnx"), providers=["CPUExecutionProvider"]
-    )
-    fed = {tensor.name: batch[tensor.name] for tensor in session.get_inputs()}
-    with torch.no_grad():
-        answered = module(**{name: torch.from_numpy(values) for name, values in fed.items()}).logits.numpy()
-    np.testing.assert_allclose(session.run(["logits"], fed)[0], answered, atol=1e-4)
+    check_answers_alike(module, out / "stages" / "3-export" / "model.onnx", batch)
 
 
 @pytest.mark.slow
@@ -77,11 +76,7 @@ def test_its_lock_repeats_it_and_other_recipes_say_nothing_of_it(
     made = edgekit.compress(model, data=data, settings=settings, workload=WORKLOAD, output=tmp_path / "out", **COMMON)
     lock = tmp_path / "out" / "recipe.lock.toml"
     assert f"hidden = {LEFT}\n" in lock.read_text()
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "other-cache"))
-    again = edgekit.compress(model, data=data, target="x86-64-vnni", recipe=lock, jobs=1, output=tmp_path / "again")
-    assert not again.cached
-    for name in ("model.onnx", "manifest.json"):
-        assert sha256_file(tmp_path / "again" / name) == sha256_file(made.artifact.path / name)
+    check_lock_repeats(made, model, data, tmp_path, monkeypatch)
 
     edgekit.compress(model, data=data, settings=SHORT, workload=WORKLOAD, output=tmp_path / "usual", **COMMON)
     (pruned, *_) = json.loads((tmp_path / "usual" / "manifest.json").read_text())["stages"]

@@ -6,12 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import pytest
 import tflites
 import tiny
-from end_to_end.made import SHORT, WORKLOAD, data_for, model_folder, text_data
+from end_to_end.made import (
+    SHORT,
+    WORKLOAD,
+    check_answers_alike,
+    check_kept,
+    check_lock_repeats,
+    data_for,
+    model_folder,
+    text_data,
+)
 from zoo import make
 
 import edgekit
@@ -19,7 +26,6 @@ from edgekit.errors import ModelError, UsageError
 from edgekit.formats.onnx import load_graph
 from edgekit.formats.thinning import leaves_tokens_out
 from edgekit.quantization.schemes import weighted_nodes
-from edgekit.source import sha256_file
 
 LAYERS = 3
 COMMON: dict[str, Any] = {"target": "x86-64-vnni", "max_drop": 1.0, "jobs": 1, "workload": WORKLOAD}
@@ -35,7 +41,7 @@ def test_an_encoder_of_fewer_tokens_passes_every_stage(family: str, ratio: str, 
     out = tmp_path / "out"
     settings = THINNED | {"prune.ratio": ratio, "distill.quantize_last": "0.5"}
     report = edgekit.compress(model, data=data, settings=settings, keep_stages=True, output=out, **COMMON)
-    assert all(entry.kept for entry in report.ledger), [(entry.stage, entry.reason) for entry in report.ledger]
+    check_kept(report)
     details: dict[str, Any] = {stage.stage: stage.details for stage in report.stages}
     assert details["prune"]["tokens"] == [0.8, 0.5]
     assert details["distill"]["not_compared"] == []
@@ -50,7 +56,6 @@ def test_an_encoder_of_fewer_tokens_passes_every_stage(family: str, ratio: str, 
 
 def check_torch_and_onnx_agree(out: Path) -> None:
     """The distilled checkpoint is loaded by its plan, and its export answers as it does."""
-    import torch
 
     folder = out / "stages" / "2-distill"
     module = edgekit.load_pruned(folder)
@@ -59,11 +64,7 @@ def check_torch_and_onnx_agree(out: Path) -> None:
     (batch,) = tiny.batches(tiny.task_for(folder), 4)
     graph = out / "stages" / "3-export" / "model.onnx"
     assert sum(node.op_type == "TopK" for node in load_graph(graph).graph) == LAYERS - 1
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    fed = {tensor.name: batch[tensor.name] for tensor in session.get_inputs()}
-    with torch.no_grad():
-        answered = module(**{name: torch.from_numpy(values) for name, values in fed.items()}).logits.numpy()
-    np.testing.assert_allclose(session.run(["logits"], fed)[0], answered, atol=1e-4)
+    check_answers_alike(module, graph, batch)
 
 
 @pytest.mark.usefixtures("device")
@@ -72,7 +73,7 @@ def test_other_precisions_take_fewer_tokens(method: str, tmp_path: Path) -> None
     model, data = model_folder("bert", tmp_path / "model", layers=LAYERS), text_data(tmp_path)
     settings = THINNED | {"quantize.method": method}
     report = edgekit.compress(model, data=data, settings=settings, output=tmp_path / "out", **COMMON)
-    assert all(entry.kept for entry in report.ledger), [(entry.stage, entry.reason) for entry in report.ledger]
+    check_kept(report)
     assert sum(node.op_type == "TopK" for node in load_graph(tmp_path / "out" / "model.onnx").graph) == LAYERS - 1
 
 
@@ -84,7 +85,7 @@ def test_tflite_takes_fewer_tokens(tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = THINNED | {"export.lengths": "[16]"}
     report = edgekit.compress(model, data=data, settings=settings, format="tflite", output=out, **COMMON)
-    assert all(entry.kept for entry in report.ledger), [(entry.stage, entry.reason) for entry in report.ledger]
+    check_kept(report)
     (exported,) = [stage.details for stage in report.stages if stage.stage == "export"]
     operators: Any = exported["operators"]
     assert operators["model"]["TOPK_V2"] == LAYERS - 1
@@ -97,12 +98,7 @@ def test_its_lock_repeats_it_and_other_recipes_say_nothing_of_it(
 ) -> None:
     model, data = model_folder("bert", tmp_path / "model", layers=LAYERS), text_data(tmp_path)
     made = edgekit.compress(model, data=data, settings=THINNED, output=tmp_path / "out", **COMMON)
-    lock = tmp_path / "out" / "recipe.lock.toml"
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "other-cache"))
-    again = edgekit.compress(model, data=data, target="x86-64-vnni", recipe=lock, jobs=1, output=tmp_path / "again")
-    assert not again.cached
-    for name in ("model.onnx", "manifest.json"):
-        assert sha256_file(tmp_path / "again" / name) == sha256_file(made.artifact.path / name)
+    check_lock_repeats(made, model, data, tmp_path, monkeypatch)
 
     edgekit.compress(model, data=data, settings=SHORT, output=tmp_path / "usual", **COMMON)
     (pruned, *_) = json.loads((tmp_path / "usual" / "manifest.json").read_text())["stages"]

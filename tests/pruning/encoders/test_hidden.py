@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from pruning.encoders.aims import aim_for
 from pruning.encoders.test_table import SCOPE, table
 from tiny import HEADS, HIDDEN, LAYERS, NEURONS
 
@@ -32,24 +33,8 @@ def task(request: Any, tmp_path: Path, torch_alone: Any) -> Task:
     return tiny.task_for(tiny.save(model, tmp_path / "model"))
 
 
-@pytest.fixture
-def bert(tmp_path: Path, torch_alone: Any) -> Task:
-    return tiny.task_for(tiny.save(tiny.build("bert"), tmp_path / "bert"))
-
-
 def aim(task: Task, **changes: Any) -> Aim:
-    values: dict[str, Any] = {
-        "ratio": 0.0,
-        "layers": 1.0,
-        "floor": 0.0,
-        "multiple": 4,
-        "importance": "taylor",
-        "tokens": 16,
-        "task": task,
-        "batches": lambda what: iter(tiny.batches(task, 24)),
-        "hidden": 0.5,
-    }
-    return Aim(**(values | changes))
+    return aim_for(task, **({"hidden": 0.5} | changes))
 
 
 @pytest.mark.parametrize("kind", ["taylor", "fisher", "magnitude", "weights"])

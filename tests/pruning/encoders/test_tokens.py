@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import tiny
+from pruning.encoders.aims import TOKENS, aim_for
 from tiny import HEADS, HIDDEN, LAYERS, NEURONS
 
 from edgekit.artifact import WHOLE
@@ -21,27 +22,9 @@ from edgekit.pruning.encoders.tokens import reads_first_token_alone, shares_of
 from edgekit.runtimes.measuring import Subject
 from edgekit.tasks.base import Task, Workload
 
-TOKENS = 16
-
-
-@pytest.fixture
-def bert(tmp_path: Path, torch_alone: Any) -> Task:
-    return tiny.task_for(tiny.save(tiny.build("bert"), tmp_path / "bert"))
-
 
 def aim(task: Task, **changes: Any) -> Aim:
-    values: dict[str, Any] = {
-        "ratio": 0.0,
-        "layers": 1.0,
-        "floor": 0.0,
-        "multiple": 4,
-        "importance": "taylor",
-        "tokens": TOKENS,
-        "task": task,
-        "batches": lambda what: iter(tiny.batches(task, 24)),
-        "handed": 0.25,
-    }
-    return Aim(**(values | changes))
+    return aim_for(task, **({"handed": 0.25} | changes))
 
 
 def cost_of(shares: tuple[float, ...] = ()) -> CostModel:
