@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from edgekit.bounds import MAX_REPORT_BYTES
 from edgekit.errors import ArtifactError, UnknownNameError
 from edgekit.gate.metrics import METRICS
 from edgekit.gate.record import SCHEMA, BenchRecord, Verdict, load_record
-from edgekit.settings import Record
+from edgekit.settings import Record, schema_said
 
 FAMILY = SCHEMA.partition("/")[0]
 
@@ -108,11 +108,8 @@ def read_history(path: str | Path, metric: str = "latency.p50") -> History:
 
 def _is_result(file: Path) -> bool:
     """Whether a file says that it is a result, of whatever version."""
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError:
-        return False
-    return isinstance(content, dict) and str(content.get("schema", "")).partition("/")[0] == FAMILY
+    said = schema_said(file.read_bytes()) if file.stat().st_size <= MAX_REPORT_BYTES else None
+    return said is not None and said.partition("/")[0] == FAMILY
 
 
 def _points(file: str, record: BenchRecord, metric: str) -> list[Point]:

@@ -25,6 +25,7 @@ from edgekit.settings import Record, first_wrong, schema_said
 
 SCHEMA = "edgekit.bench/2"
 SCHEMA_FILE = "bench.schema.json"
+MEASURE_AGAIN = "Measure again: `edgekit bench PATH --save FILE`."
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Verdict = Literal["pass", "regression", "improvement", "inconclusive", "invalid"]
@@ -299,7 +300,7 @@ def load_record(file: str | Path) -> BenchRecord:
         raise ArtifactError(f"there is no result {str(file)!r}", id="artifact.missing", hint="Check the path.")
     if path.stat().st_size > MAX_REPORT_BYTES:
         why = f"it has {path.stat().st_size} bytes; allowed: {MAX_REPORT_BYTES}"
-        raise ArtifactError(f"{str(file)!r} is no result of bench", id="artifact.invalid-file", why=why)
+        raise _no_result(str(file), why)
     content = path.read_bytes()
     try:
         return BenchRecord.model_validate_json(content)
@@ -315,9 +316,14 @@ def _invalid(file: str, content: bytes, error: ValidationError) -> ArtifactError
             f"{file!r} has the schema {version!r}",
             id="artifact.other-version",
             why=f"this edgekit reads {SCHEMA!r}",
-            hint="Measure again: `edgekit bench PATH --save FILE`.",
+            hint=MEASURE_AGAIN,
         )
-    return ArtifactError(f"{file!r} is no result of bench", id="artifact.invalid-file", why=first_wrong(error))
+    return _no_result(file, first_wrong(error))
+
+
+def _no_result(file: str, why: str) -> ArtifactError:
+    """The error of a file that is none, and why."""
+    return ArtifactError(f"{file!r} is no result of bench", id="artifact.invalid-file", why=why, hint=MEASURE_AGAIN)
 
 
 def json_schema() -> dict[str, Any]:

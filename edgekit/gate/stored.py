@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from pydantic import JsonValue
+
 from edgekit.gate.protocol import Plan
 from edgekit.gate.record import BenchRecord, Disturbance
 
@@ -26,7 +28,7 @@ def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[
         gated: metrics that it has to have.
     """
     if candidate.machine != stored.machine:
-        return "the stored result is from another machine: their fingerprints differ"
+        return f"the stored result is from another machine: their fingerprints differ{_in_what(candidate, stored)}"
     ours, theirs = candidate.subject.format, stored.subject.format
     if ours != theirs:
         return f"the stored result is of a file of the format {theirs}, and this one is {ours}"
@@ -47,6 +49,19 @@ def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[
     known = {one.name for one in stored.metrics if one.value is not None}
     lacking = [name for name in gated if name not in known]
     return f"the stored result does not have {' and '.join(lacking)}" if lacking else ""
+
+
+def _in_what(one: BenchRecord, other: BenchRecord) -> str:
+    """The facts in which the machines of two results differ, as the end of a sentence; empty where none is known."""
+    ours, theirs = _facts(one), _facts(other)
+    differ = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+    return f" in {' and '.join(differ)}" if differ else ""
+
+
+def _facts(record: BenchRecord) -> dict[str, JsonValue]:
+    """What is known of the machine that was measured on, as a record's file has it."""
+    told = record.timed_on.facts if record.timed_on else record.host.model_dump(mode="json", exclude={"fingerprint"})
+    return {**told, "device": record.timed_on.device if record.timed_on else "local"}
 
 
 def unlike(disturbed: Iterable[Disturbance], stored: BenchRecord) -> str:

@@ -23,6 +23,7 @@ def kept(tmp_path: Path) -> Path:
     make_record(Metric(name="size", unit="bytes", value=1.0)).save(tmp_path / "e.json")
     (tmp_path / "package.json").write_text("{}")
     (tmp_path / "cut.json").write_text("{")
+    (tmp_path / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
     (tmp_path / "old.json").write_text('{"schema": "edgekit.bench/1"}')
     return tmp_path
 
@@ -34,7 +35,7 @@ def test_a_folder_is_read_in_the_order_of_time(kept: Path) -> None:
         (5.0, "cd", None),
         (2.0, "ab", "pass"),
     ]
-    assert (found.without, found.others) == (("e.json",), ("cut.json", "package.json"))
+    assert (found.without, found.others) == (("e.json",), ("cut.json", "deep.json", "package.json"))
     assert found.unreadable == {"old.json": "this edgekit reads 'edgekit.bench/2'"}
     assert [point.value for point in read_history(kept / "c.json").points] == [4.0]
 

@@ -6,6 +6,7 @@ from records import make_record, p50
 from edgekit.gate.protocol import Plan
 from edgekit.gate.record import HostRecord, Protocol, Runtime, Subject
 from edgekit.gate.stored import incomparable, measured_like, unlike
+from edgekit.report import TimedOn
 
 HOW = Protocol(workload={"batch": 1}, clock="wall clock", process_s=0.4, copies=16)
 NOW = make_record(p50(1.0), protocol=HOW)
@@ -18,7 +19,12 @@ def test_a_result_of_the_same_machine_and_work_counts() -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"host": HostRecord(fingerprint="cd")}, "from another machine: their fingerprints differ"),
+        ({"host": HostRecord(fingerprint="cd")}, "another machine: their fingerprints differ in cores and processor"),
+        (
+            {"host": NOW.host.model_copy(update={"fingerprint": "cd", "python": "3.12"})},
+            "from another machine: their fingerprints differ in python",
+        ),
+        ({"timed_on": TimedOn(device="ssh://board")}, "differ in cores and device and processor"),
         (
             {"subject": Subject(name="m", sha256="0", bytes=1, format="tflite")},
             "of the format tflite, and this one is onnx",
