@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import Artifact
 from edgekit.cache import newest_whole, record_files
 from edgekit.progress import Progress
-from edgekit.quantization.schemes import quiet
+from edgekit.quantization.schemes import copy_of_its_own, quiet
 from edgekit.runtimes.ort import OnnxRunner, RecordingRunner, open_session
 from edgekit.tasks.base import Batch, Examples, Task
 
@@ -129,9 +129,9 @@ def _open(graph: Path, kinds: Sequence[str], augmented: Path, ranges: Path | Non
     """onnxruntime's min-max calibrator, with the ranges of an earlier attempt and our number of threads."""
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator, load_tensors_data
 
-    with quiet():
+    with quiet(), copy_of_its_own(graph, augmented.parent) as copied:
         calibrator = create_calibrator(
-            graph, list(kinds), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
+            copied, list(kinds), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
         )
     calibrator.infer_session = open_session(augmented, threads, optimized=False)
     if ranges is not None and ranges.is_file():

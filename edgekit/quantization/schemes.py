@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from edgekit.artifact import Artifact
+from edgekit.artifact import Artifact, copy_files
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import stored
 from edgekit.formats.onnx import load_graph, load_structure, save_graph
+from edgekit.formats.wellformed import external_files
 from edgekit.quantization.blocks import looks_up_tokens, narrow_tables
 from edgekit.quantization.dynamic import Widths, quantize_dynamically
 from edgekit.quantization.methods import HALF, advise, methods_for
@@ -282,6 +284,21 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         save_graph(model, destination)
 
 
+@contextlib.contextmanager
+def copy_of_its_own(graph: Path, folder: Path) -> Iterator[Path]:
+    """A graph, with its external data, where nobody else reads or writes it: onnxruntime's tools write beside it.
+
+    What they read may be an object of the cache, which other processes read meanwhile, and write beside, too.
+
+    Args:
+        graph: of an artifact.
+        folder: where to put the copy's folder, which is gone afterwards.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        copy_files([graph, *external_files(load_structure(graph), graph)], Path(name))
+        yield Path(name) / graph.name
+
+
 def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:
     """Static by onnxruntime's tools, dynamic by what gives the same as they do.
 
@@ -305,26 +322,27 @@ def _dynamic(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[st
 def _static(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str], ranges: Path | None) -> None:
     from onnxruntime.quantization import QuantFormat, quantize_static
 
-    quantize_static(
-        source,
-        destination,
-        None,
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=[*static_kinds(scheme), EMBEDDING_KIND],
-        nodes_to_quantize=list(nodes),
-        per_channel=scheme.per_channel,
-        reduce_range=scheme.reduce_range,
-        activation_type=_kind(scheme.activations),
-        weight_type=_kind(scheme.weights),
-        calibration_cache_path=ranges,
-        extra_options={
-            "ActivationSymmetric": scheme.activations == "s8",
-            "DefaultTensorType": FLOAT,
-            "MatMulConstBOnly": True,
-            "QuantizeBias": scheme.biases,
-            "TensorQuantOverrides": _full_ranges(source, scheme),
-        },
-    )
+    with copy_of_its_own(source, destination.parent) as graph:
+        quantize_static(
+            graph,
+            destination,
+            None,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=[*static_kinds(scheme), EMBEDDING_KIND],
+            nodes_to_quantize=list(nodes),
+            per_channel=scheme.per_channel,
+            reduce_range=scheme.reduce_range,
+            activation_type=_kind(scheme.activations),
+            weight_type=_kind(scheme.weights),
+            calibration_cache_path=ranges,
+            extra_options={
+                "ActivationSymmetric": scheme.activations == "s8",
+                "DefaultTensorType": FLOAT,
+                "MatMulConstBOnly": True,
+                "QuantizeBias": scheme.biases,
+                "TensorQuantOverrides": _full_ranges(source, scheme),
+            },
+        )
 
 
 def _full_ranges(source: Path, scheme: Scheme) -> dict[str, list[dict[str, object]]]:

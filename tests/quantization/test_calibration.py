@@ -204,6 +204,27 @@ def test_samples_go_through_at_their_own_length(exported: Exported) -> None:
     assert len({feeds["input_ids"].shape for feeds in fed["model"]}) > 3
 
 
+def test_nothing_is_written_beside_an_artifact_which_others_may_read(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inferred, infer = list[Path](), onnx.shape_inference.infer_shapes_path
+
+    def noted(source: str, destination: str) -> None:
+        inferred.append(Path(destination).parent)
+        infer(source, destination)
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes_path", noted)
+    _, artifact = exported["bert"]
+    ranges = run(exported, "bert", tmp_path / "work", count=8)
+    scheme = Scheme(
+        method="static", activations="u8", weights="s8", per_channel=True, reduce_range=False, embeddings=True
+    )
+    nodes = [node.name for node in weighted_nodes(load_graph(artifact.file()), embeddings=True)]
+    quantize_graph(artifact.file(), tmp_path / "model.onnx", scheme, nodes, ranges)
+    assert {folder.parent for folder in inferred} == {tmp_path / "work", tmp_path}
+    assert not any(folder.exists() for folder in inferred)
+
+
 @pytest.mark.parametrize("family", ["bert", "vit"])
 @pytest.mark.parametrize(("activations", "zero"), [("u8", None), ("s8", 0)])
 def test_static_int8_scales_by_the_ranges(
