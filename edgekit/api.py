@@ -120,8 +120,11 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
     if finished is None:
         check_room(request, cache, out)
         workshop = Workshop(request, cache, progress)
+        kept = _is_finished(out)
 
         def interim(workshop: Workshop, trail: Trail, record: SearchRecord | None = None) -> None:
+            if kept:
+                return
             with workshop.scratch() as scratch:
                 folder = scratch()
                 assemble(workshop, trail, folder, complete=False, began=began, search=record)
@@ -206,6 +209,16 @@ def _holds(out: Path, folder: Path, *, file: str) -> bool:
     except OSError:
         return False
     return same and (out / SUMS).is_file() and not find_tampering(out)
+
+
+def _is_finished(out: Path) -> bool:
+    """Whether ``out`` holds a finished artifact, untouched, which only another finished one replaces."""
+    if not (out / SUMS).is_file() or find_tampering(out):
+        return False
+    try:
+        return load_report(out).status == "complete"
+    except ArtifactError:  # of another version of edgekit
+        return True
 
 
 def evaluate(

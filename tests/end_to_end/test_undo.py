@@ -11,6 +11,8 @@ import tiny
 from end_to_end.made import SHORT, WORKLOAD, model_folder, pretend_device, row, text_data, write_csv
 
 import edgekit
+from edgekit.progress import Silent
+from edgekit.source import sha256_file
 
 USELESS = """
 schema = "edgekit.recipe/1"
@@ -206,3 +208,26 @@ def test_output_holds_a_sealed_result_whenever_it_is_looked_at(tmp_path: Path) -
     assert seen[-1] == ("quantize: dynamic, onnxruntime", "in progress", 3, 0.0)
     assert edgekit.load_report(out).status == "complete"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.usefixtures("device")
+def test_a_finished_artifact_stays_until_another_one_is_finished(tmp_path: Path) -> None:
+    out, seen = tmp_path / "out", set()
+
+    class Watch(Silent):
+        """Looks at what lies in the output at every step of the run."""
+
+        def start(self, what: str, total: int | None) -> None:
+            del what, total
+            if out.exists():
+                edgekit.verify(out)
+                seen.add((edgekit.load_report(out).status, sha256_file(out / "manifest.json")))
+
+    given = {"data": text_data(tmp_path, 80), "target": "x86-64-vnni", "max_drop": 1.0, "workload": WORKLOAD, "jobs": 1}
+    model, settings = model_folder("bert", tmp_path / "model", layers=2), {"quantize.tolerance": "1.0"}
+    edgekit.compress(model, recipe="export", output=out, **given)  # type: ignore[arg-type]
+    before = sha256_file(out / "manifest.json")
+    edgekit.compress(model, recipe="quantize", settings=settings, output=out, progress=Watch(), **given)  # type: ignore[arg-type]
+    assert seen == {("complete", before)}
+    assert edgekit.load_report(out).status == "complete"
+    assert sha256_file(out / "manifest.json") != before
