@@ -2,8 +2,9 @@
 
     python tests/durability/kills.py [--kills 160] [--terms 40] [--seed 0]
 
-A run of the command line is killed again and again, at moments drawn from the seed, until it is finished; then a new
-one begins. Of each finished one are checked: the hashes of its files, that no stage was done twice, that nothing
+A run of the command line is killed again and again until it is finished; then a new one begins. Each time one of the
+next stages is drawn, or the work after the last, and a moment of the processor time that it takes; each is hit twice at
+the most. Of each finished run are checked: the hashes of its files, that no stage was done twice, that nothing
 half-written is left (what libraries leave in TMPDIR is told beside it), that every object of the cache is sound, and of
 SIGTERM that it ended the command within 5 s with a documented code. Each finished run is a line of the results: the
 same command again goes on behind it.
@@ -27,6 +28,8 @@ from world import TEMPORARY, Blocks, World, ended, events, forked, hashes, lefto
 
 STOP_SECONDS = 5.0
 MOST_PROBLEMS = 10
+# How far ahead a stage may be that is hit, and how often one of a run is.
+NEXT, MOST_HITS = 3, 2
 # Where Python answers SIGTERM, and where native code does not let it: `docs/cache.md`.
 CODES = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (128 + signal.SIGTERM, -signal.SIGTERM)}
 
@@ -55,7 +58,7 @@ def kill_runs(root: Path, blocks: Blocks, kills: int, terms: int, seed: int) -> 
     _, status, used = os.wait4(forked(partial(world.run_command, whole, root / "whole" / "cache"), errors), 0)
     if status:
         raise SystemExit(f"the run that was left alone ended with {status}: {errors.read_text()[-2000:]}")
-    killing = Killing(world, hashes(whole), used.ru_utime + used.ru_stime, errors)
+    killing = Killing(world, hashes(whole), _parts(whole.with_name("cache"), used.ru_utime + used.ru_stime), errors)
     number = 0
     while kills + terms > 0 and sum(len(record["problems"]) for record in blocks.done.values()) < MOST_PROBLEMS:
         number += 1
@@ -75,12 +78,12 @@ class Killing:
     Args:
         world: of the runs.
         expected: hashes of the result of a run that was left alone.
-        seconds: of a processor that such a run takes.
+        parts: seconds of a processor that each of its stages takes, and the work after the last.
         errors: where runs say what they have to say.
     """
 
-    def __init__(self, world: World, expected: dict[str, str], seconds: float, errors: Path) -> None:
-        self._world, self._expected, self._seconds, self._errors = world, expected, seconds, errors
+    def __init__(self, world: World, expected: dict[str, str], parts: list[float], errors: Path) -> None:
+        self._world, self._expected, self._parts, self._errors = world, expected, parts, errors
 
     def one(
         self, place: Path, draw: random.Random, left: dict[signal.Signals, int]
@@ -95,15 +98,17 @@ class Killing:
         out, cache, problems = place / "out", place / "cache", list[str]()
         at: Counter[str] = Counter()
         sent: Counter[signal.Signals] = Counter()
+        hits: Counter[int] = Counter()
         slowest, watcher, left = 0.0, 0, dict(left)
         while True:
-            # a run that goes on is shorter: within a third of it, the next signal mostly still finds it at work
-            moment = draw.uniform(0.0, self._seconds / 3) if any(left.values()) else None
+            parts = [part for part in range(len(_done(cache)), len(self._parts)) if hits[part] < MOST_HITS]
+            part = draw.choice(parts[:NEXT]) if parts and any(left.values()) else None
             process = forked(partial(self._world.run_command, out, cache), self._errors, group=True)
-            if moment is None or not _still_runs(process, moment):
+            if part is None or not _reaches(process, cache, part, draw.uniform(0.0, self._parts[part])):
                 problems += self._check(ended(process), out, cache)
                 break
             (number,) = draw.choices(list(left), list(left.values()))
+            hits[part] += 1
             left[number] -= 1
             sent[number] += 1
             at[_working_on(cache)] += 1
@@ -143,11 +148,23 @@ class Killing:
         return problems + [f"{damage.name}: {damage.problem}" for damage in verify_cache(Cache(cache)).damaged]
 
 
-def _still_runs(process: int, seconds: float) -> bool:
-    """Whether a process is still there when it has used so much of a processor: a busy machine moves no moment."""
-    while _used_seconds(process) < seconds:
+def _parts(cache: Path, seconds: float) -> list[float]:
+    """How long each stage of a run took, and the work after the last; what lies between them is shared out evenly."""
+    stages = [float(event["seconds"]) for event in _done(cache)]
+    between = max(0.0, seconds - sum(stages)) / (len(stages) + 1)
+    return [between + stage for stage in (*stages, 0.0)]
+
+
+def _reaches(process: int, cache: Path, part: int, seconds: float) -> bool:
+    """Wait until so many stages are done and the process has used so much of a processor since: a busy machine moves no
+    moment. False where it ended before that.
+    """
+    begun = None if len(_done(cache)) < part else 0.0
+    while begun is None or _used_seconds(process) < begun + seconds:
         if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return False
+        if begun is None and len(_done(cache)) >= part:
+            begun = _used_seconds(process)
         time.sleep(0.002)
     return True
 
@@ -160,8 +177,13 @@ def _used_seconds(process: int) -> float:
 
 def _working_on(cache: Path) -> str:
     """The last stage that is done: what the signal finds is the work after it."""
-    done = [event["stage"] for event in events(cache) if event["event"] == "stage.done"]
-    return f"after {done[-1]}" if done else "before the first stage was done"
+    done = _done(cache)
+    return f"after {done[-1]['stage']}" if done else "before the first stage was done"
+
+
+def _done(cache: Path) -> list[dict[str, Any]]:
+    """What a run's log says of the stages that are done."""
+    return [event for event in events(cache) if event["event"] == "stage.done"]
 
 
 if __name__ == "__main__":
