@@ -28,7 +28,7 @@ int fault_hit(void) { return hit; }
 
 static int below(const char *path) {
     size_t length = strlen(root);
-    return length && strncmp(path, root, length) == 0;
+    return length && strncmp(path, root, length) == 0 && (path[length] == '/' || !path[length]);
 }
 
 static int fails(int kind, const char *path) {
