@@ -152,8 +152,14 @@ def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None])
         try:
             with raise_on_sigterm(), stopping:
                 code = _invoke(given)
+        except SystemExit as ended:
+            if not isinstance(ended.__context__, BrokenPipeError):
+                raise
+            raise OutputClosed from ended  # what rich makes of it, which prints the pages of --help
         # The one place where every error ends: a person sees a sentence and an exit code, never a bare traceback.
         except (KeyboardInterrupt, Terminated, Exception) as error:
+            if isinstance(error, BrokenPipeError):
+                output.flush()  # ends here where the pipe is stdout, as of `--help | head -1`
             failure = describe(error)
             output.print_failure(failure, error, as_json=output.json_wanted(given))
             code = failure.exit_code

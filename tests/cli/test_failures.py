@@ -204,7 +204,9 @@ def test_json_after_a_double_dash_is_an_input_and_no_option(run, pretend, record
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [("targets", "list"), ("targets", "list", "--json")])
+@pytest.mark.parametrize(
+    "arguments", [("targets", "list"), ("targets", "list", "--json"), ("--help",), ("bundle", "--help"), ("--version",)]
+)
 def test_closed_output_ends_quietly(arguments):
     reading, writing = os.pipe()
     os.close(reading)
