@@ -36,7 +36,13 @@ from edgekit.cli import (
     verify,
     watch,
 )
-from edgekit.cli.failures import OUTPUT_CLOSED_EXIT_CODE, Terminated, describe, raise_on_sigterm
+from edgekit.cli.failures import (
+    INTERNAL_EXIT_CODE,
+    OUTPUT_CLOSED_EXIT_CODE,
+    Terminated,
+    describe,
+    raise_on_sigterm,
+)
 from edgekit.cli.groups import NAME, Commands, epilog, show_help
 from edgekit.cli.output import OutputClosed
 from edgekit.cli.stopping import ended_by_signals
@@ -127,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is not None:
         return _finish(given, contextlib.nullcontext())
+    output.open_closed_streams()
     gc.set_threshold(NEW_OBJECTS)
     stopping = ended_by_signals(as_json=output.json_wanted(given))
     return _watched(given, stopping) if watch.wanted(given) else _finish(given, stopping)
@@ -148,10 +155,12 @@ def _watched(given: list[str], stopping: contextlib.AbstractContextManager[None]
 
 def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None]) -> int:
     output.prepare()
+    code = INTERNAL_EXIT_CODE
     try:
         try:
             with raise_on_sigterm(), stopping:
                 code = _invoke(given)
+                output.flush()
         except SystemExit as ended:
             if not isinstance(ended.__context__, BrokenPipeError):
                 raise
@@ -161,12 +170,14 @@ def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None])
             if isinstance(error, BrokenPipeError):
                 output.flush()  # ends here where the pipe is stdout, as of `--help | head -1`
             failure = describe(error)
-            output.print_failure(failure, error, as_json=output.json_wanted(given))
             code = failure.exit_code
-        output.flush()
+            output.print_failure(failure, error, as_json=output.json_wanted(given))
+            output.flush()
     except OutputClosed:
         output.discard_the_rest()
         code = OUTPUT_CLOSED_EXIT_CODE
+    except OSError:  # what went wrong can be told nowhere, on a disk that is full: the exit code has to do
+        output.discard_the_rest()
     return code
 
 

@@ -48,6 +48,20 @@ class _Screen(Console):
         raise OutputClosed
 
 
+def open_closed_streams() -> None:
+    """Give a process that was started with one of its streams closed (``>&-``) an empty one.
+
+    Else the next file that is opened has its number, and is closed or written to by whoever means the stream.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
+
+
 def prepare() -> None:
     """Let stdout take any text: what its encoding lacks is escaped, as on stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -138,9 +152,10 @@ def flush() -> None:
 
 
 def discard_the_rest() -> None:
-    """Point stdout nowhere, so that the interpreter's own last flush finds no closed pipe."""
-    with contextlib.suppress(OSError):  # a stdout that is no file (a test's) has nothing to flush either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Point both outputs nowhere, so that the interpreter's own last flush finds no closed pipe and no full disk."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # one that is no file (a test's) has nothing to flush either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -222,6 +223,27 @@ def test_closed_output_ends_quietly(arguments):
         os.close(writing)
     assert result.returncode == 141
     assert result.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("targets list >&-", 0),
+        ("targets list <&-", 0),
+        ("nonsense 2>&-", 2),
+        ("targets list <&- >&- 2>&-", 0),
+        ("targets list > /dev/full", 5),
+        ("--help > /dev/full 2>&1", 5),
+        ("targets list --json > /dev/full 2>&1", 5),
+        ("nonsense --json > /dev/full 2>&1", 2),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_streams_that_are_closed_or_full_change_no_exit_code(words, code):
+    command = ["sh", "-c", f"'{sys.executable}' -m edgekit {words}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
 
 
 def test_stdout_that_lacks_a_letter_gets_it_escaped():
