@@ -9,7 +9,7 @@ import typer
 import edgekit
 from edgekit.cli import options, output
 from edgekit.cli.compress import COLUMNS_EXAMPLE
-from edgekit.cli.options import DATA
+from edgekit.cli.options import DATA, MOST, MOST_SEED, MOST_THREADS
 
 EXAMPLES = """
 edgekit eval ./out --data ./my-data
@@ -38,13 +38,14 @@ Split = Annotated[
         rich_help_panel=DATA,
     ),
 ]
-Batch = Annotated[int | None, typer.Option("--batch", metavar="N", min=1, help="Samples at once (1).")]
+Batch = Annotated[int | None, typer.Option("--batch", metavar="N", min=1, max=MOST, help="Samples at once (1).")]
 Limit = Annotated[
     int | None,
     typer.Option(
         "--limit",
         metavar="N",
         min=1,
+        max=MOST,
         help="Samples, evenly spread over the part (all; 128 on a device).",
         rich_help_panel=DATA,
     ),
@@ -59,9 +60,12 @@ Device = Annotated[
     ),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", metavar="N", min=0, help="As for compress, where the split is drawn (0).")
+    int | None,
+    typer.Option("--seed", metavar="N", min=0, max=MOST_SEED, help="As for compress, where the split is drawn (0)."),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Threads to run on (all).")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, max=MOST_THREADS, help="Threads to run on (all).")
+]
 
 
 def evaluate(

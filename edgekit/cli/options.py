@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LIMITS, WORKLOAD, DATA, RUN = "Limits", "Workload", "Model and data", "Run"
 CODE = "Model given as code or as an .onnx file"
+# More samples, tokens or pixels a side than any device takes, and more threads than it has, are slips of the finger.
+MOST, MOST_THREADS, MOST_SEED = 10**6, 1024, 2**32 - 1
 UNITS_OF_TIME = {"s": 1, "m": 60, "h": 3600}
 UNITS_OF_COUNTS = {"M": 10**6, "G": 10**9}
 
@@ -87,10 +89,14 @@ MadeFor = Annotated[
     ),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", metavar="N", min=1, help="Threads of training (all).", rich_help_panel=RUN)
+    int | None,
+    typer.Option(
+        "--jobs", metavar="N", min=1, max=MOST_THREADS, help="Threads of training (all).", rich_help_panel=RUN
+    ),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", metavar="N", min=0, help="Of every random choice (0).", rich_help_panel=RUN)
+    int | None,
+    typer.Option("--seed", metavar="N", min=0, max=MOST_SEED, help="Of every random choice (0).", rich_help_panel=RUN),
 ]
 TaskName = Annotated[
     str | None,
@@ -117,27 +123,35 @@ Columns = Annotated[
 ]
 MaxLength = Annotated[
     int | None,
-    typer.Option("--max-length", metavar="N", min=1, help="Cut texts to N tokens.", rich_help_panel=DATA),
+    typer.Option("--max-length", metavar="N", min=1, max=MOST, help="Cut texts to N tokens.", rich_help_panel=DATA),
 ]
 Revision = Annotated[
     str | None,
     typer.Option("--revision", metavar="R", help="Branch, tag or commit on the hub.", rich_help_panel=DATA),
 ]
 Batch = Annotated[
-    int | None, typer.Option("--batch", metavar="N", min=1, help="Samples at once (1).", rich_help_panel=WORKLOAD)
+    int | None,
+    typer.Option("--batch", metavar="N", min=1, max=MOST, help="Samples at once (1).", rich_help_panel=WORKLOAD),
 ]
 Tokens = Annotated[
     int | None,
-    typer.Option("--tokens", metavar="N", min=1, help="Length of each text (128).", rich_help_panel=WORKLOAD),
+    typer.Option("--tokens", metavar="N", min=1, max=MOST, help="Length of each text (128).", rich_help_panel=WORKLOAD),
 ]
 Image = Annotated[
     int | None,
-    typer.Option("--image", metavar="N", min=1, help="Images of N x N pixels (model's).", rich_help_panel=WORKLOAD),
+    typer.Option(
+        "--image", metavar="N", min=1, max=MOST, help="Images of N x N pixels (model's).", rich_help_panel=WORKLOAD
+    ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", metavar="N", min=1, help="Threads of the measured inference (1).", rich_help_panel=WORKLOAD
+        "--threads",
+        metavar="N",
+        min=1,
+        max=MOST_THREADS,
+        help="Threads of the measured inference (1).",
+        rich_help_panel=WORKLOAD,
     ),
 ]
 

@@ -22,7 +22,10 @@ def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Texts, or image files.", show_default=False)],
     *,
     top: Annotated[
-        int | None, typer.Option("--top", metavar="N", min=1, help=f"The N best labels ({TOP}; all with --json).")
+        int | None,
+        typer.Option(
+            "--top", metavar="N", min=1, max=options.MOST, help=f"The N best labels ({TOP}; all with --json)."
+        ),
     ] = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,

@@ -246,6 +246,21 @@ def test_streams_that_are_closed_or_full_change_no_exit_code(words, code):
     assert "Traceback" not in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "x", "y", "--threads"),
+        ("inspect", "x", "--tokens"),
+        ("eval", "x", "--data", "y", "--seed"),
+        ("compress", "x", "--batch"),
+    ],
+)
+def test_numbers_that_no_device_takes_are_refused(words, run):
+    result = run(*words, "9" * 40)
+    assert (result.code, result.stdout) == (2, "")
+    assert words[-1] in result.stderr
+
+
 def test_stdout_that_lacks_a_letter_gets_it_escaped():
     script = (
         "import sys, types, edgekit; from edgekit.cli import main;"

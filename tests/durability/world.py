@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,9 +25,15 @@ from typing import Any, NoReturn
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [path for path in (str(TESTS), str(TESTS.parent)) if path not in sys.path]
-os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "OMP_NUM_THREADS": "1"}
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "OMP_NUM_THREADS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
 
-import pytest  # noqa: E402  # the two lines above are for what is imported from here on
+import pytest  # noqa: E402  # the lines above are for what is imported from here on
+from tqdm import tqdm  # noqa: E402  # as above
 
 # Where figures go; tests have another place for theirs.
 RESULTS = Path(os.environ.get("DURABILITY_RESULTS") or TESTS.parent / "benchmarks" / "results")
@@ -133,6 +140,8 @@ def forked(work: Callable[[], object], errors: Path, *, group: bool = False) -> 
         return process
     code = 1
     try:
+        # tqdm's own lock is shared by all processes that are forked, and one that was killed may have held it
+        tqdm.set_lock(threading.RLock())
         if group:
             os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
