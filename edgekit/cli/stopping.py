@@ -61,7 +61,13 @@ def ended_by_signals(*, as_json: bool = False) -> Iterator[None]:
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    watcher = fork()
+    # Python drops what a handler raises while it forks: a signal waits until the watcher hears it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        watcher = fork()
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
     if watcher == 0:
         _watch(reading, writing, as_json=as_json)
     os.close(reading)
@@ -69,6 +75,7 @@ def ended_by_signals(*, as_json: bool = False) -> Iterator[None]:
     try:
         for number in SIGNALS:
             _reset_when_called(number)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield
     finally:
         signal.set_wakeup_fd(before)
