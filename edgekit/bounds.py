@@ -64,7 +64,8 @@ _QUOTED = re.compile(
 # Where a key can begin or end.
 _AROUND_KEYS = re.compile(r"[\n=,\[\]{}]")
 _OPENING, _CLOSING = "[{", "]}"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# The last are half of a pair, or a byte of a file's name that is not UTF-8.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def nesting(text: str) -> int:
@@ -148,7 +149,7 @@ def visible(text: str) -> str:
 
 
 def control_characters(name: str) -> str:
-    """What a name has of characters that steer a terminal or turn the direction of a text; empty where it has none."""
+    """What a name has of characters that steer a terminal, turn the direction of a text or are none; mostly empty."""
     return "".join(_CONTROL.findall(name))
 
 

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,7 +170,8 @@ def _on_path(folder: Path) -> Iterator[None]:
 def _import_file(file: Path, folder: Path) -> ModuleType:
     if not file.is_file():
         raise ModelError(f"there is no file {str(file)!r}", id="model.missing", hint="Give it as file.py:function.")
-    name = f"{FILE_MODULE}{hashlib.sha256(f'{file.resolve()} {sha256_file(file)}'.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(os.fsencode(file.resolve()) + f" {sha256_file(file)}".encode())
+    name = f"{FILE_MODULE}{digest.hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

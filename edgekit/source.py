@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -230,7 +231,7 @@ def digest_sums(sums: Mapping[str, str]) -> str:
     """The same of files whose sha256 is known, by their names."""
     digest = hashlib.sha256()
     for name, found in sums.items():
-        digest.update(name.encode() + b"\0" + found.encode() + b"\0")
+        digest.update(os.fsencode(name) + b"\0" + found.encode() + b"\0")
     return digest.hexdigest()
 
 
@@ -318,7 +319,7 @@ def _check_settings(folder: Path, text: str) -> None:
             raise ModelError(
                 f"{text!r} holds a file with the name {path.name!r}",
                 id="model.invalid-config",
-                why="a name has no control characters and no backslash",
+                why="a name is UTF-8, and has no control characters and no backslash",
                 hint="Rename it, or remove it where it is no part of the model.",
             )
         if path.suffix not in VOCABULARIES and path.name not in VOCABULARY_TEXTS:

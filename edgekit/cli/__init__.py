@@ -46,7 +46,7 @@ from edgekit.cli.failures import (
 from edgekit.cli.groups import NAME, Commands, epilog, show_help
 from edgekit.cli.output import OutputClosed
 from edgekit.cli.stopping import ended_by_signals
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, UsageError
 
 # name: what runs, and its examples
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
@@ -181,6 +181,24 @@ def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None])
     return code
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """See that all words are UTF-8, as the names in reports and what runtimes take have to be.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{word!r} is not UTF-8",
+                id="usage.command-line",
+                why="paths and texts of the command line have to be",
+                hint="Rename the file, or give the text in UTF-8.",
+            ) from error
+
+
 @functools.cache
 def _command() -> Any:
     """All commands, made once: reading their signatures takes 30 ms, most of what a short command computes."""
@@ -189,6 +207,7 @@ def _command() -> Any:
 
 def _invoke(arguments: list[str]) -> int:
     # Not app(): in between, typer would turn Ctrl-C, a closed pipe and the end of a file into exit codes of its own.
+    _check_text(arguments)
     command = _command()
     if COMPLETION_VARIABLE in os.environ:
         command.main(args=arguments, prog_name=NAME)

@@ -76,7 +76,7 @@ def read_history(path: str | Path, metric: str = "latency.p50") -> History:
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS, id="unknown-name.metric")
     root = Path(path).expanduser()
-    files = sorted(root.glob("*.json")) if root.is_dir() else [root]
+    files = sorted(file for file in root.glob("*.json") if file.is_file()) if root.is_dir() else [root]
     others = [file for file in files if root.is_dir() and not _is_result(file)]
     records, unreadable = list[tuple[str, BenchRecord]](), dict[str, str]()
     for file in files:

@@ -261,6 +261,15 @@ def test_numbers_that_no_device_takes_are_refused(words, run):
     assert words[-1] in result.stderr
 
 
+@pytest.mark.parametrize(
+    "words", [("verify", "b\udcff"), ("predict", "x", "caf\udce9"), ("eval", "x", "--data", "\udcff.csv")]
+)
+def test_words_that_are_not_utf_8_are_refused(words, run):
+    result = run(*words)
+    assert (result.code, result.stdout) == (2, "")
+    assert "is not UTF-8" in result.stderr
+
+
 def test_stdout_that_lacks_a_letter_gets_it_escaped():
     script = (
         "import sys, types, edgekit; from edgekit.cli import main;"

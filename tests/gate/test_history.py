@@ -23,6 +23,7 @@ def kept(tmp_path: Path) -> Path:
     make_record(Metric(name="size", unit="bytes", value=1.0)).save(tmp_path / "e.json")
     (tmp_path / "package.json").write_text("{}")
     (tmp_path / "cut.json").write_text("{")
+    (tmp_path / "folder.json").mkdir()
     (tmp_path / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
     (tmp_path / "old.json").write_text('{"schema": "edgekit.bench/1"}')
     return tmp_path

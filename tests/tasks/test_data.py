@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,14 @@ def test_the_digest_is_of_the_contents(tmp_path: Path) -> None:
     assert resolve_data(file).digest != resolve_data(copy).digest
     (tmp_path / "a" / ".hidden").write_text("")
     assert resolve_data(tmp_path / "a").record == {"name": "a", "digest": resolve_data(tmp_path / "a").digest}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
+def test_a_folder_may_hold_files_whose_names_are_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\nw1,0\n")
+    before = resolve_data(tmp_path).digest
+    (tmp_path / "notes\udcff.csv").write_text("text,label\nw1,0\n")
+    assert resolve_data(tmp_path).digest != before
 
 
 def test_changed_data_are_read_again(tmp_path: Path, model: Path) -> None:
