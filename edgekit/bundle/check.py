@@ -47,9 +47,13 @@ def check_bundle(path: str | Path) -> CheckRecord:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise ArtifactError(f"there is no directory {str(path)!r}", id="artifact.missing")
+    content = find_content(root)
+    if content is None:  # any folder, of which nothing can be told
+        lacking = Problem(rule="description", where=BUNDLE, what="there has to be exactly one")
+        return CheckRecord(path=str(path), files=0, rules=("description",), problems=(lacking,))
     files = walk(root)
     problems: list[Problem] = []
-    given = _read(root, files, problems)
+    given = _read(root, content, files, problems)
     for name, rule in rules.ALWAYS.items():
         problems += [_problem(name, found) for found in rule(given)]
     if given.bundle is not None:
@@ -59,12 +63,8 @@ def check_bundle(path: str | Path) -> CheckRecord:
     return CheckRecord(path=str(path), files=len(files), rules=names, problems=tuple(problems))
 
 
-def _read(root: Path, files: list[Path], problems: list[Problem]) -> Given:
+def _read(root: Path, content: Path, files: list[Path], problems: list[Problem]) -> Given:
     """What the rules look at; ``bundle.json`` is the first rule."""
-    content = find_content(root)
-    if content is None:
-        problems.append(Problem(rule="description", where=BUNDLE, what="there has to be exactly one"))
-        return Given(root, files, None, None)
     try:
         bundle = _parse(content / BUNDLE)
     except (ValidationError, ValueError) as error:

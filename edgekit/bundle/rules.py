@@ -61,7 +61,7 @@ class Given:
 
     root: Path
     files: list[Path]
-    content: Path | None
+    content: Path
     bundle: Bundle | None
 
     def name(self, file: Path) -> str:
@@ -76,10 +76,8 @@ class Given:
     @cached_property
     def beside(self) -> dict[str, Path]:
         """The plain files beside and below ``bundle.json``, by their path from there."""
-        content = self.content
-        if content is None:
-            return {}
-        found = {file.relative_to(content).as_posix(): file for file in self.plain if file.is_relative_to(content)}
+        inside = (file for file in self.plain if file.is_relative_to(self.content))
+        found = {file.relative_to(self.content).as_posix(): file for file in inside}
         found.pop(BUNDLE, None)
         return found
 
@@ -200,7 +198,7 @@ def platform(given: Given, bundle: Bundle) -> Iterator[Found]:
         code = given.root / runtime.file
         if code in given.plain and runtime.mark.encode() not in _read(code):
             yield runtime.file, f"not the code for {runtime.library}, which runs the model"
-    if given.content is not None and given.content != given.root / known.content:
+    if given.content != given.root / known.content:
         yield BUNDLE, f"lies in {given.name(given.content)!r}, not in {known.content!r}"
 
 
