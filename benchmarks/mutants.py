@@ -396,7 +396,7 @@ def run_blocks(kind: str, given: argparse.Namespace, done: set[int]) -> Iterator
                 "faults": dict(faults),
                 "seconds": round(time.monotonic() - began, 1),
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "code": code_digest(),
+                "code": code_digest(whole=True),
                 "script": script_digest(),
             }
 
@@ -536,7 +536,7 @@ def _records(given: argparse.Namespace, kind: str) -> list[dict[str, Any]]:
     """The records of a format with this code and seed, and by this script."""
     from edgekit.environment import code_digest
 
-    same = {"format": kind, "seed": given.seed, "program_every": given.program_every, "code": code_digest()}
+    same = {"format": kind, "seed": given.seed, "program_every": given.program_every, "code": code_digest(whole=True)}
     same |= {"script": script_digest()}
     return [record for record in read_results(given.results) if same.items() <= record.items()]
 

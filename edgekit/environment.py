@@ -241,12 +241,16 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def code_digest() -> str:
-    """sha256 over the source of the package, without what only presents results."""
+def code_digest(*, whole: bool = False) -> str:
+    """sha256 over the source of the package.
+
+    Args:
+        whole: with what only presents results.
+    """
     digest = hashlib.sha256()
     for path in sorted(PACKAGE_ROOT.rglob("*.py")):
         relative = path.relative_to(PACKAGE_ROOT)
-        if relative.parts[0] in PRESENTATION_FOLDERS:
+        if relative.parts[0] in PRESENTATION_FOLDERS and not whole:
             continue
         digest.update(relative.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

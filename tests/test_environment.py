@@ -201,3 +201,11 @@ def test_the_code_digest_changes_with_the_code_that_computes(package: Path, name
 def test_the_code_digest_changes_with_a_name(package: Path) -> None:
     (package / "judgement.py").rename(package / "judgements.py")
     assert digest() != environment.code_digest()
+
+
+@pytest.mark.parametrize("name", ["cli/x.py", "gate/x.py", "cache.py"])
+def test_the_whole_digest_is_of_all_code(package: Path, name: str) -> None:
+    before = environment.code_digest.__wrapped__(whole=True)
+    (package / name).parent.mkdir(exist_ok=True)
+    (package / name).write_text("x = 1\n")
+    assert environment.code_digest.__wrapped__(whole=True) != before

@@ -41,7 +41,7 @@ from edgekit.cli.failures import (
     OUTPUT_CLOSED_EXIT_CODE,
     Terminated,
     describe,
-    raise_on_sigterm,
+    raise_on_signals,
 )
 from edgekit.cli.groups import NAME, Commands, epilog, show_help
 from edgekit.cli.output import OutputClosed
@@ -155,10 +155,10 @@ def _watched(given: list[str], stopping: contextlib.AbstractContextManager[None]
 
 def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None]) -> int:
     output.prepare()
-    code = INTERNAL_EXIT_CODE
+    code, arrived = INTERNAL_EXIT_CODE, list[BaseException]()
     try:
         try:
-            with raise_on_sigterm(), stopping:
+            with raise_on_signals() as arrived, stopping:
                 code = _invoke(given)
                 output.flush()
         except SystemExit as ended:
@@ -169,7 +169,7 @@ def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None])
         except (KeyboardInterrupt, Terminated, Exception) as error:
             if isinstance(error, BrokenPipeError):
                 output.flush()  # ends here where the pipe is stdout, as of `--help | head -1`
-            failure = describe(error)
+            failure = describe(arrived[0] if arrived else error)
             code = failure.exit_code
             output.print_failure(failure, error, as_json=output.json_wanted(given))
             output.flush()

@@ -54,21 +54,31 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def raise_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated`, so that whatever is open gets closed."""
+def raise_on_signals() -> Iterator[list[BaseException]]:
+    """Turn SIGTERM into `Terminated`, as Ctrl-C is one, so that whatever is open gets closed.
+
+    Yields:
+        What was raised for signals that arrived, Ctrl-C among them: a library may raise something else in its place.
+    """
+    arrived: list[BaseException] = []
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may install a handler
+        yield arrived  # only the main thread may install a handler
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise Terminated
+        del frame
+        arrived.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        raise arrived[-1]
 
-    before = signal.signal(signal.SIGTERM, handle)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as under nohup
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield
+        yield arrived
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def debugging() -> bool:

@@ -37,6 +37,9 @@ _TRIALS = TypeAdapter(tuple[TrialRecord, ...])
 class Book:
     """Trials on disk, in order.
 
+    The last one, where it failed before it was looked at, is made once more by an attempt that goes on: a signal ended
+    the attempt before, and what a library raised instead may be the signal's doing.
+
     Args:
         file: where they are kept.
     """
@@ -44,6 +47,9 @@ class Book:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.trials = _TRIALS.validate_json(file.read_bytes()) if file.is_file() else ()
+        if self.trials and self.trials[-1].state == "failed" and not self.trials[-1].look_seconds:
+            again = self.trials[-1].model_copy(update={"state": "running", "reason": ""})
+            self.trials = (*self.trials[:-1], again)
 
     def put(self, trial: TrialRecord) -> None:
         """Enter a trial, or what is known of it now, at once."""

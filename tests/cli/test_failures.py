@@ -130,6 +130,21 @@ def test_sigterm_ends_in_143_and_says_how_to_go_on(run, pretend, recorder):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_a_library_makes_of_a_signal_is_still_told_as_the_signal(run, pretend, number, code):
+    def export(*given, **options):
+        try:
+            signal.raise_signal(number)
+        except BaseException:  # noqa: BLE001  # as libraries do
+            raise ModelError("torch cannot export this model") from None
+
+    pretend(verify=export)
+    result = run("verify", "x")
+    assert result.code == code
+    assert "torch" not in result.stderr
+    assert "The same command again goes on where this one stopped." in result.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_to_a_running_command_ends_it_with_its_code(number, code):
     script = (
         "import sys, time, edgekit; from edgekit.cli import main, stopping;"

@@ -161,13 +161,13 @@ def test_a_document_tells_the_end_where_one_was_asked_for() -> None:
 def test_a_signal_that_comes_while_the_watcher_is_forked_is_not_lost(number: signal.Signals) -> None:
     script = """
 import os, signal, sys
-from edgekit.cli.failures import Terminated, raise_on_sigterm
+from edgekit.cli.failures import Terminated, raise_on_signals
 from edgekit.cli.stopping import ended_by_signals
 
 parent = os.getpid()
 os.register_at_fork(after_in_parent=lambda: os.kill(parent, int(sys.argv[1])))
 try:
-    with raise_on_sigterm(), ended_by_signals():
+    with raise_on_signals(), ended_by_signals():
         print("went on")
 except (Terminated, KeyboardInterrupt):
     print("stopped")

@@ -148,10 +148,10 @@ def forked(work: Callable[[], object], errors: Path, *, group: bool = False) -> 
         with errors.open("a", encoding="utf-8") as stream:
             os.dup2(stream.fileno(), 1)
             os.dup2(stream.fileno(), 2)
-        from edgekit.cli.failures import Terminated, raise_on_sigterm
+        from edgekit.cli.failures import Terminated, raise_on_signals
 
         try:
-            with raise_on_sigterm():
+            with raise_on_signals():
                 work()
             code = 0
         except Terminated:
@@ -213,7 +213,7 @@ class Blocks:
 
         self._file = RESULTS / f"{script}.jsonl"
         made_by = hashlib.sha256(b"".join(file.read_bytes() for file in _parts(script))).hexdigest()
-        self._same = {"schema": "edgekit.durability/1", "code": code_digest(), "script": made_by, **options}
+        self._same = {"schema": "edgekit.durability/1", "code": code_digest(whole=True), "script": made_by, **options}
         self.done: dict[str, dict[str, Any]] = {}
         self._earlier: list[str] = []
         self._began = time.monotonic()

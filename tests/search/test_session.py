@@ -495,6 +495,18 @@ def test_training_that_fails_ends_the_search_and_leaves_the_first_artifact(tmp_p
     assert search.record().trials[number].reason == "it cannot be"
 
 
+def test_what_failed_last_is_tried_once_more_by_an_attempt_that_goes_on(tmp_path: Path) -> None:
+    first = session(tmp_path, World(fails=("full",)), limits=HOUR)
+    first.run()
+    failed = first.book.trials[-1]
+    assert (failed.kind, failed.state) == ("full", "failed")
+    second = session(tmp_path, World(), limits=HOUR)
+    second.run()
+    again = second.book.trials[failed.number]
+    assert (again.kind, again.state, again.stages) == ("full", "kept", failed.stages)
+    assert len(second.book.trials) > len(first.book.trials)
+
+
 def test_a_failed_proxy_is_only_left_out(tmp_path: Path) -> None:
     search = session(tmp_path, World(need=0.004, fails=("proxy",)), limits=HOUR)
     best = search.run()
