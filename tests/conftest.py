@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import signal
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ import pytest
 # Read by transformers, huggingface_hub and datasets when they are imported, so set before any of them is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # transformers says at import that torchvision is not installed
+# A shell lets its jobs in the background ignore Ctrl-C, and so would the commands that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "benchmarks" / "assets.toml"
