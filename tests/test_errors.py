@@ -77,7 +77,7 @@ SITES = sorted(
     if isinstance(node, ast.Call) and (name := getattr(node.func, "id", getattr(node.func, "attr", ""))) in EXIT_CODES
 )
 # What the command line tells without an error of edgekit's own.
-TOLD = {"internal", "interrupted", "terminated", "usage.command-line"}
+TOLD = {"internal", "interrupted", "terminated"}
 
 
 def test_every_error_that_is_raised_has_an_id_of_the_catalogue_and_of_its_kind() -> None:

@@ -211,7 +211,10 @@ def test_output_holds_a_sealed_result_whenever_it_is_looked_at(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("device")
-def test_a_finished_artifact_stays_until_another_one_is_finished(tmp_path: Path) -> None:
+def test_a_finished_artifact_stays_until_another_one_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))  # other tests may have made the same
     out, seen = tmp_path / "out", set()
 
     class Watch(Silent):

@@ -107,7 +107,8 @@ def test_results_are_added_up_by_format(mutants: ModuleType) -> None:
 def test_all_blocks_count_for_the_exit_code(mutants: ModuleType, tmp_path: Path) -> None:
     from edgekit.environment import code_digest
 
-    same = {"format": "toml", "seed": 1, "program_every": 20, "code": code_digest(), "script": mutants.script_digest()}
+    made_by = {"code": code_digest(whole=True), "script": mutants.script_digest()}
+    same = {"format": "toml", "seed": 1, "program_every": 20, **made_by}
     records = [{**same, "first": first, "count": 500, "faults": {}} for first in (0, 500)]
     results = tmp_path / "mutants.jsonl"
 
