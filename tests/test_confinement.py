@@ -80,6 +80,7 @@ def test_limits_grow_with_the_file_and_can_be_set(monkeypatch: pytest.MonkeyPatc
     assert limits_for(0) == Limits(120.0, 3 * 1024**3)
     assert limits_for(2_000_000_000).seconds == 220.0
     assert limits_for(0, once=True).cpu_seconds is not None
+    assert limits_for(0, trains=True).memory_bytes == 2 * limits_for(0).memory_bytes
     monkeypatch.setenv("EDGEKIT_MODEL_SECONDS", "7")
     monkeypatch.setenv("EDGEKIT_MODEL_MB", "500")
     assert limits_for(0) == Limits(7.0, 500_000_000)

@@ -168,7 +168,7 @@ def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None])
         # The one place where every error ends: a person sees a sentence and an exit code, never a bare traceback.
         except (KeyboardInterrupt, Terminated, Exception) as error:
             if isinstance(error, BrokenPipeError):
-                output.flush()  # ends here where the pipe is stdout, as of `--help | head -1`
+                output.end_if_closed()  # where the pipe is stdout, as of `--help | head -1`
             failure = describe(arrived[0] if arrived else error)
             code = failure.exit_code
             output.print_failure(failure, error, as_json=output.json_wanted(given))

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ TERMINATED_EXIT_CODE = 128 + signal.SIGTERM
 # As if SIGPIPE had ended the process, which Python ignores: whoever read the output has stopped.
 OUTPUT_CLOSED_EXIT_CODE = 141
 MEGABYTE = 1e6
+# What a finalizer may still take, so that a signal does not find it there again.
+AGAIN_SECONDS = 0.02
 DEBUG_VARIABLE = "EDGEKIT_DEBUG"
 # What a disk, a file system on the network or a stick answers that is broken, gone, or for reading only.
 DISK_FAILS = (errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ESTALE)
@@ -57,6 +60,9 @@ class Terminated(BaseException):
 def raise_on_signals() -> Iterator[list[BaseException]]:
     """Turn SIGTERM into `Terminated`, as Ctrl-C is one, so that whatever is open gets closed.
 
+    Python drops what is raised while it calls a finalizer, a weak reference's callback or a hook of a fork. The signal
+    is sent once more then, a moment later.
+
     Yields:
         What was raised for signals that arrived, Ctrl-C among them: a library may raise something else in its place.
     """
@@ -74,9 +80,22 @@ def raise_on_signals() -> Iterator[list[BaseException]]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as under nohup
         numbers.append(signal.SIGINT)
     before = {number: signal.signal(number, handle) for number in numbers}
+
+    def send_again(dropped: sys.UnraisableHookArgs) -> None:
+        if not any(dropped.exc_value is one for one in arrived):
+            drop(dropped)
+            return
+        number = signal.SIGTERM if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
+        signal.signal(number, handle)  # which may be one that is called once: ``stopping.py``
+        timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()
+
+    drop, sys.unraisablehook = sys.unraisablehook, send_again
     try:
         yield arrived
     finally:
+        sys.unraisablehook = drop
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import select
 import sys
 import traceback
 import warnings
@@ -149,6 +150,20 @@ def flush() -> None:
         sys.stdout.flush()
     except BrokenPipeError as error:
         raise OutputClosed from error
+
+
+def end_if_closed() -> None:
+    """End where nobody reads stdout any more; not told by a flush, which does not try again what failed once.
+
+    Raises:
+        OutputClosed: its reader has gone.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # Windows has no poll; a stream of a test is no file
+        asked = select.poll()
+        asked.register(sys.stdout.fileno(), 0)
+        if asked.poll(0):
+            raise OutputClosed
+    flush()
 
 
 def discard_the_rest() -> None:

@@ -5,8 +5,7 @@ forked before any framework is loaded, which costs milliseconds; the first one w
 became of it. What runs a graph has tighter limits of its own (``runtimes/child.py``). Linux only; elsewhere a command
 runs as it is.
 
-That a command ends which answers no signal is not done from here but by ``stopping.py``, in every command: one that
-trains for an hour stays the process that was started, and keeps the exit codes and the children of one.
+That a command ends which answers no signal is not done from here but by ``stopping.py``, which every command has.
 """
 
 from __future__ import annotations
@@ -25,9 +24,10 @@ from pathlib import Path
 from edgekit.cli.stopping import fork
 from edgekit.errors import EdgekitError
 
-WATCHED = ("eval", "inspect", "predict", "verify")
-# Reading a file that lies here has an end. The others score data and fetch models, which takes as long as it takes.
+WATCHED = ("bench", "bundle", "compress", "eval", "inspect", "predict", "profile", "verify")
+# Reading a file that lies here has an end. The others train, score data and fetch models, as long as it takes.
 TIMED = ("inspect",)
+TRAINING = ("compress",)
 # What the command has within it its own limits for, it shall tell itself; this is for what has none.
 LATER_SECONDS = 5.0
 POLL_SECONDS = 0.5
@@ -74,7 +74,7 @@ def watch(arguments: Sequence[str], run: Callable[[], int]) -> int | EdgekitErro
 
     # os.path's question, since pathlib raises where a text to predict is longer than a name may be
     files = [Path(word) for word in arguments[1:] if not word.startswith("-") and os.path.exists(word)]
-    limits = limits_for(sum(map(_size_bytes, files)))
+    limits = limits_for(sum(map(_size_bytes, files)), trains=arguments[0] in TRAINING)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGCHLD))
     try:
         heard, native = os.pipe()

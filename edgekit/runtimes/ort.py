@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import Artifact
 from edgekit.confinement import lacks_memory
 from edgekit.environment import version_of
-from edgekit.errors import ModelError, ResourceLimitError
+from edgekit.errors import EdgekitError, ModelError, ResourceLimitError
 from edgekit.tasks.base import Array, Runner
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def open_session(
 
     Raises:
         ModelError: onnxruntime refuses the graph; the reason is its own.
+        ResourceLimitError: there is no memory for it.
     """
     import onnxruntime as ort
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -59,15 +60,19 @@ def open_session(
         state.InvalidArgument,
         state.NotImplemented,
         state.NoSuchFile,
+        state.RuntimeException,
     )
     try:
         return ort.InferenceSession(str(file), options, providers=[PROVIDER])
     except refusals as error:
-        raise ModelError(
-            f"onnxruntime {version_of(NAME)} does not load {file.name!r}",
-            id="model.does-not-load",
-            why=str(error).splitlines()[0],
-        ) from error
+        raise _refused(error, f"does not load {file.name!r}") from error
+
+
+def _refused(error: Exception, what: str) -> EdgekitError:
+    why = str(error).splitlines()[0]
+    if lacks_memory(why):
+        return ResourceLimitError("onnxruntime got no memory for the model", id="resource-limit.memory", why=why)
+    return ModelError(f"onnxruntime {version_of(NAME)} {what}", id="model.does-not-load", why=why)
 
 
 def fuse(file: Path, destination: Path, *, laid_out: bool = False) -> None:
@@ -110,17 +115,7 @@ class OnnxRunner:
         try:
             values = self._sessions[component].run(None, dict(feeds))
         except refusals as error:
-            if lacks_memory(str(error)):
-                raise ResourceLimitError(
-                    "onnxruntime got no memory for the model",
-                    id="resource-limit.memory",
-                    why=str(error).splitlines()[0],
-                ) from error
-            raise ModelError(
-                f"onnxruntime {version_of(NAME)} does not run the model",
-                id="model.does-not-load",
-                why=str(error).splitlines()[0],
-            ) from error
+            raise _refused(error, "does not run the model") from error
         return dict(zip(self._outputs[component], values, strict=True))
 
 

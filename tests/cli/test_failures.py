@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from edgekit.cli import output
 from edgekit.errors import (
     ArtifactError,
     DataError,
@@ -238,6 +239,16 @@ def test_closed_output_ends_quietly(arguments):
         os.close(writing)
     assert result.returncode == 141
     assert result.stderr == b""
+
+
+def test_a_reader_that_has_gone_is_seen_with_nothing_left_to_write(monkeypatch):
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        output.end_if_closed()
+        os.close(reading)
+        with pytest.raises(output.OutputClosed):
+            output.end_if_closed()
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import ends
 
 from edgekit.cli import stopping
+from edgekit.cli.failures import raise_on_signals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watcher is for Linux")
 
@@ -174,3 +176,44 @@ except (Terminated, KeyboardInterrupt):
 """
     done = subprocess.run([sys.executable, "-c", script, str(int(number))], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_a_finalizer_swallows_is_sent_once_more(number: signal.Signals) -> None:
+    script = """
+import os, signal, sys, time, weakref
+from edgekit.cli.failures import Terminated, raise_on_signals
+from edgekit.cli.stopping import ended_by_signals
+
+class Thing:
+    pass
+
+def stop(reference):
+    os.kill(os.getpid(), int(sys.argv[1]))
+
+try:
+    with raise_on_signals(), ended_by_signals():
+        thing = Thing()
+        reference = weakref.ref(thing, stop)
+        del thing
+        print("went on")
+        time.sleep(600)
+except (Terminated, KeyboardInterrupt) as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(int(number))], capture_output=True, text=True, check=False)
+    told = {signal.SIGTERM: "Terminated", signal.SIGINT: "KeyboardInterrupt"}[number]
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"went on\n{told}\n", "")
+
+
+def test_what_else_is_dropped_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+
+    class Thing:
+        def __del__(self) -> None:
+            raise ValueError
+
+    with raise_on_signals():
+        Thing()
+    assert [type(one.exc_value) for one in heard] == [ValueError]

@@ -53,7 +53,8 @@ def watched(
 def test_only_commands_that_read_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch.threading, "active_count", lambda: 1)
     assert watch.wanted(["inspect", "x.onnx"])
-    assert not watch.wanted(["compress", "x"])
+    assert watch.wanted(["compress", "x"])
+    assert not watch.wanted(["recipes", "x"])
     assert not watch.wanted(["--help"])
     assert not watch.wanted([])
     monkeypatch.setattr(watch.threading, "active_count", lambda: 2)

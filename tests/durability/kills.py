@@ -13,6 +13,7 @@ same command again goes on behind it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -24,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from world import TEMPORARY, Blocks, World, ended, events, forked, hashes, leftovers, preload
+from world import TEMPORARY, Blocks, World, ended, forked, hashes, leftovers, preload, stages_done
 
 STOP_SECONDS = 5.0
 # What the end of the interpreter takes on a busy machine, once a command has done its work.
@@ -32,8 +33,9 @@ ENDING_SECONDS = 1.0
 MOST_PROBLEMS = 10
 # How far ahead a stage may be that is hit, and how often one of a run is.
 NEXT, MOST_HITS = 3, 2
-# Where Python answers SIGTERM, and where native code does not let it: `docs/cache.md`.
-CODES = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (128 + signal.SIGTERM, -signal.SIGTERM)}
+CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM}
+# What is said where native code did not let Python answer SIGTERM: `docs/cache.md`.
+BY_THE_WATCHER = "native code did not answer"
 
 
 def main() -> None:
@@ -101,9 +103,9 @@ class Killing:
         at: Counter[str] = Counter()
         sent: Counter[signal.Signals] = Counter()
         hits: Counter[int] = Counter()
-        slowest, watcher, left = 0.0, 0, dict(left)
+        slowest, left, told = 0.0, dict(left), self._told()
         while True:
-            parts = [part for part in range(len(_done(cache)), len(self._parts)) if hits[part] < MOST_HITS]
+            parts = [part for part in range(len(stages_done(cache)), len(self._parts)) if hits[part] < MOST_HITS]
             part = draw.choice(parts[:NEXT]) if parts and any(left.values()) else None
             process = forked(partial(self._world.run_command, out, cache), self._errors, group=True)
             if part is None or not _reaches(process, cache, part, draw.uniform(0.0, self._parts[part])):
@@ -123,19 +125,21 @@ class Killing:
             at[place_hit] += 1
             if number == signal.SIGTERM:
                 slowest = max(slowest, time.monotonic() - stopped)
-                watcher += code < 0
-            if code not in CODES[number]:
-                problems.append(f"{number.name} ended it with {code}: {self._errors.read_text()[-500:]}")
+            if code != CODES[number]:
+                problems.append(f"{number.name} ended it with {code}: {self._told()[-500:]}")
         if slowest > STOP_SECONDS:
             problems.append(f"SIGTERM took {slowest:.1f} s")
         return problems, {
             "kills": sent[signal.SIGKILL],
             "terms": sent[signal.SIGTERM],
-            "ended_by_the_watcher": watcher,
+            "ended_by_the_watcher": self._told().count(BY_THE_WATCHER) - told.count(BY_THE_WATCHER),
             "signals": dict(sorted(at.items())),
             "slowest_stop_seconds": round(slowest, 2),
             "of_libraries_in_tmpdir": sorted(path.name for path in cache.with_name(TEMPORARY).glob("*")),
         }
+
+    def _told(self) -> str:
+        return self._errors.read_text(encoding="utf-8")
 
     def _check(self, code: int, out: Path, cache: Path) -> list[str]:
         from edgekit.artifact import find_tampering
@@ -143,12 +147,12 @@ class Killing:
         from edgekit.upkeep import verify_cache
 
         if code:
-            return [f"ended with {code}: {self._errors.read_text()[-2000:]}"]
+            return [f"ended with {code}: {self._told()[-2000:]}"]
         found, expected = hashes(out), self._expected
         names = sorted(expected.keys() | found.keys())
         problems = [f"{name} differs" for name in names if expected.get(name) != found.get(name)]
         problems += find_tampering(out)
-        twice = Counter(event["key"] for event in events(cache) if event["event"] == "stage.done")
+        twice = Counter(event["key"] for event in stages_done(cache))
         problems += [f"stage {key[:12]} was done {count} times" for key, count in twice.items() if count > 1]
         problems += [f"left behind: {path}" for path in leftovers(cache, out)]
         return problems + [f"{damage.name}: {damage.problem}" for damage in verify_cache(Cache(cache)).damaged]
@@ -156,40 +160,39 @@ class Killing:
 
 def _parts(cache: Path, seconds: float) -> list[float]:
     """How long each stage of a run took, and the work after the last; what lies between them is shared out evenly."""
-    stages = [float(event["seconds"]) for event in _done(cache)]
+    stages = [float(event["seconds"]) for event in stages_done(cache)]
     between = max(0.0, seconds - sum(stages)) / (len(stages) + 1)
     return [between + stage for stage in (*stages, 0.0)]
 
 
 def _reaches(process: int, cache: Path, part: int, seconds: float) -> bool:
-    """Wait until so many stages are done and the process has used so much of a processor since: a busy machine moves no
+    """Wait until so many stages are done and the command has used so much of a processor since: a busy machine moves no
     moment. False where it ended before that.
     """
-    begun = None if len(_done(cache)) < part else 0.0
+    begun = None if len(stages_done(cache)) < part else 0.0
     while begun is None or _used_seconds(process) < begun + seconds:
         if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return False
-        if begun is None and len(_done(cache)) >= part:
+        if begun is None and len(stages_done(cache)) >= part:
             begun = _used_seconds(process)
         time.sleep(0.002)
     return True
 
 
 def _used_seconds(process: int) -> float:
-    """Processor time, of user and system: fields 14 and 15 of proc(5)."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time of a command, which waits, and of its child, which works: fields 14 to 15 of proc(5)."""
+    used = 0
+    for one in (process, *map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = Path(f"/proc/{one}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            used += int(fields[11]) + int(fields[12])
+    return used / os.sysconf("SC_CLK_TCK")
 
 
 def _working_on(cache: Path) -> str:
     """The last stage that is done: what the signal finds is the work after it."""
-    done = _done(cache)
+    done = stages_done(cache)
     return f"after {done[-1]['stage']}" if done else "before the first stage was done"
-
-
-def _done(cache: Path) -> list[dict[str, Any]]:
-    """What a run's log says of the stages that are done."""
-    return [event for event in events(cache) if event["event"] == "stage.done"]
 
 
 if __name__ == "__main__":

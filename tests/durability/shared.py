@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from world import Blocks, World, ended, events, forked, hashes, leftovers, preload
+from world import Blocks, World, ended, forked, hashes, leftovers, preload, stages_done
 
 CHANGES: dict[str, Any] = {
     "recipe": "quantize",
@@ -81,7 +81,7 @@ class Rounds:
             return 0, "", [f"ended with {codes}: {errors.read_text()[-1500:]}"]
         found = [hashes(out) for out in outs]
         problems = [f"{out.name} differs" for out, one in zip(outs, found, strict=True) if one != found[0]]
-        done = Counter(event["key"] for event in events(cache) if event["event"] == "stage.done")
+        done = Counter(event["key"] for event in stages_done(cache))
         if self._locks:
             problems += [
                 f"left behind: {path}" for path in sorted({left for out in outs for left in leftovers(cache, out)})

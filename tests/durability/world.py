@@ -197,6 +197,11 @@ def events(cache: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def stages_done(cache: Path) -> list[dict[str, Any]]:
+    """What the logs say of the stages that are done."""
+    return [event for event in events(cache) if event["event"] == "stage.done"]
+
+
 class Blocks:
     """What a script has done, a line for each block of its work. Lines are never changed.
 
