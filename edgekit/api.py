@@ -120,10 +120,9 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
     if finished is None:
         check_room(request, cache, out)
         workshop = Workshop(request, cache, progress)
-        kept = _is_finished(out)
 
         def interim(workshop: Workshop, trail: Trail, record: SearchRecord | None = None) -> None:
-            if kept:
+            if _is_finished(out):
                 return
             with workshop.scratch() as scratch:
                 folder = scratch()

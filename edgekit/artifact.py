@@ -369,10 +369,13 @@ def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_artifact)
     check_output(out, ours)
     write_through(staged)
     out = out.resolve()  # a link to an earlier output stays a link
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
         staged.rename(out)
         return
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
     if exchange(staged, out):
         shutil.rmtree(staged, ignore_errors=True)  # the old one, by now
         return

@@ -37,10 +37,10 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from edgekit.artifact import exchange, is_plain, walk, write_text
+from edgekit.artifact import exchange, is_plain, walk, write_text, write_through
 from edgekit.marks import DAY_SECONDS, left_behind, mark, used_entries
 from edgekit.source import sha256_file
-from edgekit.turns import turn
+from edgekit.turns import sweep_turns, turn
 
 OBJECT = ".object.json"
 SCHEMA = "edgekit.object/2"
@@ -189,17 +189,16 @@ class Cache:
 
     def sweep(self, out: Path) -> None:
         """Remove what ended processes left half-written, here and beside an output."""
-        left = left_behind(self.root)
-        for entry in left:
-            if entry.startswith("tmp/"):
-                shutil.rmtree(self.root / entry, ignore_errors=True)
-        used = used_entries(self.root)
+        left, used = left_behind(self.root), used_entries(self.root)
+        written = [(folder, f"tmp/{folder.name}") for folder in (self.root / "tmp").glob("*")]
         for staged in out.parent.glob(f".{glob.escape(out.name)}.{STAGED}*"):
-            entry = f"tmp/{staged.name.rpartition(STAGED)[2].partition('-')[0]}"
+            written.append((staged, f"tmp/{staged.name.rpartition(STAGED)[2].partition('-')[0]}"))
+        for folder, entry in written:
             with contextlib.suppress(OSError):  # gone meanwhile
-                old = time.time() - staged.stat().st_mtime > DAY_SECONDS
+                old = time.time() - folder.stat().st_mtime > DAY_SECONDS  # whose process nobody knows any more
                 if entry in left or (old and entry not in used):
-                    shutil.rmtree(staged)
+                    shutil.rmtree(folder)
+        sweep_turns(self.root)
 
     def _is_shared(self, entry: str) -> bool:
         return entry in used_entries(self.root)
@@ -230,6 +229,19 @@ def record_files(
     files: dict[str, JsonValue] = {name: (known or {}).get(name) or sha256_file(path) for name, path in names.items()}
     record: dict[str, JsonValue] = {"schema": SCHEMA, "files": files, "decided": dict(decided or {})}
     write_text(folder / OBJECT, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
+
+
+def put_whole(staged: Path, place: Path) -> None:
+    """Record a folder's files and put it where a later process looks for it, all of it on the disk by then.
+
+    Args:
+        staged: the folder; gone afterwards.
+        place: on the same file system; what lies there is removed.
+    """
+    record_files(staged)
+    write_through(staged)
+    shutil.rmtree(place, ignore_errors=True)
+    staged.rename(place)
 
 
 def object_files(folder: Path) -> list[Path]:

@@ -1,72 +1,28 @@
 """What a run decides by measurement: written down as it falls, so that the run can be gone on with, and repeated.
 
-Each file has a sum over what it says. One that is not as it was written is named in the log and removed: what it said
-is decided again.
+A file that is not as it was written is named in the log and removed: what it said is decided again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import json
-import logging
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 from pydantic import JsonValue
 
-from edgekit.artifact import write_text
-from edgekit.cache import cache_key, replace
+from edgekit.cache import replace
 from edgekit.stages.base import Decisions
+from edgekit.summed import read_summed, write_summed
 
 DECISIONS = "decisions.json"
 # Beside it, a folder for each decision with the one file ``DECISION``.
 CLAIMS, DECISION = "decided", "decision.json"
 SCHEMA = "edgekit.decisions/1"
-
-log = logging.getLogger(__name__)
-
-
-def read_decided(file: Path) -> dict[str, JsonValue]:
-    """What a file of decisions says.
-
-    Raises:
-        ValueError: it is not as it was written.
-        FileNotFoundError: it is not there.
-    """
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record.pop("sha256") == cache_key(record) and record["schema"] == SCHEMA:
-            return dict(record["decided"])
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("it cannot be read") from error
-    raise ValueError("it changed")
-
-
-def find_damage(folder: Path) -> str | None:
-    """The first file of a run's decisions that is not as it was written, and how; None where all are."""
-    for file in _files(folder):
-        try:
-            read_decided(file)
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            return f"{file.relative_to(folder).as_posix()}: {error}"
-    return None
-
-
-def _files(folder: Path) -> list[Path]:
-    return [*sorted((folder / CLAIMS).glob(f"*/{DECISION}")), folder / DECISIONS]
-
-
-def _write(file: Path, decided: Mapping[str, JsonValue]) -> None:
-    record: dict[str, JsonValue] = {"schema": SCHEMA, "decided": dict(decided)}
-    write_text(file, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
 
 
 class RunDecisions(Decisions):
@@ -103,7 +59,7 @@ class RunDecisions(Decisions):
         claim = self._file.parent / CLAIMS / hashlib.sha256(name.encode()).hexdigest()[:32]
         mine = self._file.parent / f".{uuid.uuid4().hex}"
         mine.mkdir(parents=True)
-        _write(mine / DECISION, {name: value})
+        write_summed(mine / DECISION, SCHEMA, {"decided": {name: value}})
         claim.parent.mkdir(exist_ok=True)
         try:
             mine.rename(claim)
@@ -111,7 +67,7 @@ class RunDecisions(Decisions):
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            first = self._read(claim / DECISION)
+            first = _read(claim / DECISION)
             if name not in first:  # it was damaged: this process is the first, then
                 replace(mine, claim)
                 return value
@@ -121,25 +77,15 @@ class RunDecisions(Decisions):
 
     def _write(self, decided: Mapping[str, JsonValue]) -> None:
         self.known = self._written() | self.known | dict(decided)
-        _write(self._file, self.known)
+        write_summed(self._file, SCHEMA, {"decided": self.known})
 
     def _written(self) -> dict[str, JsonValue]:
         """What is on the disk, be it of this process or of another one."""
         found: dict[str, JsonValue] = {}
-        for file in _files(self._file.parent):
-            found |= self._read(file)
+        folder = self._file.parent
+        for file in (*sorted((folder / CLAIMS).glob(f"*/{DECISION}")), self._file):
+            found |= _read(file)
         return found
-
-    def _read(self, file: Path) -> dict[str, JsonValue]:
-        """What a file says; nothing where it is absent. A damaged one is named in the log, and removed."""
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                return read_decided(file)
-            except ValueError as error:
-                log.warning("cache: %s is damaged (%s); what it said is decided again", file, error)
-                with contextlib.suppress(OSError):  # a cache that may only be read
-                    file.unlink()
-        return {}
 
     def inside(self, stage: str) -> dict[str, JsonValue]:
         """What was decided inside one stage."""
@@ -169,3 +115,9 @@ class Noted(Decisions):
     def inside(self, stage: str) -> dict[str, JsonValue]:
         """What was decided inside one stage so far."""
         return self._inner.inside(stage)
+
+
+def _read(file: Path) -> dict[str, JsonValue]:
+    """What a file of decisions says; nothing where it is absent."""
+    record = read_summed(file, SCHEMA)
+    return dict(cast("dict[str, JsonValue]", record["decided"])) if record is not None else {}

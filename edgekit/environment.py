@@ -33,6 +33,9 @@ COMPUTING_PACKAGES = (
     "pillow",
     "neural-compressor",
     "torchao",
+    "torch-pruning",
+    "optuna",
+    "protobuf",
     "litert-torch",
     "litert-converter",
     "ai-edge-quantizer",
@@ -46,6 +49,18 @@ FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
 # Builds of a package that bring the same modules under another name.
 OTHER_BUILDS = {"onnxruntime": "onnxruntime-gpu"}
 
+# Variables by which libraries take other kernels than the processor has, or another device.
+KERNEL_VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "CUDA_VISIBLE_DEVICES",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+)
 # The forms of 8-bit dot products that onnxruntime has kernels for on x86-64 (onnxruntime/core/mlas/lib/platform.cpp).
 VNNI = "avx512_vnni|avx_vnni"
 SPIN_COUNT = "30000"
@@ -270,9 +285,11 @@ def numeric_level() -> str:
     """What decides which kernels compute: architecture, widest vectors, and whether sums of 8-bit products saturate.
 
     The last bits of a trained weight hang on the vectors; all of an INT8 graph's answers on the sums, which saturate on
-    x86-64 without VNNI.
+    x86-64 without VNNI. A GPU trains in the place of the processor, and variables make libraries take other kernels.
     """
     here = host()
     widest = next((f for f in ("amx_tile", "avx512f", "avx2", "sve", "neon") if here.has(f)), "baseline")
     sums = "-saturating" if here.saturates else ""
-    return f"{here.architecture}-{widest}{sums}-py{sys.version_info.major}.{sys.version_info.minor}"
+    gpu = f"-{here.cuda[0].name}" if here.cuda else ""
+    level = f"{here.architecture}-{widest}{sums}{gpu}-py{sys.version_info.major}.{sys.version_info.minor}"
+    return " ".join([level, *(f"{name}={os.environ[name]}" for name in KERNEL_VARIABLES if name in os.environ)])

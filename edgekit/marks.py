@@ -64,7 +64,7 @@ class _Held:
         name = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         unseen = folder / f".{name}"  # until it is locked
         self.pid = os.getpid()
-        self.descriptor = os.open(unseen, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        self.descriptor = os.open(unseen, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         locked = lock(self.descriptor) and _is_locked(unseen)
         header = _Header(pid=self.pid, locked=locked)
         os.write(self.descriptor, (header.model_dump_json() + "\n").encode())
@@ -134,27 +134,30 @@ def _read(folder: Path) -> Iterator[Mark]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove marks of processes that ended more than a day ago."""
+    """Remove marks of processes that ended more than a day ago, also such as never came to be seen."""
     old = time.time() - DAY_SECONDS
-    for found in _read(folder):
+    ended = [found.file for found in _read(folder) if found.state == "ended"]
+    for file in (*ended, *folder.glob(".*")):
         with contextlib.suppress(OSError):
-            if found.state == "ended" and found.file.stat().st_mtime < old:
-                found.file.unlink()
+            if file.stat().st_mtime < old:
+                file.unlink()
 
 
-def lock(descriptor: int, *, wait: bool = False) -> bool:
+def lock(descriptor: int, *, wait: bool = False, shared: bool = False) -> bool:
     """Lock an open file; False where that cannot be had, at once or at all.
 
     Args:
         descriptor: of the file.
         wait: for whoever has it now.
+        shared: with others that lock it so.
     """
     try:
         import fcntl
     except ModuleNotFoundError:  # not on Windows
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True
@@ -164,7 +167,7 @@ def _is_locked(file: Path) -> bool:
     """Whether somebody holds the lock of a file; on file systems that only pretend to lock, nobody ever does."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        return not lock(descriptor)
+        return not lock(descriptor, shared=True)  # so that two who look do not see each other
     finally:
         os.close(descriptor)
 

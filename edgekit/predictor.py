@@ -12,8 +12,7 @@ from edgekit.formats.foreign import graph_artifact
 from edgekit.formats.foreign_tflite import tflite_artifact
 from edgekit.formats.torch import load_model
 from edgekit.models import ResolvedModel
-from edgekit.runtimes import open_runner, runtime_here
-from edgekit.runtimes.child import ConfinedRunner
+from edgekit.runtimes import open_confined, runtime_here
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Runner, Task, TaskOptions
@@ -40,7 +39,7 @@ def artifact_subject(path: str | Path, options: TaskOptions, task: str | None, t
     bound = bind_task(task or artifact.manifest.task, artifact.path, options)
     if artifact.format != "torch":
         runtime = artifact.manifest.runtime
-        runner = open_runner(artifact, threads, runtime)
+        runner = open_confined(artifact, threads, runtime)
         return Subject(bound, runner, runtime_here(artifact.format, runtime), artifact.format, artifact)
     return _in_torch(bound, threads)
 
@@ -50,7 +49,7 @@ def model_subject(model: ResolvedModel, options: TaskOptions, threads: int) -> S
     if model.source.kind in ("onnx", "tflite"):
         make = tflite_artifact if model.source.kind == "tflite" else graph_artifact
         artifact = make(model.source, model.task)
-        runner = ConfinedRunner(artifact, threads)
+        runner = open_confined(artifact, threads)
         bound = bind_task(model.task, Path(model.source.path), options)
         return Subject(bound, runner, runtime_here(artifact.format), artifact.format, artifact)
     return _in_torch(bind_task(model.task, Path(model.source.path), options, model.build), threads)

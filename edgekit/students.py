@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from edgekit.artifact import copy_files
 from edgekit.cache import Cache, cache_key
 from edgekit.description import read_description
+from edgekit.environment import code_digest, numeric_level, versions
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import evenly, layer_list
 from edgekit.models import ResolvedModel
@@ -106,7 +107,8 @@ def _fresh_student(file: Path, teacher: ResolvedModel, seed: int) -> ResolvedMod
     home = Path(teacher.source.path)
     task = cast("Classification", bind_task(teacher.task, home, TaskOptions()))
     store = Cache()
-    key = cache_key("student", sha256_file(file), teacher.source.digest, teacher.task, seed)
+    made_by: list[JsonValue] = [code_digest(), dict(versions()), numeric_level()]
+    key = cache_key("student", sha256_file(file), teacher.source.digest, teacher.task, seed, *made_by)
     kept = store.get(key)
     if kept is None:
         folder = store.scratch()

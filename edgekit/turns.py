@@ -43,6 +43,18 @@ def turn(root: Path, key: str) -> Iterator[None]:
             os.close(descriptor)
 
 
+def sweep_turns(root: Path) -> None:
+    """Remove the files of turns that processes had which were killed."""
+    for file in (root / FOLDER).glob("*"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or of another user
+            descriptor = os.open(file, os.O_RDWR)
+            try:
+                if lock(descriptor) and _is(file, descriptor):
+                    file.unlink()
+            finally:
+                os.close(descriptor)
+
+
 def _take(file: Path) -> int | None:
     """Lock a file, and wait for that; None where there are no locks, or the cache may only be read."""
     while True:

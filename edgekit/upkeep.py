@@ -23,13 +23,13 @@ from pydantic import Field
 
 from edgekit.artifact import MANIFEST, SUMS, walk
 from edgekit.cache import OBJECT, Cache, find_damage, object_files
-from edgekit.decisions import find_damage as find_damaged_decisions
 from edgekit.devices.emulation.root import find_root_damage
 from edgekit.marks import DAY_SECONDS, mark, read_marks, used_entries
 from edgekit.progress import Progress, Silent
 from edgekit.settings import Frozen
 from edgekit.sizes import read_size
 from edgekit.source import MODULE
+from edgekit.summed import find_damage as find_damaged_record
 
 LIMIT = "EDGEKIT_CACHE_LIMIT"
 
@@ -384,7 +384,7 @@ def _problem(cache: Cache, entry: Entry) -> str | None:
     if entry.place == "roots":
         return find_root_damage(folder)
     if entry.place == "runs":
-        return find_damaged_decisions(folder)
+        return find_damaged_record(folder)
     return _differs(folder, cache.root / "objects" / entry.key) if entry.place == "demo" else None
 
 

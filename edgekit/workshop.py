@@ -14,15 +14,20 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from edgekit.artifact import WHOLE, Artifact, Manifest, copy_files, open_artifact, write_artifact, write_text
-from edgekit.cache import Cache, Filled, cache_key, decided_in, folders_in, sums_in
+from edgekit.artifact import (
+    Artifact,
+    open_artifact,
+    write_text,
+    write_through,
+)
+from edgekit.cache import Cache, Filled, cache_key, decided_in, folders_in
 from edgekit.costing import graph_of, graph_steps, hidden_of, measure_costs, place_of, scope_of
 from edgekit.decisions import DECISIONS, Noted, RunDecisions
-from edgekit.environment import spin_briefly, versions
+from edgekit.environment import spin_briefly
 from edgekit.errors import HostError
-from edgekit.formats.foreign import graph_component, graph_files
 from edgekit.formats.tokenizer import TOKENIZER
-from edgekit.formats.torch import load_model, torch_components
+from edgekit.formats.torch import load_model
+from edgekit.importing import import_model
 from edgekit.measure.elsewhere import CONFIRMED, SAMPLES, Spread, compare_elsewhere
 from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
@@ -44,7 +49,6 @@ from edgekit.report import Count, DeviceCheck
 from edgekit.request import Request
 from edgekit.runtimes.measuring import Place
 from edgekit.runtimes.torch import TorchRunner
-from edgekit.source import model_files, weight_files
 from edgekit.stages.base import Job, ends_of, read_details, task_at
 from edgekit.stages.optimize import OPTIMIZE
 from edgekit.stages.quantize.makers import layer_errors_of
@@ -180,6 +184,8 @@ class Workshop:
             made = step.stage.run(parent.artifact, step.settings, job)
             key = self._stage_key(step, parent, costs)
             found = self.cache.put(key, made.path, noted.made, made.manifest.files)
+        if any(path.is_dir() for path in job.work.iterdir()):  # checkpoints, which go next
+            write_through(found)
         self._log(step.stage.name, key, job.work, time.monotonic() - began)
         return key, found
 
@@ -385,23 +391,7 @@ class Workshop:
         key = self.request.import_key(model)
 
         def make(scratch: Callable[[], Path]) -> Filled:
-            source, graph, folder = Path(model.source.path), model.source.kind == "onnx", scratch()
-            copy_files(model_files(source), folder)
-            for file in graph_files(source) if graph else ():
-                copy_files([file], (folder / file.relative_to(source)).parent)
-            weights = tuple(path.name for path in weight_files(source))
-            manifest = Manifest(
-                format="onnx" if graph else "torch",
-                task=self.request.task,
-                labels=task.labels,
-                source=model.source.record,
-                teacher=self.request.source.record if model is self.request.student else None,
-                components={WHOLE: graph_component(source)} if graph else torch_components(weights),
-                data=self.request.data.record if self.request.data else {},
-                tools=versions(),
-                preprocessing=task.preprocessing,
-            )
-            return Filled(folder, write_artifact(folder, manifest, sums_in(source) if graph else None).manifest.files)
+            return import_model(model, task, self.request, scratch())
 
         return Made(open_artifact(self.cache.get_or_make(key, make)), key)
 

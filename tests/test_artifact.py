@@ -228,6 +228,19 @@ def test_publishing_leaves_the_new_and_nothing_else(
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
+def test_an_output_that_another_run_puts_there_meanwhile_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, staged = tmp_path / "out", make(tmp_path / "staged", CONTENTS | {"new.txt": b"new"}).path
+
+    def write_through(folder: Path) -> None:
+        make(out, CONTENTS | {"old.txt": b"old"})
+
+    monkeypatch.setattr(module, "write_through", write_through)
+    publish(staged, out)
+    assert ((out / "new.txt").exists(), (out / "old.txt").exists(), staged.exists()) == (True, False, False)
+
+
 def test_what_is_published_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

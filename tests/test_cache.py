@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edgekit.cache import (
     default_root,
     find_damage,
     newest_whole,
+    put_whole,
     record_files,
     temporary,
 )
@@ -257,6 +259,35 @@ def test_what_ended_processes_left_is_swept_and_what_living_ones_write_stays(cac
     cache.sweep(out)
     assert not any(folder.exists() for folder in folders)
     assert (out / "file").exists()
+
+
+def test_what_nobody_knows_any_more_is_swept_after_a_day(cache: Cache, tmp_path: Path) -> None:
+    old, new, turned = cache.root / "tmp" / "o", cache.root / "tmp" / "n", cache.root / "turns" / KEY
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    turned.parent.mkdir()
+    turned.touch()
+    os.utime(old, (0, 0))
+    cache.sweep(tmp_path / "out")
+    assert (old.exists(), new.exists(), turned.exists()) == (False, True, False)
+
+
+def test_a_folder_is_on_the_disk_before_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged, place = tmp_path / "staged", tmp_path / "place"
+    staged.mkdir()
+    place.mkdir()
+    (staged / "file").write_text("new")
+    (place / "file").write_text("old")
+    written: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        assert (place / "file").read_text() == "old"
+        written.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    put_whole(staged, place)
+    assert {path.stat().st_ino for path in (place, *place.iterdir())} <= set(written)
+    assert (find_damage(place), (place / "file").read_text(), staged.exists()) == (None, "new", False)
 
 
 def test_two_processes_never_work_in_one_folder(cache: Cache) -> None:

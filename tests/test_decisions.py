@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from edgekit.decisions import Noted, RunDecisions, find_damage, read_decided
+from edgekit.decisions import Noted, RunDecisions
+from edgekit.summed import find_damage, read_whole
 
 
 def test_a_decision_falls_once_and_outlives_the_process(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_what_was_decided_elsewhere_is_taken_where_nothing_is_decided(tmp_path: 
     decisions = RunDecisions(tmp_path / "decisions.json", {"keep.quantize": False})
     decisions.adopt({"keep.quantize": True, "optimize.model": ["residual"]})
     assert decisions.known == {"keep.quantize": False, "optimize.model": ["residual"]}
-    assert read_decided(tmp_path / "decisions.json") == decisions.known
+    assert read_whole(tmp_path / "decisions.json")["decided"] == decisions.known
     assert decisions.inside("optimize") == {"optimize.model": ["residual"]}
     assert decisions.locked_for("keep") == {"keep.quantize": False}
 

@@ -15,6 +15,7 @@ import pytest
 from edgekit import environment
 from edgekit.environment import (
     COMPUTING_PACKAGES,
+    KERNEL_VARIABLES,
     CudaDevice,
     Host,
     cuda_devices,
@@ -157,6 +158,24 @@ def test_the_numeric_level_tells_sums_that_saturate_from_others(monkeypatch: pyt
         levels.append(numeric_level())
     assert levels[0].startswith("x86_64-avx2-saturating-py")
     assert levels[1].startswith("x86_64-avx2-py")
+
+
+@pytest.mark.parametrize("name", KERNEL_VARIABLES)
+def test_a_variable_that_changes_kernels_is_another_numeric_level(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name, raising=False)
+    levels = [numeric_level()]
+    for value in ("default", "AVX2"):
+        monkeypatch.setenv(name, value)
+        levels.append(numeric_level())
+    assert len(set(levels)) == 3
+    assert levels[1] == f"{levels[0]} {name}=default"
+
+
+def test_a_gpu_is_another_numeric_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = host()
+    device = CudaDevice(name="A100", capability="8.0")
+    monkeypatch.setattr(environment, "host", lambda: here.model_copy(update={"cuda": (device,)}))
+    assert "-A100-py" in numeric_level()
 
 
 def test_the_numeric_level_names_architecture_and_python() -> None:

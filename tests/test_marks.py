@@ -38,12 +38,42 @@ def test_a_mark_of_a_process_that_ended_long_ago_is_swept(tmp_path: Path) -> Non
         assert not left.file.exists()
 
 
+def test_a_mark_that_never_came_to_be_seen_is_swept(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    old, new = tmp_path / FOLDER / ".1-a", tmp_path / FOLDER / ".2-b"
+    for file in (old, new):
+        file.touch()
+    os.utime(old, (0, 0))
+    mark(tmp_path, "objects/a")
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_other_users_see_a_mark(tmp_path: Path) -> None:
+    mark(tmp_path, "objects/a")
+    (found,) = read_marks(tmp_path)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert found.file.stat().st_mode & 0o777 == 0o644 & ~umask
+
+
+def test_who_looks_at_marks_is_not_seen_by_others_who_look(tmp_path: Path) -> None:
+    with another_process(tmp_path, "work/b"):
+        pass
+    (left,) = read_marks(tmp_path)
+    descriptor = os.open(left.file, os.O_RDONLY)
+    try:
+        assert marks.lock(descriptor, shared=True)  # as another process that looks just now
+        assert [found.state for found in read_marks(tmp_path)] == ["ended"]
+    finally:
+        os.close(descriptor)
+
+
 @pytest.mark.parametrize(("age", "state"), [(10, "alive"), (DAY_SECONDS + 10, "ended")])
 def test_without_locks_a_mark_counts_for_a_day(
     tmp_path: Path, age: float, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        marks, "lock", lambda descriptor, wait=False: True
+        marks, "lock", lambda descriptor, wait=False, shared=False: True
     )  # a file system that gives a lock to everyone
     mark(tmp_path, "work/a")
     (found,) = read_marks(tmp_path)

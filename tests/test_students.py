@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import tiny
 
+from edgekit import students
 from edgekit.description import Sample, read_description
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.encoder import evenly
@@ -56,7 +57,7 @@ def test_what_fits_is_taken_over_and_what_does_not_is_left(torch_alone: Any) -> 
 
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_a_configuration_becomes_a_student_with_the_teachers_classes_and_tokenizer(
-    tmp_path: Path, as_folder: bool
+    tmp_path: Path, as_folder: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = teacher(tmp_path / "teacher", labels=3)
     file = config(tmp_path / "config", labels=2)
@@ -70,6 +71,10 @@ def test_a_configuration_becomes_a_student_with_the_teachers_classes_and_tokeniz
     again = resolve_student(file, original, seed=0)
     assert again.source.digest == found.source.digest
     assert resolve_student(file, original, seed=1).source.path != found.source.path
+    for name, value in (("code_digest", "6" * 64), ("versions", {"torch": "9"}), ("numeric_level", "other")):
+        with monkeypatch.context() as patch:
+            patch.setattr(students, name, lambda value=value: value)
+            assert resolve_student(file, original, seed=0).source.path != found.source.path
 
 
 def test_another_vocabulary_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from processes import opened_below
 
 from edgekit import turns
-from edgekit.turns import FOLDER, turn
+from edgekit.turns import FOLDER, sweep_turns, turn
 
 KEY = "a" * 64
 # Takes the turn, says so, waits for a line, writes a file, and ends its turn or is killed in it.
@@ -66,6 +66,16 @@ def test_the_turn_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
     with turn(tmp_path, KEY):
         assert not (tmp_path / "made").exists()
         assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [KEY]
+
+
+def test_the_files_of_killed_processes_are_swept_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    sweep_turns(tmp_path)
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [KEY]
+    process.kill()
+    process.communicate()
+    sweep_turns(tmp_path)
+    assert list((tmp_path / FOLDER).iterdir()) == []
 
 
 def test_different_objects_do_not_wait_for_each_other(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from edgekit.bundle.pixels import step_of_a_pixel
 from edgekit.bundle.schema import SELFTEST, Bundle, Case, Image, SelfTest, StoredTensor, Text
 from edgekit.measure.golden import FOLDER as GOLDEN
 from edgekit.measure.golden import TASK_FILE
-from edgekit.runtimes import open_runner
+from edgekit.runtimes import open_confined
 from edgekit.tasks.base import LABELS, Array, Task
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path
 
     folder = (content / SELFTEST).parent
     folder.mkdir()
-    runner = open_runner(artifact, runtime=artifact.manifest.runtime)
+    runner = open_confined(artifact, runtime=artifact.manifest.runtime)
     tolerance = artifact.manifest.golden_tolerance or 0.0
     found: list[tuple[dict[str, Any], Array]] = []
     for number, (raw, row) in enumerate(_raw_inputs(artifact, task, bundle)):

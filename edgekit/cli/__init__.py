@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -134,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is not None:
         return _finish(given, contextlib.nullcontext())
     output.open_closed_streams()
+    if sys.platform != "win32":
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by who started this, no process could be waited for
     gc.set_threshold(NEW_OBJECTS)
     stopping = ended_by_signals(as_json=output.json_wanted(given))
     return _watched(given, stopping) if watch.wanted(given) else _finish(given, stopping)

@@ -24,7 +24,7 @@ from pathlib import Path
 from edgekit.cli.stopping import fork
 from edgekit.errors import EdgekitError
 
-WATCHED = ("bench", "bundle", "compress", "eval", "inspect", "predict", "profile", "verify")
+WATCHED = ("bench", "bundle", "compress", "costs", "eval", "inspect", "predict", "profile", "verify")
 # Reading a file that lies here has an end. The others train, score data and fetch models, as long as it takes.
 TIMED = ("inspect",)
 TRAINING = ("compress",)
@@ -38,6 +38,8 @@ FROM_TERMINAL = 0x80
 # prctl(PR_SET_PDEATHSIG): the watched process does not outlive the one that waits for it.
 PARENT_DEATH_SIGNAL = 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Within which a signal to a whole group reaches all of it.
+SAME_MOMENT_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -150,14 +152,14 @@ def _size_bytes(path: Path) -> int:
 
 def _wait(child: int, ends_at: float | None) -> _End:
     """Wait for a process, and hand signals on to it; where its time is over, it is ended."""
-    stopped_by = 0
+    stopped_by, ready = 0, set[int]()
     while True:
         found = signal.sigtimedwait((*SIGNALS, signal.SIGCHLD), POLL_SECONDS)
         if found is not None and found.si_signo != signal.SIGCHLD:
             stopped_by = found.si_signo
             if found.si_code != FROM_TERMINAL:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, found.si_signo)
+                _hand_on(child, found.si_signo, ready)
+        ready |= _caught(child)
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return _End(os.waitstatus_to_exitcode(status), stopped_by)
@@ -165,6 +167,30 @@ def _wait(child: int, ends_at: float | None) -> _End:
             os.kill(child, signal.SIGKILL)  # what it has started ends with it: `become.py`
             os.waitpid(child, 0)
             return _End(-signal.SIGKILL, late=True)
+
+
+def _hand_on(child: int, number: int, ready: set[int]) -> None:
+    """Send a signal to a process, unless it has got it with all of its group: the second one would end it at once.
+
+    Args:
+        child: the process.
+        number: of the signal.
+        ready: what it was seen to catch; each signal once, as ``stopping.py`` has it.
+    """
+    time.sleep(SAME_MOMENT_SECONDS)
+    if number not in ready or number in _caught(child):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+
+def _caught(process: int) -> set[int]:
+    """The signals that a process has a handler for: SigCgt of proc(5)."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:  # it has ended
+        return set()
+    mask = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")), 0)
+    return {int(number) for number in SIGNALS if mask >> (number - 1) & 1}
 
 
 def _end_with(parent: int) -> None:

@@ -83,6 +83,7 @@ class Answers:
         sheets: the batch in which each of them is asked for.
         layers: indices of the hidden states that are needed.
         place: where answers are kept, if they are.
+        kept: whether they are; None before one was wanted.
     """
 
     teacher: Teacher
@@ -92,7 +93,7 @@ class Answers:
     place: Place
     _sheet_of: dict[int, int] = field(default_factory=dict)
     _rows: dict[str, _Rows] = field(default_factory=dict)
-    _kept: bool | None = None
+    kept: bool | None = None
 
     def __post_init__(self) -> None:
         self._sheet_of = {index: number for number, sheet in enumerate(self.sheets) for index in sheet}
@@ -109,9 +110,9 @@ class Answers:
             indices: of the samples.
             tensors: the batch that they make.
         """
-        if self._kept is None:
+        if self.kept is None:
             self._open(tensors)
-        if not self._kept:
+        if not self.kept:
             return self.teacher.answer(tensors, hidden_states=bool(self.layers))
         found = {index: self._read(index) for index in indices}
         asked: dict[int, dict[str, bytes]] = {}
@@ -131,7 +132,7 @@ class Answers:
         sizes = {"logits": (ones, 4 * given.logits.shape[1])}
         sizes |= {f"states-{index}": (starts, 2 * given.hidden_states[index].shape[2]) for index in set(self.layers)}
         folder = self.place(sum(int(begins[-1]) * row for begins, row in sizes.values()))
-        self._kept = folder is not None
+        self.kept = folder is not None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._rows = {name: _Rows.open(folder / f"{name}.bin", *shape) for name, shape in sizes.items()}

@@ -1,20 +1,24 @@
 """Checkpoints of a training run: tensors in safetensors, everything else in JSON, nothing pickled.
 
-A checkpoint is a folder named by its step, with the hash of each file, renamed into place when it is whole; the one
-before it is removed after. One that is damaged is named in the log, and training goes on from the one before it.
+A checkpoint is a folder named by its step, with the hash of each file, renamed into place when it is whole and on the
+disk; the one before it is removed after. One that is damaged is named in the log, and training goes on from the one
+before it. What was decided while it was trained is in it, too: only a training that decides the same goes on from it.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekit.cache import newest_whole, record_files
+from edgekit.cache import newest_whole, put_whole
+from edgekit.distillation.timetable import Change
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 STATE, STUDENT, BEST, OPTIMIZER = "state.json", "student.safetensors", "best.safetensors", "optimizer.safetensors"
 PREFIX = "step-"
+
+log = logging.getLogger(__name__)
 
 
 class Progressed(BaseModel):
@@ -33,6 +39,8 @@ class Progressed(BaseModel):
         best_loss: its loss on the selection split; None before the first evaluation.
         losses: for each evaluation, step and loss.
         stopped: whether it ended early.
+        changes: of the plan that a clock has made so far.
+        answers_kept: whether the teacher's answers are kept; None where they cannot be.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +50,8 @@ class Progressed(BaseModel):
     best_loss: float | None = None
     losses: tuple[tuple[int, float], ...] = ()
     stopped: bool = False
+    changes: tuple[Change, ...] = ()
+    answers_kept: bool | None = None
 
 
 @dataclass
@@ -68,23 +78,38 @@ def save_checkpoint(folder: Path, state: TrainingState, student: nn.Module, opti
     if state.best:
         save_file(state.best, staged / BEST)
     (staged / STATE).write_text(state.progressed.model_dump_json(), encoding="utf-8")
-    record_files(staged)
     place = folder / f"{PREFIX}{state.progressed.step:08d}"
-    shutil.rmtree(place, ignore_errors=True)
-    staged.rename(place)
+    put_whole(staged, place)
     for other in folder.iterdir():
         if other.is_dir() and other != place and (other.name.startswith((PREFIX, "."))):
             shutil.rmtree(other, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, student: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
-    """Put the newest whole checkpoint into student and optimizer; None when there is none."""
+def load_checkpoint(
+    folder: Path,
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    fits: Callable[[Progressed], bool] = lambda progressed: True,
+) -> TrainingState | None:
+    """Put the newest whole checkpoint into student and optimizer; None when there is none.
+
+    Args:
+        folder: of the checkpoints.
+        student: as it was when the training began.
+        optimizer: likewise.
+        fits: whether this training goes on from where a checkpoint is; else it begins anew.
+    """
     from safetensors.torch import load_file
 
     place = newest_whole(folder, PREFIX)
     if place is None:
         return None
     progressed = Progressed.model_validate_json((place / STATE).read_bytes())
+    if not fits(progressed):
+        log.warning(
+            "cache: the checkpoint %s is of a training that decided otherwise; this one begins anew", place.name
+        )
+        return None
     load_tensors(student, load_file(place / STUDENT))
     _restore_optimizer(student, optimizer, load_file(place / OPTIMIZER))
     return TrainingState(progressed, load_file(place / BEST) if (place / BEST).exists() else {})

@@ -69,6 +69,15 @@ class Timetable:
         """Steps in all, as things stand."""
         return self._falls[-1][0].steps if self._falls else self.planned
 
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Those that hold by now."""
+        return tuple(change for change, _ in self._falls)
+
+    def holds(self, done: int, changes: Iterable[Change]) -> bool:
+        """Whether this plan, which has not begun, has just these changes in so many steps."""
+        return [change for change in self._known if change.at <= done] == list(changes)
+
     def rate(self, step: int) -> float:
         """A step's learning rate: the schedule's, and behind a change half a cosine from where it was to zero."""
         if not self._falls:

@@ -117,6 +117,7 @@ class Lesson:
         task: of both.
         train, selection: samples to train on, and to choose the best student on.
         place: where a teacher's answers are kept; None where it is asked each time.
+        agree: told whether an attempt before has kept them; whether this one does the same.
     """
 
     teacher: nn.Module
@@ -127,6 +128,7 @@ class Lesson:
     train: Examples
     selection: Examples
     place: Place | None = None
+    agree: Callable[[bool], bool] = lambda kept: True
 
 
 def train(
@@ -159,14 +161,19 @@ def train(
     import torch
     from accelerate import Accelerator
 
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision="no")  # and not what the environment says: it is no part of any key
     frozen = Frozen(0, rounded=False)
     if schedule.freeze:
         frozen = freeze_tables(lesson.student, lesson.teacher, schedule.rounder, lesson.layers.columns)
     learning = [weights for weights in lesson.student.parameters() if weights.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     plan = timetable or Timetable(schedule, schedule.steps(len(lesson.train)))
-    state = load_checkpoint(folder, lesson.student, optimizer) or TrainingState()
+
+    def fits(progressed: Progressed) -> bool:
+        same = progressed.answers_kept is None or lesson.agree(progressed.answers_kept)
+        return same and plan.holds(progressed.step, progressed.changes)
+
+    state = load_checkpoint(folder, lesson.student, optimizer, fits) or TrainingState()
     plan.begin(state.progressed.step)
     note("distill.start", step=state.progressed.step, steps=plan.steps, checkpoint_every=schedule.checkpoint_every)
     student, optimizer = accelerator.prepare(lesson.student, optimizer)
@@ -205,6 +212,9 @@ def _take_steps(
             patience = schedule.patience if plan.first_rounded is None or step >= plan.first_rounded else plan.steps
             _keep_best(state, loop.selection_loss(), student, patience)
         if done % schedule.checkpoint_every == 0 and done < plan.steps and loop.accelerator.is_main_process:
+            state.progressed = state.progressed.model_copy(
+                update={"changes": plan.changes, "answers_kept": loop.answers_kept}
+            )
             save_checkpoint(folder, state, student, loop.optimizer)
             note("distill.checkpoint", step=done)
         progress.advance(1, f"loss {loss:.3f}")
@@ -234,6 +244,11 @@ class _Loop:
             sheets = sheets_of(lesson.train, self.schedule.batch_size, self.seed)
             layers = lesson.layers.hidden if lesson.weights.hidden else ()
             self._kept = Answers(self.teacher, lesson.train, sheets, layers, lesson.place)
+
+    @property
+    def answers_kept(self) -> bool | None:
+        """Whether the teacher's answers are kept; None where they cannot be, or none was wanted yet."""
+        return self._kept.kept if self._kept is not None else None
 
     def close(self) -> None:
         """The student computes as it did before, and no file is open."""

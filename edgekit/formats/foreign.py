@@ -111,7 +111,7 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
     if changed is not None:
         raise ModelError(
             f"{changed!r} was changed while it was read",
-            id="model.invalid-onnx",
+            id="model.changed",
             hint="Run it again on a file at rest.",
         )
     write_text(folder / MODULE, text)

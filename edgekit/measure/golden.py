@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgekit.artifact import Artifact
 from edgekit.errors import VerificationError
-from edgekit.runtimes import open_runner
+from edgekit.runtimes import open_confined, open_runner
 from edgekit.runtimes.ort import RecordingRunner
 from edgekit.tasks.base import LABELS, Array, Batch, Task
 
@@ -54,7 +54,7 @@ def check_golden(artifact: Artifact, task: Task) -> dict[str, float]:
     Raises:
         VerificationError: an output differs by more than the manifest allows.
     """
-    runner = open_runner(artifact, runtime=artifact.manifest.runtime)
+    runner = open_confined(artifact, runtime=artifact.manifest.runtime)
     worst: dict[str, float] = {}
     for component in (*artifact.manifest.components, TASK_FILE):
         stored = _read(artifact.path / FOLDER / f"{component}.safetensors")

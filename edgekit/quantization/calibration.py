@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact
-from edgekit.cache import newest_whole, record_files
+from edgekit.cache import newest_whole, put_whole
 from edgekit.progress import Progress
 from edgekit.quantization.schemes import copy_of_its_own, quiet
 from edgekit.runtimes.ort import OnnxRunner, RecordingRunner, open_session
@@ -117,9 +117,7 @@ def _keep(
             _merge(calibrator, fed[name], _ranges(staged, name))
         elif before is not None and _ranges(before, name).is_file():  # what this chunk does not reach
             shutil.copyfile(_ranges(before, name), _ranges(staged, name))
-    record_files(staged)
-    shutil.rmtree(place, ignore_errors=True)  # damaged
-    staged.rename(place)
+    put_whole(staged, place)
     if before is not None and before != place:
         shutil.rmtree(before, ignore_errors=True)
     return place

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from edgekit.artifact import Artifact, Format
 from edgekit.environment import version_of
 from edgekit.runtimes import litert, ort, tflite_runtime
+from edgekit.runtimes.child import ConfinedRunner
 from edgekit.runtimes.litert import LiteRTRunner
 from edgekit.runtimes.ort import OnnxRunner
 from edgekit.runtimes.tflite_runtime import TFLiteRuntimeRunner
@@ -38,6 +39,24 @@ def open_runner(artifact: Artifact, threads: int = 1, runtime: str | None = None
     if artifact.format == "tflite" and runtime == tflite_runtime.NAME:
         return TFLiteRuntimeRunner(artifact, threads)
     return RUNNERS[artifact.format](artifact, threads)
+
+
+def open_confined(artifact: Artifact, threads: int = 1, runtime: str | None = None) -> Runner:
+    """The same for an artifact that somebody else may have made: its graphs run in processes with limits.
+
+    Args:
+        artifact: as for ``open_runner``, as are the others.
+        threads: within one operator.
+        runtime: its name.
+
+    Raises:
+        ModelError: the runtime does not load it, or crashes on it.
+        ResourceLimitError: it takes more time or memory than it may.
+        HostError: there is no such runtime here.
+    """
+    if artifact.format == "tflite" and runtime == tflite_runtime.NAME:
+        return TFLiteRuntimeRunner(artifact, threads)
+    return ConfinedRunner(artifact, threads)
 
 
 def runtime_here(format_: Format, runtime: str | None = None) -> str:

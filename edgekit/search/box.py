@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from edgekit.artifact import write_text
 from edgekit.progress import Progress
+from edgekit.summed import read_summed, write_summed
 
 # Seconds between two writes of what was spent, while anything tells how far it is.
 BEAT = 5.0
@@ -20,6 +19,7 @@ TRAINING = "distill"
 FEWEST_STEPS = 6
 # Seconds that a training has to come to an end by itself when its time is up: one look, and its files.
 GRACE = 20.0
+SCHEMA = "edgekit.box/1"
 
 
 class OutOfTimeError(Exception):
@@ -43,9 +43,9 @@ class Box:
         self.kept_back = 0.0
         self._file = file
         self._clock = clock
-        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        self.attempts: int = known.get("attempts", 0) + 1
-        self._before: float = known.get("spent", 0.0)
+        known: dict[str, Any] = read_summed(file, SCHEMA) or {"attempts": 0, "spent": 0.0}
+        self.attempts: int = known["attempts"] + 1
+        self._before: float = known["spent"]
         self._began = self._written = clock()
         self._write()
 
@@ -74,8 +74,7 @@ class Box:
 
     def _write(self) -> None:
         self._written = self._clock()
-        text = json.dumps({"schema": "edgekit.box/1", "spent": round(self.spent, 2), "attempts": self.attempts})
-        write_text(self._file, text + "\n")
+        write_summed(self._file, SCHEMA, {"spent": round(self.spent, 2), "attempts": self.attempts})
 
 
 class Ticking:

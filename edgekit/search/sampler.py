@@ -8,6 +8,8 @@ estimator for several objectives (Ozaki et al. 2020, Multiobjective Tree-Structu
 from __future__ import annotations
 
 import itertools
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,8 @@ NAME, LAYERS, IMPORTANCE = "shapes", "layers", "importance"
 STARTING = 4
 # How often a shape that was proposed before is drawn again.
 DRAWS = 6
+
+log = logging.getLogger(__name__)
 
 
 class ShapeSampler:
@@ -83,11 +87,31 @@ def _failed() -> optuna.trial.TrialState:
 
 
 def _open(file: Path, seed: int) -> optuna.Study:
+    """The study of a journal; of one that cannot be read, another one: what it proposes is only tried out."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _end_with_a_line(file)
+    try:
+        return _study(file, seed)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        log.warning("cache: %s is damaged (%s); shapes are proposed anew", file, error)
+        file.unlink()
+        return _study(file, seed)
+
+
+def _end_with_a_line(file: Path) -> None:
+    """Drop the part of a line that a full disk or a power cut may leave: the next one would be written behind it."""
+    content = file.read_bytes() if file.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(file, content.rfind(b"\n") + 1)
+
+
+def _study(file: Path, seed: int) -> optuna.Study:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(file))),
         study_name=NAME,

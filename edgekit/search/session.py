@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from edgekit.artifact import write_text
 from edgekit.errors import InputError, UsageError
 from edgekit.search.box import Box
 from edgekit.search.executor import Executor, because
@@ -16,6 +16,7 @@ from edgekit.search.outcome import settle
 from edgekit.search.pace import Pace, beside_training
 from edgekit.search.standing import Standing
 from edgekit.search.strategy import Room, Strategy
+from edgekit.summed import read_summed, write_summed
 from edgekit.trials import SearchRecord, TrialRecord
 
 # The evaluation split is looked at so often at most: more looks would choose what is good there by chance.
@@ -30,6 +31,7 @@ SCORING = 0.3
 AFTER = 0.8
 # What a trial costs, by the names of its figures.
 COSTS = ("latency_ms", "size_bytes", "instructions")
+SCHEMA = "edgekit.trials/1"
 
 _TRIALS = TypeAdapter(tuple[TrialRecord, ...])
 
@@ -46,7 +48,8 @@ class Book:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self.trials = _TRIALS.validate_json(file.read_bytes()) if file.is_file() else ()
+        record = read_summed(file, SCHEMA)
+        self.trials = _TRIALS.validate_python(record["trials"]) if record is not None else ()
         if self.trials and self.trials[-1].state == "failed" and not self.trials[-1].look_seconds:
             again = self.trials[-1].model_copy(update={"state": "running", "reason": ""})
             self.trials = (*self.trials[:-1], again)
@@ -55,7 +58,7 @@ class Book:
         """Enter a trial, or what is known of it now, at once."""
         rest = [one for one in self.trials if one.number != trial.number]
         self.trials = tuple(sorted((*rest, trial), key=lambda one: one.number))
-        write_text(self._file, _TRIALS.dump_json(self.trials, indent=1).decode() + "\n")
+        write_summed(self._file, SCHEMA, {"trials": json.loads(_TRIALS.dump_json(self.trials))})
 
     @property
     def unfinished(self) -> TrialRecord | None:

@@ -112,6 +112,7 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         train=data.train,
         selection=data.selection,
         place=_place(settings, artifact, job),
+        agree=lambda kept: job.decisions.decide(_kept_name(artifact), lambda: kept) == kept,
     )
     schedule = _schedule(settings, len(data.train), encoder=is_encoder(student))
     if settings.quantize_last:
@@ -266,7 +267,7 @@ def _place(settings: DistillSettings, artifact: Artifact, job: Job) -> Place | N
     if job.shared is None:
         return None
     folder = job.shared() / f"answers-{settings.batch_size}-{settings.teacher_precision}-{settings.precision}"
-    name = f"{DISTILL.name}.answers.{_number(artifact)}"
+    name = _kept_name(artifact)
 
     def place(size: int) -> Path | None:
         there = 512 * sum(file.stat().st_blocks for file in folder.glob("*.bin"))
@@ -277,6 +278,11 @@ def _place(settings: DistillSettings, artifact: Artifact, job: Job) -> Place | N
         return folder
 
     return place
+
+
+def _kept_name(artifact: Artifact) -> str:
+    """Name of the decision whether the teacher's answers are kept."""
+    return f"{DISTILL.name}.answers.{_number(artifact)}"
 
 
 def _number(artifact: Artifact) -> int:

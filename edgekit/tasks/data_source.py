@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -59,13 +60,13 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
                 why=f"allowed: {', '.join(SUFFIXES)}, or a folder",
             )
         check_file(path)
-        return DataSource(location=str(path.resolve()), kind="file", digest=digest_files(path.parent, [path]))
+        return DataSource(location=str(path.resolve()), kind="file", digest=_digest(path))
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        files = _files(path)
         if not files:
             raise DataError(f"the data folder {text!r} is empty", id="data.empty")
         check_folder(path, files)
-        return DataSource(location=str(path.resolve()), kind="folder", digest=digest_files(path, files))
+        return DataSource(location=str(path.resolve()), kind="folder", digest=_digest(path))
     if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in SUFFIXES:
         raise DataError(
             f"there is no file or folder {text!r}",
@@ -73,6 +74,15 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
             hint="Check the path, or give a hub id such as 'stanfordnlp/sst2'.",
         )
     return _resolve_hub(text, revision)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+
+
+def _digest(path: Path) -> str:
+    """sha256 over a file, or over the files of a folder."""
+    return digest_files(path.parent, [path]) if path.is_file() else digest_files(path, _files(path))
 
 
 def _resolve_hub(name: str, revision: str | None) -> DataSource:
@@ -115,14 +125,14 @@ def load_splits(source: DataSource) -> dict[str, Dataset]:
     def unreadable(why: str) -> DataError:
         return DataError(f"the data in {path.name!r} cannot be read", id="data.unreadable", why=why)
 
-    with _quiet(), retelling(unreadable):
+    with _quiet(), retelling(unreadable), _kept_rows(source) as kept:
         try:
             if source.kind == "file":
                 reader = READERS[path.suffix.lower()]
                 options = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
-                loaded = load_dataset(reader, data_files=str(path), **options)
+                loaded = load_dataset(reader, data_files=str(path), cache_dir=kept, **options)
             else:
-                loaded = load_dataset(source.location, revision=source.revision)
+                loaded = load_dataset(source.location, revision=source.revision, cache_dir=kept)
         except (DatasetGenerationError, ValueError, FileNotFoundError) as error:
             cause = error.__cause__ or error
             if "corresponds to no data" in str(cause):  # as datasets says it
@@ -139,6 +149,29 @@ def load_splits(source: DataSource) -> dict[str, Dataset]:
     if not splits:
         raise DataError(f"the data in {path.name!r} has no rows", id="data.empty")
     return splits
+
+
+@contextlib.contextmanager
+def _kept_rows(source: DataSource) -> Iterator[str | None]:
+    """Where ``datasets`` keeps the rows of files: by their content, since it takes what has the same time for the same.
+
+    Raises:
+        DataError: the files were changed since they were hashed.
+    """
+    from datasets import config
+
+    if source.kind == "hub":
+        yield None
+        return
+    folder = Path(config.HF_DATASETS_CACHE) / "edgekit" / source.digest
+    yield str(folder)
+    if _digest(Path(source.location)) != source.digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DataError(
+            f"the data in {Path(source.location).name!r} was changed while it was read",
+            id="data.changed",
+            hint="Run it again on data at rest.",
+        )
 
 
 def _array_files(source: DataSource, path: Path) -> dict[str, Path]:

@@ -191,3 +191,40 @@ def test_the_end_of_the_terminal_ends_a_command(tmp_path: Path) -> None:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
         assert process.wait(timeout=600) == 129
+
+
+@pytest.mark.parametrize("to_group", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_counts_once(number: int, to_group: bool, tmp_path: Path) -> None:
+    work = """
+    def tidy(*_):
+        time.sleep(0.5)
+        print("tidied", flush=True)
+        sys.exit(7)
+    signal.signal({0}, tidy)
+    cli.stopping._reset_when_called({0})
+    time.sleep(2 * cli.watch.POLL_SECONDS)
+    print("ready", flush=True)
+    time.sleep(600)
+    """
+    command = [sys.executable, "-c", script(work.format(int(number)), "inspect", "x")]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        if to_group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        assert process.communicate(timeout=600)[0] == "tidied\n"
+        assert process.returncode == 7
+
+
+def test_a_command_is_waited_for_where_children_are_ignored(tmp_path: Path) -> None:
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", script("print('answer'); return 3", "inspect", "x")]
+    done = subprocess.run(
+        [sys.executable, "-c", ignoring, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "answer\n", "")

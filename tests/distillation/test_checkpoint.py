@@ -8,6 +8,7 @@ import pytest
 
 from edgekit.cache import OBJECT
 from edgekit.distillation.checkpoint import Progressed, TrainingState, load_checkpoint, save_checkpoint
+from edgekit.distillation.timetable import Change
 
 FILES = ["best.safetensors", "optimizer.safetensors", "state.json", "student.safetensors"]
 
@@ -120,3 +121,17 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, name:
     assert found is not None
     assert found.progressed.step == 5
     assert all(bool((a == b).all()) for a, b in zip(older, fresh.parameters(), strict=True))
+
+
+def test_a_checkpoint_that_does_not_fit_is_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = student()
+    optimizer = optimizer_of(model)
+    made = Progressed(step=5, changes=(Change(3, 8),), answers_kept=True)
+    save_checkpoint(tmp_path, TrainingState(made), model, optimizer)
+    seen: list[Progressed] = []
+    fresh = student(1)
+    before = [value.detach().clone() for value in fresh.parameters()]
+    assert load_checkpoint(tmp_path, fresh, optimizer_of(fresh), lambda found: bool(seen.append(found))) is None
+    assert seen == [made]
+    assert all(bool((a == b).all()) for a, b in zip(before, fresh.parameters(), strict=True))
+    assert "step-00000005 is of a training that decided otherwise" in caplog.text

@@ -222,6 +222,28 @@ def test_a_training_whose_time_is_up_keeps_its_best_and_goes_on_to_the_same_end(
     assert_same(weights_of(resumed.student), weights_of(whole.student))
 
 
+def test_a_run_that_is_not_to_be_shortened_does_not_go_on_from_one_that_was(
+    tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    whole, killed, resumed = (lesson_of(tasks["bert"]) for _ in range(3))
+    expected = run(whole, tmp_path / "whole")
+    shortened = Timetable(SCHEDULE, 20, known=[Change(6, 16)])
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            killed,
+            SCHEDULE,
+            tmp_path / "cut",
+            seed=0,
+            progress=Silent(),
+            note=Notes(("distill.checkpoint", 12)),
+            timetable=shortened,
+        )
+    notes = Notes()
+    assert run(resumed, tmp_path / "cut", notes=notes) == expected
+    assert notes.events[0] == ("distill.start", 0)
+    assert_same(weights_of(resumed.student), weights_of(whole.student))
+
+
 def test_the_teacher_is_asked_about_the_selection_split_once(
     tasks: dict[str, Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

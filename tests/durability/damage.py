@@ -120,9 +120,9 @@ def flip_bits(root: Path, numbers: range, seed: int) -> tuple[Counter[str], list
 def damages(root: Path, entry: Path) -> list[str]:
     """What is said of an entry of the cache, or of a checkpoint."""
     from edgekit.cache import find_damage
-    from edgekit.decisions import find_damage as find_damaged_decisions
+    from edgekit.summed import find_damage as find_damaged_record
 
-    problem = find_damaged_decisions(entry) if entry.parent.name == "runs" else find_damage(entry)
+    problem = find_damaged_record(entry) if entry.parent.name == "runs" else find_damage(entry)
     return [] if problem is None else [problem]
 
 
@@ -136,12 +136,13 @@ def look_at_object(entry: Path) -> list[str]:
 
 def look_at_run(entry: Path) -> list[str]:
     """Damaged decisions are named by `cache verify`, and what is taken of them is what was decided."""
-    from edgekit.decisions import CLAIMS, DECISION, DECISIONS, RunDecisions, read_decided
+    from edgekit.decisions import CLAIMS, DECISION, DECISIONS, RunDecisions
+    from edgekit.summed import read_whole
 
     right: dict[str, Any] = {}
     for file in (*entry.glob(f"{CLAIMS}/*/{DECISION}"), entry / DECISIONS):
         try:
-            right |= read_decided(file)
+            right |= read_whole(file)["decided"]
         except ValueError:
             continue  # the damaged one: all that it says is in another
     copy = entry.parents[2] / "copy"

@@ -34,6 +34,14 @@ def test_what_was_spent_is_kept_over_attempts(tmp_path: Path) -> None:
     assert again.left == -10.0
 
 
+def test_a_damaged_box_is_a_new_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file, clock = tmp_path / "box.json", Hands()
+    Box(file, 60.0, clock)
+    file.write_text(file.read_text().replace('"spent": 0', '"spent": 9'))
+    assert (Box(file, 60.0, clock).attempts, Box(file, 60.0, clock).spent) == (1, 0.0)
+    assert "box.json is damaged (it changed)" in caplog.text
+
+
 def advance(progress: Watched, clock: Hands, steps: int) -> None:
     for _ in range(steps):
         clock.now += 1.0

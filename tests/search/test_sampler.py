@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from search.world import SPACE
 
 from edgekit.search.sampler import ShapeSampler
@@ -49,3 +50,23 @@ def test_layers_that_cannot_cost_as_much_are_passed_over(tmp_path: Path) -> None
         seen.append((shape.layers, shape.importance))
         sampler.tell(number, (0.1, 5.0))
     assert set(seen) == {(3, "taylor"), (6, "taylor"), (3, "fisher"), (6, "fisher")}
+
+
+def test_a_journal_that_ends_in_half_a_line_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "journal"
+    number, _ = ShapeSampler(file, SPACE, seed=0).suggest(SHAPE, SPACE.layer_choices)
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"op_code": 4, "wor')
+    ShapeSampler(file, SPACE, seed=0).tell(number, (0.1, 5.0))
+    _, other = ShapeSampler(file, SPACE, seed=0).suggest(SHAPE, SPACE.layer_choices)
+    assert file.read_bytes().startswith(whole)
+    assert other.layers == 3
+
+
+def test_a_journal_that_cannot_be_read_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "journal"
+    ShapeSampler(file, SPACE, seed=0).suggest(SHAPE, SPACE.layer_choices)
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    _, shape = ShapeSampler(file, SPACE, seed=0).suggest(SHAPE, SPACE.layer_choices)
+    assert shape.layers == 4
+    assert "journal is damaged" in caplog.text

@@ -27,9 +27,10 @@ from search.world import (
 from edgekit.errors import ModelError
 from edgekit.recipe import Limits
 from edgekit.render.search import search_lines
-from edgekit.search.session import Session
+from edgekit.search.session import Book, Session
 from edgekit.search.space import training_of
 from edgekit.search.spending import share_of
+from edgekit.summed import find_damage
 from edgekit.trials import Search, SearchRecord, TrialRecord
 
 HOUR = Limits(max_drop=0.01, time=3600.0)
@@ -630,3 +631,13 @@ def test_less_than_the_narrowest_of_so_many_layers_goes_on_with_fewer(tmp_path: 
     assert asked == sorted(asked, reverse=True)
     assert asked[-1] < 0.13
     assert (fulls[0].layers, fulls[-1].layers) == (4, 3)
+
+
+def test_damaged_trials_are_named_and_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "trials.json"
+    Book(file).put(TrialRecord(number=0, kind="quantized", stages=(), drop=0.01))
+    assert [trial.drop for trial in Book(file).trials] == [0.01]
+    file.write_text(file.read_text().replace("0.01", "0.41"))
+    assert find_damage(tmp_path) == "trials.json: it changed"
+    assert Book(file).trials == ()
+    assert "trials.json is damaged" in caplog.text

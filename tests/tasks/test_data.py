@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,28 @@ def test_changed_data_are_read_again(tmp_path: Path, model: Path) -> None:
     file = write(tmp_path / "mine.csv", unique(40))
     assert len(load(file, task_for(model)).train) == 32
     write(file, unique(60))
+    assert len(load(file, task_for(model)).train) == 49
+
+
+def test_other_data_of_the_same_time_are_read_again(tmp_path: Path, model: Path) -> None:
+    task = task_for(model)
+    for place in (tmp_path / "mine.csv", tmp_path / "folder" / "train.csv"):
+        given = place if place.parent == tmp_path else place.parent
+        write(place, unique(40))
+        os.utime(place, (1e9, 1e9))
+        first = rows(load(given, task).train)
+        write(place, unique(40, start=100))
+        os.utime(place, (1e9, 1e9))
+        assert not first & rows(load(given, task).train)
+
+
+def test_data_that_change_while_they_are_read_are_an_error(tmp_path: Path, model: Path) -> None:
+    file = write(tmp_path / "mine.csv", unique(40))
+    source = resolve_data(file)
+    write(file, unique(60))
+    for _ in range(2):
+        with pytest.raises(DataError, match="was changed while it was read"):
+            Data(source, task_for(model), 0).train  # noqa: B018  # read when asked for
     assert len(load(file, task_for(model)).train) == 49
 
 
