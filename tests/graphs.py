@@ -17,6 +17,12 @@ from edgekit.formats.shapes import infer_shapes
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>'
 
+# Gives no answer: a loop of 2^62 turns.
+ENDLESS = """agraph (float[N, 2] x) => (float[N, 2] y) <int64 times = {4611686018427387904}, bool yes = {1}> {
+    y = Loop (times, yes, x) <body = body (int64 i, bool go, float[N, 2] a) => (bool on, float[N, 2] b)
+    { on = Identity (go) b = Identity (a) }>
+}"""
+
 
 def proto(text: str) -> onnx.ModelProto:
     """A graph in ONNX's own notation, with a header where it has none."""

@@ -1,6 +1,7 @@
 """The n-th write, fsync or rename of a run fails, n = 1, 2, 3 ... until a run completes (as SQLite is tested).
 
-    python tests/durability/faults.py [--every 1] [--errors ENOSPC EIO EACCES] [--recipe quantize]
+    python tests/durability/faults.py [--every 1] [--errors ENOSPC EIO EACCES]
+    python tests/durability/faults.py --recipe default --every 10     # with a training
 
 After each: the output is the old or the new artifact, in every file; every object of the cache is sound; and the same
 run again, with nothing failing, ends in the new artifact and leaves nothing half-written. A shim in C, loaded before
@@ -143,14 +144,14 @@ def _one(trial: Trial, place: Path, kind: str, number: int, error: str) -> None:
 
 def compressing(root: Path, recipe: str) -> Trial:
     """A whole run over an output of another one."""
-    from world import World, ended, forked, hashes, leftovers
+    from world import SETTINGS, UNTRAINED, World, ended, forked, hashes, leftovers
 
     from edgekit.artifact import find_tampering
     from edgekit.cache import Cache
     from edgekit.upkeep import verify_cache
 
     world = World(root / "world", 40)
-    settings = {"optimize.seconds": "0.1", "quantize.tolerance": "1.0"}
+    settings = SETTINGS if recipe == "default" else UNTRAINED
 
     def run(place: Path, **changes: Any) -> None:
         given = {"recipe": recipe, "settings": settings} | changes

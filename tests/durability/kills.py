@@ -4,10 +4,10 @@
 
 A run of the command line is killed again and again until it is finished; then a new one begins. Each time one of the
 next stages is drawn, or the work after the last, and a moment of the processor time that it takes; each is hit twice at
-the most. Of each finished run are checked: the hashes of its files, that no stage was done twice, that nothing
-half-written is left (what libraries leave in TMPDIR is told beside it), that every object of the cache is sound, and of
-SIGTERM that it ended the command within 5 s with a documented code. Each finished run is a line of the results: the
-same command again goes on behind it.
+the most. Of each finished run are checked: the hashes of its files, that no stage was done twice, that trainings and
+calibrations went on from their last checkpoint, that nothing half-written is left (what libraries leave in TMPDIR is
+told beside it), that every object of the cache is sound, and of SIGTERM that it ended the command within 5 s with a
+documented code. Each finished run is a line of the results: the same command again goes on behind it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from world import TEMPORARY, Blocks, World, ended, forked, hashes, leftovers, preload, stages_done
+from world import TEMPORARY, Blocks, World, ended, events, forked, hashes, leftovers, preload, stages_done
 
 STOP_SECONDS = 5.0
 # What the end of the interpreter takes on a busy machine, once a command has done its work.
@@ -33,7 +33,8 @@ ENDING_SECONDS = 1.0
 MOST_PROBLEMS = 10
 # How far ahead a stage may be that is hit, and how often one of a run is.
 NEXT, MOST_HITS = 3, 2
-CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM}
+# The signal itself where it comes before a command is ready for it.
+CODES = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (128 + signal.SIGTERM, -signal.SIGTERM)}
 # What is said where native code did not let Python answer SIGTERM: `docs/cache.md`.
 BY_THE_WATCHER = "native code did not answer"
 
@@ -52,7 +53,7 @@ def main() -> None:
     for record in blocks.done.values():
         at.update(record["signals"])
     slowest = max(record["slowest_stop_seconds"] for record in blocks.done.values())
-    sums = {name: blocks.total(name) for name in ("kills", "terms", "ended_by_the_watcher")}
+    sums = {name: blocks.total(name) for name in ("kills", "terms", "ended_by_the_watcher", "went_on")}
     blocks.finish(**sums, signals=dict(sorted(at.items())), slowest_stop_seconds=slowest)
 
 
@@ -125,7 +126,7 @@ class Killing:
             at[place_hit] += 1
             if number == signal.SIGTERM:
                 slowest = max(slowest, time.monotonic() - stopped)
-            if code != CODES[number]:
+            if code not in CODES[number]:
                 problems.append(f"{number.name} ended it with {code}: {self._told()[-500:]}")
         if slowest > STOP_SECONDS:
             problems.append(f"SIGTERM took {slowest:.1f} s")
@@ -133,6 +134,7 @@ class Killing:
             "kills": sent[signal.SIGKILL],
             "terms": sent[signal.SIGTERM],
             "ended_by_the_watcher": self._told().count(BY_THE_WATCHER) - told.count(BY_THE_WATCHER),
+            "went_on": _went_on(cache)[0],
             "signals": dict(sorted(at.items())),
             "slowest_stop_seconds": round(slowest, 2),
             "of_libraries_in_tmpdir": sorted(path.name for path in cache.with_name(TEMPORARY).glob("*")),
@@ -154,8 +156,24 @@ class Killing:
         problems += find_tampering(out)
         twice = Counter(event["key"] for event in stages_done(cache))
         problems += [f"stage {key[:12]} was done {count} times" for key, count in twice.items() if count > 1]
+        problems += _went_on(cache)[1]
         problems += [f"left behind: {path}" for path in leftovers(cache, out)]
         return problems + [f"{damage.name}: {damage.problem}" for damage in verify_cache(Cache(cache)).damaged]
+
+
+def _went_on(cache: Path) -> tuple[int, list[str]]:
+    """How often a training or a calibration went on from a checkpoint, and where one began before its last one."""
+    reached, times, problems = Counter[str](), 0, list[str]()
+    for event in events(cache):
+        work, _, what = event["event"].partition(".")
+        number = int(event.get("step", event.get("sample", 0)))
+        if what == "checkpoint":
+            reached[work] = number
+        elif what == "start":
+            times += number > 0
+            if number < reached[work]:
+                problems.append(f"{work} began at {number}, with a checkpoint at {reached[work]}")
+    return times, problems
 
 
 def _parts(cache: Path, seconds: float) -> list[float]:

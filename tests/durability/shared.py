@@ -21,12 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from world import Blocks, World, ended, forked, hashes, leftovers, preload, stages_done
+from world import UNTRAINED, Blocks, World, ended, forked, hashes, leftovers, preload, stages_done
 
-CHANGES: dict[str, Any] = {
-    "recipe": "quantize",
-    "settings": {"optimize.seconds": "0.1", "quantize.method": "static", "quantize.samples": "64"},
-}
+CHANGES: dict[str, Any] = {"recipe": "quantize", "settings": UNTRAINED}
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ SETTINGS = {
     "prune.samples": "32",
     "prune.layers": "1.0",
     "prune.ratio": "0.3",
-    "distill.epochs": "2",
+    "distill.epochs": "10",
     "distill.batch_size": "8",
     "distill.checkpoint_every": "5",
     "distill.evaluate_every": "10",
@@ -51,6 +51,8 @@ SETTINGS = {
     "quantize.samples": "64",
     "quantize.tolerance": "1.0",
 }
+# Those of a recipe that trains nothing.
+UNTRAINED = {name: value for name, value in SETTINGS.items() if name.startswith(("optimize.", "quantize."))}
 
 
 def preload() -> None:

@@ -12,7 +12,7 @@ import foreign
 import numpy as np
 import onnx
 import pytest
-from graphs import proto, random_array
+from graphs import ENDLESS, proto, random_array
 
 from edgekit.artifact import WHOLE
 from edgekit.errors import ModelError, ResourceLimitError
@@ -22,10 +22,6 @@ from edgekit.runtimes import open_runner
 from edgekit.runtimes.child import ConfinedRunner, open_child
 from edgekit.runtimes.graph_child import pack_arrays, unpack_arrays
 
-ENDLESS = """agraph (float[N, 2] x) => (float[N, 2] y) <int64 times = {4611686018427387904}, bool yes = {1}> {
-    y = Loop (times, yes, x) <body = body (int64 i, bool go, float[N, 2] a) => (bool on, float[N, 2] b)
-    { on = Identity (go) b = Identity (a) }>
-}"""
 VAST = "agraph (int64[1] n) => (float[M] y) { y = ConstantOfShape (n) }"
 FEEDS = {"x": np.ones((1, 2), np.float32)}
 
