@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
-from edgekit.cache import OBJECT, STAGED, Cache, copy_object
+from edgekit.cache import OBJECT, Cache, copy_object, folder_beside
 from edgekit.costing import GRAPH_SETTINGS, MILLION
 from edgekit.environment import host, version_of, versions
 from edgekit.errors import HostError, ModelError
@@ -128,14 +127,9 @@ def _write_pages(report: Report, folder: Path) -> None:
 def hand_over(folder: Path, out: Path, cache: Cache) -> None:
     """Copy a finished directory beside ``out`` and exchange the two."""
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = out.with_name(f".{out.name}.{STAGED}{cache.claim()}")
-    try:
-        staged.mkdir()
+    with folder_beside(out, cache) as staged:
         copy_object(folder, staged)
         publish(staged, out)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _copy_artifact(artifact: Artifact, folder: Path) -> None:

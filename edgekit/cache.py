@@ -330,6 +330,23 @@ def folders_in(root: Path) -> Iterator[Callable[[], Path]]:
 
 
 @contextmanager
+def folder_beside(out: Path, cache: Cache) -> Iterator[Path]:
+    """An empty folder beside an output, gone after the block, or with ``sweep`` should this process be killed.
+
+    Args:
+        out: the output; it does not have to be there.
+        cache: in which the folder is marked.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staged = out.with_name(f".{out.name}.{STAGED}{cache.claim()}")
+    try:
+        staged.mkdir()
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
 def temporary() -> Iterator[Path]:
     """An empty folder, gone after the block; should this process be killed, the next run removes it.
 

@@ -20,6 +20,7 @@ from edgekit.cache import (
     decided_in,
     default_root,
     find_damage,
+    folder_beside,
     newest_whole,
     put_whole,
     record_files,
@@ -270,6 +271,20 @@ def test_what_nobody_knows_any_more_is_swept_after_a_day(cache: Cache, tmp_path:
     os.utime(old, (0, 0))
     cache.sweep(tmp_path / "out")
     assert (old.exists(), new.exists(), turned.exists()) == (False, True, False)
+
+
+def test_what_is_put_together_beside_an_output_goes_with_its_process_or_the_next_one(
+    cache: Cache, tmp_path: Path
+) -> None:
+    out = tmp_path / "place" / "out"
+    with folder_beside(out, cache) as staged:
+        (staged / "file").write_text("x")
+        cache.sweep(out)
+        assert staged.parent == out.parent
+        assert (staged / "file").exists()
+        os.utime(staged, (0, 0))
+        Cache(tmp_path / "another").sweep(out)  # which knows nothing of it
+    assert list(out.parent.iterdir()) == []
 
 
 def test_a_folder_is_on_the_disk_before_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -43,6 +42,7 @@ from edgekit.bundle.schema import (
 )
 from edgekit.bundle.selftest import write_selftest
 from edgekit.bundle.tokenizer import compile_tokenizer, plain, write_program
+from edgekit.cache import Cache, folder_beside
 from edgekit.errors import ModelError, UnknownNameError, VerificationError
 from edgekit.formats.tflite_export import SEQUENCE
 from edgekit.settings import Frozen
@@ -107,9 +107,10 @@ def make_bundle(path: str | Path, platform: str, out: str | Path, form: str | No
     check_output(out, is_bundle)
     task = _task_of(artifact)
     name = forms.choose_form(artifact, chosen.forms, form)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
-        staged = Path(scratch) / "bundle"
+    cache = Cache()
+    cache.sweep(out.resolve())
+    with folder_beside(out.resolve(), cache) as scratch:
+        staged = scratch / "bundle"
         content = staged / chosen.content
         content.mkdir(parents=True)
         bundle = _write_content(artifact, task, chosen, name, content)
