@@ -49,6 +49,8 @@ FEATURE_NAMES = {"asimd": "neon", "asimddp": "dotprod"}
 # Builds of a package that bring the same modules under another name.
 OTHER_BUILDS = {"onnxruntime": "onnxruntime-gpu"}
 
+# Extensions that decide on kernels of float32 and bfloat16, the best first.
+WIDEST = ("amx_tile", "avx512_bf16", "avx512f", "avx2", "sve", "neon")
 # Variables by which libraries take other kernels than the processor has, or another device.
 KERNEL_VARIABLES = (
     "ATEN_CPU_CAPABILITY",
@@ -288,7 +290,7 @@ def numeric_level() -> str:
     x86-64 without VNNI. A GPU trains in the place of the processor, and variables make libraries take other kernels.
     """
     here = host()
-    widest = next((f for f in ("amx_tile", "avx512f", "avx2", "sve", "neon") if here.has(f)), "baseline")
+    widest = next((f for f in WIDEST if here.has(f)), "baseline")
     sums = "-saturating" if here.saturates else ""
     gpu = f"-{here.cuda[0].name}" if here.cuda else ""
     level = f"{here.architecture}-{widest}{sums}{gpu}-py{sys.version_info.major}.{sys.version_info.minor}"

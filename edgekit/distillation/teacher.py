@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TeacherPrecision = Precision | Literal["auto"]
+# Extensions with which a processor multiplies bfloat16 faster than float32.
+MULTIPLIES_BF16 = ("amx_tile", "avx512_bf16")
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,15 @@ def prepare_teacher(model: nn.Module, task: Task, precision: TeacherPrecision, d
     Args:
         model: the original, in float32; stays as it is.
         task: calls it.
-        precision: of its products; auto is bfloat16 for encoders on processors with AMX, else float32.
+        precision: of its products; auto is bfloat16 for encoders on processors that multiply it, else float32.
         device: where.
     """
     import torch
 
     encoder = is_encoder(model)
     if precision == "auto":
-        precision = "bf16" if encoder and device.type == "cpu" and host().has("amx_tile") else "fp32"
+        able = device.type == "cpu" and any(host().has(extension) for extension in MULTIPLIES_BF16)
+        precision = "bf16" if encoder and able else "fp32"
     if precision == "bf16" and encoder:
         model = copy.deepcopy(model).to(torch.bfloat16)
     return Teacher(model.to(device).eval(), task, precision)

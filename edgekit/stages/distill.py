@@ -64,7 +64,8 @@ class DistillSettings(StageSettings):
     dropout: bool = Field(False, description="whether the student's dropout is on")
     precision: Precision = Field("fp32", description="of the student's products while training")
     teacher_precision: TeacherPrecision = Field(
-        "auto", description="of the teacher's products; auto: bf16 for encoders on processors with AMX, else fp32"
+        "auto",
+        description="of the teacher's products; auto: bf16 for encoders on processors that multiply it, else fp32",
     )
     freeze_embeddings: bool = Field(
         True, description="whether tables of embeddings that are the teacher's own stay as they are"

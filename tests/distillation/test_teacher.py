@@ -39,7 +39,9 @@ def test_a_teacher_in_bfloat16_says_about_the_same_in_float32(
         assert 0 < distance < 0.03
 
 
-@pytest.mark.parametrize(("flags", "precision"), [({"amx_tile"}, "bf16"), ({"avx512f"}, "fp32")])
+@pytest.mark.parametrize(
+    ("flags", "precision"), [({"amx_tile"}, "bf16"), ({"avx512_bf16"}, "bf16"), ({"avx512f"}, "fp32")]
+)
 def test_bfloat16_is_for_encoders_on_processors_that_multiply_it(
     tasks: dict[str, Task], torch_alone: Any, monkeypatch: pytest.MonkeyPatch, flags: set[str], precision: str
 ) -> None:
