@@ -303,5 +303,5 @@ def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:
                 raise DataError(
                     f"row {row} of the split {name!r} has no text in the column for {column!r}",
                     id="data.unsuitable-sample",
-                    why=f"it holds {value!r}",
+                    why=f"it holds {repr(value)[:80]}",
                 )

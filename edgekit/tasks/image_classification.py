@@ -84,7 +84,7 @@ class ImageClassification(Classification):
         path = Path(text).expanduser()
         if not path.is_file():
             raise DataError(f"there is no image file {text!r}", id="data.missing")
-        return {"image": str(path)}
+        return {"image": path}
 
 
 @dataclass(frozen=True)

@@ -190,10 +190,23 @@ def pixel_reader(origin: Origin) -> PixelReader:
 
 
 def decode(image: Any, channels: int) -> Image:
-    """A Pillow image, of a path or of one already decoded, in the colours that so many channels hold."""
+    """A Pillow image, of a file's ``Path`` or of one already decoded, in the colours that so many channels hold.
+
+    A text is none of both: it may come from the data, whose paths ``StoredImages`` looks at.
+
+    Raises:
+        DataError: it is neither, or not readable.
+    """
     from PIL import Image
 
-    mode, name = "RGB" if channels == 3 else "L", "an image" if isinstance(image, Image.Image) else Path(image).name
+    if not isinstance(image, (Image.Image, Path)):
+        raise DataError(
+            "a row of the data has no image",
+            id="data.unsuitable-sample",
+            why=f"it holds {repr(image)[:80]}",
+            hint="Choose another column with --columns image=NAME: one of images, or of paths in the data's folder.",
+        )
+    mode, name = "RGB" if channels == 3 else "L", "an image" if isinstance(image, Image.Image) else image.name
     without_programs()
     try:
         if isinstance(image, Image.Image):

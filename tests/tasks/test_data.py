@@ -11,7 +11,7 @@ from tiny import build, images, labelled, save, task_for
 
 from edgekit.errors import DataError, HostError, UnknownNameError
 from edgekit.tasks.base import Task
-from edgekit.tasks.data import Data
+from edgekit.tasks.data import Data, first_sample
 from edgekit.tasks.data_source import DataSource, resolve_data
 
 NAMES = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
@@ -255,6 +255,83 @@ def test_a_row_without_text_is_named(tmp_path: Path, model: Path) -> None:
         _ = load(tmp_path, task_for(model)).evaluation
     assert caught.value.what == "row 1 of the split 'validation' has no text in the column for 'text'"
     assert caught.value.why == "it holds None"
+
+
+def card(**kinds: str) -> str:
+    """A card that says of what kind each column is."""
+    columns = "".join(f"  - name: {name}\n    dtype: {kind}\n" for name, kind in kinds.items())
+    return f"---\ndataset_info:\n  features:\n{columns}---\n"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What ``datasets`` decodes, and Pillow opens."""
+    found: list[Any] = []
+    for name in ("datasets.Image.decode_example", "datasets.Audio.decode_example", "PIL.Image.open"):
+        monkeypatch.setattr(name, lambda *values, **_: found.append(values))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "video"])
+@pytest.mark.parametrize("place", ["{}/out.png", "https://example.com/x.png"])
+@pytest.mark.parametrize(("column", "id_"), [("text", "data.unsuitable-sample"), ("label", "data.unknown-label")])
+def test_no_column_has_a_file_opened(
+    tmp_path: Path, model: Path, opened: list[Any], kind: str, place: str, column: str, id_: str
+) -> None:
+    write(tmp_path / "train.csv", unique(20) | {column: [place.format(tmp_path)] * 20})
+    (tmp_path / "README.md").write_text(card(**({"text": "string", "label": "int64"} | {column: kind})))
+    with pytest.raises(DataError) as caught:
+        _ = load(tmp_path, task_for(model)).evaluation
+    assert caught.value.id in (id_, "data.unreadable" if kind != "image" else id_)  # where nothing decodes such
+    assert opened == []
+
+
+def test_a_column_that_nobody_reads_may_hold_anything(tmp_path: Path, model: Path, opened: list[Any]) -> None:
+    write(tmp_path / "train.csv", unique(40) | {"photo": ["/none.png"] * 40})
+    (tmp_path / "README.md").write_text(card(text="string", label="int64", photo="image"))
+    data = load(tmp_path, task_for(model))
+    assert (len(data.train), opened) == (32, [])
+    with pytest.raises(DataError, match="has no column that a module could read"):
+        first_sample(data.source, {})
+    assert opened == []
+
+
+def test_images_in_lists_are_not_opened(tmp_path: Path, model: Path, opened: list[Any]) -> None:
+    write(tmp_path / "train.parquet", unique(20) | {"text": [["/none.png"]] * 20})
+    (tmp_path / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: text\n    list: image\n  - name: label\n    dtype: int64\n---\n"
+    )
+    with pytest.raises(DataError, match=r"no text in the column for 'text'\nit holds .*/none.png"):
+        _ = load(tmp_path, task_for(model)).evaluation
+    assert opened == []
+
+
+@pytest.mark.parametrize("place", ["{}/out.png", "https://example.com/x.png"])
+@pytest.mark.parametrize(
+    ("kind", "id_"),
+    [
+        ("image", "data.elsewhere"),
+        ("string", "data.elsewhere"),
+        ("large_string", "data.elsewhere"),
+        ("string_view", "data.unsuitable-sample"),
+    ],
+)
+def test_an_image_elsewhere_is_an_error(
+    tmp_path: Path, image_model: Path, opened: list[Any], place: str, kind: str, id_: str
+) -> None:
+    columns = {"image": [place.format(tmp_path)] * 20, "label": [0, 1] * 10}
+    write(tmp_path / "data" / "train.csv", columns)
+    (tmp_path / "data" / "README.md").write_text(card(image=kind, label="int64"))
+    with pytest.raises(DataError) as caught:
+        load(tmp_path / "data", task_for(image_model)).train.batch([0])
+    assert (caught.value.id, opened) == (id_, [])
+
+
+def test_a_json_text_is_no_path(tmp_path: Path, image_model: Path, opened: list[Any]) -> None:
+    write(tmp_path / "train.jsonl", {"image": ["/none.png", {"a": 1}] * 10, "label": [0, 1] * 10})
+    with pytest.raises(DataError):
+        load(tmp_path, task_for(image_model)).train.batch([0])
+    assert opened == []
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
