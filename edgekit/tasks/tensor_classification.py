@@ -152,7 +152,7 @@ class TensorExamples:
         given = self.task.input
         try:
             values = np.asarray(self.inputs[index], dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 f"row {index} of the data is no array of numbers", id="data.unsuitable-sample", why=str(error)
             ) from error

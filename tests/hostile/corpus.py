@@ -157,6 +157,8 @@ family(
         "array-of-another-size": zipped([("x.npy", npy(f"({2**40},)", content=b"\0" * 4))]),
         "array-of-nothing": zipped([("x.npy", npy(f"({2**40},)", "<U0"))]),
         "array-of-empty-rows": zipped([("x.npy", npy(f"({2**40}, 0)"))]),
+        "array-of-records": zipped([("x.npy", npy("(1,)", content=b"\0" * 8).replace(b"'<f4'", b"[('a', '<U2')]"))]),
+        "array-of-no-characters": zipped([("x.npy", npy("(1,)", "<U1", b"\xff\xff\xff\x7f"))]),
         "name-of-5000-letters": zipped([("x" * 5000, ONE)]),
         "negative-shape": zipped([("x.npy", npy("(-1,)", content=b""))]),
         "header-that-is-code": zipped([("x.npy", npy("__import__('os').system('touch canary')"))]),
