@@ -19,11 +19,12 @@ from pydantic import BaseModel, ValidationError, field_validator, model_validato
 from edgekit.bounds import (
     MAX_CONFIG_BYTES,
     MAX_LICENCE_BYTES,
-    MAX_SIZES,
     MAX_TOKENIZER_BYTES,
+    check_sizes,
     control_characters,
     inside,
     load_json,
+    named_values,
     visible,
 )
 from edgekit.errors import HostError, ModelError, UsageError
@@ -303,7 +304,7 @@ def _read_config(folder: Path, text: str) -> _Config:
             hint='Add "architectures": ["..."], or save the model again with save_pretrained.',
         )
     _check_settings(folder, text)
-    check_sizes(folder)
+    check_config(folder)
     return config
 
 
@@ -345,13 +346,13 @@ def _check_settings(folder: Path, text: str) -> None:
             )
 
 
-def check_sizes(folder: Path) -> None:
-    """See that a configuration asks for no more than any model has, before a library builds what it says.
+def check_config(folder: Path) -> None:
+    """See what a configuration asks for, before a library builds what it says.
 
     Layers are built one by one, and names of classes are made up one by one, whatever weights there are.
 
     Raises:
-        ModelError: it does.
+        ModelError: it asks for more than any model has, or for code of a hub's.
     """
     path = folder / "config.json"
     if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
@@ -360,15 +361,26 @@ def check_sizes(folder: Path) -> None:
         found = load_json(path.read_bytes())
     except ValueError:
         return
-    for name, value in found.items() if isinstance(found, dict) else ():
-        most = next((most for kind, most in MAX_SIZES.items() if kind.search(str(name))), None)
-        numbers = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
-        if most is not None and max(numbers, default=0) > most:
-            raise ModelError(
-                f"{str(path)!r} is no valid model configuration",
-                id="model.invalid-config",
-                why=f"{name} is larger than {most}, which no model has",
-            )
+    try:
+        check_sizes(found)
+    except ValueError as error:
+        raise ModelError(
+            f"{str(path)!r} is no valid model configuration", id="model.invalid-config", why=str(error)
+        ) from error
+    kernel = next((name for name, value in named_values(found) if _names_kernel(name, value)), None)
+    if kernel is not None:
+        raise ModelError(
+            f"{str(folder)!r} needs code of others ({kernel} in config.json)",
+            id="model.own-code",
+            why="transformers would fetch a kernel from the hub and run it",
+            hint=f"Take {kernel} out of config.json: the model computes the same without.",
+        )
+
+
+def _names_kernel(name: str, value: object) -> bool:
+    """Whether a setting tells transformers to take its attention, or its experts, from a repository of the hub."""
+    chosen = value.values() if isinstance(value, dict) else [value]
+    return name.endswith(("attn_implementation", "experts_implementation")) and any("/" in str(one) for one in chosen)
 
 
 def _names_code(automatic: object) -> bool:
