@@ -21,6 +21,7 @@ from edgekit.bounds import (
     MAX_LICENCE_BYTES,
     MAX_TOKENIZER_BYTES,
     check_sizes,
+    check_texts,
     control_characters,
     inside,
     load_json,
@@ -48,6 +49,8 @@ SETTINGS = (
     "tokenizer_config.json",
     "video_preprocessor_config.json",
 )
+# Those of them that hold tokens and templates, which may be of any characters.
+TOKENS = ("processor_config.json", "special_tokens_map.json", "tokenizer_config.json")
 # What a tokenizer is read from beside settings, by the ending and, of texts, by the name.
 VOCABULARIES, VOCABULARY_TEXTS = (".json", ".model", ".jinja"), ("vocab.txt", "merges.txt")
 MODULE = "module.json"
@@ -313,7 +316,7 @@ def _check_settings(folder: Path, text: str) -> None:
 
     Raises:
         ModelError: a file is too large, is no JSON, has a name that no list of sums can hold, or wants code that comes
-            with the model to be run.
+            with the model to be run, or texts in it would steer the terminal.
     """
     for path in model_files(folder):
         if control_characters(path.name) or not inside(path.name):
@@ -338,6 +341,8 @@ def _check_settings(folder: Path, text: str) -> None:
             raise ModelError(
                 f"{str(path)!r} is no valid JSON", id="model.invalid-config", why=str(error).splitlines()[0]
             ) from error
+        if path.name not in TOKENS:
+            _check_setting(path, found)
         if isinstance(found, dict) and _names_code(found.get("auto_map")):
             raise ModelError(
                 f"{text!r} needs code of its own (auto_map in {path.name})",
@@ -352,7 +357,8 @@ def check_config(folder: Path) -> None:
     Layers are built one by one, and names of classes are made up one by one, whatever weights there are.
 
     Raises:
-        ModelError: it asks for more than any model has, or for code of a hub's.
+        ModelError: it asks for more than any model has, or for code of a hub's, or a library that quotes it would steer
+            the terminal.
     """
     path = folder / "config.json"
     if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
@@ -361,12 +367,7 @@ def check_config(folder: Path) -> None:
         found = load_json(path.read_bytes())
     except ValueError:
         return
-    try:
-        check_sizes(found)
-    except ValueError as error:
-        raise ModelError(
-            f"{str(path)!r} is no valid model configuration", id="model.invalid-config", why=str(error)
-        ) from error
+    _check_setting(path, found)
     kernel = next((name for name, value in named_values(found) if _names_kernel(name, value)), None)
     if kernel is not None:
         raise ModelError(
@@ -375,6 +376,16 @@ def check_config(folder: Path) -> None:
             why="transformers would fetch a kernel from the hub and run it",
             hint=f"Take {kernel} out of config.json: the model computes the same without.",
         )
+
+
+def _check_setting(path: Path, found: object) -> None:
+    try:
+        check_texts(found)
+        check_sizes(found)
+    except ValueError as error:
+        raise ModelError(
+            f"{str(path)!r} is no valid model configuration", id="model.invalid-config", why=str(error)
+        ) from error
 
 
 def _names_kernel(name: str, value: object) -> bool:

@@ -186,6 +186,23 @@ def test_numbers_that_no_model_has_are_an_error(folder: Path, change: dict[str, 
     assert f"{next(iter(change))} is larger than" in fails(folder).why
 
 
+@pytest.mark.parametrize(
+    "change", [{"use_return_dict": "\x1b[2J"}, {"a": [{"\x9b2J": 1}]}, {"id2label": {"0": "\u202egod"}}]
+)
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "generation_config.json"])
+def test_a_text_that_steers_the_terminal_is_an_error(folder: Path, name: str, change: dict[str, object]) -> None:
+    (folder / name).write_text(json.dumps(CONFIG | change))
+    error = fails(folder)
+    assert error.what == f"{str(folder / name)!r} is no valid model configuration"
+    assert error.why.endswith("has control characters")
+
+
+def test_lines_and_tabs_steer_nothing_and_tokens_may_be_any(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"prefix": "a\r\n\tb"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "\x00", "chat_template": "\x1b[2J"}))
+    assert resolve_source(folder).architecture == "BertForSequenceClassification"
+
+
 @pytest.mark.parametrize("value", ["evil/kernel", "evil/kernel@v1:run", {"": "sdpa", "text_config": "evil/kernel"}])
 @pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation", "experts_implementation"])
 def test_a_kernel_of_the_hub_is_code_of_others(folder: Path, name: str, value: object) -> None:

@@ -282,6 +282,8 @@ family(
         "of-a-billion-words": {"config_json": config(vocab_size=10**9)},
         "of-a-width-of-a-billion": {"config_json": config(hidden_size=10**9)},
         "with-an-escape-in-its-architecture": {"config_json": config(architectures=["\x1b[2JBert"])},
+        "with-an-escape-in-any-text": {"config_json": config(use_return_dict="\x1b]0;owned\x07\x1b[2J")},
+        "with-an-escape-in-a-name": {"config_json": config(text_config={"\x1b[2J": 1})},
         "with-half-a-character": {"config_json": config(model_type="\ud800")},
         "with-a-name-that-breaks-sums": {"x\ny_json": "{}"},
         "with-a-name-that-steers-the-terminal": {"\x1b[2J_json": "{}"},
