@@ -770,6 +770,15 @@ def of_file(name: str) -> dict[str, Any]:
     return {"components": {"model": {"files": [name], "inputs": [], "outputs": []}}}
 
 
+def taking(**changes: Any) -> dict[str, Any]:
+    """A graph with a sum, and with one input, changed."""
+    spec = {"name": "x", "dtype": "float32", "shape": ["batch", 2]} | changes
+    return {
+        "components": {"model": {"files": ["model.onnx"], "inputs": [spec], "outputs": []}},
+        "files": {"model.onnx": "0" * 64},
+    }
+
+
 def summed(name: str) -> dict[str, Any]:
     """The same, with a sum of the file."""
     return of_file(name) | {"files": {name: "0" * 64}}
@@ -789,6 +798,8 @@ family(
         "with-a-component-that-is-a-path": {"components": {"../x": of_file("a")["components"]["model"]}},
         "with-a-component-of-no-file": {"components": {"model": {"files": [], "inputs": [], "outputs": []}}},
         "without-sums-of-its-parts": of_file("model.onnx"),
+        "that-takes-what-no-number-is": taking(dtype="float99"),
+        "that-takes-less-than-nothing": taking(shape=["batch", -1]),
         "with-weights-in-its-report": of_file("report.json") | {"files": {"report.json": "0" * 64}},
         "with-sums-of-files-above": {"files": {"../outside.onnx": "0" * 64}},
         "with-a-deep-manifest": DEEP_JSON,

@@ -189,6 +189,12 @@ def test_an_image_is_decoded_from_its_file(tmp_path: Path) -> None:
         decode(tmp_path / "none.png", 3)
 
 
+@pytest.mark.parametrize("shape", [(2,), (5, 4, 4), (3, 4, 4, 4)])
+def test_pixels_of_no_image_are_an_error(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match="which is no image"):
+        _ = reader(tmp_path, shape, Pixels()).shape
+
+
 @pytest.mark.parametrize("given", ["/etc/hostname", b"/etc/hostname", 5, None, [["x"]], np.zeros((2, 2))])
 def test_what_data_holds_in_place_of_an_image_is_not_opened(given: object) -> None:
     with pytest.raises(DataError, match="a row of the data has no image\nit holds "):
