@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,9 @@ WHOLE = "model"
 # Never part of the model: written beside it, after it, and without a sum in the manifest. No part has such a name.
 UNSEALED = (MANIFEST, SUMS, PAGE, CARD, "report.json", "recipe.lock.toml", "details.json")
 KEPT_NAMES = frozenset(name.casefold() for name in UNSEALED)  # as a system that knows no capitals has them
+
+# Types of tensors that are fed and read, as numpy names them.
+NUMBERS = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
 Format = Literal["torch", "onnx", "tflite"]
 Shape = tuple[int | str, ...]
@@ -146,7 +149,7 @@ def open_artifact(path: str | Path) -> Artifact:
     """Read an artifact's manifest.
 
     Raises:
-        ArtifactError: no directory, no manifest, or one of another version.
+        ArtifactError: no directory, no manifest, or one of another version or of what no graph takes.
     """
     root = Path(path).expanduser()
     file = root / MANIFEST
@@ -169,11 +172,27 @@ def open_artifact(path: str | Path) -> Artifact:
     _check_names(root, manifest)
     try:
         check_texts(manifest.model_dump(mode="json"))
+        for part in manifest.components.values():
+            check_tensors(part.inputs + part.outputs, part.states)
     except ValueError as error:
         raise ArtifactError(
             f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=str(error)
         ) from error
     return Artifact(root, manifest)
+
+
+def check_tensors(specs: Sequence[TensorSpec], states: Sequence[State] = ()) -> None:
+    """Refuse tensors of which nobody could make one, whatever a file says of them.
+
+    Raises:
+        ValueError: the type of one is none of `NUMBERS`, or a dimension is negative.
+    """
+    begun = [TensorSpec(name=one.input, dtype=one.dtype, shape=one.initial) for one in states]
+    for name, dtype, shape in ((one.name, one.dtype, one.shape) for one in (*specs, *begun)):
+        if dtype not in NUMBERS:
+            raise ValueError(f"{name!r} has the type {dtype!r}; allowed: {', '.join(NUMBERS)}")
+        if any(isinstance(dim, int) and dim < 0 for dim in shape):
+            raise ValueError(f"{name!r} has the shape {list(shape)}")
 
 
 def _check_names(root: Path, manifest: Manifest) -> None:

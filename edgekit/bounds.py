@@ -11,6 +11,7 @@ import json
 import re
 import stat
 import zipfile
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,9 +41,14 @@ MAX_RATIO, RATIO_MATTERS_FROM_BYTES = 200, 4 * MIB
 MAX_ENTRIES = 100_000
 
 # What numbers of a configuration may be at most, by their names: the deepest encoders that were ever published have
-# 1000 layers (DeepNet, Wang et al. 2022), and the widest are of some ten thousands.
+# 1000 layers (DeepNet, Wang et al. 2022), and the widest are of some ten thousands. Nor are lists of them longer.
+# These are the names of what transformers builds, or goes through, one by one; ALBERT's groups are groups of layers.
 MAX_SIZES = {
-    re.compile(r"(^|_)(layers?|depths?|blocks?)$"): 1024,
+    re.compile(r"(^|_)(layers?|depths?|blocks?|stages?|levels?|heads?|repeats|networks|languages)$"): 1024,
+    re.compile(r"^num_(hash_functions|hashes|query_pool|conv_pos_embeddings|chunks_before|chunks_after)$"): 1024,
+    re.compile(r"^(attention_types|block_sizes|pretraining_tp)$"): 1024,
+    re.compile(r"(^|_)(hidden_groups|group_num)$|^(depth|width)_coefficient$"): 64,
+    re.compile(r"(^|_)experts$"): 2**14,
     re.compile(r"^(hidden|intermediate|embedding)_size$|^(dim|hidden_dim|d_model|d_ff|ffn_dim)$"): 2**20,
     re.compile(r"^(vocab_size|type_vocab_size)$"): 2**24,
     re.compile(r"^num_labels$"): 2**20,
@@ -126,6 +132,44 @@ def check_texts(values: Any) -> None:
             waiting += one
         elif isinstance(one, str) and control_characters(one.replace("\n", "").replace("\t", "").replace("\r", "")):
             raise ValueError(f"the text {one[:80]!r} has control characters")
+
+
+def check_sizes(values: Any) -> None:
+    """Refuse a configuration, or one in it, that asks for more than any model has.
+
+    Raises:
+        ValueError: it does.
+    """
+    for name, value in named_values(values):
+        most = next((most for kind, most in MAX_SIZES.items() if kind.search(name)), None)
+        if most is not None and _largest(value) > most:
+            raise ValueError(f"{name} is larger than {most}, which no model has")
+
+
+def named_values(values: Any) -> Iterator[tuple[str, Any]]:
+    """What the tables in each other hold by its names, but for the names of classes, which may be any."""
+    waiting = [values]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            named = [(str(name), value) for name, value in one.items() if name not in ("id2label", "label2id")]
+            yield from named
+            waiting += [value for _, value in named]
+        elif isinstance(one, list):
+            waiting += one
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a value, or the length of a list where that is more; 0 for a text."""
+    largest, waiting = 0.0, [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            largest = max(largest, len(one))
+            waiting += one
+        elif isinstance(one, (int, float)):
+            largest = max(largest, one)
+    return largest
 
 
 def check_numbers(values: Any) -> None:

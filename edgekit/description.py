@@ -13,8 +13,8 @@ from typing import Literal, TypedDict
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgekit.artifact import State, TensorSpec
-from edgekit.bounds import MAX_MODULE_BYTES
+from edgekit.artifact import State, TensorSpec, check_tensors
+from edgekit.bounds import MAX_MODULE_BYTES, check_texts
 from edgekit.errors import ModelError, UsageError
 from edgekit.settings import Frozen, parse_toml, read_bounded
 from edgekit.source import MODULE
@@ -164,7 +164,8 @@ def read_description(folder: Path) -> Description:
     """``module.json`` of a folder.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: it cannot be read, has texts that steer the terminal that they are printed on, or says of a tensor
+            what none is.
     """
     file = folder / MODULE
     if file.stat().st_size > MAX_MODULE_BYTES:
@@ -172,12 +173,20 @@ def read_description(folder: Path) -> Description:
             f"{MODULE} has {file.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {MAX_MODULE_BYTES}"
         )
     try:
-        return Description.model_validate_json(file.read_bytes())
+        found = Description.model_validate_json(file.read_bytes())
+        check_texts(found.model_dump(mode="json"))
+        if found.input is not None:
+            check_tensors([TensorSpec(**found.input.model_dump())])
+        if found.graph is not None:
+            check_tensors(found.graph.inputs + found.graph.outputs, found.graph.states)
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelError(
             f"{MODULE} is not valid", id="model.invalid-config", why=f"{first['loc']}: {first['msg']}"
         ) from error
+    except ValueError as error:
+        raise ModelError(f"{MODULE} is not valid", id="model.invalid-config", why=str(error)) from error
+    return found
 
 
 def class_names(said: Sequence[str] | None, seen: Sequence[str], classes: int) -> tuple[str, ...]:

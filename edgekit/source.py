@@ -19,11 +19,13 @@ from pydantic import BaseModel, ValidationError, field_validator, model_validato
 from edgekit.bounds import (
     MAX_CONFIG_BYTES,
     MAX_LICENCE_BYTES,
-    MAX_SIZES,
     MAX_TOKENIZER_BYTES,
+    check_sizes,
+    check_texts,
     control_characters,
     inside,
     load_json,
+    named_values,
     visible,
 )
 from edgekit.errors import HostError, ModelError, UsageError
@@ -47,6 +49,8 @@ SETTINGS = (
     "tokenizer_config.json",
     "video_preprocessor_config.json",
 )
+# Those of them that hold tokens and templates, which may be of any characters.
+TOKENS = ("processor_config.json", "special_tokens_map.json", "tokenizer_config.json")
 # What a tokenizer is read from beside settings, by the ending and, of texts, by the name.
 VOCABULARIES, VOCABULARY_TEXTS = (".json", ".model", ".jinja"), ("vocab.txt", "merges.txt")
 MODULE = "module.json"
@@ -303,7 +307,7 @@ def _read_config(folder: Path, text: str) -> _Config:
             hint='Add "architectures": ["..."], or save the model again with save_pretrained.',
         )
     _check_settings(folder, text)
-    check_sizes(folder)
+    check_config(folder)
     return config
 
 
@@ -312,7 +316,7 @@ def _check_settings(folder: Path, text: str) -> None:
 
     Raises:
         ModelError: a file is too large, is no JSON, has a name that no list of sums can hold, or wants code that comes
-            with the model to be run.
+            with the model to be run, or texts in it would steer the terminal.
     """
     for path in model_files(folder):
         if control_characters(path.name) or not inside(path.name):
@@ -337,6 +341,8 @@ def _check_settings(folder: Path, text: str) -> None:
             raise ModelError(
                 f"{str(path)!r} is no valid JSON", id="model.invalid-config", why=str(error).splitlines()[0]
             ) from error
+        if path.name not in TOKENS:
+            _check_setting(path, found)
         if isinstance(found, dict) and _names_code(found.get("auto_map")):
             raise ModelError(
                 f"{text!r} needs code of its own (auto_map in {path.name})",
@@ -345,13 +351,14 @@ def _check_settings(folder: Path, text: str) -> None:
             )
 
 
-def check_sizes(folder: Path) -> None:
-    """See that a configuration asks for no more than any model has, before a library builds what it says.
+def check_config(folder: Path) -> None:
+    """See what a configuration asks for, before a library builds what it says.
 
     Layers are built one by one, and names of classes are made up one by one, whatever weights there are.
 
     Raises:
-        ModelError: it does.
+        ModelError: it asks for more than any model has, or for code of a hub's, or a library that quotes it would steer
+            the terminal.
     """
     path = folder / "config.json"
     if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
@@ -360,15 +367,31 @@ def check_sizes(folder: Path) -> None:
         found = load_json(path.read_bytes())
     except ValueError:
         return
-    for name, value in found.items() if isinstance(found, dict) else ():
-        most = next((most for kind, most in MAX_SIZES.items() if kind.search(str(name))), None)
-        numbers = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
-        if most is not None and max(numbers, default=0) > most:
-            raise ModelError(
-                f"{str(path)!r} is no valid model configuration",
-                id="model.invalid-config",
-                why=f"{name} is larger than {most}, which no model has",
-            )
+    _check_setting(path, found)
+    kernel = next((name for name, value in named_values(found) if _names_kernel(name, value)), None)
+    if kernel is not None:
+        raise ModelError(
+            f"{str(folder)!r} needs code of others ({kernel} in config.json)",
+            id="model.own-code",
+            why="transformers would fetch a kernel from the hub and run it",
+            hint=f"Take {kernel} out of config.json: the model computes the same without.",
+        )
+
+
+def _check_setting(path: Path, found: object) -> None:
+    try:
+        check_texts(found)
+        check_sizes(found)
+    except ValueError as error:
+        raise ModelError(
+            f"{str(path)!r} is no valid model configuration", id="model.invalid-config", why=str(error)
+        ) from error
+
+
+def _names_kernel(name: str, value: object) -> bool:
+    """Whether a setting tells transformers to take its attention, or its experts, from a repository of the hub."""
+    chosen = value.values() if isinstance(value, dict) else [value]
+    return name.endswith(("attn_implementation", "experts_implementation")) and any("/" in str(one) for one in chosen)
 
 
 def _names_code(automatic: object) -> bool:

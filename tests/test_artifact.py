@@ -16,6 +16,8 @@ from edgekit.artifact import (
     SUMS,
     Artifact,
     Component,
+    State,
+    TensorSpec,
     check_output,
     find_tampering,
     is_artifact,
@@ -307,6 +309,30 @@ def test_each_part_of_a_model_has_a_sum(tmp_path: Path, changes: dict[str, Any],
     with pytest.raises(ArtifactError, match=f"names '{name}'") as caught:
         open_artifact(artifact.path)
     assert (caught.value.id, caught.value.why) == ("artifact.invalid-file", why)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"dtype": "float99"}, "'x' has the type 'float99'; allowed: bool, float16, "),
+        ({"dtype": "int8,int8"}, "'x' has the type 'int8,int8'; allowed: bool, float16, "),
+        ({"shape": ("batch", -1)}, "'x' has the shape ['batch', -1]"),
+    ],
+)
+@pytest.mark.parametrize("side", ["inputs", "outputs", "states"])
+def test_a_tensor_that_nobody_could_make_is_an_error(
+    tmp_path: Path, side: str, changes: dict[str, Any], why: str
+) -> None:
+    artifact = make(tmp_path / "out")
+    spec = TensorSpec(**({"name": "x", "dtype": "float32", "shape": ("batch", 2)} | changes))
+    state = State(output="y", input="x", initial=spec.shape, dtype=spec.dtype)
+    sides: dict[str, Any] = {"inputs": (), "outputs": (), side: (state if side == "states" else spec,)}
+    part = Component(files=("model.onnx",), **sides)
+    described = artifact.manifest.model_copy(update={"components": {"model": part}, "files": {"model.onnx": "0" * 64}})
+    (artifact.path / MANIFEST).write_text(described.model_dump_json(by_alias=True))
+    with pytest.raises(ArtifactError, match="is no valid manifest") as caught:
+        open_artifact(artifact.path)
+    assert caught.value.why.startswith(why)
 
 
 def test_no_artifact_is_written_whose_weights_would_have_no_sum(tmp_path: Path) -> None:

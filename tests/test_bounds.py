@@ -11,6 +11,7 @@ from edgekit.bounds import (
     check_archive,
     check_depth,
     check_numbers,
+    check_sizes,
     check_yaml,
     control_characters,
     inside,
@@ -110,3 +111,10 @@ def test_yaml_is_counted_with_its_aliases_spelled_out() -> None:
         check_yaml("a: &x [*x]\n")
     with pytest.raises(ValueError, match="while parsing"):
         check_yaml("a: [\n")
+
+
+def test_sizes_are_found_at_any_depth() -> None:
+    check_sizes({"depths": json.loads("[" * 900 + "1024" + "]" * 900)})
+    for deep in (json.loads("[" * 900 + "1025" + "]" * 900), [[1] * 1025]):
+        with pytest.raises(ValueError, match="depths is larger than 1024, which no model has"):
+            check_sizes({"a": [{"depths": deep}]})

@@ -599,6 +599,36 @@ def test_a_description_that_is_not_valid(tmp_path: Path, text: str, why: str) ->
     assert caught.value.why.startswith(why)
 
 
+@pytest.mark.parametrize("label", ["\x1b]0;owned\x07cat", "\u202edog"])
+def test_a_description_that_would_steer_the_terminal(tmp_path: Path, label: str) -> None:
+    text = {"schema": "edgekit.module/1", "entry": "a.py:f", "input": None, "output": [1], "labels": [label]}
+    (tmp_path / "module.json").write_text(json.dumps(text))
+    with pytest.raises(ModelError, match=r"^module.json is not valid\n.*has control characters$"):
+        read_description(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"input": {"name": "x", "shape": [-1]}}, "'x' has the shape [-1]"),
+        (
+            {"graph": {"inputs": [{"name": "x", "dtype": "float99", "shape": [1]}], "outputs": []}},
+            "'x' has the type 'float99'; allowed: bool, ",
+        ),
+        (
+            {"graph": {"inputs": [], "outputs": [], "states": [{"output": "y", "input": "x", "initial": [-1]}]}},
+            "'x' has the shape [-1]",
+        ),
+    ],
+)
+def test_a_description_of_what_nobody_could_feed(tmp_path: Path, changes: dict[str, object], why: str) -> None:
+    text = {"schema": "edgekit.module/1", "entry": "a.onnx", "input": None, "output": [1], "labels": ["a"]}
+    (tmp_path / "module.json").write_text(json.dumps(text | changes))
+    with pytest.raises(ModelError, match=r"^module.json is not valid\n") as caught:
+        read_description(tmp_path)
+    assert caught.value.why.startswith(why)
+
+
 def test_a_description_of_many_bytes_is_refused_unread(tmp_path: Path) -> None:
     (tmp_path / "module.json").write_bytes(b" " * (1024 * 1024 + 1))
     with pytest.raises(ModelError, match=r"^module.json has 1048577 bytes\nallowed: 1048576$"):

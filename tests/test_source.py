@@ -148,6 +148,13 @@ ODD = {
     "layer_norm_eps": float("nan"),
     "sliding_window": 10**12,
     "model_type": None,
+    "label2id": {"block": 21_000, "layers": 21_001},
+    "cross_attention_layers": list(range(3, 99, 5)),
+    "attention_types": [[["global", "local"], 12]],
+    "num_experts": 2048,
+    "depth_coefficient": 3.1,
+    "_attn_implementation": "flash_attention_2",
+    "text_config": {"attn_implementation": {"": "sdpa"}, "num_hidden_layers": 24, "languages": []},
 }
 
 
@@ -156,10 +163,53 @@ def test_numbers_that_models_have_are_taken(folder: Path) -> None:
     assert resolve_source(folder).model_type == ""
 
 
-@pytest.mark.parametrize("change", [{"num_hidden_layers": 10**9}, {"depths": [2, 10**9]}, {"num_labels": 10**8}])
-def test_numbers_that_no_model_has_are_an_error(folder: Path, change: dict[str, object]) -> None:
-    (folder / "config.json").write_text(json.dumps(CONFIG | change))
+TOO_MANY: list[dict[str, object]] = [
+    {"num_hidden_layers": 10**9},
+    {"depths": [2, 10**9]},
+    {"depths": [1] * 2000},
+    {"num_labels": 10**8},
+    {"num_hidden_groups": 10**8},
+    {"inner_group_num": 1024},
+    {"n_heads": 10**8},
+    {"num_experts": 10**8},
+    {"num_block_repeats": [1, 10**8]},
+    {"depth_coefficient": 1e9},
+    {"attention_types": [[["global"], 10**9]]},
+    {"languages": ["en"] * 2000},
+]
+
+
+@pytest.mark.parametrize("change", TOO_MANY)
+@pytest.mark.parametrize("within", ["", "text_config", "vision_config"])
+def test_numbers_that_no_model_has_are_an_error(folder: Path, change: dict[str, object], within: str) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | ({within: {"a": [change]}} if within else change)))
     assert f"{next(iter(change))} is larger than" in fails(folder).why
+
+
+@pytest.mark.parametrize(
+    "change", [{"use_return_dict": "\x1b[2J"}, {"a": [{"\x9b2J": 1}]}, {"id2label": {"0": "\u202egod"}}]
+)
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "generation_config.json"])
+def test_a_text_that_steers_the_terminal_is_an_error(folder: Path, name: str, change: dict[str, object]) -> None:
+    (folder / name).write_text(json.dumps(CONFIG | change))
+    error = fails(folder)
+    assert error.what == f"{str(folder / name)!r} is no valid model configuration"
+    assert error.why.endswith("has control characters")
+
+
+def test_lines_and_tabs_steer_nothing_and_tokens_may_be_any(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"prefix": "a\r\n\tb"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "\x00", "chat_template": "\x1b[2J"}))
+    assert resolve_source(folder).architecture == "BertForSequenceClassification"
+
+
+@pytest.mark.parametrize("value", ["evil/kernel", "evil/kernel@v1:run", {"": "sdpa", "text_config": "evil/kernel"}])
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_kernel_of_the_hub_is_code_of_others(folder: Path, name: str, value: object) -> None:
+    for change in ({name: value}, {"text_config": {name: value}}):
+        (folder / "config.json").write_text(json.dumps(CONFIG | change))
+        error = fails(folder)
+        assert (error.id, f"({name} in config.json)" in error.what) == ("model.own-code", True)
 
 
 @pytest.mark.parametrize(("name", "told"), [("a\nb.json", "'a\\nb.json'"), ("a\udcff.json", "'a\\udcff.json'")])

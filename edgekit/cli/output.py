@@ -204,7 +204,10 @@ def _stdout_kept_for_data() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _calm_libraries(*, bars: bool) -> Iterator[None]:
-    """Keep the warnings and logs of libraries off the terminal: what matters stands in the report."""
+    """Keep the warnings and logs of libraries off the terminal: what matters stands in the report, or is raised.
+
+    Errors that are logged as well: they quote a stranger's file as it is.
+    """
     for name, value in (CALM if bars else CALM | NO_LIBRARY_BARS).items():
         os.environ.setdefault(name, value)
     if debugging():
@@ -212,7 +215,7 @@ def _calm_libraries(*, bars: bool) -> Iterator[None]:
             yield
         return
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from edgekit.artifact import State, TensorSpec
+from edgekit.artifact import NUMBERS, State, TensorSpec
 from edgekit.description import (
     Description,
     Feeding,
@@ -29,9 +29,6 @@ STATE_ENDINGS = ("N", "n", "_n", "_out", "_output", "_new", "_next", "Out", "Nex
 
 
 STATE_BEGINNINGS = ("new_", "next_", "out_", "output_", "updated_")
-
-
-NUMBERS = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
 
 def read_signature(model: ir.Model, said: tuple[str, ...]) -> Signature:

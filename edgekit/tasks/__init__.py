@@ -7,6 +7,7 @@ from pathlib import Path
 from edgekit.description import Description
 from edgekit.errors import ModelError, UnknownNameError
 from edgekit.modules import Build
+from edgekit.source import check_config
 from edgekit.tasks.base import Task, TaskOptions
 from edgekit.tasks.image_classification import ImageClassification
 from edgekit.tasks.tensor_classification import TensorClassification
@@ -86,7 +87,13 @@ def _allowed(override: str, allowed: tuple[str, ...], what: str) -> str:
 
 
 def bind_task(name: str, folder: Path, options: TaskOptions, build: Build | None = None) -> Task:
-    """The task of this name for the model in ``folder``; ``build`` where the model was given as code."""
+    """The task of this name for the model in ``folder``; ``build`` where the model was given as code.
+
+    Raises:
+        UnknownNameError: there is none of this name.
+        ModelError: a configuration in the folder, which a tokenizer is built by as well, asks for what no model has.
+    """
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS, id="unknown-name.task")
+    check_config(folder)
     return TASKS[name](folder, options, build)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 SUFFIX = ".npz"
 # Under which of these a text array that is shorter than the others names the classes, and is no column of samples.
 CLASS_NAMES = ("names", "classes", "class_names", "label_names")
-
+# Of Unicode: the last character, and the halves of pairs, which are none by themselves.
+MAX_CHARACTER, FIRST_HALF, LAST_HALF = 0x10FFFF, 0xD800, 0xDFFF
 
 # What zipfile, zlib and numpy raise on a damaged file; an unknown way of packing, or a version, is not implemented, and
 # numpy reads a header that is no literal once more as Python 2 wrote it.
@@ -82,6 +83,8 @@ def read_arrays(file: Path) -> Arrays:
         _check_sizes(file)
         with np.load(file, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
+        for name, values in columns.items():
+            _check_text(name, values)
     except READING as error:
         raise DataError(
             f"the data in {file.name!r} cannot be read",
@@ -101,6 +104,21 @@ def read_arrays(file: Path) -> Arrays:
     if not len(next(iter(columns.values()))):
         raise DataError(f"the data in {file.name!r} has no rows", id="data.empty")
     return Arrays(columns)
+
+
+def _check_text(name: str, values: Array) -> None:
+    """Refuse numbers in a text array that no character has: Python makes no text of them.
+
+    Raises:
+        ValueError: there is one.
+    """
+    import numpy as np
+
+    if values.dtype.kind != "U":
+        return
+    codes = np.ascontiguousarray(values).view(np.dtype(np.uint32).newbyteorder(values.dtype.byteorder))
+    if ((codes > MAX_CHARACTER) | ((codes >= FIRST_HALF) & (codes <= LAST_HALF))).any():
+        raise ValueError(f"{name} has numbers in it that are no characters")
 
 
 def _without_class_names(columns: dict[str, Array]) -> dict[str, Array]:
@@ -132,6 +150,8 @@ def _check_sizes(file: Path) -> None:
                 shape, _, dtype = read(stream)
                 if dtype.hasobject:
                     raise ValueError(f"{entry.filename} holds objects, not numbers")
+                if dtype.names is not None:
+                    raise ValueError(f"{entry.filename} holds records, not numbers")
                 if not math.prod(shape[1:]) * dtype.itemsize:
                     raise ValueError(f"{entry.filename} has the shape {list(shape)} and the type {dtype}: nothing")
                 if math.prod(shape) * dtype.itemsize + stream.tell() != entry.file_size:

@@ -114,9 +114,9 @@ class Classification(Task):
         if self.problem == REGRESSION:
             try:
                 return float(cast("float", value))
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise DataError(
-                    f"the data has the label {value!r}, which is no number",
+                    f"the data has the label {repr(value)[:80]}, which is no number",
                     id="data.unknown-label",
                     why="the model has one output, so that its labels are numbers",
                     hint="Choose another column with --columns label=NAME.",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from edgekit.description import Sample
-from edgekit.errors import DataError, UnknownNameError
+from edgekit.errors import DataError, UnknownNameError, retelling
 from edgekit.tasks.base import Examples, Task
 from edgekit.tasks.data_source import DataSource, load_splits
 from edgekit.tasks.kinship import left_out
@@ -69,7 +69,7 @@ def first_sample(source: DataSource, columns: Mapping[str, str]) -> Sample:
             channels = 1 if value.mode in ("L", "1") else 3
             return Sample((channels, value.height, value.width), "float32", names, image=True)
         try:
-            array = np.asarray(rows[0][name])
+            array = np.asarray(_read(rows.select([0]), name)[0])
         except ValueError:  # lists of several lengths
             continue
         if array.ndim and array.dtype.kind in "fiu":
@@ -151,7 +151,7 @@ class Data:
         """Rows of the training split whose texts repeat those of rows that are held back."""
         dataset = self.raw[self.train_source]
         names = [self._column(dataset, wanted) for wanted in TEXT_COLUMNS if wanted in self.task.columns]
-        columns = [dataset[name][:] for name in names if name is not None]
+        columns = [_read(dataset, name) for name in names if name is not None]
         rows = [[text for text in row if isinstance(text, str)] for row in zip(*columns, strict=True)]
         return left_out(rows, held, round(LEFT_OUT_MOST * len(rows))) if rows else set()
 
@@ -209,7 +209,7 @@ class Data:
         column = self._column(dataset, "label")
         if column is None:
             return False
-        return any(self.task.is_label(value) for value in dataset[column][:])
+        return any(self.task.is_label(value) for value in _read_list(dataset, column))
 
     def _column(self, dataset: Dataset, wanted: str) -> str | None:
         return _find_column(dataset, self.task.options.columns.get(wanted), wanted, self.task.columns[wanted])
@@ -243,23 +243,20 @@ class Data:
         columns: dict[str, Sequence[Any]] = {
             wanted: StoredImages(dataset, name, self.source)
             if wanted == "image" and is_images(dataset, name)
-            else dataset[name]
+            else _read(dataset, name)
             for wanted, name in found.items()
             if name is not None
         }
         if "label" in columns:
             columns["label"] = self._read_labels(dataset, str(found["label"]))
             columns = self._drop_unlabelled(columns)
-        columns = {
-            key: values if key == "image" or hasattr(values, "ndim") else list(values)
-            for key, values in columns.items()
-        }
         _check_text(columns, name)
         return self.task.encode(columns)
 
     def _read_labels(self, dataset: Dataset, column: str) -> list[Any]:
         names = _class_names(dataset, column)
-        return [self.task.read_label(value, names) if value is not None else None for value in dataset[column][:]]
+        values = _read_list(dataset, column)
+        return [self.task.read_label(value, names) if value is not None else None for value in values]
 
     def _drop_unlabelled(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
         """The rows that have a label; all rows, without the column, where none has."""
@@ -290,18 +287,48 @@ def _find_column(dataset: Dataset, given: str | None, wanted: str, known: Sequen
     return next((lowered[name] for name in known if name in lowered), None)
 
 
+def _read(dataset: Dataset, column: str) -> Any:
+    """The values of a column: a list, or an array of several axes.
+
+    Raises:
+        DataError: there is something in it that Python has no value for.
+    """
+
+    def unreadable(why: str) -> DataError:
+        return DataError(f"the column {column!r} of the data cannot be read", id="data.unreadable", why=why)
+
+    with retelling(unreadable):
+        return dataset[column][:]
+
+
+def _read_list(dataset: Dataset, column: str) -> list[Any]:
+    """The same, as Python's numbers, texts and lists throughout."""
+    values = _read(dataset, column)
+    return list(values.tolist() if hasattr(values, "ndim") else values)
+
+
 def _class_names(dataset: Dataset, column: str | None) -> Sequence[str] | None:
     """The data's own names of the classes in a column of labels, or of lists of them; None where it has none."""
     feature = dataset.features.get(column)
-    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+    names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+    return [str(name) for name in names] if names else None  # a card may have numbers for names
 
 
 def _check_text(columns: Mapping[str, Sequence[Any]], name: str) -> None:
     for column in TEXT_COLUMNS:
         for row, value in enumerate(columns.get(column, ())):
-            if not isinstance(value, str):
+            if not isinstance(value, str) or not _is_unicode(value):
                 raise DataError(
                     f"row {row} of the split {name!r} has no text in the column for {column!r}",
                     id="data.unsuitable-sample",
-                    why=f"it holds {value!r}",
+                    why=f"it holds {repr(value)[:80]}",
                 )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is text throughout: JSON and arrays may hold half of a pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.errors import DataError, HostError, retelling
 from edgekit.settings import Frozen
@@ -109,7 +110,7 @@ def _resolve_hub(name: str, revision: str | None) -> DataSource:
 
 
 def load_splits(source: DataSource) -> dict[str, Dataset]:
-    """The rows of data by split, of which none is empty.
+    """The rows of data by split, of which none is empty; reading them opens no file that they name.
 
     Raises:
         DataError: it has none, or cannot be read.
@@ -148,7 +149,33 @@ def load_splits(source: DataSource) -> dict[str, Dataset]:
     splits = {str(name): dataset for name, dataset in loaded.items() if len(dataset)}
     if not splits:
         raise DataError(f"the data in {path.name!r} has no rows", id="data.empty")
-    return splits
+    with retelling(unreadable):
+        return {name: _unopened(dataset) for name, dataset in splits.items()}
+
+
+def _unopened(dataset: Dataset) -> Dataset:
+    """The same rows, in which an image, a sound or the like stays the bytes or the path that the data has of it.
+
+    A column of any name may hold them, and ``datasets`` opens whatever the path names, an address as well, once the
+    column is looked at.
+    """
+    from datasets import Dataset as Rows
+    from datasets import Features
+
+    info = dataset.info.copy()
+    info.features = Features({name: _undecoded(feature) for name, feature in dataset.features.items()})
+    return Rows(dataset.data, info, dataset.split)
+
+
+def _undecoded(feature: Any) -> Any:
+    """A kind of column, of lists or of tables, that leaves its values as they are stored; JSON names no file."""
+    if isinstance(feature, dict):
+        return {name: _undecoded(inner) for name, inner in feature.items()}
+    if hasattr(feature, "feature"):
+        return dataclasses.replace(feature, feature=_undecoded(feature.feature))
+    if hasattr(feature, "decode") and type(feature).__name__ != "Json":
+        return dataclasses.replace(feature, decode=False)
+    return feature
 
 
 @contextlib.contextmanager

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from edgekit.artifact import WHOLE, State, TensorSpec
+from edgekit.confinement import limits_for, out_of_memory
 from edgekit.description import Signature
 from edgekit.errors import ModelError, UsageError
 from edgekit.tasks.base import Array, Runner, Workload
+
+NUMBER_BYTES = 8  # of what is drawn, whatever type it has in the end
 
 
 def fed_inputs(signature: Signature) -> tuple[TensorSpec, ...]:
@@ -38,10 +42,12 @@ def made_up(spec: TensorSpec, workload: Workload) -> Array:
 
     Raises:
         ModelError: inputs of its type cannot be made up.
+        ResourceLimitError: there is no memory for one of its size.
     """
     import numpy as np
 
     shape = [dim if isinstance(dim, int) else free_size(dim, axis, workload) for axis, dim in enumerate(spec.shape)]
+    check_room(spec.name, shape)
     random = np.random.default_rng(0)
     if spec.dtype == "bool" or "mask" in spec.name:
         return np.ones(shape, dtype=spec.dtype)
@@ -54,6 +60,17 @@ def made_up(spec: TensorSpec, workload: Workload) -> Array:
         id="model.input-type",
         why="inputs can be made for integers, floats and booleans",
     )
+
+
+def check_room(name: str, shape: Sequence[int]) -> None:
+    """See that the numbers of an input fit into memory, before any is drawn.
+
+    Raises:
+        ResourceLimitError: they do not.
+    """
+    limits = limits_for(0)
+    if math.prod(max(dim, 1) for dim in shape) * NUMBER_BYTES > limits.memory_bytes:
+        raise out_of_memory(f"the input {name!r}", limits, f"its shape is {list(shape)}")
 
 
 def free_size(name: str, axis: int, workload: Workload) -> int:
@@ -70,6 +87,7 @@ def start_of(state: State, batch: int | str | None, samples: int) -> Array:
 
     Raises:
         ModelError: it has a free dimension that is not the batch.
+        ResourceLimitError: there is no memory for it.
     """
     import numpy as np
 
@@ -85,6 +103,7 @@ def start_of(state: State, batch: int | str | None, samples: int) -> Array:
                 id="model.unsuitable-graph",
                 why=f"a state begins as zeros of known sizes; only the batch, {batch!r}, may be free",
             )
+    check_room(state.input, sizes)
     return np.zeros(sizes, dtype=state.dtype)
 
 

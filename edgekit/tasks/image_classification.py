@@ -14,7 +14,7 @@ from edgekit.artifact import WHOLE
 from edgekit.errors import DataError, UsageError
 from edgekit.tasks.base import Batch, ComponentSpec, Examples, Workload
 from edgekit.tasks.classification import Classification
-from edgekit.tasks.feeds import check_batch
+from edgekit.tasks.feeds import check_batch, check_room
 from edgekit.tasks.origin import TransformersOrigin
 from edgekit.tasks.pixels import PixelReader, decode, pixel_reader
 
@@ -78,13 +78,14 @@ class ImageClassification(Classification):
             )
         check_batch(self.fixed_batch, workload)
         shape = (workload.batch, *self.pixels.input_shape)
+        check_room(self.pixels.name, shape)
         return {WHOLE: {self.pixels.name: np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}}
 
     def read_input(self, text: str) -> dict[str, Any]:
         path = Path(text).expanduser()
         if not path.is_file():
             raise DataError(f"there is no image file {text!r}", id="data.missing")
-        return {"image": str(path)}
+        return {"image": path}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from edgekit.checkpoint import WEIGHTS, load_state, weights_mismatch
 from edgekit.description import Description, read_description
 from edgekit.errors import ModelError, retelling
 from edgekit.modules import Build, build_module
-from edgekit.source import MODULE, check_sizes
+from edgekit.source import MODULE, check_config
 from edgekit.tasks.base import TrainingOutput
 from edgekit.tasks.feeds import fixed_batch
 
@@ -84,7 +84,7 @@ class TransformersOrigin(Origin):
     def config(self) -> PretrainedConfig:
         from transformers import AutoConfig
 
-        check_sizes(self.folder)
+        check_config(self.folder)
         with retelling(_unsuitable_config):
             config = cast("PretrainedConfig", AutoConfig.from_pretrained(self.folder, trust_remote_code=False))
             _check_types(config)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import JsonValue
 
-from edgekit.description import Pixels
+from edgekit.description import Pixels, find_layout
 from edgekit.errors import DataError, ModelError, retelling
 from edgekit.tasks.base import Array
 from edgekit.tasks.origin import ModuleOrigin, Origin, TransformersOrigin
@@ -137,6 +137,7 @@ class DescribedPixels:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
+        _ = self.described
         first, second, third = self._origin.description.only_input.shape
         return first, second, third
 
@@ -147,10 +148,10 @@ class DescribedPixels:
         Raises:
             ModelError: the input is no image.
         """
-        pixels = self._origin.description.pixels
-        if pixels is None:
+        pixels, shape = self._origin.description.pixels, self._origin.description.only_input.shape
+        if pixels is None or find_layout(shape, pixels.layout) is None:
             raise ModelError(
-                f"the module takes {'x'.join(map(str, self._origin.description.only_input.shape))}, which is no image",
+                f"the module takes {'x'.join(map(str, shape))}, which is no image",
                 id="model.wrong-task",
                 why="an image is 1 or 3 channels, height and width",
             )
@@ -190,10 +191,23 @@ def pixel_reader(origin: Origin) -> PixelReader:
 
 
 def decode(image: Any, channels: int) -> Image:
-    """A Pillow image, of a path or of one already decoded, in the colours that so many channels hold."""
+    """A Pillow image, of a file's ``Path`` or of one already decoded, in the colours that so many channels hold.
+
+    A text is none of both: it may come from the data, whose paths ``StoredImages`` looks at.
+
+    Raises:
+        DataError: it is neither, or not readable.
+    """
     from PIL import Image
 
-    mode, name = "RGB" if channels == 3 else "L", "an image" if isinstance(image, Image.Image) else Path(image).name
+    if not isinstance(image, (Image.Image, Path)):
+        raise DataError(
+            "a row of the data has no image",
+            id="data.unsuitable-sample",
+            why=f"it holds {repr(image)[:80]}",
+            hint="Choose another column with --columns image=NAME: one of images, or of paths in the data's folder.",
+        )
+    mode, name = "RGB" if channels == 3 else "L", "an image" if isinstance(image, Image.Image) else image.name
     without_programs()
     try:
         if isinstance(image, Image.Image):

@@ -34,8 +34,7 @@ class StoredImages(Sequence[Any]):
         mode = getattr(dataset.features[column], "mode", None)
         self._decoded = Feature(mode=mode)
         self._stored = dataset.cast_column(column, Feature(mode=mode, decode=False))[column]
-        place = Path(source.location)
-        self._folder = {"file": place.parent, "folder": place}.get(source.kind)
+        self._folders = _folders(source)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -49,17 +48,18 @@ class StoredImages(Sequence[Any]):
     def __getitem__(self, index: int | slice) -> Image | list[Image]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        stored = self._stored[index]
-        if stored is None:
-            raise DataError(f"row {index} has no image", id="data.unsuitable-sample")
-        if stored["bytes"] is None:
-            self._check_place(str(stored["path"]))
 
         def unreadable(why: str) -> DataError:
             return DataError(f"row {index} is not an image that Pillow reads", id="data.unsuitable-sample", why=why)
 
+        with retelling(unreadable, but=IndexError):
+            stored = self._stored[index]
         without_programs()
         with retelling(unreadable):
+            if stored is None or stored["bytes"] is stored["path"] is None:
+                raise DataError(f"row {index} has no image", id="data.unsuitable-sample")
+            if stored["bytes"] is None:
+                self._check_place(stored["path"])
             found: Image = self._decoded.decode_example(stored)
             return found
 
@@ -68,15 +68,29 @@ class StoredImages(Sequence[Any]):
 
         Raises:
             DataError: it does not.
+            ValueError: it is no plain file: a pipe would be waited for.
         """
-        whole, folder = Path(os.path.abspath(path)), self._folder
-        below = folder is None or whole.is_relative_to(folder) or whole.resolve().is_relative_to(folder)
+        whole = Path(os.path.abspath(path))
+        below = any(whole.is_relative_to(one) or whole.resolve().is_relative_to(one.resolve()) for one in self._folders)
         if "://" in path or "::" in path or not below:
             raise DataError(
                 f"the data names an image outside its folder: {path!r}",
                 id="data.elsewhere",
                 why="nothing but what lies in the folder is read",
             )
+        if not whole.is_file():
+            raise ValueError(f"{path!r} is no file")
+
+
+def _folders(source: DataSource) -> list[Path]:
+    """Where the files of data lie: in its folder, or where a hub's are kept."""
+    if source.kind != "hub":
+        return [Path(source.location) if source.kind == "folder" else Path(source.location).parent]
+    from datasets import config
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    kept = (HF_HUB_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH)
+    return [Path(os.path.abspath(place)) for place in kept]
 
 
 def is_images(dataset: Any, column: str) -> bool:

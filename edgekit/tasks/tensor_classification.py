@@ -15,6 +15,7 @@ from edgekit.errors import DataError, ModelError
 from edgekit.tasks.base import LABELS, Array, Batch, ComponentSpec, Examples, Metric, Workload, softmax
 from edgekit.tasks.classification import UNLABELLED, Classification
 from edgekit.tasks.data import INPUT_COLUMNS, LABEL_COLUMNS
+from edgekit.tasks.feeds import check_room
 from edgekit.tasks.origin import ModuleOrigin
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class TensorClassification(Classification):
 
         given, random = self.input, np.random.default_rng(0)
         shape = (workload.batch, *given.shape)
+        check_room(given.name, shape)
         if given.dtype == "int64":
             return {WHOLE: {given.name: np.zeros(shape, dtype=np.int64)}}
         return {WHOLE: {given.name: random.standard_normal(shape, dtype=np.float32)}}
@@ -152,7 +154,7 @@ class TensorExamples:
         given = self.task.input
         try:
             values = np.asarray(self.inputs[index], dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 f"row {index} of the data is no array of numbers", id="data.unsuitable-sample", why=str(error)
             ) from error

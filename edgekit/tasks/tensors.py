@@ -246,9 +246,7 @@ class TensorsExamples:
 
     def length(self, index: int) -> int:
         """How many numbers a sample has: samples of one size share a batch."""
-        import numpy as np
-
-        return sum(int(np.size(self.rows[spec.name][index])) for spec in fed_inputs(self.task.signature))
+        return sum(self._row(spec, index).size for spec in fed_inputs(self.task.signature))
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Each input [batch, ...], or [batch, steps, ...]; one that has no axis of samples as it is."""

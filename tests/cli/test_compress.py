@@ -241,7 +241,11 @@ def test_wrong_max_drop_is_found_before_anything_runs(run, pretend, recorder):
 def test_warnings_and_logs_of_libraries_are_calmed_and_come_back_with_the_variable(run, pretend, monkeypatch, tmp_path):
     def compress(_model: str, **_keywords: object) -> Report:
         warnings.warn("a library warns", UserWarning, stacklevel=1)
-        logging.getLogger("library").warning("a library logs")
+        log, handler = logging.getLogger("library"), logging.StreamHandler()
+        log.addHandler(handler)
+        log.warning("a library logs")
+        log.critical("a library quotes \x1b]0;owned\x07 what it was given")
+        log.removeHandler(handler)
         logging.getLogger("edgekit.workshop").info("a stage is done")
         return make_report(tmp_path / "out")
 

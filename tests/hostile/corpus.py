@@ -157,6 +157,8 @@ family(
         "array-of-another-size": zipped([("x.npy", npy(f"({2**40},)", content=b"\0" * 4))]),
         "array-of-nothing": zipped([("x.npy", npy(f"({2**40},)", "<U0"))]),
         "array-of-empty-rows": zipped([("x.npy", npy(f"({2**40}, 0)"))]),
+        "array-of-records": zipped([("x.npy", npy("(1,)", content=b"\0" * 8).replace(b"'<f4'", b"[('a', '<U2')]"))]),
+        "array-of-no-characters": zipped([("x.npy", npy("(1,)", "<U1", b"\xff\xff\xff\x7f"))]),
         "name-of-5000-letters": zipped([("x" * 5000, ONE)]),
         "negative-shape": zipped([("x.npy", npy("(-1,)", content=b""))]),
         "header-that-is-code": zipped([("x.npy", npy("__import__('os').system('touch canary')"))]),
@@ -272,10 +274,16 @@ family(
         "with-a-config-that-is-a-list": {"config_json": "[1, 2]"},
         "of-a-billion-layers": {"config_json": config(num_hidden_layers=10**9)},
         "of-a-billion-blocks-in-a-list": {"config_json": config(depths=[2, 10**9])},
+        "of-a-billion-groups": {"config_json": config(num_hidden_groups=10**9)},
+        "of-a-billion-layers-in-a-part": {"config_json": config(text_config={"num_hidden_layers": 10**9})},
+        "of-a-billion-layers-of-one-kind": {"config_json": config(attention_types=[[["global"], 10**9]])},
+        "with-a-kernel-of-the-hub": {"config_json": config(_attn_implementation="evil/kernel")},
         "of-a-billion-classes": {"config_json": config(num_labels=10**9)},
         "of-a-billion-words": {"config_json": config(vocab_size=10**9)},
         "of-a-width-of-a-billion": {"config_json": config(hidden_size=10**9)},
         "with-an-escape-in-its-architecture": {"config_json": config(architectures=["\x1b[2JBert"])},
+        "with-an-escape-in-any-text": {"config_json": config(use_return_dict="\x1b]0;owned\x07\x1b[2J")},
+        "with-an-escape-in-a-name": {"config_json": config(text_config={"\x1b[2J": 1})},
         "with-half-a-character": {"config_json": config(model_type="\ud800")},
         "with-a-name-that-breaks-sums": {"x\ny_json": "{}"},
         "with-a-name-that-steers-the-terminal": {"\x1b[2J_json": "{}"},
@@ -762,6 +770,15 @@ def of_file(name: str) -> dict[str, Any]:
     return {"components": {"model": {"files": [name], "inputs": [], "outputs": []}}}
 
 
+def taking(**changes: Any) -> dict[str, Any]:
+    """A graph with a sum, and with one input, changed."""
+    spec = {"name": "x", "dtype": "float32", "shape": ["batch", 2]} | changes
+    return {
+        "components": {"model": {"files": ["model.onnx"], "inputs": [spec], "outputs": []}},
+        "files": {"model.onnx": "0" * 64},
+    }
+
+
 def summed(name: str) -> dict[str, Any]:
     """The same, with a sum of the file."""
     return of_file(name) | {"files": {name: "0" * 64}}
@@ -781,6 +798,8 @@ family(
         "with-a-component-that-is-a-path": {"components": {"../x": of_file("a")["components"]["model"]}},
         "with-a-component-of-no-file": {"components": {"model": {"files": [], "inputs": [], "outputs": []}}},
         "without-sums-of-its-parts": of_file("model.onnx"),
+        "that-takes-what-no-number-is": taking(dtype="float99"),
+        "that-takes-less-than-nothing": taking(shape=["batch", -1]),
         "with-weights-in-its-report": of_file("report.json") | {"files": {"report.json": "0" * 64}},
         "with-sums-of-files-above": {"files": {"../outside.onnx": "0" * 64}},
         "with-a-deep-manifest": DEEP_JSON,

@@ -49,6 +49,23 @@ def test_no_pickle_is_read(tmp_path: Path) -> None:
     assert fails(tmp_path / "a.npz").why == "left.npy holds objects, not numbers"
 
 
+@pytest.mark.parametrize("code", [0x7FFFFFFF, 0x110000, 0xD800, 0xDFFF])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("shape", [(4,), (4, 2)])
+def test_a_text_array_holds_characters(tmp_path: Path, code: int, order: str, shape: tuple[int, ...]) -> None:
+    codes = np.full(shape, 0x10FFFF, f"{order}u4")
+    np.savez(tmp_path / "a.npz", text=codes.view(f"{order}U1"))
+    assert read_arrays(tmp_path / "a.npz").column_names == ["text"]
+    codes[-1:] = code
+    np.savez(tmp_path / "a.npz", text=codes.view(f"{order}U1"))
+    assert fails(tmp_path / "a.npz").why == "text has numbers in it that are no characters"
+
+
+def test_records_are_no_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", left=np.zeros(4, [("a", "<i4"), ("b", "<U1")]))
+    assert fails(tmp_path / "a.npz").why == "left.npy holds records, not numbers"
+
+
 def test_a_header_that_claims_more_than_there_is_does_no_harm(tmp_path: Path) -> None:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (2**40, 3)})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,11 @@ def test_a_folder_without_preprocessing_is_an_error(tmp_path: Path, family: str,
     task = task_for(tmp_path)
     with pytest.raises(ModelError, match=f"the model folder has no usable {what}"):
         task.encode({"text": ["w0"]} if family == "bert" else images(1)).batch([0])
+
+
+def test_a_configuration_is_looked_at_before_a_tokenizer_is_built_by_it(tmp_path: Path) -> None:
+    save(build("bert", layers=1), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_labels": 10**9}))
+    with pytest.raises(ModelError, match="num_labels is larger than"):
+        bind_task("text-classification", tmp_path, TaskOptions())

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny import build, images, labelled, save, task_for
 
 from edgekit.errors import DataError, HostError, UnknownNameError
+from edgekit.tasks.arrays import Arrays
 from edgekit.tasks.base import Task
-from edgekit.tasks.data import Data
+from edgekit.tasks.data import Data, first_sample
 from edgekit.tasks.data_source import DataSource, resolve_data
 
 NAMES = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
@@ -256,6 +258,146 @@ def test_a_row_without_text_is_named(tmp_path: Path, model: Path) -> None:
         _ = load(tmp_path, task_for(model)).evaluation
     assert caught.value.what == "row 1 of the split 'validation' has no text in the column for 'text'"
     assert caught.value.why == "it holds None"
+
+
+@pytest.mark.parametrize("shape", [(20, 3), (20, 1), (20, 2, 2)])
+def test_labels_of_another_shape_are_an_error(tmp_path: Path, model: Path, shape: tuple[int, ...]) -> None:
+    for split in ("train", "validation"):
+        np.savez(tmp_path / f"{split}.npz", text=np.array(unique(20)["text"]), label=np.zeros(shape, int))
+    with pytest.raises(DataError) as caught:
+        _ = load(tmp_path, task_for(model)).evaluation
+    assert caught.value.id == "data.unknown-label"
+
+
+def test_several_labels_may_be_an_array_of_ones_and_zeros(tmp_path: Path) -> None:
+    task = task_for(save(build("bert", layers=1, problem_type="multi_label_classification"), tmp_path / "model"))
+    labels = np.array([[1, 0], [0, 1], [0, 0], [1, 1]] * 5)
+    for split in ("train", "validation"):
+        np.savez(tmp_path / f"{split}.npz", text=np.array(unique(20)["text"]), label=labels)
+    source = DataSource(location=str(tmp_path), kind="folder", digest="0" * 64)
+    assert Data(source, task, 0).evaluation_labels == labels.tolist()
+
+
+def without_values(kind: str) -> Any:
+    """A column of arrow's for which Python has no values."""
+    import pyarrow as pa
+
+    if kind == "string":
+        offsets = pa.py_buffer(np.arange(21, dtype=np.int32).tobytes())
+        return pa.Array.from_buffers(pa.string(), 20, [None, offsets, pa.py_buffer(b"\xff" * 20)])
+    return pa.array([2**30] * 20, pa.date32()) if kind == "date" else pa.array([2**62] * 20, pa.duration("s"))
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+@pytest.mark.parametrize("kind", ["string", "date", "duration"])
+def test_a_column_that_says_what_is_not_so_is_an_error(tmp_path: Path, model: Path, column: str, kind: str) -> None:
+    for split in ("train", "validation"):
+        write(tmp_path / f"{split}.parquet", unique(20) | {column: without_values(kind)})
+    with pytest.raises(DataError, match=f"the column '{column}' of the data cannot be read") as caught:
+        _ = load(tmp_path, task_for(model)).evaluation
+    assert caught.value.id == "data.unreadable"
+
+
+@pytest.mark.parametrize("column", ["input", "label"])
+def test_a_first_row_that_says_what_is_not_so_is_an_error(tmp_path: Path, column: str) -> None:
+    columns: dict[str, Any] = {"input": [[1.0]] * 20, "label": [0] * 20}
+    source = resolve_data(write(tmp_path / "train.parquet", columns | {column: without_values("date")}))
+    if column == "label":
+        assert first_sample(source, {}).shape == (1,)  # which is not looked at
+    else:
+        with pytest.raises(DataError, match="the column 'input' of the data cannot be read"):
+            first_sample(source, {})
+
+
+def test_half_a_character_is_no_text(tmp_path: Path, model: Path) -> None:
+    data = load(write(tmp_path / "train.csv", unique(20)), task_for(model))
+    data.raw = {"train": Arrays({"text": np.full(20, "\ud800"), "label": np.zeros(20, int)})}  # JSON may hold it
+    with pytest.raises(DataError, match=r"has no text in the column for 'text'\nit holds '\\ud800'"):
+        _ = data.train
+
+
+def test_a_card_may_have_numbers_for_the_names_of_classes(tmp_path: Path, model: Path) -> None:
+    write(tmp_path / "train.csv", unique(40))
+    names = "    dtype:\n      class_label:\n        names: [0, 1]\n"
+    (tmp_path / "README.md").write_text(card(text="string")[:-4] + f"  - name: label\n{names}---\n")
+    assert set(load(tmp_path, task_for(model)).train.batch(range(30))["labels"].tolist()) == {0, 1}
+
+
+def card(**kinds: str) -> str:
+    """A card that says of what kind each column is."""
+    columns = "".join(f"  - name: {name}\n    dtype: {kind}\n" for name, kind in kinds.items())
+    return f"---\ndataset_info:\n  features:\n{columns}---\n"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What ``datasets`` decodes, and Pillow opens."""
+    found: list[Any] = []
+    for name in ("datasets.Image.decode_example", "datasets.Audio.decode_example", "PIL.Image.open"):
+        monkeypatch.setattr(name, lambda *values, **_: found.append(values))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "video"])
+@pytest.mark.parametrize("place", ["{}/out.png", "https://example.com/x.png"])
+@pytest.mark.parametrize(("column", "id_"), [("text", "data.unsuitable-sample"), ("label", "data.unknown-label")])
+def test_no_column_has_a_file_opened(
+    tmp_path: Path, model: Path, opened: list[Any], kind: str, place: str, column: str, id_: str
+) -> None:
+    write(tmp_path / "train.csv", unique(20) | {column: [place.format(tmp_path)] * 20})
+    (tmp_path / "README.md").write_text(card(**({"text": "string", "label": "int64"} | {column: kind})))
+    with pytest.raises(DataError) as caught:
+        _ = load(tmp_path, task_for(model)).evaluation
+    assert caught.value.id in (id_, "data.unreadable" if kind != "image" else id_)  # where nothing decodes such
+    assert opened == []
+
+
+def test_a_column_that_nobody_reads_may_hold_anything(tmp_path: Path, model: Path, opened: list[Any]) -> None:
+    write(tmp_path / "train.csv", unique(40) | {"photo": ["/none.png"] * 40})
+    (tmp_path / "README.md").write_text(card(text="string", label="int64", photo="image"))
+    data = load(tmp_path, task_for(model))
+    assert (len(data.train), opened) == (32, [])
+    with pytest.raises(DataError, match="has no column that a module could read"):
+        first_sample(data.source, {})
+    assert opened == []
+
+
+def test_images_in_lists_are_not_opened(tmp_path: Path, model: Path, opened: list[Any]) -> None:
+    write(tmp_path / "train.parquet", unique(20) | {"text": [["/none.png"]] * 20})
+    (tmp_path / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: text\n    list: image\n  - name: label\n    dtype: int64\n---\n"
+    )
+    with pytest.raises(DataError, match=r"no text in the column for 'text'\nit holds .*/none.png"):
+        _ = load(tmp_path, task_for(model)).evaluation
+    assert opened == []
+
+
+@pytest.mark.parametrize("place", ["{}/out.png", "https://example.com/x.png"])
+@pytest.mark.parametrize(
+    ("kind", "id_"),
+    [
+        ("image", "data.elsewhere"),
+        ("string", "data.elsewhere"),
+        ("large_string", "data.elsewhere"),
+        ("string_view", "data.unsuitable-sample"),
+    ],
+)
+def test_an_image_elsewhere_is_an_error(
+    tmp_path: Path, image_model: Path, opened: list[Any], place: str, kind: str, id_: str
+) -> None:
+    columns = {"image": [place.format(tmp_path)] * 20, "label": [0, 1] * 10}
+    write(tmp_path / "data" / "train.csv", columns)
+    (tmp_path / "data" / "README.md").write_text(card(image=kind, label="int64"))
+    with pytest.raises(DataError) as caught:
+        load(tmp_path / "data", task_for(image_model)).train.batch([0])
+    assert (caught.value.id, opened) == (id_, [])
+
+
+def test_a_json_text_is_no_path(tmp_path: Path, image_model: Path, opened: list[Any]) -> None:
+    write(tmp_path / "train.jsonl", {"image": ["/none.png", {"a": 1}] * 10, "label": [0, 1] * 10})
+    with pytest.raises(DataError):
+        load(tmp_path, task_for(image_model)).train.batch([0])
+    assert opened == []
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])

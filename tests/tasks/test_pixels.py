@@ -181,13 +181,24 @@ def test_images_of_every_mode_become_grey_or_coloured(tmp_path: Path, mode: str,
 
 def test_an_image_is_decoded_from_its_file(tmp_path: Path) -> None:
     colours().save(tmp_path / "x.png")
-    for given in (tmp_path / "x.png", str(tmp_path / "x.png")):
-        np.testing.assert_array_equal(np.asarray(decode(given, 3)), np.asarray(colours()))
+    np.testing.assert_array_equal(np.asarray(decode(tmp_path / "x.png", 3)), np.asarray(colours()))
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"^'broken.png' is not an image that Pillow reads\n"):
         decode(tmp_path / "broken.png", 3)
     with pytest.raises(DataError, match=r"^'none.png' is not an image that Pillow reads\n"):
         decode(tmp_path / "none.png", 3)
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 4, 4), (3, 4, 4, 4)])
+def test_pixels_of_no_image_are_an_error(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match="which is no image"):
+        _ = reader(tmp_path, shape, Pixels()).shape
+
+
+@pytest.mark.parametrize("given", ["/etc/hostname", b"/etc/hostname", 5, None, [["x"]], np.zeros((2, 2))])
+def test_what_data_holds_in_place_of_an_image_is_not_opened(given: object) -> None:
+    with pytest.raises(DataError, match="a row of the data has no image\nit holds "):
+        decode(given, 3)
 
 
 def test_no_program_is_started_for_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,22 @@ def test_an_image_elsewhere_is_not_opened(folder: Path, path: str) -> None:
 def test_a_link_in_the_folder_is_in_the_folder(folder: Path) -> None:
     (folder / "link.png").symlink_to(folder.parent / "out.png")
     assert stored(folder, {"bytes": None, "path": str(folder / "link.png")})[0].getpixel((0, 0)) == 9
+
+
+def test_of_the_hub_only_what_was_fetched_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    assert stored(folder, {"bytes": None, "path": str(folder / "in.png")}, kind="hub")[0].getpixel((0, 0)) == 7
+    with pytest.raises(DataError) as caught:
+        stored(folder, {"bytes": None, "path": str(folder.parent / "out.png")}, kind="hub")[0]
+    assert caught.value.id == "data.elsewhere"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+@pytest.mark.parametrize("name", ["pipe.png", "none.png", ".", "nu\0ll.png"])
+def test_what_is_no_file_is_not_waited_for(folder: Path, name: str) -> None:
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(DataError, match="row 0 is not an image that Pillow reads"):
+        stored(folder, {"bytes": None, "path": f"{folder}/{name}"})[0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import nn
 from zoo import make, task_of
 
 from edgekit.description import Description, Pixels, TensorInput, read_description
-from edgekit.errors import DataError, ModelError, UnknownNameError
+from edgekit.errors import DataError, ModelError, ResourceLimitError, UnknownNameError
 from edgekit.tasks import TASKS, bind_task, module_task
 from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.tensor_classification import TensorClassification
@@ -190,6 +190,11 @@ def test_the_workload_is_of_the_inputs_shape(features: Task, sequence: Task) -> 
     assert np.ptp(feeds["features"]) > 1
     (feeds,) = sequence.workload_feeds(Workload(batch=2, tokens=99)).values()
     assert (feeds["tokens"].shape, feeds["tokens"].dtype) == ((2, 10), np.int64)
+
+
+def test_a_workload_that_does_not_fit_into_memory_is_an_error(features: Task) -> None:
+    with pytest.raises(ResourceLimitError, match="the input 'features' asked for more memory"):
+        features.workload_feeds(Workload(batch=2**40))
 
 
 def test_the_component_takes_and_gives_what_the_module_does(features: Task, sequence: Task) -> None:

@@ -174,6 +174,13 @@ def test_unsuitable_samples_are_told(changes: Any, says: str, why: str, tmp_path
     assert (caught.value.what, caught.value.why) == (says, why)
 
 
+def test_lists_of_several_lengths_have_no_size(tmp_path: Path) -> None:
+    task, _ = bound(foreign.two_and_two(tmp_path / "net.onnx"))
+    examples = task.encode(rows() | {"left": [[[1.0], [2.0, 3.0]]] * 5})
+    with pytest.raises(DataError, match="is no array of one shape"):
+        examples.length(0)
+
+
 def test_fractions_are_no_whole_numbers(tmp_path: Path) -> None:
     task, _ = bound(foreign.recurrent(tmp_path / "net.onnx"))
     with pytest.raises(DataError, match="row 0 of the column 'sr' has fractions"):
