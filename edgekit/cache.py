@@ -47,6 +47,9 @@ SCHEMA = "edgekit.object/2"
 # How the folder is called in which an output is put together, beside it: .NAME.edgekit-ID
 STAGED = "edgekit-"
 
+# Told of what is damaged, beside the log.
+listeners: list[Callable[[str], object]] = []
+
 log = logging.getLogger(__name__)
 
 
@@ -96,7 +99,7 @@ class Cache:
             return folder
         if key not in self._named:
             self._named.add(key)
-            log.warning("cache: object %s is damaged (%s); it is made again", key[:12], problem)
+            name_damage(f"object {key[:12]} is damaged ({problem}); it is made again")
         return None
 
     def put(
@@ -231,6 +234,13 @@ def record_files(
     write_text(folder / OBJECT, json.dumps(record | {"sha256": cache_key(record)}, indent=1, sort_keys=True))
 
 
+def name_damage(what: str) -> None:
+    """Say what of the cache is damaged, and what is done about it."""
+    log.warning("cache: %s", what)
+    for tell in listeners:
+        tell(what)
+
+
 def put_whole(staged: Path, place: Path) -> None:
     """Record a folder's files and put it where a later process looks for it, all of it on the disk by then.
 
@@ -300,7 +310,7 @@ def newest_whole(folder: Path, prefix: str) -> Path | None:
         problem = find_damage(place)
         if problem is None:
             return place
-        log.warning("cache: the checkpoint %s is damaged (%s); an earlier one is taken", place.name, problem)
+        name_damage(f"the checkpoint {place.name} is damaged ({problem}); an earlier one is taken")
     return None
 
 

@@ -1,22 +1,19 @@
 """Small JSON files of the cache that tell whether they are as they were written: each has a sum over what it says.
 
-One that is not is named in the log and removed, and counts as absent: what it said is found out again.
+One that is not is named and removed, and counts as absent: what it said is found out again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from edgekit.artifact import write_text
-from edgekit.cache import cache_key
-
-log = logging.getLogger(__name__)
+from edgekit.cache import cache_key, name_damage
 
 
 def write_summed(file: Path, schema: str, content: Mapping[str, JsonValue]) -> None:
@@ -35,7 +32,7 @@ def read_summed(file: Path, schema: str) -> dict[str, JsonValue] | None:
             problem = f"its schema is not {schema}"
         except ValueError as error:
             problem = str(error)
-        log.warning("cache: %s is damaged (%s); what it said is found out again", file, problem)
+        name_damage(f"{file} is damaged ({problem}); what it said is found out again")
         with contextlib.suppress(OSError):  # a cache that may only be read
             file.unlink()
     return None

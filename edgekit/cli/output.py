@@ -184,8 +184,24 @@ def work(*, quiet: bool) -> Iterator[Progress]:
 
     console = side_screen()
     bars = not quiet and console.is_terminal
-    with _stdout_kept_for_data(), _calm_libraries(bars=bars), watch(console, quiet=quiet) as progress:
+    calm = _calm_libraries(bars=bars)
+    with _stdout_kept_for_data(), calm, watch(console, quiet=quiet) as progress, _damage_told(console):
         yield progress
+
+
+@contextlib.contextmanager
+def _damage_told(console: Console) -> Iterator[None]:
+    """Print what the cache finds damaged."""
+    from edgekit.cache import listeners
+
+    def tell(what: str) -> None:
+        console.print(Text.assemble(("warning: ", "bold yellow"), visible(f"cache: {what}")))
+
+    listeners.append(tell)
+    try:
+        yield
+    finally:
+        listeners.remove(tell)
 
 
 @contextlib.contextmanager

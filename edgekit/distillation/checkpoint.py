@@ -7,7 +7,6 @@ before it. What was decided while it was trained is in it, too: only a training 
 
 from __future__ import annotations
 
-import logging
 import shutil
 import uuid
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekit.cache import newest_whole, put_whole
+from edgekit.cache import name_damage, newest_whole, put_whole
 from edgekit.distillation.timetable import Change
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 STATE, STUDENT, BEST, OPTIMIZER = "state.json", "student.safetensors", "best.safetensors", "optimizer.safetensors"
 PREFIX = "step-"
-
-log = logging.getLogger(__name__)
 
 
 class Progressed(BaseModel):
@@ -106,9 +103,7 @@ def load_checkpoint(
         return None
     progressed = Progressed.model_validate_json((place / STATE).read_bytes())
     if not fits(progressed):
-        log.warning(
-            "cache: the checkpoint %s is of a training that decided otherwise; this one begins anew", place.name
-        )
+        name_damage(f"the checkpoint {place.name} is of a training that decided otherwise; it begins anew")
         return None
     load_tensors(student, load_file(place / STUDENT))
     _restore_optimizer(student, optimizer, load_file(place / OPTIMIZER))

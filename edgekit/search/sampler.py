@@ -8,13 +8,13 @@ estimator for several objectives (Ozaki et al. 2020, Multiobjective Tree-Structu
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.cache import name_damage
 from edgekit.search.space import Shape, Space
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ NAME, LAYERS, IMPORTANCE = "shapes", "layers", "importance"
 STARTING = 4
 # How often a shape that was proposed before is drawn again.
 DRAWS = 6
-
-log = logging.getLogger(__name__)
 
 
 class ShapeSampler:
@@ -95,7 +93,7 @@ def _open(file: Path, seed: int) -> optuna.Study:
     try:
         return _study(file, seed)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        log.warning("cache: %s is damaged (%s); shapes are proposed anew", file, error)
+        name_damage(f"{file} is damaged ({error}); shapes are proposed anew")
         file.unlink()
         return _study(file, seed)
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from edgekit.cache import listeners, name_damage
 from edgekit.cli import output
 from edgekit.errors import (
     ArtifactError,
@@ -239,6 +240,20 @@ def test_closed_output_ends_quietly(arguments):
         os.close(writing)
     assert result.returncode == 141
     assert result.stderr == b""
+
+
+def test_what_is_damaged_in_the_cache_is_told(run, pretend):
+    def load(*given, **options):
+        name_damage("object abc is damaged (\x1b[2J changed); it is made again")
+        raise ModelError("no model", id="model.missing")
+
+    pretend(load=load)
+    result = run("predict", "x", "y")
+    assert result.code == 4
+    warned, told = result.stderr.splitlines()[:2]
+    assert warned == "warning: cache: object abc is damaged (\\x1b[2J changed); it is made again"
+    assert told == "error[model.missing]: no model"
+    assert listeners == []
 
 
 def test_a_reader_that_has_gone_is_seen_with_nothing_left_to_write(monkeypatch):
