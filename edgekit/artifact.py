@@ -146,7 +146,7 @@ def open_artifact(path: str | Path) -> Artifact:
     """Read an artifact's manifest.
 
     Raises:
-        ArtifactError: no directory, no manifest, or one of another version.
+        ArtifactError: no directory, no manifest, one of another version, or a link among its files.
     """
     root = Path(path).expanduser()
     file = root / MANIFEST
@@ -154,14 +154,9 @@ def open_artifact(path: str | Path) -> Artifact:
         raise ArtifactError(
             f"{str(path)!r} is not an artifact", id="artifact.not-an-artifact", why=f"it has no {MANIFEST}"
         )
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise ArtifactError(
-            f"{str(file)!r} has {file.stat().st_size} bytes",
-            id="artifact.invalid-file",
-            why=f"allowed: {MAX_MANIFEST_BYTES}",
-        )
+    content = read_kept(file, MAX_MANIFEST_BYTES)
     try:
-        manifest = Manifest.model_validate_json(file.read_bytes())
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         raise ArtifactError(
             f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=first_wrong(error)
@@ -173,11 +168,39 @@ def open_artifact(path: str | Path) -> Artifact:
         raise ArtifactError(
             f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=str(error)
         ) from error
+    _check_plain(root)
     return Artifact(root, manifest)
 
 
+def read_kept(file: Path, most: int) -> bytes:
+    """The content of a file that edgekit keeps beside a model, such as its manifest.
+
+    Raises:
+        ArtifactError: it has more than ``most`` bytes.
+    """
+    size = file.stat().st_size
+    if size > most:
+        raise ArtifactError(f"{str(file)!r} has {size} bytes", id="artifact.invalid-file", why=f"allowed: {most}")
+    return file.read_bytes()
+
+
+def _check_plain(root: Path) -> None:
+    """Refuse a folder with links in it, which lead outside, whether the manifest names them or not.
+
+    Raises:
+        ArtifactError: there is one, or a pipe or a device.
+    """
+    found = next((path for path in walk(root) if not is_plain(path)), None)
+    if found is not None:
+        raise ArtifactError(
+            f"{str(found)!r} is no plain file",
+            id="artifact.invalid-file",
+            why="an artifact holds its files itself, and not links, pipes or devices",
+        )
+
+
 def _check_names(root: Path, manifest: Manifest) -> None:
-    """Refuse a manifest that names files outside its folder, or links, which lead there.
+    """Refuse a manifest that names files outside its folder.
 
     Raises:
         ArtifactError: it does, or a name steers the terminal that it is printed on.
@@ -187,8 +210,6 @@ def _check_names(root: Path, manifest: Manifest) -> None:
         if not inside(name) or control_characters(name):
             raise _wrong_name(root, name, "it is no plain name of a file below its folder")
     for name in parts:
-        if any((root / part).is_symlink() for part in (name, *map(str, Path(name).parents)) if part != "."):
-            raise _wrong_name(root, name, "it is a link, and an artifact holds its files itself")
         if (root / name).exists() and not (root / name).is_file():
             raise _wrong_name(root, name, "it is no plain file")
     for name, part in manifest.components.items():

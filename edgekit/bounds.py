@@ -33,7 +33,7 @@ MAX_ARRAYS_BYTES = 8 * GIB
 MAX_NESTING = 64
 # What a document may have in it once every alias stands for what it names.
 MAX_YAML_NODES = 200_000
-# A card says what its data is in a header of this size.
+# A card says what its data or its model is in a page, and reads no more.
 MAX_CARD_BYTES = MIB
 # Deflate packs equal bytes by 1032:1, and text or weights by less than 20:1. Small files may be as empty as they like.
 MAX_RATIO, RATIO_MATTERS_FROM_BYTES = 200, 4 * MIB

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, PrivateAttr, ValidationError
 
-from edgekit.artifact import Artifact, open_artifact, write_text
+from edgekit.artifact import Artifact, open_artifact, read_kept, write_text
 from edgekit.bounds import MAX_REPORT_BYTES, check_texts
 from edgekit.environment import Host
 from edgekit.errors import ArtifactError
@@ -370,13 +370,7 @@ def load_report(folder: str | Path, *, cached: bool = False) -> Report:
     file = Path(folder).expanduser() / FILE
     if not file.is_file():
         raise ArtifactError(f"{str(folder)!r} holds no {FILE}", id="artifact.not-an-artifact")
-    if file.stat().st_size > MAX_REPORT_BYTES:
-        raise ArtifactError(
-            f"{str(file)!r} has {file.stat().st_size} bytes",
-            id="artifact.invalid-file",
-            why=f"allowed: {MAX_REPORT_BYTES}",
-        )
-    content = file.read_bytes()
+    content = read_kept(file, MAX_REPORT_BYTES)
     try:
         report = Report.model_validate_json(content)
         check_texts(report.model_dump())

@@ -751,11 +751,21 @@ MANIFEST: dict[str, Any] = {
 def artifact(folder: Path, changes: dict[str, Any] | str) -> Attack:
     folder.mkdir(parents=True, exist_ok=True)
     (folder.parent / "outside.onnx").write_bytes(b"")
-    (folder / "linked.onnx").symlink_to(folder.parent / "outside.onnx")
-    os.mkfifo(folder / "pipe.onnx")
     content = changes if isinstance(changes, str) else json.dumps(MANIFEST | changes)
     written(folder / "manifest.json", content)
     return Attack("artifact", (str(folder),))
+
+
+def artifact_that_leads_outside(folder: Path, name: str) -> Attack:
+    """One whose manifest is right, with a link, or a pipe, beside its model."""
+    attack = artifact(folder, summed("model.onnx"))
+    written(folder / "model.onnx", "")
+    (folder / name).parent.mkdir(exist_ok=True)
+    if name.endswith(".pipe"):
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to(folder.parent / "outside.onnx")
+    return attack
 
 
 def of_file(name: str) -> dict[str, Any]:
@@ -772,8 +782,6 @@ family(
     {
         "that-names-a-file-above": of_file("../outside.onnx"),
         "that-names-an-absolute-file": of_file("/etc/passwd"),
-        "that-names-a-link": of_file("linked.onnx"),
-        "that-names-a-pipe": summed("pipe.onnx"),
         "that-names-its-own-folder": summed("."),
         "that-names-5000-letters": summed("a" * 5000),
         "that-names-a-path-of-5000-letters": summed("a/" * 2500 + "a"),
@@ -788,6 +796,31 @@ family(
     },
     artifact,
 )
+family(
+    "artifact",
+    {
+        "whose-card-is-a-link": "README.md",
+        "whose-report-is-a-link": "report.json",
+        "whose-tokenizer-is-a-link": "tokenizer.json",
+        "with-a-link-deeper-in-it": "golden/task.safetensors",
+        "with-a-pipe": "golden/task.pipe",
+    },
+    artifact_that_leads_outside,
+)
+
+
+@case
+def artifact_that_names_a_link(folder: Path) -> Attack:
+    attack = artifact(folder, summed("model.onnx"))
+    (folder / "model.onnx").symlink_to(folder.parent / "outside.onnx")
+    return attack
+
+
+@case
+def artifact_that_names_a_pipe(folder: Path) -> Attack:
+    attack = artifact(folder, summed("model.onnx"))
+    os.mkfifo(folder / "model.onnx")
+    return attack
 
 
 # Data
