@@ -14,9 +14,9 @@ from typing import Literal, TypedDict
 from pydantic import Field, ValidationError, model_validator
 
 from edgekit.artifact import State, TensorSpec
-from edgekit.bounds import MAX_MODULE_BYTES
+from edgekit.bounds import MAX_MODULE_BYTES, check_texts
 from edgekit.errors import ModelError, UsageError
-from edgekit.settings import Frozen, parse_toml, read_bounded
+from edgekit.settings import Frozen, first_wrong, parse_toml, read_bounded
 from edgekit.source import MODULE
 
 Layout = Literal["NCHW", "NHWC"]
@@ -164,7 +164,7 @@ def read_description(folder: Path) -> Description:
     """``module.json`` of a folder.
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: it cannot be read, or its texts steer a terminal.
     """
     file = folder / MODULE
     if file.stat().st_size > MAX_MODULE_BYTES:
@@ -172,12 +172,11 @@ def read_description(folder: Path) -> Description:
             f"{MODULE} has {file.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {MAX_MODULE_BYTES}"
         )
     try:
-        return Description.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            f"{MODULE} is not valid", id="model.invalid-config", why=f"{first['loc']}: {first['msg']}"
-        ) from error
+        description = Description.model_validate_json(file.read_bytes())
+        check_texts(description.model_dump())
+    except ValueError as error:  # pydantic's is one
+        raise ModelError(f"{MODULE} is not valid", id="model.invalid-config", why=first_wrong(error)) from error
+    return description
 
 
 def class_names(said: Sequence[str] | None, seen: Sequence[str], classes: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, JsonValue, PrivateAttr, ValidationError
+from pydantic import Field, JsonValue, PrivateAttr
 
 from edgekit.artifact import Artifact, open_artifact, read_kept, write_text
 from edgekit.bounds import MAX_REPORT_BYTES, check_texts
@@ -389,8 +389,7 @@ def _invalid(file: Path, content: bytes, error: ValueError) -> ArtifactError:
             why=f"this edgekit reads {SCHEMA!r}",
             hint="Read it with the edgekit that wrote it, or run compress again.",
         )
-    why = first_wrong(error) if isinstance(error, ValidationError) else str(error)
-    return ArtifactError(f"{str(file)!r} is no valid report", id="artifact.invalid-file", why=why)
+    return ArtifactError(f"{str(file)!r} is no valid report", id="artifact.invalid-file", why=first_wrong(error))
 
 
 class EvalRecord(Record):

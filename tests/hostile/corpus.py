@@ -823,6 +823,43 @@ def artifact_that_names_a_pipe(folder: Path) -> Attack:
     return attack
 
 
+def result(folder: Path, changes: dict[str, Any]) -> Attack:
+    """What ``bench --save`` keeps, changed."""
+    right = {
+        "schema": "edgekit.bench/2",
+        "tool": {"version": "0.1.0"},
+        "created": "2026-01-01T00:00:00Z",
+        "host": {"fingerprint": "ab"},
+        "subject": {"name": "m.onnx", "sha256": "c", "bytes": 1, "format": "onnx"},
+        "runtime": {"name": "onnxruntime"},
+        "metrics": [{"name": "latency.p50", "unit": "ms", "value": 1.0}],
+    }
+    return Attack("cli", ("history", written(folder / "x.json", json.dumps(right | changes))))
+
+
+family(
+    "result",
+    {
+        "of-a-time-that-steers-the-terminal": {"created": "\x1b[2J2026"},
+        "of-a-machine-that-steers-the-terminal": {"host": {"fingerprint": "\x1b[2Jab"}},
+    },
+    result,
+)
+
+
+@case
+def artifact_of_a_module_with_labels_that_steer_the_terminal(folder: Path) -> Attack:
+    """The manifest's labels are harmless, and those by which answers are named are others."""
+    graph(folder, lambda model: None)
+    tensors = [{"name": name, "dtype": "float32", "shape": ["n", 2]} for name in ("x", "y")]
+    part = {"files": ["net.onnx"], "inputs": tensors[:1], "outputs": tensors[1:]}
+    changes = {"task": "tensor-classification", "labels": ["a", "b"], "components": {"model": part}}
+    module = {"schema": "edgekit.module/1", "entry": "net.py:make", "input": {"name": "x", "shape": [2]}, "output": [2]}
+    written(folder / "module.json", json.dumps(module | {"labels": ["\x1b[2Jcat", "dog"], "answer": "y"}))
+    artifact(folder, changes | {"files": {"net.onnx": "0" * 64}})
+    return Attack("cli", ("predict", str(folder), "[1, 2]"))
+
+
 # Data
 
 
