@@ -39,12 +39,18 @@ MAX_CARD_BYTES = MIB
 MAX_RATIO, RATIO_MATTERS_FROM_BYTES = 200, 4 * MIB
 MAX_ENTRIES = 100_000
 
+# Words of a vocabulary, by the largest of their numbers.
+MAX_WORDS = 2**24
+# Bytes in the keys of a map of characters, once those that share their ends are spelled out: SentencePiece's own has
+# 11,299 in its short keys.
+MAX_CHARSMAP_PLACES = 2**17
+
 # What numbers of a configuration may be at most, by their names: the deepest encoders that were ever published have
 # 1000 layers (DeepNet, Wang et al. 2022), and the widest are of some ten thousands.
 MAX_SIZES = {
     re.compile(r"(^|_)(layers?|depths?|blocks?)$"): 1024,
     re.compile(r"^(hidden|intermediate|embedding)_size$|^(dim|hidden_dim|d_model|d_ff|ffn_dim)$"): 2**20,
-    re.compile(r"^(vocab_size|type_vocab_size)$"): 2**24,
+    re.compile(r"^(vocab_size|type_vocab_size)$"): MAX_WORDS,
     re.compile(r"^num_labels$"): 2**20,
     re.compile(r"^(image_size|patch_size)$"): 2**16,
 }

@@ -8,6 +8,7 @@ that reads such a file, which takes no process. Code that a file smuggles in wou
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import json
@@ -31,7 +32,7 @@ class Attack(NamedTuple):
 
     Attributes:
         way: ``cli``, or what reads such files: ``arrays``, ``weights``, ``image``, ``data``, ``graph``, ``artifact``,
-            ``source``, ``tensors``, ``tflite``.
+            ``source``, ``tensors``, ``tflite``, ``tokenizer``.
         given: the command's words, or the file.
         code: of the exit.
     """
@@ -314,6 +315,47 @@ def model_with_a_list_of_words_too_large(folder: Path) -> Attack:
     with (folder / "vocab.txt").open("wb") as stream:
         stream.truncate(257 * 1024 * 1024)
     return Attack("source", (str(folder),))
+
+
+# Tokenizers, which a bundle compiles
+
+
+def charsmap(units: dict[int, int]) -> dict[str, str]:
+    """A normalizer with SentencePiece's map of characters: some units of its trie, and one text."""
+    trie = struct.pack("<2048I", *(units.get(place, 0) for place in range(2048)))
+    content = struct.pack("<I", len(trie)) + trie + b"a\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(content).decode()}
+
+
+def tokenizer(folder: Path, changes: dict[str, Any]) -> Attack:
+    """A tokenizer of two words, changed."""
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"} | changes.get("model", {})
+    parts = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+    right = {"version": "1.0", "added_tokens": [], **dict.fromkeys(parts)}
+    return Attack("tokenizer", (written(folder / "tokenizer.json", json.dumps(right | changes | {"model": model})),))
+
+
+def shared(level: int) -> dict[int, int]:
+    """All units of a level of such a trie: 255 of them, the children of each of which are those of the next level."""
+    place, below = 256 * level, 256 * (level + 1)
+    return {place ^ byte: byte | (place ^ byte ^ below) << 10 for byte in range(1, 256)}
+
+
+BPE = {"type": "BPE", "merges": [], "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
+family(
+    "tokenizer",
+    {
+        "with-a-map-without-an-end": {"normalizer": charsmap({0: 256 << 10, 257: 1 | 1 << 10})},
+        "with-a-map-of-255-to-the-5-keys": {
+            "normalizer": charsmap({0: 256 << 10, **{k: v for level in range(1, 6) for k, v in shared(level).items()}})
+        },
+        "with-a-map-that-points-away": {"normalizer": charsmap({0: 256 << 10, 257: 1 | 1 << 8 | 1 << 30})},
+        "with-a-number-of-32-bits": {"model": {"vocab": {"a": 0, "b": 2**32 - 2}}},
+        "without-its-unknown-token": {"model": {"unk_token": "none"}},
+        "of-pairs-without-its-unknown-token": {"model": BPE | {"unk_token": "none"}},
+    },
+    tokenizer,
+)
 
 
 # safetensors
