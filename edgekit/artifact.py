@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, check_texts, control_characters, inside
+from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, check_numbers, check_texts, control_characters, inside
 from edgekit.errors import ArtifactError, UsageError, VerificationError
 from edgekit.settings import Frozen, first_wrong
 from edgekit.source import sha256_file
@@ -163,7 +163,9 @@ def open_artifact(path: str | Path) -> Artifact:
         ) from error
     _check_names(root, manifest)
     try:
-        check_texts(manifest.model_dump(mode="json"))
+        values = manifest.model_dump()
+        check_texts(values)
+        check_numbers(values)
     except ValueError as error:
         raise ArtifactError(
             f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=str(error)
@@ -176,8 +178,10 @@ def read_kept(file: Path, most: int) -> bytes:
     """The content of a file that edgekit keeps beside a model, such as its manifest.
 
     Raises:
-        ArtifactError: it has more than ``most`` bytes.
+        ArtifactError: there is none, or it has more than ``most`` bytes.
     """
+    if not file.is_file():
+        raise ArtifactError(f"{str(file.parent)!r} holds no {file.name}", id="artifact.not-an-artifact")
     size = file.stat().st_size
     if size > most:
         raise ArtifactError(f"{str(file)!r} has {size} bytes", id="artifact.invalid-file", why=f"allowed: {most}")

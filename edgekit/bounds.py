@@ -11,6 +11,7 @@ import json
 import re
 import stat
 import zipfile
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +32,8 @@ MOST_SHARED = 16
 MAX_ARRAYS_BYTES = 8 * GIB
 # Tables in tables, lists in lists: edgekit's own files have 5 levels, Python's parsers end at about 1000.
 MAX_NESTING = 64
+# Sums and differences of such numbers are finite: the largest double is 1.8e308.
+MAX_NUMBER = 1e300
 # What a document may have in it once every alias stands for what it names.
 MAX_YAML_NODES = 200_000
 # A card says what its data or its model is in a page, and reads no more.
@@ -123,6 +126,27 @@ def check_texts(values: Any) -> None:
     Raises:
         ValueError: there is one; ends of lines and tabs are none.
     """
+    for one in _parts(values):
+        if isinstance(one, str) and control_characters(one.replace("\n", "").replace("\t", "").replace("\r", "")):
+            raise ValueError(f"the text {one[:80]!r} has control characters")
+
+
+def check_numbers(values: Any) -> None:
+    """Refuse tables and lists with numbers that cannot be reckoned with.
+
+    Raises:
+        ValueError: there is a whole number that no register holds (Python takes any, and prints none of them), one that
+            is not finite, or one beyond ``MAX_NUMBER``.
+    """
+    for one in _parts(values):
+        if isinstance(one, int) and abs(one) >= 2**64:
+            raise ValueError("it has a whole number of more than 64 bits")
+        if isinstance(one, float) and not abs(one) <= MAX_NUMBER:
+            raise ValueError(f"it has the number {one}; allowed: up to {MAX_NUMBER:g}")
+
+
+def _parts(values: Any) -> Iterator[Any]:
+    """What is in tables and lists that lie in each other: the keys as well."""
     waiting = [values]
     while waiting:
         one = waiting.pop()
@@ -130,23 +154,8 @@ def check_texts(values: Any) -> None:
             waiting += [*one.keys(), *one.values()]
         elif isinstance(one, (list, tuple)):
             waiting += one
-        elif isinstance(one, str) and control_characters(one.replace("\n", "").replace("\t", "").replace("\r", "")):
-            raise ValueError(f"the text {one[:80]!r} has control characters")
-
-
-def check_numbers(values: Any) -> None:
-    """Refuse tables and lists with whole numbers that no register holds: Python takes any, and prints none of them.
-
-    Raises:
-        ValueError: there is one.
-    """
-    waiting = [values]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, (dict, list)):
-            waiting += one.values() if isinstance(one, dict) else one
-        elif isinstance(one, int) and abs(one) >= 2**64:
-            raise ValueError("it has a whole number of more than 64 bits")
+        else:
+            yield one
 
 
 def visible(text: str) -> str:

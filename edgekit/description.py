@@ -14,7 +14,7 @@ from typing import Literal, TypedDict
 from pydantic import Field, ValidationError, model_validator
 
 from edgekit.artifact import State, TensorSpec
-from edgekit.bounds import MAX_MODULE_BYTES, check_texts
+from edgekit.bounds import MAX_MODULE_BYTES, check_numbers, check_texts
 from edgekit.errors import ModelError, UsageError
 from edgekit.settings import Frozen, first_wrong, parse_toml, read_bounded
 from edgekit.source import MODULE
@@ -164,7 +164,7 @@ def read_description(folder: Path) -> Description:
     """``module.json`` of a folder.
 
     Raises:
-        ModelError: it cannot be read, or its texts steer a terminal.
+        ModelError: it cannot be read, or its texts steer a terminal, or its numbers are none.
     """
     file = folder / MODULE
     if file.stat().st_size > MAX_MODULE_BYTES:
@@ -173,7 +173,9 @@ def read_description(folder: Path) -> Description:
         )
     try:
         description = Description.model_validate_json(file.read_bytes())
-        check_texts(description.model_dump())
+        values = description.model_dump()
+        check_texts(values)
+        check_numbers(values)
     except ValueError as error:  # pydantic's is one
         raise ModelError(f"{MODULE} is not valid", id="model.invalid-config", why=first_wrong(error)) from error
     return description

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, PrivateAttr
 
 from edgekit.artifact import Artifact, open_artifact, read_kept, write_text
-from edgekit.bounds import MAX_REPORT_BYTES, check_texts
+from edgekit.bounds import MAX_REPORT_BYTES, check_numbers, check_texts
 from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
@@ -368,12 +368,12 @@ def load_report(folder: str | Path, *, cached: bool = False) -> Report:
         ArtifactError: there is none, or it is of another version.
     """
     file = Path(folder).expanduser() / FILE
-    if not file.is_file():
-        raise ArtifactError(f"{str(folder)!r} holds no {FILE}", id="artifact.not-an-artifact")
     content = read_kept(file, MAX_REPORT_BYTES)
     try:
         report = Report.model_validate_json(content)
-        check_texts(report.model_dump())
+        values = report.model_dump()
+        check_texts(values)
+        check_numbers(values)
     except ValueError as error:  # pydantic's is one
         raise _invalid(file, content, error) from error
     return report.located(open_artifact(folder), cached=cached)

@@ -19,7 +19,7 @@ from edgekit.bundle import probes
 from edgekit.bundle.normalizer import compile_normalizer
 from edgekit.bundle.reference.tokenizer import SCHEMA, Tokenizer
 from edgekit.bundle.unicode import class_ranges
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, retelling
 
 if TYPE_CHECKING:
     import tokenizers
@@ -249,15 +249,8 @@ def _check(library: tokenizers.Tokenizer, program: Program) -> None:
     uncut, cut = Tokenizer({**program, "max_length": UNCUT}), Tokenizer(program)
     for text, pair in probes.text_pairs():
         compiled, most = (uncut, None) if pair is None else (cut, cut.max_length)
-        try:
-            with plain(library, most):
-                expected = library.encode(text) if pair is None else library.encode(text, pair)
-        except Exception as error:  # the library has no class of its own
-            raise ModelError(
-                "the tokenizer cannot be put into a bundle",
-                id="model.not-bundled",
-                why=f"the library tokenizers does not read {text[:40]!r} with it: {error}",
-            ) from error
+        with retelling(_reads_nothing), plain(library, most):
+            expected = library.encode(text) if pair is None else library.encode(text, pair)
         if compiled.encode(text, pair) != (expected.ids, expected.type_ids):
             raise ModelError(
                 "the tokenizer cannot be put into a bundle",
@@ -265,3 +258,7 @@ def _check(library: tokenizers.Tokenizer, program: Program) -> None:
                 why=f"its program gives other ids than the library tokenizers for {text[:40]!r}",
                 hint="A part of the tokenizer works in an unknown way: report it with its tokenizer.json.",
             )
+
+
+def _reads_nothing(why: str) -> ModelError:
+    return ModelError("the tokenizer reads no text with the library tokenizers", id="model.not-bundled", why=why)

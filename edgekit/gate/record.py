@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from edgekit.artifact import write_text
-from edgekit.bounds import MAX_REPORT_BYTES, check_texts
+from edgekit.bounds import MAX_REPORT_BYTES, check_numbers, check_texts
 from edgekit.errors import ArtifactError
 from edgekit.report import Count, TimedOn
 from edgekit.settings import Record, first_wrong, schema_said
@@ -293,7 +293,7 @@ def load_record(file: str | Path) -> BenchRecord:
     """Read a record that ``save`` or ``--json`` wrote.
 
     Raises:
-        ArtifactError: there is none, it is of another version, or its texts steer a terminal.
+        ArtifactError: there is none, it is of another version, its texts steer a terminal, or its numbers are none.
     """
     path = Path(file).expanduser()
     if not path.is_file():
@@ -304,7 +304,9 @@ def load_record(file: str | Path) -> BenchRecord:
     content = path.read_bytes()
     try:
         record = BenchRecord.model_validate_json(content)
-        check_texts(record.model_dump())
+        values = record.model_dump()
+        check_texts(values)
+        check_numbers(values)
     except ValueError as error:  # pydantic's is one
         raise _invalid(str(file), content, error) from error
     return record

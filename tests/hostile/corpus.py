@@ -865,6 +865,9 @@ def artifact_that_names_a_pipe(folder: Path) -> Attack:
     return attack
 
 
+P50 = {"name": "latency.p50", "unit": "ms", "value": 1.0}
+
+
 def result(folder: Path, changes: dict[str, Any]) -> Attack:
     """What ``bench --save`` keeps, changed."""
     right = {
@@ -874,7 +877,7 @@ def result(folder: Path, changes: dict[str, Any]) -> Attack:
         "host": {"fingerprint": "ab"},
         "subject": {"name": "m.onnx", "sha256": "c", "bytes": 1, "format": "onnx"},
         "runtime": {"name": "onnxruntime"},
-        "metrics": [{"name": "latency.p50", "unit": "ms", "value": 1.0}],
+        "metrics": [P50],
     }
     return Attack("cli", ("history", written(folder / "x.json", json.dumps(right | changes))))
 
@@ -883,6 +886,8 @@ family(
     "result",
     {
         "of-a-time-that-steers-the-terminal": {"created": "\x1b[2J2026"},
+        "of-a-number-without-an-end": {"metrics": [P50 | {"value": float("inf")}]},
+        "of-an-interval-wider-than-numbers": {"metrics": [P50 | {"ci_low": -1e308, "ci_high": 1.7e308}]},
         "of-a-machine-that-steers-the-terminal": {"host": {"fingerprint": "\x1b[2Jab"}},
     },
     result,
