@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, check_texts, control_characters, inside
+from edgekit.bounds import MAX_MANIFEST_BYTES, MAX_SUMS_BYTES, check_numbers, check_texts, control_characters, inside
 from edgekit.errors import ArtifactError, UsageError, VerificationError
 from edgekit.settings import Frozen, first_wrong
 from edgekit.source import sha256_file
@@ -149,7 +149,7 @@ def open_artifact(path: str | Path) -> Artifact:
     """Read an artifact's manifest.
 
     Raises:
-        ArtifactError: no directory, no manifest, or one of another version or of what no graph takes.
+        ArtifactError: no directory, no manifest, one of another version or of what no graph takes, or a link in it.
     """
     root = Path(path).expanduser()
     file = root / MANIFEST
@@ -157,27 +157,25 @@ def open_artifact(path: str | Path) -> Artifact:
         raise ArtifactError(
             f"{str(path)!r} is not an artifact", id="artifact.not-an-artifact", why=f"it has no {MANIFEST}"
         )
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise ArtifactError(
-            f"{str(file)!r} has {file.stat().st_size} bytes",
-            id="artifact.invalid-file",
-            why=f"allowed: {MAX_MANIFEST_BYTES}",
-        )
+    content = read_kept(file, MAX_MANIFEST_BYTES)
     try:
-        manifest = Manifest.model_validate_json(file.read_bytes())
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         raise ArtifactError(
             f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=first_wrong(error)
         ) from error
     _check_names(root, manifest)
     try:
-        check_texts(manifest.model_dump(mode="json"))
+        values = manifest.model_dump()
+        check_texts(values)
+        check_numbers(values)
         for part in manifest.components.values():
             check_tensors(part.inputs + part.outputs, part.states)
     except ValueError as error:
         raise ArtifactError(
             f"{str(file)!r} is no valid manifest", id="artifact.invalid-file", why=str(error)
         ) from error
+    _check_plain(root)
     return Artifact(root, manifest)
 
 
@@ -195,8 +193,37 @@ def check_tensors(specs: Sequence[TensorSpec], states: Sequence[State] = ()) -> 
             raise ValueError(f"{name!r} has the shape {list(shape)}")
 
 
+def read_kept(file: Path, most: int) -> bytes:
+    """The content of a file that edgekit keeps beside a model, such as its manifest.
+
+    Raises:
+        ArtifactError: there is none, or it has more than ``most`` bytes.
+    """
+    if not file.is_file():
+        raise ArtifactError(f"{str(file.parent)!r} holds no {file.name}", id="artifact.not-an-artifact")
+    size = file.stat().st_size
+    if size > most:
+        raise ArtifactError(f"{str(file)!r} has {size} bytes", id="artifact.invalid-file", why=f"allowed: {most}")
+    return file.read_bytes()
+
+
+def _check_plain(root: Path) -> None:
+    """Refuse a folder with links in it, which lead outside, whether the manifest names them or not.
+
+    Raises:
+        ArtifactError: there is one, or a pipe or a device.
+    """
+    found = next((path for path in walk(root) if not is_plain(path)), None)
+    if found is not None:
+        raise ArtifactError(
+            f"{str(found)!r} is no plain file",
+            id="artifact.invalid-file",
+            why="an artifact holds its files itself, and not links, pipes or devices",
+        )
+
+
 def _check_names(root: Path, manifest: Manifest) -> None:
-    """Refuse a manifest that names files outside its folder, or links, which lead there.
+    """Refuse a manifest that names files outside its folder.
 
     Raises:
         ArtifactError: it does, or a name steers the terminal that it is printed on.
@@ -206,8 +233,6 @@ def _check_names(root: Path, manifest: Manifest) -> None:
         if not inside(name) or control_characters(name):
             raise _wrong_name(root, name, "it is no plain name of a file below its folder")
     for name in parts:
-        if any((root / part).is_symlink() for part in (name, *map(str, Path(name).parents)) if part != "."):
-            raise _wrong_name(root, name, "it is a link, and an artifact holds its files itself")
         if (root / name).exists() and not (root / name).is_file():
             raise _wrong_name(root, name, "it is no plain file")
     for name, part in manifest.components.items():

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edgekit.artifact import MANIFEST, SUMS, Artifact, check_seal, open_artifact
+from edgekit.artifact import MANIFEST, SUMS, Artifact, check_seal, open_artifact, read_kept
 from edgekit.bounds import MAX_LOCK_BYTES
 from edgekit.errors import ArtifactError, UnknownNameError
+from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.report import Report, load_report
-from edgekit.settings import read_bounded, read_tables
+from edgekit.settings import first_wrong, load_toml
 from edgekit.source import sha256_file
 
 Document = dict[str, Any]
-LOCK = "recipe.lock.toml"
 CYCLONEDX_SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -88,9 +88,12 @@ def bill_of_materials(artifact: Artifact, report: Report) -> Document:
 
 
 def provenance(artifact: Artifact, report: Report) -> Document:
-    """The in-toto statement on how an artifact was made."""
-    lock = read_tables(read_bounded(artifact.path / LOCK, "lock", MAX_LOCK_BYTES), LOCK)
-    held: dict[str, Any] = lock.pop("lock", {})
+    """The in-toto statement on how an artifact was made.
+
+    Raises:
+        ArtifactError: it has no valid lock.
+    """
+    recipe, held = _read_lock(artifact)
     manifest = artifact.manifest
     models = [manifest.source] + ([manifest.teacher] if manifest.teacher else [])
     dependencies: list[Document] = [
@@ -100,10 +103,9 @@ def provenance(artifact: Artifact, report: Report) -> Document:
         dependencies.append(
             {"name": _said(manifest.data, "name"), "digest": {FILES_DIGEST: _said(manifest.data, "digest")}}
         )
-    packages = held.get("versions", manifest.tools)
     dependencies += [
         {"name": name, "uri": _purl(name, version), "annotations": {"version": version}}
-        for name, version in sorted(packages.items())
+        for name, version in sorted(held["versions"].items())
     ]
     said = ("target", "seed", "jobs", "threads", "workload")
     return {
@@ -113,10 +115,10 @@ def provenance(artifact: Artifact, report: Report) -> Document:
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
-                "externalParameters": {"recipe": lock, **{name: held[name] for name in said if name in held}},
+                "externalParameters": {"recipe": recipe, **{name: held[name] for name in said}},
                 "internalParameters": {
-                    "decisions": held.get("decisions", {}),
-                    "numeric_level": held.get("numeric_level", ""),
+                    "decisions": held["decisions"],
+                    "numeric_level": held["numeric_level"],
                 },
                 "resolvedDependencies": dependencies,
             },
@@ -129,6 +131,24 @@ def provenance(artifact: Artifact, report: Report) -> Document:
             },
         },
     }
+
+
+def _read_lock(artifact: Artifact) -> tuple[Document, Document]:
+    """The recipe of an artifact, and what its lock holds beside it.
+
+    Raises:
+        ArtifactError: it has no valid lock.
+    """
+    file = artifact.path / LOCK_FILE
+    content = read_kept(file, MAX_LOCK_BYTES)
+    try:
+        recipe = load_toml(content.decode("utf-8"))
+        lock = Lock.model_validate(recipe.pop("lock", None))
+    except ValueError as error:  # pydantic's is one
+        raise ArtifactError(
+            f"{str(file)!r} is no valid lock", id="artifact.invalid-file", why=first_wrong(error)
+        ) from error
+    return recipe, lock.model_dump(mode="json", exclude_none=True)
 
 
 FORMS: dict[str, Callable[[Artifact, Report], Document]] = {"cyclonedx": bill_of_materials, "in-toto": provenance}

@@ -32,13 +32,21 @@ MOST_SHARED = 16
 MAX_ARRAYS_BYTES = 8 * GIB
 # Tables in tables, lists in lists: edgekit's own files have 5 levels, Python's parsers end at about 1000.
 MAX_NESTING = 64
+# Sums and differences of such numbers are finite: the largest double is 1.8e308.
+MAX_NUMBER = 1e300
 # What a document may have in it once every alias stands for what it names.
 MAX_YAML_NODES = 200_000
-# A card says what its data is in a header of this size.
+# A card says what its data or its model is in a page, and reads no more.
 MAX_CARD_BYTES = MIB
 # Deflate packs equal bytes by 1032:1, and text or weights by less than 20:1. Small files may be as empty as they like.
 MAX_RATIO, RATIO_MATTERS_FROM_BYTES = 200, 4 * MIB
 MAX_ENTRIES = 100_000
+
+# Words of a vocabulary, by the largest of their numbers.
+MAX_WORDS = 2**24
+# Bytes in the keys of a map of characters, once those that share their ends are spelled out: SentencePiece's own has
+# 11,299 in its short keys.
+MAX_CHARSMAP_PLACES = 2**17
 
 # What numbers of a configuration may be at most, by their names: the deepest encoders that were ever published have
 # 1000 layers (DeepNet, Wang et al. 2022), and the widest are of some ten thousands. Nor are lists of them longer.
@@ -50,7 +58,7 @@ MAX_SIZES = {
     re.compile(r"(^|_)(hidden_groups|group_num)$|^(depth|width)_coefficient$"): 64,
     re.compile(r"(^|_)experts$"): 2**14,
     re.compile(r"^(hidden|intermediate|embedding)_size$|^(dim|hidden_dim|d_model|d_ff|ffn_dim)$"): 2**20,
-    re.compile(r"^(vocab_size|type_vocab_size)$"): 2**24,
+    re.compile(r"^(vocab_size|type_vocab_size)$"): MAX_WORDS,
     re.compile(r"^num_labels$"): 2**20,
     re.compile(r"^(image_size|patch_size)$"): 2**16,
 }
@@ -123,6 +131,27 @@ def check_texts(values: Any) -> None:
     Raises:
         ValueError: there is one; ends of lines and tabs are none.
     """
+    for one in _parts(values):
+        if isinstance(one, str) and control_characters(one.replace("\n", "").replace("\t", "").replace("\r", "")):
+            raise ValueError(f"the text {one[:80]!r} has control characters")
+
+
+def check_numbers(values: Any) -> None:
+    """Refuse tables and lists with numbers that cannot be reckoned with.
+
+    Raises:
+        ValueError: there is a whole number that no register holds (Python takes any, and prints none of them), one that
+            is not finite, or one beyond ``MAX_NUMBER``.
+    """
+    for one in _parts(values):
+        if isinstance(one, int) and abs(one) >= 2**64:
+            raise ValueError("it has a whole number of more than 64 bits")
+        if isinstance(one, float) and not abs(one) <= MAX_NUMBER:
+            raise ValueError(f"it has the number {one}; allowed: up to {MAX_NUMBER:g}")
+
+
+def _parts(values: Any) -> Iterator[Any]:
+    """What is in tables and lists that lie in each other: the keys as well."""
     waiting = [values]
     while waiting:
         one = waiting.pop()
@@ -130,8 +159,8 @@ def check_texts(values: Any) -> None:
             waiting += [*one.keys(), *one.values()]
         elif isinstance(one, (list, tuple)):
             waiting += one
-        elif isinstance(one, str) and control_characters(one.replace("\n", "").replace("\t", "").replace("\r", "")):
-            raise ValueError(f"the text {one[:80]!r} has control characters")
+        else:
+            yield one
 
 
 def check_sizes(values: Any) -> None:
@@ -170,21 +199,6 @@ def _largest(value: Any) -> float:
         elif isinstance(one, (int, float)):
             largest = max(largest, one)
     return largest
-
-
-def check_numbers(values: Any) -> None:
-    """Refuse tables and lists with whole numbers that no register holds: Python takes any, and prints none of them.
-
-    Raises:
-        ValueError: there is one.
-    """
-    waiting = [values]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, (dict, list)):
-            waiting += one.values() if isinstance(one, dict) else one
-        elif isinstance(one, int) and abs(one) >= 2**64:
-            raise ValueError("it has a whole number of more than 64 bits")
 
 
 def visible(text: str) -> str:

@@ -14,9 +14,9 @@ from typing import Literal, TypedDict
 from pydantic import Field, ValidationError, model_validator
 
 from edgekit.artifact import State, TensorSpec, check_tensors
-from edgekit.bounds import MAX_MODULE_BYTES, check_texts
+from edgekit.bounds import MAX_MODULE_BYTES, check_numbers, check_texts
 from edgekit.errors import ModelError, UsageError
-from edgekit.settings import Frozen, parse_toml, read_bounded
+from edgekit.settings import Frozen, first_wrong, parse_toml, read_bounded
 from edgekit.source import MODULE
 
 Layout = Literal["NCHW", "NHWC"]
@@ -164,8 +164,8 @@ def read_description(folder: Path) -> Description:
     """``module.json`` of a folder.
 
     Raises:
-        ModelError: it cannot be read, has texts that steer the terminal that they are printed on, or says of a tensor
-            what none is.
+        ModelError: it cannot be read, its texts steer a terminal, its numbers are none, or it names a tensor that none
+            is.
     """
     file = folder / MODULE
     if file.stat().st_size > MAX_MODULE_BYTES:
@@ -173,20 +173,17 @@ def read_description(folder: Path) -> Description:
             f"{MODULE} has {file.stat().st_size} bytes", id="model.invalid-config", why=f"allowed: {MAX_MODULE_BYTES}"
         )
     try:
-        found = Description.model_validate_json(file.read_bytes())
-        check_texts(found.model_dump(mode="json"))
-        if found.input is not None:
-            check_tensors([TensorSpec(**found.input.model_dump())])
-        if found.graph is not None:
-            check_tensors(found.graph.inputs + found.graph.outputs, found.graph.states)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            f"{MODULE} is not valid", id="model.invalid-config", why=f"{first['loc']}: {first['msg']}"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{MODULE} is not valid", id="model.invalid-config", why=str(error)) from error
-    return found
+        description = Description.model_validate_json(file.read_bytes())
+        values = description.model_dump()
+        check_texts(values)
+        check_numbers(values)
+        if description.input is not None:
+            check_tensors([TensorSpec(**description.input.model_dump())])
+        if description.graph is not None:
+            check_tensors(description.graph.inputs + description.graph.outputs, description.graph.states)
+    except ValueError as error:  # pydantic's is one
+        raise ModelError(f"{MODULE} is not valid", id="model.invalid-config", why=first_wrong(error)) from error
+    return description
 
 
 def class_names(said: Sequence[str] | None, seen: Sequence[str], classes: int) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, JsonValue, PrivateAttr, ValidationError
+from pydantic import Field, JsonValue, PrivateAttr
 
-from edgekit.artifact import Artifact, open_artifact, write_text
-from edgekit.bounds import MAX_REPORT_BYTES, check_texts
+from edgekit.artifact import Artifact, open_artifact, read_kept, write_text
+from edgekit.bounds import MAX_REPORT_BYTES, check_numbers, check_texts
 from edgekit.environment import Host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow
@@ -368,18 +368,12 @@ def load_report(folder: str | Path, *, cached: bool = False) -> Report:
         ArtifactError: there is none, or it is of another version.
     """
     file = Path(folder).expanduser() / FILE
-    if not file.is_file():
-        raise ArtifactError(f"{str(folder)!r} holds no {FILE}", id="artifact.not-an-artifact")
-    if file.stat().st_size > MAX_REPORT_BYTES:
-        raise ArtifactError(
-            f"{str(file)!r} has {file.stat().st_size} bytes",
-            id="artifact.invalid-file",
-            why=f"allowed: {MAX_REPORT_BYTES}",
-        )
-    content = file.read_bytes()
+    content = read_kept(file, MAX_REPORT_BYTES)
     try:
         report = Report.model_validate_json(content)
-        check_texts(report.model_dump())
+        values = report.model_dump()
+        check_texts(values)
+        check_numbers(values)
     except ValueError as error:  # pydantic's is one
         raise _invalid(file, content, error) from error
     return report.located(open_artifact(folder), cached=cached)
@@ -395,8 +389,7 @@ def _invalid(file: Path, content: bytes, error: ValueError) -> ArtifactError:
             why=f"this edgekit reads {SCHEMA!r}",
             hint="Read it with the edgekit that wrote it, or run compress again.",
         )
-    why = first_wrong(error) if isinstance(error, ValidationError) else str(error)
-    return ArtifactError(f"{str(file)!r} is no valid report", id="artifact.invalid-file", why=why)
+    return ArtifactError(f"{str(file)!r} is no valid report", id="artifact.invalid-file", why=first_wrong(error))
 
 
 class EvalRecord(Record):

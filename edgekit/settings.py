@@ -161,8 +161,10 @@ def schema_said(content: bytes) -> str | None:
         return None
 
 
-def first_wrong(error: ValidationError) -> str:
+def first_wrong(error: ValueError) -> str:
     """The first of what is wrong with a document: its place, where it has one, and why."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else str(first["msg"])

@@ -18,7 +18,11 @@ stage = "export"
 
 [lock]
 target = "arm64"
+source = "5555"
 seed = 3
+jobs = 1
+threads = 1
+workload = {batch = 1, tokens = 128}
 numeric_level = "x86_64-avx2-py3.11"
 
 [lock.versions]

@@ -156,6 +156,17 @@ def test_a_file_that_became_a_pipe_is_named_and_not_waited_for(sealed: Path) -> 
         open_artifact(sealed)
 
 
+@pytest.mark.parametrize("name", ["README.md", "report.json", "golden/model.safetensors", "a/link/of/nobody"])
+def test_a_link_is_not_followed_whether_the_manifest_names_it_or_not(sealed: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "private.txt").write_text("a key")
+    (sealed / name).parent.mkdir(parents=True, exist_ok=True)
+    (sealed / name).unlink(missing_ok=True)
+    (sealed / name).symlink_to(tmp_path / "private.txt")
+    with pytest.raises(ArtifactError, match=f"{name}' is no plain file") as caught:
+        open_artifact(sealed)
+    assert caught.value.id == "artifact.invalid-file"
+
+
 def test_what_was_never_sealed_is_an_error(sealed: Path) -> None:
     (sealed / SUMS).unlink()
     with pytest.raises(ArtifactError, match=f"is not sealed\nit has no {SUMS}"):

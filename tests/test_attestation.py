@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sealed import sealed_artifact
+from sealed import LOCK, sealed_artifact
 
 import edgekit
+from edgekit.artifact import seal
 from edgekit.attestation import FORMS
+from edgekit.bounds import MAX_LOCK_BYTES
 from edgekit.errors import ArtifactError, UnknownNameError, VerificationError
 from edgekit.source import sha256_file
 
@@ -90,6 +92,29 @@ def test_a_changed_artifact_is_not_attested(root: Path, form: str) -> None:
     (root / "model.onnx").write_bytes(b"other")
     with pytest.raises(VerificationError, match="not as it was sealed"):
         edgekit.attest(root, form)
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        b"lock = 1\n",
+        b"name = 'x'\n",
+        b"[lock]\nversions = {a = 1}\n",
+        LOCK.replace("2.13.0+cpu", "\\u001b[2J").encode(),
+        LOCK.replace('"2.13.0+cpu"', "2.13").encode(),
+        b"[lock",
+        b"\xff\xfe",
+        b"#" * (MAX_LOCK_BYTES + 1),
+        None,
+    ],
+)
+def test_a_lock_that_is_none_is_not_attested(root: Path, lock: bytes | None) -> None:
+    file = root / "recipe.lock.toml"
+    file.unlink() if lock is None else file.write_bytes(lock)
+    seal(root)
+    with pytest.raises(ArtifactError, match=r"recipe\.lock\.toml") as caught:
+        edgekit.attest(root, "in-toto")
+    assert caught.value.id == ("artifact.invalid-file" if lock is not None else "artifact.not-an-artifact")
 
 
 def test_an_unknown_form_is_named(root: Path) -> None:

@@ -52,6 +52,9 @@ def test_numbers_are_those_that_a_register_holds() -> None:
     check_numbers({"a": [1, -(2**63), 2**64 - 1, 1e300, True, "9" * 5000]})
     with pytest.raises(ValueError, match="whole number of more than 64 bits"):
         check_numbers({"a": [{"b": 2**64}]})
+    for wrong in (float("nan"), float("inf"), -float("inf"), 1.1e300):
+        with pytest.raises(ValueError, match=r"it has the number .*; allowed: up to 1e\+300"):
+            check_numbers({"a": (1.0, {"b": wrong})})
 
 
 def test_depth_of_what_was_parsed_is_bounded() -> None:

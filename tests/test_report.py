@@ -166,6 +166,19 @@ def test_a_report_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
         load_report(tmp_path)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1.7e308", "1e999"])
+@pytest.mark.parametrize("place", ["10.0", "9.0"])
+def test_a_report_with_a_number_that_is_none_is_refused(tmp_path: Path, number: str, place: str) -> None:
+    (tmp_path / "model.onnx").touch()
+    write_artifact(tmp_path, manifest())
+    report().save(tmp_path)
+    file = tmp_path / "report.json"
+    file.write_text(file.read_text().replace(place, number, 1))
+    with pytest.raises(ArtifactError, match=r"is no valid report\nit has the number ") as caught:
+        load_report(tmp_path)
+    assert caught.value.id == "artifact.invalid-file"
+
+
 def test_classes_graphs_and_options_come_back(tmp_path: Path) -> None:
     classes = Classes(
         count=2,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from edgekit.artifact import walk
 from edgekit.bounds import MAX_REPORT_BYTES, visible
@@ -67,8 +67,8 @@ def _read(root: Path, content: Path, files: list[Path], problems: list[Problem])
     """What the rules look at; ``bundle.json`` is the first rule."""
     try:
         bundle = _parse(content / BUNDLE)
-    except (ValidationError, ValueError) as error:
-        problems.append(Problem(rule="description", where=BUNDLE, what=_first_line(error)))
+    except ValueError as error:
+        problems.append(Problem(rule="description", where=BUNDLE, what=first_wrong(error)))
         return Given(root, files, content, None)
     return Given(root, files, content, bundle)
 
@@ -77,10 +77,6 @@ def _parse(file: Path) -> Bundle:
     if file.stat().st_size > MAX_REPORT_BYTES:
         raise ValueError(f"it has {file.stat().st_size} bytes; allowed: {MAX_REPORT_BYTES}")
     return Bundle.model_validate_json(file.read_bytes())
-
-
-def _first_line(error: ValueError) -> str:
-    return first_wrong(error) if isinstance(error, ValidationError) else str(error)
 
 
 def _problem(rule: str, found: Found) -> Problem:

@@ -7,7 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import CARD, Artifact
+from edgekit.artifact import CARD, Artifact, read_kept
+from edgekit.bounds import MAX_CARD_BYTES
+from edgekit.errors import ArtifactError
 from edgekit.report import FILE, Report, load_report
 
 CARD_FILE, LICENCE_FILE, NOTICE_FILE, BENCHMARK_FILE = "MODEL_CARD.md", "LICENSE", "NOTICE", "benchmark.json"
@@ -47,6 +49,9 @@ def write_documents(artifact: Artifact, packages: Collection[str], folder: Path)
         artifact: what is bundled.
         packages: names of ``coordinates.toml`` that the bundle's code depends on.
         folder: of the bundle.
+
+    Raises:
+        ArtifactError: the artifact's card or report is none.
     """
     report = load_report(artifact.path) if (artifact.path / FILE).is_file() else None
     (folder / CARD_FILE).write_text(_card(artifact), encoding="utf-8")
@@ -57,10 +62,19 @@ def write_documents(artifact: Artifact, packages: Collection[str], folder: Path)
 
 
 def _card(artifact: Artifact) -> str:
-    """The artifact's own card, whose metadata the Hugging Face hub reads; what is known, where it has none."""
+    """The artifact's own card, whose metadata the Hugging Face hub reads; what is known, where it has none.
+
+    Raises:
+        ArtifactError: it is larger than a card, or no UTF-8 text.
+    """
     card = artifact.path / CARD
     if card.is_file():
-        return card.read_text(encoding="utf-8")
+        try:
+            return read_kept(card, MAX_CARD_BYTES).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ArtifactError(
+                f"{str(card)!r} is no UTF-8 text", id="artifact.invalid-file", why=str(error)
+            ) from error
     manifest = artifact.manifest
     name = str(manifest.source.get("name") or "model")
     return (

@@ -13,6 +13,7 @@ from typing import Literal, cast
 from edgekit.artifact import WHOLE, Artifact
 from edgekit.bundle import ort_form
 from edgekit.bundle.schema import Form
+from edgekit.confinement import death, lacks_memory, limits_for, out_of_memory, out_of_time, run
 from edgekit.errors import ModelError, UsageError
 
 FOLDER = "model"
@@ -69,7 +70,8 @@ def write_form(artifact: Artifact, form: FormName, serves: Serves, content: Path
         content: folder of ``bundle.json``.
 
     Raises:
-        ModelError: ONNX Runtime does not convert the model.
+        ModelError: ONNX Runtime does not convert the model, or crashes on it.
+        ResourceLimitError: it takes more time or memory for that than it may.
     """
     folder = content / FOLDER
     folder.mkdir()
@@ -83,12 +85,23 @@ def write_form(artifact: Artifact, form: FormName, serves: Serves, content: Path
 
 def _write_ort(graph: Path, serves: Serves, folder: Path) -> Form:
     """Convert with onnxruntime's own tool, in a process of its own (``ort_form.py``)."""
+    limits = limits_for(graph.stat().st_size, once=True)
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, ort_form.__file__, str(graph), scratch, "arm" if serves == "arm" else "any"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        refused = json.loads(done.stdout)["refused"] if done.returncode == 0 else f"it ended with {done.returncode}"
+        command = [sys.executable, "-P", ort_form.__file__, str(graph), scratch, "arm" if serves == "arm" else "any"]
+        try:
+            done = run(command, limits)
+        except subprocess.TimeoutExpired as error:
+            raise out_of_time(repr(graph.name), limits) from error
+        died = death(repr(graph.name), done.returncode, done.stderr, limits)
+        if died is not None:
+            raise died
+        refused = f"it ended with {done.returncode}"
+        if done.returncode == 0:
+            refused = str(json.loads(done.stdout.rpartition("\n")[2])["refused"])  # native code may print before it
+        if lacks_memory(refused):
+            raise out_of_memory(repr(graph.name), limits, refused)
         if refused:
-            raise ModelError(f"onnxruntime does not convert {graph.name!r}", id="model.does-not-load", why=str(refused))
+            raise ModelError(f"onnxruntime does not convert {graph.name!r}", id="model.does-not-load", why=refused)
         (made,) = Path(scratch).glob("*.ort")
         (operators,) = Path(scratch).glob("*.config")
         shutil.copyfile(made, folder / "model.ort")

@@ -9,6 +9,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+from edgekit.bounds import MAX_CHARSMAP_PLACES
 from edgekit.bundle.reference.normalizer import CLUSTER_BYTES, SYLLABLE_COUNT, SYLLABLES, taken_apart
 from edgekit.bundle.unicode import CODE_POINTS, class_ranges, combining_classes, last_alike, ranges
 from edgekit.errors import ModelError
@@ -137,20 +138,32 @@ def _charsmap(encoded: str) -> Step:
     """SentencePiece's map of strings, and what tells where a cluster of characters ends.
 
     The library looks for the shortest entry that a short cluster begins with: no other entry is ever found.
+
+    Raises:
+        ModelError: it is no such map.
     """
-    whole = read_charsmap(base64.b64decode(encoded))
-    reached = {
-        key: text
-        for key, text in whole.items()
-        if len(key.encode()) < CLUSTER_BYTES and not any(key[:n] in whole for n in range(1, len(key)))
-    }
+    try:
+        short = read_charsmap(base64.b64decode(encoded))
+    except (ValueError, IndexError, struct.error) as error:
+        raise ModelError(
+            "the map of characters of the tokenizer's normalizer cannot be put into a bundle",
+            id="model.not-bundled",
+            why=f"it is no map that SentencePiece makes: {error}",
+        ) from error
+    reached = {key: text for key, text in short.items() if not any(key[:n] in short for n in range(1, len(key)))}
     return {"op": "charsmap", "map": sorted(reached.items())} | _clusters()
 
 
 def read_charsmap(content: bytes) -> dict[str, str]:
-    """The entries of a precompiled map: a trie of bytes (darts-clone), then the strings that its values point to.
+    """The short entries of a precompiled map: a trie of bytes (darts-clone), then the strings that its values point to.
 
-    The layout is SentencePiece's ``Normalizer::DecodePrecompiledCharsMap``, that of a unit darts-clone's.
+    The layout is SentencePiece's ``Normalizer::DecodePrecompiledCharsMap``, that of a unit darts-clone's. Keys share
+    their ends in it, so that a small map may have any number of them, or one without an end.
+
+    Raises:
+        ValueError: it has more than ``MAX_CHARSMAP_PLACES``, leads back to itself, or is no such map.
+        IndexError: it points beyond its end.
+        struct.error: it has no size.
     """
     import numpy as np
 
@@ -159,18 +172,25 @@ def read_charsmap(content: bytes) -> dict[str, str]:
     strings = content[4 + size :]
     steps = np.arange(1, 256)
     found: dict[bytes, str] = {}
-    open_places = [(int(_offset(units[0])), b"")]
-    while open_places:
-        place, before = open_places.pop()
+    open_ways: list[tuple[tuple[int, ...], bytes]] = [((int(_offset(units[0])),), b"")]
+    seen = 0
+    while open_ways:
+        way, before = open_ways.pop()
+        place = way[-1]
         here = place ^ steps
         here = here[here < len(units)]
         for unit in here[units[here] & 0x800000FF == place ^ here].tolist():
-            key = before + bytes([place ^ unit])
+            key, seen = before + bytes([place ^ unit]), seen + 1
+            if seen > MAX_CHARSMAP_PLACES:
+                raise ValueError(f"its short keys have more than {MAX_CHARSMAP_PLACES} bytes")
             below = unit ^ int(_offset(units[unit]))
             if units[unit] >> 8 & 1:
                 value = int(units[below]) & 0x7FFFFFFF
                 found[key] = strings[value : strings.index(b"\0", value)].decode()
-            open_places.append((below, key))
+            if below in way:
+                raise ValueError("it leads back to itself")
+            if len(key) + 1 < CLUSTER_BYTES:
+                open_ways.append(((*way, below), key))
     return {key.decode(): text for key, text in found.items()}
 
 

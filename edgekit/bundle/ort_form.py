@@ -1,6 +1,6 @@
 """Convert an ONNX file to ONNX Runtime's own format: a program of its own.
 
-    python ort_form.py GRAPH FOLDER arm|any
+    python -P ort_form.py GRAPH FOLDER arm|any
 
 ONNX Runtime writes parts of the file in the order of hash tables, whose order follows the addresses that the process
 was given. So the process asks Linux for addresses that are not random and starts again: equal graphs then give equal
@@ -27,7 +27,7 @@ def start_again() -> None:
         return
     if ctypes.CDLL(None).personality(ADDR_NO_RANDOMIZE) != -1:
         os.environ[STARTED] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def convert(graph: Path, folder: Path, platform: str) -> None:

@@ -10,6 +10,7 @@ from edgekit.artifact import Artifact
 from edgekit.bundle import probes
 from edgekit.bundle.pixels import step_of_a_pixel
 from edgekit.bundle.schema import SELFTEST, Bundle, Case, Image, SelfTest, StoredTensor, Text
+from edgekit.errors import ArtifactError, retelling
 from edgekit.measure.golden import FOLDER as GOLDEN
 from edgekit.measure.golden import TASK_FILE
 from edgekit.runtimes import open_confined
@@ -25,7 +26,11 @@ LONGEST = 512  # tokens of a pair that is cut: a self-test with longer ones woul
 
 
 def write_selftest(artifact: Artifact, task: Task, bundle: Bundle, content: Path) -> None:
-    """Write ``selftest/``: the samples of a bundle, answered by the artifact in its own runtime here."""
+    """Write ``selftest/``: the samples of a bundle, answered by the artifact in its own runtime here.
+
+    Raises:
+        ArtifactError: the artifact's golden samples are not of its model.
+    """
     import numpy as np
 
     folder = (content / SELFTEST).parent
@@ -64,7 +69,8 @@ def _input_tolerance(bundle: Bundle) -> float:
 
 def _raw_inputs(artifact: Artifact, task: Task, bundle: Bundle) -> Iterator[tuple[Array | None, dict[str, Any]]]:
     """Images as a bundle holds them, None for texts; and the same as rows of the task."""
-    golden = _golden(artifact)
+    with retelling(_no_samples):
+        golden = _golden(artifact)
     if isinstance(bundle.preprocessing, Image):
         yield from _raw_images(golden, bundle.preprocessing)
         return
@@ -87,11 +93,18 @@ def _golden(artifact: Artifact) -> list[dict[str, Array]]:
     return [samples[index] for index in sorted(samples)][:MOST_GOLDEN]
 
 
+def _no_samples(why: str) -> ArtifactError:
+    return ArtifactError(
+        f"{GOLDEN}/{TASK_FILE}.safetensors holds no samples of this model", id="artifact.invalid-file", why=why
+    )
+
+
 def _raw_texts(golden: list[dict[str, Array]], task: TextClassification, text: Text) -> Iterator[dict[str, Any]]:
     """Sentences of several scripts, what the golden ids say (which need not be what was tokenized then), and pairs."""
     made = probes.SENTENCES[: probes.FIRST]
     decode = cast("Any", task.tokenizer).decode
-    said = [decode(sample[text.ids][0].tolist(), skip_special_tokens=True) for sample in golden]
+    with retelling(_no_samples):
+        said = [decode(sample[text.ids][0].tolist(), skip_special_tokens=True) for sample in golden]
     yield from ({"text": one} for one in dict.fromkeys([*made, *said, TABBED]))
     if getattr(task.config, "type_vocab_size", 2) < 2 and text.segments is not None:
         return  # the model knows no second text
@@ -109,7 +122,11 @@ def _raw_images(golden: list[dict[str, Array]], image: Image) -> Iterator[tuple[
 
     sizes = [step for step in image.steps if step.op in {"resize", "crop"}]
     height, width = (sizes[-1].height, sizes[-1].width) if sizes else (0, 0)
-    made = [_unprepared(sample[image.input][0], image) for sample in golden[: IMAGES // 4]] if sizes else []
+    with retelling(_no_samples):
+        made = [_unprepared(sample[image.input][0], image) for sample in golden[: IMAGES // 4]] if sizes else []
+    other = next((pixels.shape for pixels in made if pixels.shape != (height, width, image.channels)), None)
+    if other is not None:
+        raise _no_samples(f"an image is {other}, and the model takes {(height, width, image.channels)}")
     made += list(probes.images(image.channels, height, width))
     for pixels in made[:IMAGES]:
         raw = np.ascontiguousarray(pixels)

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.bounds import MAX_WORDS
 from edgekit.bundle import probes
 from edgekit.bundle.normalizer import compile_normalizer
 from edgekit.bundle.reference.tokenizer import SCHEMA, Tokenizer
 from edgekit.bundle.unicode import class_ranges
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, retelling
 
 if TYPE_CHECKING:
     import tokenizers
@@ -38,6 +39,9 @@ def compile_tokenizer(library: tokenizers.Tokenizer, max_length: int, pad: int) 
     Raises:
         ModelError: a part of it is of a kind that has no program, or the program gives other ids.
     """
+    largest = max(library.get_vocab().values(), default=0)
+    if largest >= MAX_WORDS:  # the library would count up to it
+        raise unsupported("number of a token", largest)
     described = json.loads(library.to_str())
     program: Program = {
         "schema": SCHEMA,
@@ -151,12 +155,12 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
         return {
             "type": "wordpiece",
             "vocab": vocabulary,
-            "unknown": model["vocab"][model["unk_token"]],
+            "unknown": _unknown(model),
             "prefix": model["continuing_subword_prefix"],
             "longest_word": model["max_input_chars_per_word"],
         }
     if kind == "WordLevel":
-        return {"type": "wordlevel", "vocab": _ordered(model["vocab"]), "unknown": model["vocab"][model["unk_token"]]}
+        return {"type": "wordlevel", "vocab": _ordered(model["vocab"]), "unknown": _unknown(model)}
     if kind == "BPE":
         merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         return {
@@ -181,8 +185,19 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
     raise unsupported("model", kind)
 
 
+def _unknown(model: dict[str, Any]) -> int:
+    """The number of what stands for a word that is not known.
+
+    Raises:
+        ModelError: it has none, without which the library reads no such word.
+    """
+    if model["unk_token"] not in model["vocab"]:
+        raise unsupported("unknown token", model["unk_token"])
+    return int(model["vocab"][model["unk_token"]])
+
+
 def _ordered(vocabulary: dict[str, int]) -> list[str | None]:
-    pieces: list[str | None] = [None] * (max(vocabulary.values()) + 1)
+    pieces: list[str | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
     for piece, number in vocabulary.items():
         pieces[number] = piece
     return pieces
@@ -229,12 +244,12 @@ def _check(library: tokenizers.Tokenizer, program: Program) -> None:
     """Run the program beside the library on texts of many scripts.
 
     Raises:
-        ModelError: it gives other ids.
+        ModelError: it gives other ids, or the library gives none.
     """
     uncut, cut = Tokenizer({**program, "max_length": UNCUT}), Tokenizer(program)
     for text, pair in probes.text_pairs():
         compiled, most = (uncut, None) if pair is None else (cut, cut.max_length)
-        with plain(library, most):
+        with retelling(_reads_nothing), plain(library, most):
             expected = library.encode(text) if pair is None else library.encode(text, pair)
         if compiled.encode(text, pair) != (expected.ids, expected.type_ids):
             raise ModelError(
@@ -243,3 +258,7 @@ def _check(library: tokenizers.Tokenizer, program: Program) -> None:
                 why=f"its program gives other ids than the library tokenizers for {text[:40]!r}",
                 hint="A part of the tokenizer works in an unknown way: report it with its tokenizer.json.",
             )
+
+
+def _reads_nothing(why: str) -> ModelError:
+    return ModelError("the tokenizer reads no text with the library tokenizers", id="model.not-bundled", why=why)

@@ -10,6 +10,7 @@ That a command ends which answers no signal is not done from here but by ``stopp
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import signal
@@ -21,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgekit.bounds import visible
 from edgekit.cli.stopping import fork
 from edgekit.errors import EdgekitError
 
@@ -120,10 +122,12 @@ class _Passing(threading.Thread):
 
     def run(self) -> None:
         """Until nobody has the other end open."""
+        decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")  # a character may lie in two chunks
         with contextlib.suppress(OSError):  # whoever reads stderr has stopped
             while chunk := os.read(self._heard, CHUNK_BYTES):
                 self._last.append(chunk)
-                os.write(2, chunk)
+                os.write(2, _harmless(decoder.decode(chunk)))
+            os.write(2, _harmless(decoder.decode(b"", final=True)))
         while os.read(self._heard, CHUNK_BYTES):  # for the command may not wait for it
             pass
 
@@ -131,6 +135,11 @@ class _Passing(threading.Thread):
         """What was said last."""
         self.join(LAST_WORDS_SECONDS)
         return b"".join(self._last).decode(errors="replace")
+
+
+def _harmless(text: str) -> bytes:
+    """What native code says, which may be a name in a file, without what steers a terminal; bars go back in a line."""
+    return "\r".join(map(visible, text.split("\r"))).encode()
 
 
 def _speak_through(pipe: int) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edgekit.confinement import surroundings
 from edgekit.errors import HostError
 
 NO_CHROMIUM = "there is no Chromium here, and EDGEKIT_CHROMIUM names no other browser of its kind"
@@ -25,6 +26,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 # Chromium reads requests from descriptor 3 and writes replies to 4 (content/public/common/content_switches.cc). A shell
 # puts the pipes there, since to run Python between fork and exec is not safe where there are threads.
 MOVED = ("sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh")
+# What a browser may need beside what a confined process gets: a snap the bus and the folder of the session, to be
+# started in; where its sandbox's helper is.
+BROWSERS_OWN = ("CHROME_DEVEL_SANDBOX", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR")
 FLAGS = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -76,6 +80,7 @@ class Chromium:
         command = [executable, *FLAGS, *root, f"--user-data-dir={self._profile.name}", *flags, "about:blank"]
         self._process = subprocess.Popen(
             [*MOVED, *command],
+            env=surroundings({name: os.environ[name] for name in BROWSERS_OWN if name in os.environ}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekit.bounds import MAX_REPORT_BYTES
+from edgekit.bounds import MAX_REPORT_BYTES, visible
 from edgekit.errors import ArtifactError, UnknownNameError
 from edgekit.gate.metrics import METRICS
 from edgekit.gate.record import SCHEMA, BenchRecord, Verdict, load_record
@@ -67,7 +67,7 @@ class History(Record):
 
 
 def read_history(path: str | Path, metric: str = "latency.p50") -> History:
-    """The history of a metric in a file, or in all files ``*.json`` of a folder.
+    """The history of a metric in a file, or in all files ``*.json`` of a folder, whose names may be any.
 
     Raises:
         UnknownNameError: there is no such metric.
@@ -83,11 +83,11 @@ def read_history(path: str | Path, metric: str = "latency.p50") -> History:
         if file in others:
             continue
         try:
-            records.append((file.name, load_record(file)))
+            records.append((visible(file.name), load_record(file)))
         except ArtifactError as error:
             if not root.is_dir():
                 raise
-            unreadable[file.name] = error.why
+            unreadable[visible(file.name)] = visible(error.why)
     if not records:
         raise ArtifactError(
             f"there are no results of bench in {str(path)!r}",
@@ -101,7 +101,7 @@ def read_history(path: str | Path, metric: str = "latency.p50") -> History:
         metric=metric,
         points=tuple(sorted(points, key=lambda point: point.created)),
         without=tuple(name for name, _ in records if name not in known),
-        others=tuple(file.name for file in others),
+        others=tuple(visible(file.name) for file in others),
         unreadable=unreadable,
     )
 

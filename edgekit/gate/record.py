@@ -15,10 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from edgekit.artifact import write_text
-from edgekit.bounds import MAX_REPORT_BYTES
+from edgekit.bounds import MAX_REPORT_BYTES, check_numbers, check_texts
 from edgekit.errors import ArtifactError
 from edgekit.report import Count, TimedOn
 from edgekit.settings import Record, first_wrong, schema_said
@@ -293,7 +293,7 @@ def load_record(file: str | Path) -> BenchRecord:
     """Read a record that ``save`` or ``--json`` wrote.
 
     Raises:
-        ArtifactError: there is none, or it is of another version.
+        ArtifactError: there is none, it is of another version, its texts steer a terminal, or its numbers are none.
     """
     path = Path(file).expanduser()
     if not path.is_file():
@@ -303,12 +303,16 @@ def load_record(file: str | Path) -> BenchRecord:
         raise _no_result(str(file), why)
     content = path.read_bytes()
     try:
-        return BenchRecord.model_validate_json(content)
-    except ValidationError as error:
+        record = BenchRecord.model_validate_json(content)
+        values = record.model_dump()
+        check_texts(values)
+        check_numbers(values)
+    except ValueError as error:  # pydantic's is one
         raise _invalid(str(file), content, error) from error
+    return record
 
 
-def _invalid(file: str, content: bytes, error: ValidationError) -> ArtifactError:
+def _invalid(file: str, content: bytes, error: ValueError) -> ArtifactError:
     """What is wrong with a record: its version, where that is another one, else its first wrong key."""
     version = schema_said(content)
     if version not in (None, SCHEMA):

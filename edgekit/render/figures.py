@@ -80,9 +80,9 @@ def milliseconds(value: float | None) -> str:
 
 def ratio(before: float | None, after: float | None, less: str, more: str, same: str) -> str:
     """How many times: ``6.1x faster``, in words for less and for more; empty where it cannot be told."""
-    if not before or not after:
+    times = before / after if before and after else 0.0
+    if not 0 < times < math.inf:
         return ""
-    times = before / after
     if abs(math.log(times)) < SAME_RATIO:
         return same
     return f"{times:.1f}x {less}" if times > 1 else f"{1 / times:.1f}x {more}"

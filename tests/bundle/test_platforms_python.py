@@ -4,13 +4,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 from bundle.bundles import FAMILIES, commands_of, flip, run, shorten
+from graphs import proto
 from PIL import Image
 
 import edgekit
 from edgekit.artifact import Artifact
+from edgekit.bundle.reference.model import open_model
 
 Bundles = Callable[[str, str], Path]
 
@@ -24,6 +27,17 @@ def test_the_self_test_passes_in_a_process_without_edgekit(copied: Bundles, fami
     )
     done = run(sys.executable, "-c", code, folder=copied("python", family))
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_names_in_a_graph_are_not_told_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    unused = "agraph (float[n] x) => (float[n] y) <float[1] unused = {1}> { y = Abs(x) }"
+    model = proto(unused)
+    model.graph.initializer[0].name = "\x1b[2Junused"  # onnxruntime warns of it by its name
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    described = {"model": {"forms": [{"format": "onnx", "file": "net.onnx"}]}, "answer": {"output": "y"}}
+    run_ = open_model(tmp_path, described, 1)
+    assert run_({"x": np.array([-1.0], np.float32)}).tolist() == [1.0]
+    assert capfd.readouterr().err == ""
 
 
 def test_texts_get_the_labels_that_edgekit_gives_them(artifacts: Callable[[str], Artifact], copied: Bundles) -> None:

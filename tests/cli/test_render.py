@@ -404,7 +404,15 @@ def test_change_has_a_sign_unless_it_rounds_to_nothing(value, digits, text):
 
 @pytest.mark.parametrize(
     ("before", "after", "text"),
-    [(41.2, 6.8, "6.1x faster"), (10, 20, "2.0x slower"), (10, 10.01, "as fast"), (None, 1, ""), (1, 0, "")],
+    [
+        (41.2, 6.8, "6.1x faster"),
+        (10, 20, "2.0x slower"),
+        (10, 10.01, "as fast"),
+        (None, 1, ""),
+        (1, 0, ""),
+        (-1, 2, ""),
+        (5e-324, 9, ""),
+    ],
 )
 def test_ratio_is_told_in_words(before, after, text):
     assert figures.ratio(before, after, "faster", "slower", "as fast") == text

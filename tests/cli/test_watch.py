@@ -133,6 +133,18 @@ def test_why_native_code_gave_up_is_heard(tmp_path: Path) -> None:
     assert told[1].startswith("error[resource-limit.model-memory]: ")
 
 
+def test_what_native_code_says_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    said = [
+        b"unused '\x1b]0;owned\x07\xc2\x9b2J\xe2\x80",
+        b"\xaex', \xc3\xbcber \xe2\x82\xac, \xff\n\t1 %\r2 %\n\xe2\x82",
+    ]
+    work = f"[(os.write(2, part), time.sleep(0.2)) for part in {said!r}]; return 0"
+    script_ = script(work, "inspect", "x")
+    done = subprocess.run([sys.executable, "-c", script_], cwd=tmp_path, capture_output=True, timeout=600, check=True)
+    first = rb"unused '\x1b]0;owned\x07\x9b2J\u202ex', " + "über €".encode() + rb", \xff"
+    assert done.stderr == first + b"\n\t1 %\r2 %\n" + rb"\xe2\x82"
+
+
 def test_what_python_says_goes_straight_to_stderr(tmp_path: Path) -> None:
     work = "print(os.fstat(sys.stderr.fileno()).st_ino, os.fstat(2).st_ino, file=sys.stderr); return 0"
     straight, through = watched(work, "inspect", "x", folder=tmp_path).stderr.split()

@@ -108,6 +108,19 @@ def test_a_machine_without_a_browser_is_told_what_to_install(monkeypatch: pytest
     assert "EDGEKIT_CHROMIUM" in raised.value.hint
 
 
+def test_a_browser_sees_no_secret_of_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    program = tmp_path / "chromium"
+    program.write_text('#!/bin/sh\nenv > "$0.txt"\n', encoding="utf-8")
+    program.chmod(0o755)
+    Chromium(str(program)).__exit__(None, None, None)
+    seen = (tmp_path / "chromium.txt").read_text(encoding="utf-8").splitlines()
+    assert "XDG_RUNTIME_DIR=/run/user/7" in seen
+    assert f"PATH={os.environ['PATH']}" in seen
+    assert not any(line.startswith("HF_TOKEN=") for line in seen)
+
+
 def test_a_browser_that_is_named_and_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDGEKIT_CHROMIUM", str(tmp_path / "chrom"))
     with pytest.raises(HostError, match=r"EDGEKIT_CHROMIUM names '.*chrom', which is no program here") as raised:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,23 @@ def test_machines_stand_apart_and_intervals_share_a_scale(kept: Path) -> None:
 def test_a_mark_lies_on_the_scale(value: float, low: float | None, high: float | None, line: str) -> None:
     names = dict.fromkeys(("created", "file", "subject", "sha256", "component", "machine", "unit"), "")
     assert mark(Point(**names, value=value, ci_low=low, ci_high=high), 1.0, 3.0, 5) == line
+
+
+def test_names_of_files_and_reasons_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    make_record(p50(2.0)).save(tmp_path / "a\x1b[2J.json")
+    make_record().save(tmp_path / "without\x1b[2J.json")
+    (tmp_path / "other\x1b[2J.json").write_text("{}")
+    (tmp_path / "wrong\x1b[2J.json").write_text(
+        '{"schema": "edgekit.bench/2", "timed_on": {"facts": {"\\u001b[2J": 1}}}'
+    )
+    (tmp_path / os.fsdecode(b"latin\xff.json")).write_text("{}")
+    found = read_history(tmp_path)
+    assert found.others == ("latin\\udcff.json", "other\\x1b[2J.json")
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(history_view(found, 200))
+    assert "\x1b[2J" not in captured.get() + "".join(found.unreadable.values())
+    assert found.points[0].file == "a\\x1b[2J.json"
 
 
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:

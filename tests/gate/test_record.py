@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from records import make_record, p50
@@ -9,6 +10,7 @@ from records import make_record, p50
 from edgekit.errors import ArtifactError
 from edgekit.gate.record import (
     SCHEMA,
+    HostRecord,
     Metric,
     Series,
     json_schema,
@@ -44,6 +46,23 @@ def test_a_record_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert load_record(file) == RECORD
     assert json.loads(file.read_text())["schema"] == SCHEMA
     assert json.loads(file.read_text())["host"]["cores"] == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created": "\x1b[31m2026"},
+        {"host": HostRecord(fingerprint="\x1b[5mab")},
+        {"host": HostRecord.model_validate({"fingerprint": "ab", "processor": "\u202ea"})},
+        {"subject": RECORD.subject.model_copy(update={"name": "\x1b]0;owned\x07x"})},
+    ],
+)
+def test_a_record_whose_texts_steer_the_terminal_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    file = tmp_path / "result.json"
+    RECORD.model_copy(update=changes).save(file)
+    with pytest.raises(ArtifactError, match="has control characters") as caught:
+        load_record(file)
+    assert caught.value.id == "artifact.invalid-file"
 
 
 def test_a_record_finds_its_parts() -> None:

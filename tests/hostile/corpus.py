@@ -8,6 +8,7 @@ that reads such a file, which takes no process. Code that a file smuggles in wou
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import json
@@ -31,7 +32,7 @@ class Attack(NamedTuple):
 
     Attributes:
         way: ``cli``, or what reads such files: ``arrays``, ``weights``, ``image``, ``data``, ``graph``, ``artifact``,
-            ``source``, ``tensors``, ``tflite``.
+            ``source``, ``tensors``, ``tflite``, ``tokenizer``.
         given: the command's words, or the file.
         code: of the exit.
     """
@@ -322,6 +323,47 @@ def model_with_a_list_of_words_too_large(folder: Path) -> Attack:
     with (folder / "vocab.txt").open("wb") as stream:
         stream.truncate(257 * 1024 * 1024)
     return Attack("source", (str(folder),))
+
+
+# Tokenizers, which a bundle compiles
+
+
+def charsmap(units: dict[int, int]) -> dict[str, str]:
+    """A normalizer with SentencePiece's map of characters: some units of its trie, and one text."""
+    trie = struct.pack("<2048I", *(units.get(place, 0) for place in range(2048)))
+    content = struct.pack("<I", len(trie)) + trie + b"a\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(content).decode()}
+
+
+def tokenizer(folder: Path, changes: dict[str, Any]) -> Attack:
+    """A tokenizer of two words, changed."""
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"} | changes.get("model", {})
+    parts = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+    right = {"version": "1.0", "added_tokens": [], **dict.fromkeys(parts)}
+    return Attack("tokenizer", (written(folder / "tokenizer.json", json.dumps(right | changes | {"model": model})),))
+
+
+def shared(level: int) -> dict[int, int]:
+    """All units of a level of such a trie: 255 of them, the children of each of which are those of the next level."""
+    place, below = 256 * level, 256 * (level + 1)
+    return {place ^ byte: byte | (place ^ byte ^ below) << 10 for byte in range(1, 256)}
+
+
+BPE = {"type": "BPE", "merges": [], "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
+family(
+    "tokenizer",
+    {
+        "with-a-map-without-an-end": {"normalizer": charsmap({0: 256 << 10, 257: 1 | 1 << 10})},
+        "with-a-map-of-255-to-the-5-keys": {
+            "normalizer": charsmap({0: 256 << 10, **{k: v for level in range(1, 6) for k, v in shared(level).items()}})
+        },
+        "with-a-map-that-points-away": {"normalizer": charsmap({0: 256 << 10, 257: 1 | 1 << 8 | 1 << 30})},
+        "with-a-number-of-32-bits": {"model": {"vocab": {"a": 0, "b": 2**32 - 2}}},
+        "without-its-unknown-token": {"model": {"unk_token": "none"}},
+        "of-pairs-without-its-unknown-token": {"model": BPE | {"unk_token": "none"}},
+    },
+    tokenizer,
+)
 
 
 # safetensors
@@ -759,11 +801,21 @@ MANIFEST: dict[str, Any] = {
 def artifact(folder: Path, changes: dict[str, Any] | str) -> Attack:
     folder.mkdir(parents=True, exist_ok=True)
     (folder.parent / "outside.onnx").write_bytes(b"")
-    (folder / "linked.onnx").symlink_to(folder.parent / "outside.onnx")
-    os.mkfifo(folder / "pipe.onnx")
     content = changes if isinstance(changes, str) else json.dumps(MANIFEST | changes)
     written(folder / "manifest.json", content)
     return Attack("artifact", (str(folder),))
+
+
+def artifact_that_leads_outside(folder: Path, name: str) -> Attack:
+    """One whose manifest is right, with a link, or a pipe, beside its model."""
+    attack = artifact(folder, summed("model.onnx"))
+    written(folder / "model.onnx", "")
+    (folder / name).parent.mkdir(exist_ok=True)
+    if name.endswith(".pipe"):
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to(folder.parent / "outside.onnx")
+    return attack
 
 
 def of_file(name: str) -> dict[str, Any]:
@@ -789,8 +841,6 @@ family(
     {
         "that-names-a-file-above": of_file("../outside.onnx"),
         "that-names-an-absolute-file": of_file("/etc/passwd"),
-        "that-names-a-link": of_file("linked.onnx"),
-        "that-names-a-pipe": summed("pipe.onnx"),
         "that-names-its-own-folder": summed("."),
         "that-names-5000-letters": summed("a" * 5000),
         "that-names-a-path-of-5000-letters": summed("a/" * 2500 + "a"),
@@ -807,6 +857,73 @@ family(
     },
     artifact,
 )
+family(
+    "artifact",
+    {
+        "whose-card-is-a-link": "README.md",
+        "whose-report-is-a-link": "report.json",
+        "whose-tokenizer-is-a-link": "tokenizer.json",
+        "with-a-link-deeper-in-it": "golden/task.safetensors",
+        "with-a-pipe": "golden/task.pipe",
+    },
+    artifact_that_leads_outside,
+)
+
+
+@case
+def artifact_that_names_a_link(folder: Path) -> Attack:
+    attack = artifact(folder, summed("model.onnx"))
+    (folder / "model.onnx").symlink_to(folder.parent / "outside.onnx")
+    return attack
+
+
+@case
+def artifact_that_names_a_pipe(folder: Path) -> Attack:
+    attack = artifact(folder, summed("model.onnx"))
+    os.mkfifo(folder / "model.onnx")
+    return attack
+
+
+P50 = {"name": "latency.p50", "unit": "ms", "value": 1.0}
+
+
+def result(folder: Path, changes: dict[str, Any]) -> Attack:
+    """What ``bench --save`` keeps, changed."""
+    right = {
+        "schema": "edgekit.bench/2",
+        "tool": {"version": "0.1.0"},
+        "created": "2026-01-01T00:00:00Z",
+        "host": {"fingerprint": "ab"},
+        "subject": {"name": "m.onnx", "sha256": "c", "bytes": 1, "format": "onnx"},
+        "runtime": {"name": "onnxruntime"},
+        "metrics": [P50],
+    }
+    return Attack("cli", ("history", written(folder / "x.json", json.dumps(right | changes))))
+
+
+family(
+    "result",
+    {
+        "of-a-time-that-steers-the-terminal": {"created": "\x1b[2J2026"},
+        "of-a-number-without-an-end": {"metrics": [P50 | {"value": float("inf")}]},
+        "of-an-interval-wider-than-numbers": {"metrics": [P50 | {"ci_low": -1e308, "ci_high": 1.7e308}]},
+        "of-a-machine-that-steers-the-terminal": {"host": {"fingerprint": "\x1b[2Jab"}},
+    },
+    result,
+)
+
+
+@case
+def artifact_of_a_module_with_labels_that_steer_the_terminal(folder: Path) -> Attack:
+    """The manifest's labels are harmless, and those by which answers are named are others."""
+    graph(folder, lambda model: None)
+    tensors = [{"name": name, "dtype": "float32", "shape": ["n", 2]} for name in ("x", "y")]
+    part = {"files": ["net.onnx"], "inputs": tensors[:1], "outputs": tensors[1:]}
+    changes = {"task": "tensor-classification", "labels": ["a", "b"], "components": {"model": part}}
+    module = {"schema": "edgekit.module/1", "entry": "net.py:make", "input": {"name": "x", "shape": [2]}, "output": [2]}
+    written(folder / "module.json", json.dumps(module | {"labels": ["\x1b[2Jcat", "dog"], "answer": "y"}))
+    artifact(folder, changes | {"files": {"net.onnx": "0" * 64}})
+    return Attack("cli", ("predict", str(folder), "[1, 2]"))
 
 
 # Data

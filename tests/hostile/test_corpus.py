@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from hostile.corpus import CANARY, CASES, PICKLE, Attack
 from tflites import INSTALLED, REASON
+from tokenizers import Tokenizer
 
 from edgekit.artifact import open_artifact
+from edgekit.bundle.tokenizer import compile_tokenizer
 from edgekit.checkpoint import load_checkpoint
 from edgekit.cli import main
 from edgekit.cli.failures import describe
@@ -35,6 +37,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "source": resolve_source,
     "tensors": lambda file: read_tensors([file]),
     "tflite": load_model,
+    "tokenizer": lambda file: compile_tokenizer(Tokenizer.from_file(str(file)), 64, 0),
     "weights": load_checkpoint,
 }
 # Through the command line as a program, whatever way a case names: a pickle, a graph, a recipe, an artifact.

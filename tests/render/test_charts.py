@@ -43,6 +43,16 @@ def test_a_scale_holds_its_values_and_ends_in_round_numbers(
     assert axis.low <= min(values) <= max(values) <= axis.high
 
 
+@pytest.mark.parametrize("low", [0.0, 5e-324, -5e-324, 1.0, 1e300, -1e300])
+@pytest.mark.parametrize("high", [0.0, 5e-324, 1e-320, 1.0, 1.0 + 2**-52, 1e300])
+@pytest.mark.parametrize("zero", [True, False])
+def test_any_numbers_have_a_scale(low: float, high: float, zero: bool) -> None:
+    for axis in (Axis.around([low, high], zero=zero), Axis(low, high)):
+        assert 0 <= axis.at(low) <= 100
+        assert len(axis.ticks()) < 10
+        assert "NaN" not in histogram(axis, [low, high], [("p50", high)], "kept", "x")
+
+
 def test_positions_are_percent_and_stay_inside() -> None:
     axis = Axis(0.0, 40.0)
     assert [axis.at(value) for value in (0, 10, 40, 50, -1)] == [0.0, 25.0, 100.0, 100.0, 0.0]

@@ -110,6 +110,7 @@ def open_model(folder: Path, description: dict[str, Any], threads: int) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong is raised
     file = str(forms.get("onnx") or forms["ort"])
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return lambda feeds: np.asarray(session.run([output], dict(feeds))[0])

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekit.confinement import surroundings
 from edgekit.devices.base import failure
 from edgekit.devices.emulation.kinds import PYTHON, Kind, kind_of
 from edgekit.devices.emulation.profiles import CORES, Profile
@@ -81,10 +82,10 @@ def emulator(root: Path, prefix: Path, profile: Profile) -> tuple[str, ...]:
 
 
 def guest_environment(root: Path, kind: Kind) -> dict[str, str]:
-    """What the guest's environment holds: nothing of this machine's where it has packages of its own."""
+    """What the guest's environment holds: nothing of this machine's where it has packages of its own, and no secret."""
     fixed = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
     if not kind.debian:
-        return dict(os.environ) | fixed
+        return surroundings(fixed)
     packages = [root / SITE, root / GUEST / "usr" / "lib" / "python3" / "dist-packages"]
     path = os.pathsep.join(str(folder) for folder in packages if folder.is_dir())
     return {"PATH": "/usr/bin:/bin", "PYTHONPATH": path, **fixed}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ Write = Callable[[float], str]
 STRIP_BINS, HISTOGRAM_BINS = 120, 40
 ROW, STRIP, HISTOGRAM, TICKS, INTERVAL = 26, 30, 96, 20, 66
 NAME_WIDTH = 26  # of p50, in pixels
+FINEST = 1e-12  # of the largest value: doubles of its size tell no finer steps
 LEAST_METRIC = 0.005  # shortest scale of a metric: half a point
 FAINTEST = 0.3  # opacity of a bin that holds one sample: seen, and less than any other
 
@@ -43,16 +45,21 @@ class Axis:
         short = (least or (1.0 if low == high else 0.0)) - (high - low)
         if short > 0:
             low, high = (low, high + short) if zero else (low - short / 2, high + short / 2)
-        step = _round_step((high - low) / 5)
+        step = _round_step(max((high - low) / 5, FINEST * max(abs(low), abs(high))))
         return cls(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
+
+    @property
+    def _length(self) -> float:
+        """From end to end, and 1 where they are the same."""
+        return self.high - self.low or 1.0
 
     def at(self, value: float) -> float:
         """Where a value stands, in percent of the width; at an end when it lies beyond."""
-        return min(100.0, max(0.0, (value - self.low) / (self.high - self.low) * 100))
+        return min(100.0, max(0.0, (value - self.low) / self._length * 100))
 
     def ticks(self, count: int = 4) -> list[float]:
         """Round values in order, about ``count`` of them, between the ends."""
-        step = _round_step((self.high - self.low) / count)
+        step = _round_step(self._length / count)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [index * step for index in range(first, last + 1)]
 
@@ -223,6 +230,7 @@ def _bins(axis: Axis, samples: Sequence[float], count: int) -> list[int]:
 
 
 def _round_step(rough: float) -> float:
-    """The next of 1, 2, 5, 10 times a power of ten that is not below ``rough``."""
+    """The next of 1, 2, 5, 10 times a power of ten that is not below ``rough``, nor too small to divide by."""
+    rough = max(abs(rough), sys.float_info.min)
     power = 10.0 ** math.floor(math.log10(rough))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))
