@@ -130,7 +130,8 @@ def _artifact(folder: Path) -> None:
     from cli.samples import make_report
     from sealed import LOCK
 
-    from edgekit.artifact import open_artifact, seal, write_artifact
+    from edgekit.artifact import open_artifact, write_artifact
+    from edgekit.sealing import seal
 
     made = folder.with_name("made")
     shutil.copytree(make_artifact("bert", made).path, folder)

@@ -171,7 +171,7 @@ class Arena:
 
     def look(self, name: str, content: bytes, words: tuple[str, ...], *, program: bool) -> Ended:
         """A command on the folder with one file replaced; a second, longer look where the first one took too long."""
-        from edgekit.artifact import seal
+        from edgekit.sealing import seal
 
         (self.work / name).write_bytes(content)
         if name not in self._sums() and self.kind.sealed:

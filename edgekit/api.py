@@ -8,16 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from edgekit.artifact import (
-    MANIFEST,
-    SUMS,
-    Artifact,
-    check_output,
-    check_seal,
-    find_tampering,
-    is_artifact,
-    open_artifact,
-)
+from edgekit.artifact import MANIFEST, SUMS, Artifact, check_output, is_artifact, open_artifact
 from edgekit.assembly import SAME_ANSWERS, assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.description import Feeding
@@ -36,6 +27,7 @@ from edgekit.request import Request, RunOptions, resolve_request
 from edgekit.room import check_room, check_room_for
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import Place
+from edgekit.sealing import check_seal, find_tampering
 from edgekit.search import in_a_hurry, open_box, search
 from edgekit.settings import Frozen
 from edgekit.signing import check_signature, sign_folder, signature_path

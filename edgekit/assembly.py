@@ -11,7 +11,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, seal, walk, write_text
+from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object, folder_beside
 from edgekit.costing import GRAPH_SETTINGS, MILLION
 from edgekit.environment import host, version_of, versions
@@ -43,6 +43,7 @@ from edgekit.report import (
 from edgekit.request import Request
 from edgekit.runtimes import tflite_runtime
 from edgekit.runtimes.measuring import WALL_CLOCK, Timing
+from edgekit.sealing import seal
 from edgekit.stages.base import DETAILS, read_details
 from edgekit.stages.quantize.makers import RANGES
 from edgekit.target import PACKAGES

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edgekit.artifact import MANIFEST, SUMS, Artifact, check_seal, open_artifact, read_kept
+from edgekit.artifact import MANIFEST, SUMS, Artifact, open_artifact, read_kept
 from edgekit.bounds import MAX_LOCK_BYTES
 from edgekit.errors import ArtifactError, UnknownNameError
 from edgekit.recipe import LOCK_FILE, Lock
 from edgekit.report import Report, load_report
+from edgekit.sealing import check_seal
 from edgekit.settings import first_wrong, load_toml
 from edgekit.source import sha256_file
 

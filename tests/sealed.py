@@ -8,7 +8,8 @@ from typing import Any
 import tiny
 from cli.samples import make_report
 
-from edgekit.artifact import WHOLE, Artifact, Component, TensorSpec, seal, write_artifact
+from edgekit.artifact import WHOLE, Artifact, Component, TensorSpec, write_artifact
+from edgekit.sealing import seal
 
 LOCK = """schema = "edgekit.recipe/1"
 name = "quantize"

@@ -19,14 +19,13 @@ from edgekit.artifact import (
     State,
     TensorSpec,
     check_output,
-    find_tampering,
     is_artifact,
     open_artifact,
     publish,
-    seal,
     write_artifact,
 )
 from edgekit.errors import ArtifactError, UsageError
+from edgekit.sealing import find_tampering, seal
 from edgekit.source import sha256_file
 
 CONTENTS = {"model.onnx": b"graph", "model.onnx.data": b"w" * 50, "golden/model.safetensors": b"golden"}

@@ -10,10 +10,10 @@ import pytest
 from sealed import LOCK, sealed_artifact
 
 import edgekit
-from edgekit.artifact import seal
 from edgekit.attestation import FORMS
 from edgekit.bounds import MAX_LOCK_BYTES
 from edgekit.errors import ArtifactError, UnknownNameError, VerificationError
+from edgekit.sealing import seal
 from edgekit.source import sha256_file
 
 FILES = ["SHA256SUMS", "golden/model.safetensors", "manifest.json", "model.onnx", "recipe.lock.toml", "report.json"]

@@ -7,11 +7,12 @@ import pytest
 from cli.samples import make_report
 
 import edgekit
-from edgekit.artifact import MANIFEST, SUMS, Artifact, seal, write_artifact, write_text
+from edgekit.artifact import MANIFEST, SUMS, Artifact, write_artifact, write_text
 from edgekit.errors import ArtifactError, HostError, UsageError
 from edgekit.render.html.document import OPENING
 from edgekit.report import FILE
 from edgekit.reporting import check_page, check_place, find_report
+from edgekit.sealing import seal
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from sealed import sealed_artifact
 
 import edgekit
 from edgekit import signing
-from edgekit.artifact import check_seal, seal
 from edgekit.errors import HostError, UsageError, VerificationError
+from edgekit.sealing import check_seal, seal
 from edgekit.signing import check_signature, signature_path
 
 

@@ -17,7 +17,6 @@ from edgekit.artifact import (
     check_output,
     open_artifact,
     publish,
-    seal,
     walk,
 )
 from edgekit.bundle import forms
@@ -45,6 +44,7 @@ from edgekit.bundle.tokenizer import compile_tokenizer, plain, write_program
 from edgekit.cache import Cache, folder_beside
 from edgekit.errors import ModelError, UnknownNameError, VerificationError
 from edgekit.formats.tflite_export import SEQUENCE
+from edgekit.sealing import seal
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
 from edgekit.target import load_target

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from bundle.bundles import flip, shorten
 
-from edgekit.artifact import SUMS, seal, walk
+from edgekit.artifact import SUMS, walk
 from edgekit.bundle import rules
 from edgekit.bundle.check import check_bundle
 from edgekit.errors import ArtifactError
+from edgekit.sealing import seal
 from edgekit.source import sha256_file
 
 Break = Callable[[Path], None]

@@ -173,8 +173,8 @@ def _named(entry: Path) -> list[str]:
 
 def tamper(root: Path, numbers: range, seed: int) -> tuple[Counter[str], list[str]]:
     """Tamper with copies of an artifact."""
-    from edgekit.artifact import find_tampering
     from edgekit.errors import ArtifactError
+    from edgekit.sealing import find_tampering
 
     kinds: Counter[str] = Counter()
     passed = []

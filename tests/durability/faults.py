@@ -146,8 +146,8 @@ def compressing(root: Path, recipe: str) -> Trial:
     """A whole run over an output of another one."""
     from world import SETTINGS, UNTRAINED, World, ended, forked, hashes, leftovers
 
-    from edgekit.artifact import find_tampering
     from edgekit.cache import Cache
+    from edgekit.sealing import find_tampering
     from edgekit.upkeep import verify_cache
 
     world = World(root / "world", 40)

@@ -15,10 +15,11 @@ from pathlib import Path
 from faults import ERRORS, KINDS, Trial, inject
 from world import leftovers
 
-from edgekit.artifact import find_tampering, seal, write_artifact
+from edgekit.artifact import write_artifact
 from edgekit.assembly import hand_over
 from edgekit.cache import Cache, Filled
 from edgekit.decisions import DECISIONS, RunDecisions
+from edgekit.sealing import find_tampering, seal
 from edgekit.upkeep import verify_cache
 
 KEY = "a" * 64

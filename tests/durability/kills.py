@@ -144,8 +144,8 @@ class Killing:
         return self._errors.read_text(encoding="utf-8")
 
     def _check(self, code: int, out: Path, cache: Path) -> list[str]:
-        from edgekit.artifact import find_tampering
         from edgekit.cache import Cache
+        from edgekit.sealing import find_tampering
         from edgekit.upkeep import verify_cache
 
         if code:

@@ -16,7 +16,7 @@ from records import ALWAYS, SHORTLY
 from safetensors.numpy import load_file
 
 import edgekit
-from edgekit.artifact import Artifact, State, seal
+from edgekit.artifact import Artifact, State
 from edgekit.errors import VerificationError
 from edgekit.formats.onnx import load_graph
 from edgekit.gate.protocol import FEWEST_INFERENCES, FEWEST_ROUNDS
@@ -26,6 +26,7 @@ from edgekit.quantization.shadows import LayerError
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.measuring import here
 from edgekit.runtimes.torch import TorchRunner
+from edgekit.sealing import seal
 from edgekit.source import sha256_file
 from edgekit.stages import STAGES
 from edgekit.stages.base import Job, read_details

@@ -8,9 +8,10 @@ from graphs import random_array, with_weights
 from tiny import build, manifest, save
 
 import edgekit
-from edgekit.artifact import Component, StageRecord, State, TensorSpec, seal, write_artifact
+from edgekit.artifact import Component, StageRecord, State, TensorSpec, write_artifact
 from edgekit.errors import ArtifactError, ModelError
 from edgekit.inspection import inspect
+from edgekit.sealing import seal
 from edgekit.tasks.base import Workload
 
 PRODUCT = "g (float[batch, 64] x) => (float[batch, 32] y) { y = MatMul (x, w) }"

@@ -15,8 +15,9 @@ from end_to_end.made import QUICK, WORKLOAD, data_for, model_folder, no_profile
 from huggingface_hub import ModelCard
 
 import edgekit
-from edgekit.artifact import CARD, PAGE, SUMS, find_tampering
+from edgekit.artifact import CARD, PAGE, SUMS
 from edgekit.errors import UsageError
+from edgekit.sealing import find_tampering
 
 FAMILIES = ("bert", pytest.param("vit", marks=pytest.mark.slow))
 SETTINGS = {"optimize.seconds": "0.2", "quantize.tolerance": "1.0"}
