@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import shutil
 import uuid
@@ -18,7 +19,15 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from edgekit.bounds import MAX_MANIFEST_BYTES, check_numbers, check_texts, control_characters, inside
+from edgekit.bounds import (
+    MAX_MANIFEST_BYTES,
+    MAX_SUMS_BYTES,
+    check_lines,
+    check_numbers,
+    check_texts,
+    control_characters,
+    inside,
+)
 from edgekit.errors import ArtifactError, UsageError
 from edgekit.settings import Frozen, first_wrong
 from edgekit.source import sha256_file
@@ -168,6 +177,7 @@ def open_artifact(path: str | Path) -> Artifact:
     try:
         values = manifest.model_dump()
         check_texts(values)
+        check_lines(values["source"])
         check_numbers(values)
         for part in manifest.components.values():
             check_tensors(part.inputs + part.outputs, part.states)
@@ -265,6 +275,20 @@ def is_artifact(path: str | Path) -> bool:
     return (Path(path).expanduser() / MANIFEST).is_file()
 
 
+def is_output(path: str | Path) -> bool:
+    """Whether a directory is an artifact by its manifest, and holds nothing else: who replaces it removes all of it."""
+    root = Path(path).expanduser()
+    try:
+        manifest = json.loads(read_kept(root / MANIFEST, MAX_MANIFEST_BYTES))
+        if not str(manifest["schema"]).startswith("edgekit.artifact/"):
+            return False
+        listed = read_kept(root / SUMS, MAX_SUMS_BYTES).decode() if (root / SUMS).is_file() else ""
+        known = {*UNSEALED, *manifest.get("files", ()), *(line.partition("  ")[2] for line in listed.splitlines())}
+    except (ArtifactError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+    return all(file.relative_to(root).as_posix() in known for file in walk(root))
+
+
 def write_artifact(root: Path, manifest: Manifest, copied: Mapping[str, str] | None = None) -> Artifact:
     """Hash every file under ``root`` into the manifest and write it: the directory is an artifact from then on.
 
@@ -324,7 +348,7 @@ def copy_files(files: list[Path], destination: Path) -> None:
         copied.chmod(0o644)
 
 
-def check_output(out: Path, ours: Callable[[Path], bool] = is_artifact) -> None:
+def check_output(out: Path, ours: Callable[[Path], bool] = is_output) -> None:
     """Refuse an output path that holds something which is not ours.
 
     Args:
@@ -338,14 +362,14 @@ def check_output(out: Path, ours: Callable[[Path], bool] = is_artifact) -> None:
         return
     if out.exists() or out.is_symlink():
         raise UsageError(
-            f"{str(out)!r} exists and was not made by edgekit",
+            f"{str(out)!r} exists and was not made by edgekit, or not all that is in it",
             id="usage.output-taken",
             why="allowed: a new path, an empty directory, or an earlier output of edgekit, which is replaced",
             hint="Choose another path with -o.",
         )
 
 
-def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_artifact) -> None:
+def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_output) -> None:
     """Put a finished directory in the place of ``out`` in one step: a reader sees the old or the new one, never a mix.
 
     ``staged`` lies on the same file system as ``out``, and is gone afterwards. ``ours`` is that of ``check_output``.

@@ -136,6 +136,17 @@ def check_texts(values: Any) -> None:
             raise ValueError(f"the text {one[:80]!r} has control characters")
 
 
+def check_lines(values: Any) -> None:
+    """Refuse tables and lists with texts of several lines, where each is to stand in a line of something else.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for one in _parts(values):
+        if isinstance(one, str) and len(one.splitlines()) > 1:
+            raise ValueError(f"the text {one[:80]!r} has several lines")
+
+
 def check_numbers(values: Any) -> None:
     """Refuse tables and lists with numbers that cannot be reckoned with.
 

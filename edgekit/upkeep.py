@@ -294,7 +294,10 @@ def remove_entry(cache: Cache, entry: Entry) -> bool:
         with contextlib.suppress(OSError):  # the process has already made it anew
             away.rename(source)
             return False
-    shutil.rmtree(away)
+    if away.is_dir() and not away.is_symlink():
+        shutil.rmtree(away)
+    else:
+        away.unlink()
     return True
 
 
@@ -357,6 +360,8 @@ def _describe(place: Place, folder: Path) -> tuple[str, str, str]:
     manifest = _read_json(folder / MANIFEST)
     if isinstance(manifest, dict):
         stages, source = manifest.get("stages") or [], manifest.get("source") or {}
+        stages = [one for one in stages if isinstance(one, dict)] if isinstance(stages, list) else []
+        source = source if isinstance(source, dict) else {}
         stage = str(stages[-1].get("stage", "")) if stages else ""
         kind = "result" if (folder / SUMS).is_file() else "stage" if stages else "original"
         return kind, stage if kind == "stage" else "", str(source.get("name") or "")

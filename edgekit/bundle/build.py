@@ -15,6 +15,7 @@ from edgekit.artifact import (
     Manifest,
     TensorSpec,
     check_output,
+    is_plain,
     open_artifact,
     publish,
     walk,
@@ -47,7 +48,7 @@ from edgekit.formats.tflite_export import SEQUENCE
 from edgekit.sealing import seal
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
-from edgekit.target import load_target
+from edgekit.target import load_target, target_names
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import TaskOptions
 from edgekit.tasks.classification import Classification
@@ -142,7 +143,7 @@ def is_bundle(path: str | Path) -> bool:
 
 def find_content(root: Path) -> Path | None:
     """The folder of ``bundle.json`` in a bundle; None where there is none or several."""
-    found = sorted(path.parent for path in root.rglob(BUNDLE) if path.is_file())
+    found = sorted(path.parent for path in root.rglob(BUNDLE) if is_plain(path))
     return found[0] if len(found) == 1 else None
 
 
@@ -187,7 +188,8 @@ def _write_content(
     preprocessing = _preprocessing(task, content)
     if preprocessing.kind not in platform.kinds:
         raise _refused(f"its input is of the kind {preprocessing.kind}", f"platform: {', '.join(platform.kinds)}")
-    architecture = load_target(manifest.target).architecture if manifest.target else None
+    # one of the user's own is not here, and what is said of it is no path to be read
+    architecture = load_target(manifest.target).architecture if manifest.target in target_names() else None
     written = forms.write_form(artifact, form, forms.served(platform.serves, architecture), content)
     labels = "".join(f"{label}\n" for label in task.labels)
     (content / LABELS_FILE).write_text(labels, encoding="utf-8")

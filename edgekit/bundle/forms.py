@@ -79,6 +79,7 @@ def write_form(artifact: Artifact, form: FormName, serves: Serves, content: Path
     if form == "ort":
         return _write_ort(artifact.file(), serves, folder)
     for name in component.files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(artifact.path / name, folder / name)
     return Form(file=f"{FOLDER}/{component.files[0]}", format=form, serves="any")
 

@@ -7,7 +7,6 @@ key is not known, or another than before, is refused.
 from __future__ import annotations
 
 import io
-import json
 import re
 import shlex
 import subprocess
@@ -16,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pydantic import TypeAdapter
+
+from edgekit.bounds import check_texts
 from edgekit.devices.base import RUNNER, SPEC, Device, failure
 from edgekit.environment import OTHER_BUILDS
 from edgekit.errors import HostError, ModelError, UsageError
@@ -136,7 +138,10 @@ class SshDevice(Device):
     def _read_facts(self, out: str) -> dict[str, str]:
         """The last line that was printed; what a shell prints at its start is before it."""
         try:
-            facts: dict[str, str] = json.loads((out.strip().splitlines() or [""])[-1])
+            facts = TypeAdapter(dict[str, str]).validate_json((out.strip().splitlines() or [""])[-1])
+            check_texts(facts)
+            if not facts.keys() >= {"machine", "version"}:
+                raise ValueError("it does not say what it is")
         except ValueError as error:
             raise HostError(
                 f"{self._address.host} gave no answer that can be read",

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from edgekit.artifact import write_text
-from edgekit.bounds import MAX_REPORT_BYTES, check_numbers, check_texts
+from edgekit.bounds import MAX_REPORT_BYTES, check_lines, check_numbers, check_texts
 from edgekit.errors import ArtifactError
 from edgekit.report import Count, TimedOn
 from edgekit.settings import Record, first_wrong, schema_said
@@ -306,6 +306,7 @@ def load_record(file: str | Path) -> BenchRecord:
         record = BenchRecord.model_validate_json(content)
         values = record.model_dump()
         check_texts(values)
+        check_lines([values["subject"], values["baseline"]])
         check_numbers(values)
     except ValueError as error:  # pydantic's is one
         raise _invalid(str(file), content, error) from error

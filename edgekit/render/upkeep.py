@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from edgekit.bounds import visible
 from edgekit.render import figures
 from edgekit.render.parts import BAD, DOUBT, FAINT, GOOD, STRONG, items, make_grid, make_table, whole_line
 from edgekit.report import MEGABYTE
@@ -33,21 +34,21 @@ def entries_table(entries: Sequence[Entry], now: float) -> RenderableType:
     figured = ("MB", "made", "used")
     table = make_table("what", "model", *figured, "key", right=figured, unbroken=("what", *figured, "key"))
     for entry in entries:
-        cells = (what(entry), entry.source, f"{entry.size_bytes / MEGABYTE:.1f}")
+        cells = (what(entry), visible(entry.source), f"{entry.size_bytes / MEGABYTE:.1f}")
         times = (age(now - entry.created), age(now - entry.used))
-        table.add_row(*map(Text, (*cells, *times)), Text(entry.key[:SHORT_KEY], style=FAINT))
+        table.add_row(*map(Text, (*cells, *times)), Text(visible(entry.key[:SHORT_KEY]), style=FAINT))
     busy = [Text(f"{label(entry)}: {_user(entry)}", style=DOUBT) for entry in entries if entry.use != "free"]
     return Group(table, Text(), *busy) if busy else table
 
 
 def what(entry: Entry) -> str:
     """What an entry is: ``stage quantize``, ``result``, ``unfinished distill``."""
-    return f"{entry.kind} {entry.stage}".strip()
+    return visible(f"{entry.kind} {entry.stage}".strip())
 
 
 def label(entry: Entry) -> str:
     """What it is, and the beginning of its key."""
-    return f"{what(entry)} {entry.key[:SHORT_KEY]}"
+    return f"{what(entry)} {visible(entry.key[:SHORT_KEY])}"
 
 
 def age(seconds: float) -> str:
@@ -78,8 +79,8 @@ def soundness_view(record: Soundness) -> RenderableType:
         rows = [
             (
                 Text("removed" if one.removed else "damaged", style=GOOD if one.removed else BAD),
-                _cut(one.name),
-                one.problem,
+                visible(_cut(one.name)),
+                visible(one.problem),
             )
             for one in record.damaged
         ]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat
 
 from edgekit.artifact import Component
+from edgekit.bounds import check_texts
 from edgekit.cache import temporary
 from edgekit.devices.base import RUNNER, SPEC, Device
 from edgekit.devices.local import LocalDevice
@@ -190,9 +191,11 @@ class Answer(BaseModel):
         processes: the answers of several processes that ran one after the other.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     load_ms: float
     peak_memory_bytes: int
-    blocks_ms: dict[str, list[list[float]]] = {}
+    blocks_ms: dict[str, list[list[NonNegativeFloat]]] = {}
     clock: str = WALL_CLOCK
     cpu_times: tuple[CpuTimes, ...] = ()
     instructions: dict[str, list[int]] = {}
@@ -328,8 +331,12 @@ def _run(
             shutil.copyfile(file, folder / file.name)
         printed = place.device.execute(folder, seconds)
     try:
-        return Answer.model_validate_json(printed)
-    except ValidationError as error:
+        answer = Answer.model_validate_json(printed)
+        check_texts(answer.host)
+        if what["what"] == "processes" and not answer.processes:
+            raise ValueError("it ran no process")
+        return answer
+    except ValueError as error:
         raise HostError(
             f"{place.device.label} gave no answer that can be read",
             id="environment.measuring",

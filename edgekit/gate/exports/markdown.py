@@ -21,6 +21,8 @@ LONGEST = 300
 # A comment of GitHub has at most 65536 characters.
 MOST_CHARACTERS = 65_536
 _MARKUP = re.compile(r"([\\`*_{}\[\]|#!~])")
+# Behind which a space of no width keeps what follows from becoming a mention or the number of an issue.
+_LINKED = re.compile(r"@|\bGH-(?=\d)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -131,4 +133,4 @@ def plain(text: str) -> str:
     one = _CONTROL.sub(" ", text)
     short = one if len(one) <= LONGEST else one[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
     safe = _MARKUP.sub(r"\\\1", html.escape(short, quote=False))
-    return safe.replace("@", "&#64;").replace("://", "&#58;//")
+    return _LINKED.sub("\\g<0>\u200b", safe.replace("://", "&#58;//").replace("www.", "www&#46;"))
