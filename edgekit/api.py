@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.data import Data
 from edgekit.tasks.data_source import resolve_data
 from edgekit.trials import SearchRecord
+from edgekit.turns import turn
 from edgekit.upkeep import keep_below, read_limit
 from edgekit.workshop import Workshop, use_threads
 
@@ -108,40 +110,61 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
     if finished is None:
         request = prepared(request, progress)
         key = request.run_key()  # another one where the device could not be had
-        finished = load_finished(cache, key)
-    if finished is None:
-        check_room(request, cache, out)
-        workshop = Workshop(request, cache, progress)
-
-        def interim(workshop: Workshop, trail: Trail, record: SearchRecord | None = None) -> None:
-            if _is_finished(out):
-                return
-            with workshop.scratch() as scratch:
-                folder = scratch()
-                assemble(workshop, trail, folder, complete=False, began=began, search=record)
-                hand_over(folder, out, cache)
-
-        record, hurried = None, False
-        if request.search is None:
-            trail = run(workshop, lambda trail: interim(workshop, trail))
-        else:
-            box = open_box(workshop)
-            began = time.monotonic() - box.spent  # what earlier attempts took counts
-            workshop, trail, record = search(workshop, box, interim, lambda made: _holds(out, made.path, file=MANIFEST))
-            hurried = in_a_hurry(box)
-        with workshop.scratch() as scratch:
-            folder = scratch()
-            sums = assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
-            finished = cache.put(key, folder, known=sums)
-        workshop.forget_shared()  # before what may fail: the same command then takes the result from the cache
-        hand_over(finished, out, cache)
-        if limit is not None:
-            keep_below(cache, limit)
-        return load_report(out)
+        with _turn(cache, key, progress):
+            finished = load_finished(cache, key)
+            if finished is None:
+                _compute(request, key, out, progress, cache, began=began)
+                if limit is not None:
+                    keep_below(cache, limit)
+                return load_report(out)
     if not _holds(out, finished, file=SUMS):
         check_room_for(finished, out)
         hand_over(finished, out, cache)
     return load_report(out, cached=True)
+
+
+@contextlib.contextmanager
+def _turn(cache: Cache, key: str, progress: Progress) -> Iterator[None]:
+    """Do a run alone: two that search at once would write over each other's trials, looks and time."""
+    waited: list[bool] = []
+
+    def tell() -> None:
+        waited.append(True)
+        progress.start("wait for another process that does the same", None)
+
+    with turn(cache.root, key, tell):
+        if waited:
+            progress.finish()
+        yield
+
+
+def _compute(request: Request, key: str, out: Path, progress: Progress, cache: Cache, *, began: float) -> None:
+    """Run a request, keep its result under its key, and leave it in ``out``."""
+    check_room(request, cache, out)
+    workshop = Workshop(request, cache, progress)
+
+    def interim(workshop: Workshop, trail: Trail, record: SearchRecord | None = None) -> None:
+        if _is_finished(out):
+            return
+        with workshop.scratch() as scratch:
+            folder = scratch()
+            assemble(workshop, trail, folder, complete=False, began=began, search=record)
+            hand_over(folder, out, cache)
+
+    record, hurried = None, False
+    if request.search is None:
+        trail = run(workshop, lambda trail: interim(workshop, trail))
+    else:
+        box = open_box(workshop)
+        began = time.monotonic() - box.spent  # what earlier attempts took counts
+        workshop, trail, record = search(workshop, box, interim, lambda made: _holds(out, made.path, file=MANIFEST))
+        hurried = in_a_hurry(box)
+    with workshop.scratch() as scratch:
+        folder = scratch()
+        sums = assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
+        finished = cache.put(key, folder, known=sums)
+    workshop.forget_shared()  # before what may fail: the same command then takes the result from the cache
+    hand_over(finished, out, cache)
 
 
 def prepared(request: Request, progress: Progress) -> Request:

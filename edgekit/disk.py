@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgekit.errors import ResourceLimitError
@@ -36,6 +39,25 @@ def need_room(wanted: Iterable[tuple[Path, int]]) -> None:
                 id="resource-limit.disk-space",
                 why=f"at least {_megabytes(size)} are needed, and {_megabytes(free)} are free",
             )
+
+
+@contextlib.contextmanager
+def telling_full(folder: Path, size_bytes: int) -> Iterator[None]:
+    """Whatever native code says that writes into a folder, a disk that is full is told as that.
+
+    Args:
+        folder: where it writes.
+        size_bytes: that it writes, about.
+
+    Raises:
+        OSError: it failed, and there is not so much room by then (ENOSPC).
+    """
+    try:
+        yield
+    except Exception as error:
+        if free_bytes(folder) < size_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
 
 
 def _nearest(folder: Path) -> Path:

@@ -13,7 +13,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,15 +25,16 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def turn(root: Path, key: str) -> Iterator[None]:
+def turn(root: Path, key: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Have an object to oneself, after whoever makes it now.
 
     Args:
         root: of the cache.
         key: of the object.
+        waiting: told where another process makes it.
     """
     file = root / FOLDER / key
-    descriptor = _take(file)
+    descriptor = _take(file, waiting)
     try:
         yield
     finally:
@@ -55,7 +56,7 @@ def sweep_turns(root: Path) -> None:
                 os.close(descriptor)
 
 
-def _take(file: Path) -> int | None:
+def _take(file: Path, waiting: Callable[[], None]) -> int | None:
     """Lock a file, and wait for that; None where there are no locks, or the cache may only be read."""
     while True:
         try:
@@ -68,6 +69,7 @@ def _take(file: Path) -> int | None:
         try:
             if not lock(descriptor):
                 log.info("another process makes %s; waiting for it", file.name[:12])
+                waiting()
                 if not lock(descriptor, wait=True):
                     os.close(descriptor)
                     return None

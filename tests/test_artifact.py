@@ -201,6 +201,24 @@ def test_an_output_is_new_empty_or_ours(sealed: Path, tmp_path: Path) -> None:
     assert (sealed / "model.onnx").read_bytes() == b"graph"
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    ['{"manifest_version": 3}', '{"schema": "other/1"}', "[]", "no json", '{"schema": "edgekit.artifact/1"}'],
+)
+def test_a_folder_with_a_manifest_and_more_is_not_ours(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "background.js").write_text("precious")
+    (tmp_path / MANIFEST).write_text(manifest)
+    with pytest.raises(UsageError, match="exists and was not made by edgekit, or not all that is in it"):
+        check_output(tmp_path)
+
+
+def test_an_output_to_which_something_was_added_is_not_replaced(sealed: Path) -> None:
+    (sealed / "notes").mkdir()
+    (sealed / "notes" / "mine.txt").write_text("precious")
+    with pytest.raises(UsageError, match="or not all that is in it"):
+        check_output(sealed)
+
+
 @pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
 def test_anything_else_is_refused(tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"

@@ -52,10 +52,12 @@ def test_the_second_waits_until_the_first_is_done(tmp_path: Path, monkeypatch: p
         return real(descriptor, wait=wait)
 
     monkeypatch.setattr(turns, "lock", lock)
-    with turn(tmp_path, KEY):
+    told: list[bool] = []
+    with turn(tmp_path, KEY, lambda: told.append(True)):
         assert (tmp_path / "made").read_text() == "by the first"
     let_go(process)
     assert tried[:2] == [False, True]
+    assert told == [True]
     assert list((tmp_path / FOLDER).iterdir()) == []
 
 

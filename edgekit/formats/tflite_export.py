@@ -167,7 +167,7 @@ def short_name(name: str) -> str:
 def _quiet() -> Iterator[None]:
     """litert-torch prints each step on standard output, which is edgekit's; it and jax log and warn of their own."""
     previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(max(previous, logging.WARNING))
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()), silenced():
             warnings.simplefilter("ignore")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact
 from edgekit.cache import newest_whole, put_whole
+from edgekit.disk import telling_full
 from edgekit.progress import Progress
 from edgekit.quantization.schemes import copy_of_its_own, quiet
 from edgekit.runtimes.ort import OnnxRunner, RecordingRunner, open_session
@@ -127,7 +128,8 @@ def _open(graph: Path, kinds: Sequence[str], augmented: Path, ranges: Path | Non
     """onnxruntime's min-max calibrator, with the ranges of an earlier attempt and our number of threads."""
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator, load_tensors_data
 
-    with quiet(), copy_of_its_own(graph, augmented.parent) as copied:
+    full = telling_full(augmented.parent, graph.stat().st_size)
+    with quiet(), copy_of_its_own(graph, augmented.parent) as copied, full:
         calibrator = create_calibrator(
             copied, list(kinds), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgekit.artifact import Artifact, copy_files
+from edgekit.disk import telling_full
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats.graph import stored
 from edgekit.formats.onnx import load_graph, load_structure, save_graph
@@ -305,7 +306,8 @@ def _write(source: Path, destination: Path, scheme: Scheme, nodes: Sequence[str]
     Raises:
         ModelError: they do not take the graph; the reason is theirs.
     """
-    with told_refusals("onnxruntime's quantizer"):
+    full = telling_full(destination.parent, source.stat().st_size)
+    with told_refusals("onnxruntime's quantizer"), full:
         if scheme.method == "static":
             _static(source, destination, scheme, nodes, ranges)
         else:
@@ -388,7 +390,7 @@ def told_refusals(tool: str) -> Iterator[None]:
 def quiet() -> Iterator[None]:
     """onnxruntime's tool asks on the root logger for a preparation that has been done here."""
     previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(max(previous, logging.WARNING))
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact
 from edgekit.confinement import lacks_memory
+from edgekit.disk import telling_full
 from edgekit.environment import version_of
 from edgekit.errors import EdgekitError, ModelError, ResourceLimitError
 from edgekit.tasks.base import Array, Runner
@@ -85,8 +86,10 @@ def fuse(file: Path, destination: Path, *, laid_out: bool = False) -> None:
 
     Raises:
         ModelError: onnxruntime refuses the graph; the reason is its own.
+        OSError: the disk is full.
     """
-    open_session(file, 1, written=destination, laid_out=laid_out)
+    with telling_full(destination.parent, file.stat().st_size):
+        open_session(file, 1, written=destination, laid_out=laid_out)
 
 
 class OnnxRunner:

@@ -58,6 +58,7 @@ def test_markdown_text_stays_text() -> None:
     assert plain("a_b|c") == r"a\_b\|c"
     assert plain("two\nlines") == "two lines"
     assert plain("see http://x") == "see http&#58;//x"
+    assert plain("www.x GH-1 @a") == "www&#46;x GH-\u200b1 @\u200ba"
     assert len(plain("x" * 400)) == 300
 
 
