@@ -2,10 +2,10 @@
 
     python tests/durability/shared.py [--processes 8] [--rounds 25] [--seed 0]
 
-In each round every process does the same run at once, on a cache without the stages of this round (another seed). With
-locks, each stage is made once; with `flock` replaced by something that always succeeds, more than once, and the
-results are the same all the same, in a cache of their own. Each round is a line of the results: the same command again
-goes on behind it.
+In each round the processes do two runs at once, each of them several times, on a cache without the stages of this round
+(another seed): the two differ in a limit, and have all stages in common. With locks, each stage is made once; with
+`flock` replaced by something that always succeeds, more than once, and the results are the same all the same, in a
+cache of their own. Each round is a line of the results: the same command again goes on behind it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import Any
 
 from world import UNTRAINED, Blocks, World, ended, forked, hashes, leftovers, preload, stages_done
 
+LIMITS = (1.0, 0.9)
+# What the two runs have in common of their results.
+COMMON = ("model.onnx", "golden/model.safetensors")
 CHANGES: dict[str, Any] = {"recipe": "quantize", "settings": UNTRAINED}
 
 
@@ -72,12 +75,16 @@ class Rounds:
         """A round: how many stages were made, sha256 of the result, and what was wrong."""
         cache, errors = self._root / "cache", self._root / f"errors-{seed}.log"
         outs = [self._root / f"out-{seed}-{number}" for number in range(self._processes)]
-        running = [forked(partial(_one, self._world, out, cache, seed, self._locks), errors) for out in outs]
+        running = [
+            forked(partial(_one, self._world, out, cache, seed, self._locks, LIMITS[number % 2]), errors)
+            for number, out in enumerate(outs)
+        ]
         codes = [ended(process) for process in running]
         if any(codes):
             return 0, "", [f"ended with {codes}: {errors.read_text()[-1500:]}"]
         found = [hashes(out) for out in outs]
-        problems = [f"{out.name} differs" for out, one in zip(outs, found, strict=True) if one != found[0]]
+        problems = [f"{out.name} differs" for number, out in enumerate(outs) if found[number] != found[number % 2]]
+        problems += [f"{name} differs between the runs" for name in COMMON if found[0][name] != found[1][name]]
         done = Counter(event["key"] for event in stages_done(cache))
         if self._locks:
             problems += [
@@ -90,10 +97,10 @@ class Rounds:
         return made, hashlib.sha256(json.dumps(found[0], sort_keys=True).encode()).hexdigest(), problems
 
 
-def _one(world: World, out: Path, cache: Path, seed: int, locks: bool) -> None:
+def _one(world: World, out: Path, cache: Path, seed: int, locks: bool, limit: float) -> None:
     if not locks:
         fcntl.flock = lambda descriptor, operation: None
-    world.compress(out, cache, seed=seed, **CHANGES)
+    world.compress(out, cache, seed=seed, max_drop=limit, **CHANGES)
 
 
 if __name__ == "__main__":
