@@ -356,8 +356,10 @@ def check_output(out: Path, ours: Callable[[Path], bool] = is_output) -> None:
         ours: whether a directory is an earlier output of the same kind.
 
     Raises:
-        UsageError: the path is a file, or a directory that is neither empty nor ours.
+        UsageError: the path is a file, a mount point, or a directory that is neither empty nor ours.
     """
+    if os.path.ismount(os.path.realpath(out)):
+        raise _is_mount_point(out)
     if out.is_dir() and (not any(out.iterdir()) or ours(out)):
         return
     if out.exists() or out.is_symlink():
@@ -367,6 +369,15 @@ def check_output(out: Path, ours: Callable[[Path], bool] = is_output) -> None:
             why="allowed: a new path, an empty directory, or an earlier output of edgekit, which is replaced",
             hint="Choose another path with -o.",
         )
+
+
+def _is_mount_point(out: Path) -> UsageError:
+    return UsageError(
+        f"{str(out)!r} is a mount point",
+        id="usage.output-taken",
+        why="an output is put in its place in one step, which cannot be done with a mount point",
+        hint=f"Name a folder inside it: {out / 'model'}",
+    )
 
 
 def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_output) -> None:
@@ -382,6 +393,8 @@ def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_output) -
         staged.rename(out)
         return
     except OSError as error:
+        if error.errno == errno.EBUSY:  # a folder of the same file system is mounted there, which no path shows
+            raise _is_mount_point(out) from error
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
     if exchange(staged, out):

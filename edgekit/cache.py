@@ -254,6 +254,22 @@ def put_whole(staged: Path, place: Path) -> None:
     staged.rename(place)
 
 
+def put_first(staged: Path, place: Path) -> None:
+    """Put a folder where a later process looks for it, unless one lies there; all of it is on the disk by then.
+
+    Args:
+        staged: the folder; gone afterwards, but where another process was first.
+        place: on the same file system.
+    """
+    write_through(staged)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staged.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
 def object_files(folder: Path) -> list[Path]:
     """The files of a cached object without the cache's own."""
     return [path for path in walk(folder) if path != folder / OBJECT]

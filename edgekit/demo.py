@@ -6,12 +6,13 @@ It needs no network and no data of one's own. The images are 8 x 8 pixels; the m
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.api import output_path, run_request
 from edgekit.artifact import check_output
-from edgekit.cache import Cache, cache_key, copy_object
+from edgekit.cache import Cache, Filled, cache_key, copy_object, folders_in, put_first
 from edgekit.environment import available_cores, code_digest, numeric_level, spin_briefly, versions
 from edgekit.progress import Progress, Silent
 from edgekit.report import Report
@@ -59,15 +60,19 @@ def demo(*, output: str | Path | None = None, jobs: int | None = None, progress:
 def _prepared(cache: Cache, threads: int, progress: Progress) -> tuple[Path, Path]:
     """Folders of the fine-tuned model and of its data, made once and kept in the cache."""
     key = cache_key("demo", code_digest(), dict(versions()), numeric_level(), threads)
-    found = cache.get(key)
-    if found is None:
-        folder = cache.scratch()
+
+    def make(scratch: Callable[[], Path]) -> Filled:
+        folder = scratch()
         write_data(folder / DATA)
         train_model(folder / DATA, folder / MODEL, threads, progress)
-        found = cache.put(key, folder)
-    place = cache.root / "demo" / key
-    if not (place / MODEL / "config.json").is_file():
-        copy_object(found, place)
+        return Filled(folder)
+
+    found, place = cache.get_or_make(key, make), cache.root / "demo" / key
+    if not place.is_dir():
+        with folders_in(cache.scratch()) as scratch:
+            copied = scratch()
+            copy_object(found, copied)
+            put_first(copied, place)
     return place / MODEL, place / DATA
 
 

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.artifact import write_text
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import Cache, cache_key, folders_in
 from edgekit.checkpoint import WEIGHTS, first_lines, load_weights, save_state
 from edgekit.description import (
     Description,
@@ -80,13 +80,14 @@ def resolve_module(
         load_weights(module, Path(weights).expanduser())
     described = _describe(module, entry, feeding, known)
     store = cache or Cache()
-    folder = store.scratch()
-    save_state(module, folder / WEIGHTS)
-    write_text(folder / MODULE, described.model_dump_json(by_alias=True, indent=1) + "\n")
-    code = " ".join([code, *_class_files(module)])
-    digest = hashlib.sha256(f"{code} {sha256_file(folder / WEIGHTS)} {sha256_file(folder / MODULE)}".encode())
-    size = (folder / WEIGHTS).stat().st_size
-    kept = store.put(cache_key("module", digest.hexdigest()), folder)
+    with folders_in(store.scratch()) as scratch:
+        folder = scratch()
+        save_state(module, folder / WEIGHTS)
+        write_text(folder / MODULE, described.model_dump_json(by_alias=True, indent=1) + "\n")
+        code = " ".join([code, *_class_files(module)])
+        digest = hashlib.sha256(f"{code} {sha256_file(folder / WEIGHTS)} {sha256_file(folder / MODULE)}".encode())
+        size = (folder / WEIGHTS).stat().st_size
+        kept = store.put(cache_key("module", digest.hexdigest()), folder)
     return Source(
         location=entry,
         kind="module",

@@ -8,13 +8,14 @@ evenly spaced (Sanh et al. 2019, DistilBERT, section 2, takes every second one).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
 from edgekit.artifact import copy_files
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import Cache, Filled, cache_key
 from edgekit.description import read_description
 from edgekit.environment import code_digest, numeric_level, versions
 from edgekit.errors import ModelError, UsageError
@@ -106,12 +107,11 @@ def _fresh_student(file: Path, teacher: ResolvedModel, seed: int) -> ResolvedMod
 
     home = Path(teacher.source.path)
     task = cast("Classification", bind_task(teacher.task, home, TaskOptions()))
-    store = Cache()
     made_by: list[JsonValue] = [code_digest(), dict(versions()), numeric_level()]
     key = cache_key("student", sha256_file(file), teacher.source.digest, teacher.task, seed, *made_by)
-    kept = store.get(key)
-    if kept is None:
-        folder = store.scratch()
+
+    def make(scratch: Callable[[], Path]) -> Filled:
+        folder = scratch()
         (folder / CONFIG).write_text(json.dumps(_configuration(file, home), indent=2), encoding="utf-8")
         copy_files(
             [path for path in model_files(home) if path.suffix not in WEIGHT_SUFFIXES and path.name != CONFIG], folder
@@ -121,8 +121,9 @@ def _fresh_student(file: Path, teacher: ResolvedModel, seed: int) -> ResolvedMod
         _check_sizes(student, task)
         take_over(student, task.load_model())
         student.save_pretrained(folder)  # type: ignore[operator]  # a PreTrainedModel
-        kept = store.put(key, folder)
-    return ResolvedModel(resolve_source(kept), teacher.task, None)
+        return Filled(folder)
+
+    return ResolvedModel(resolve_source(Cache().get_or_make(key, make)), teacher.task, None)
 
 
 def _configuration(file: Path, home: Path) -> dict[str, JsonValue]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -235,6 +236,32 @@ def test_anything_else_is_refused(tmp_path: Path, kind: str) -> None:
     assert is_artifact(staged)
     if kind == "folder":
         assert (out / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["volume", "link"])
+def test_a_mount_point_is_refused_though_it_is_empty(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (tmp_path / "link").symlink_to(volume)
+    monkeypatch.setattr("os.path.ismount", lambda path: str(path) == str(volume))
+    with pytest.raises(UsageError, match="is a mount point") as caught:
+        check_output(tmp_path / name)
+    assert caught.value.id == "usage.output-taken"
+    assert caught.value.hint == f"Name a folder inside it: {tmp_path / name / 'model'}"
+    check_output(tmp_path / name / "model")
+
+
+def test_a_mount_point_that_is_seen_late_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(staged: Path, out: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(staged), None, str(out))
+
+    staged = make(tmp_path / "staged").path
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(UsageError, match="is a mount point"):
+        publish(staged, tmp_path / "out")
+    assert is_artifact(staged)
 
 
 @pytest.mark.parametrize("there", ["nothing", "empty", "an earlier output"])

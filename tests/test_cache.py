@@ -22,6 +22,7 @@ from edgekit.cache import (
     find_damage,
     folder_beside,
     newest_whole,
+    put_first,
     put_whole,
     record_files,
     temporary,
@@ -303,6 +304,27 @@ def test_a_folder_is_on_the_disk_before_it_is_found(tmp_path: Path, monkeypatch:
     put_whole(staged, place)
     assert {path.stat().st_ino for path in (place, *place.iterdir())} <= set(written)
     assert (find_damage(place), (place / "file").read_text(), staged.exists()) == (None, "new", False)
+
+
+def test_a_folder_is_on_the_disk_before_it_is_found_and_the_first_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, place = tmp_path / "first", tmp_path / "second", tmp_path / "places" / "place"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "file").write_text(folder.name)
+    written: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        assert not place.exists()
+        written.append(os.fstat(descriptor).st_ino)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fsync)
+        put_first(first, place)
+    assert {path.stat().st_ino for path in (place, *place.iterdir())} == set(written)
+    put_first(second, place)
+    assert ((place / "file").read_text(), first.exists(), second.exists()) == ("first", False, True)
 
 
 def test_two_processes_never_work_in_one_folder(cache: Cache) -> None:

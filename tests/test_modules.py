@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import functools
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgekit.cache import Cache
 from edgekit.description import Description, Feeding, Pixels, Sample, parse_input, read_description
 from edgekit.errors import EdgekitError, ModelError, UnknownNameError, UsageError
 from edgekit.modules import build_module, code_entry, names_code, resolve_module
@@ -475,6 +478,19 @@ def test_something_that_is_no_code(given: object, kind: str) -> None:
     error = fails(UsageError, given)
     assert error.what == f"a model cannot be a {kind}"
     assert error.why == "allowed: a folder, a hub id, file.py:function, an nn.Module, or a function that returns one"
+
+
+def test_weights_that_cannot_be_written_leave_nothing(
+    code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(module: nn.Module, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("edgekit.modules.save_state", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        resolve_module(f"{code}:build", {"input": "1x4"}, None, Cache(tmp_path / "cache"))
+    assert not any((tmp_path / "cache" / "tmp").iterdir())
 
 
 def test_weights_that_do_not_fit(code: Path, tmp_path: Path) -> None:

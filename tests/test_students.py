@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,18 @@ def test_a_broken_configuration_is_an_error(tmp_path: Path, text: str, message: 
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=message):
         resolve_student(tmp_path / "config.json", teacher(tmp_path / "teacher"), seed=0)
+
+
+def test_a_student_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(files: list[Path], destination: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    original, file = teacher(tmp_path / "teacher"), config(tmp_path / "config")
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(students, "copy_files", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        resolve_student(file, original, seed=0)
+    assert not any((tmp_path / "cache" / "tmp").iterdir())
 
 
 CODE = """

@@ -131,7 +131,8 @@ def describe(error: BaseException) -> Failure:
 def _from_system(error: BaseException) -> EdgekitError | None:
     """What the operating system or Python ran out of or lacks; None where it is something else."""
     if _is_disk_full(error):
-        name = getattr(error, "filename", None)
+        # of two, as when a file is copied, the second one is written
+        name = getattr(error, "filename2", None) or getattr(error, "filename", None)
         where = f" while writing {name!r}" if name else ""
         why = "; ".join([str(error).partition("\n")[0], *_free(name)])
         return ResourceLimitError(f"the disk is full{where}", id="resource-limit.disk-full", why=why)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import KEPT_NAMES, WHOLE, Artifact, Component, Manifest, write_text
 from edgekit.bounds import MAX_GRAPH_BYTES
-from edgekit.cache import OBJECT, Cache, cache_key, temporary
+from edgekit.cache import OBJECT, Cache, cache_key, folders_in, temporary
 from edgekit.confinement import death, lacks_memory, limits_for, out_of_memory, out_of_time, run
 from edgekit.description import (
     Feeding,
@@ -98,28 +98,31 @@ def resolve_graph(location: str | Path, feeding: Feeding, sample: Sample | None,
     check_memory(model, file, Workload())
     text = described.model_dump_json(by_alias=True, indent=1) + "\n"
     store = Cache()
-    folder = store.scratch()
     given, kept = dict[str, str](), dict[str, str]()
-    for part in (file, *external):
-        name = part.relative_to(file.parent).as_posix()
-        copied = folder / (GRAPH if part == file else name)
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(part, copied)
-        copied.chmod(0o644)
-        given[name] = kept[copied.relative_to(folder).as_posix()] = sha256_file(copied)
-    changed = next((part.name for part, stamp in seen.items() if _stamp(part) != stamp), None)
-    if changed is not None:
-        raise ModelError(
-            f"{changed!r} was changed while it was read",
-            id="model.changed",
-            hint="Run it again on a file at rest.",
-        )
-    write_text(folder / MODULE, text)
-    digest = hashlib.sha256(f"{digest_sums(given)} {hashlib.sha256(text.encode()).hexdigest()}".encode()).hexdigest()
+    with folders_in(store.scratch()) as scratch:
+        folder = scratch()
+        for part in (file, *external):
+            name = part.relative_to(file.parent).as_posix()
+            copied = folder / (GRAPH if part == file else name)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part, copied)
+            copied.chmod(0o644)
+            given[name] = kept[copied.relative_to(folder).as_posix()] = sha256_file(copied)
+        changed = next((part.name for part, stamp in seen.items() if _stamp(part) != stamp), None)
+        if changed is not None:
+            raise ModelError(
+                f"{changed!r} was changed while it was read",
+                id="model.changed",
+                hint="Run it again on a file at rest.",
+            )
+        write_text(folder / MODULE, text)
+        said = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(f"{digest_sums(given)} {said}".encode()).hexdigest()
+        place = store.put(cache_key("graph", digest), folder, known=kept)
     return Source(
         location=str(location),
         kind="onnx",
-        path=str(store.put(cache_key("graph", digest), folder, known=kept)),
+        path=str(place),
         architecture=model.producer_name or "ONNX",
         model_type="onnx",
         digest=digest,

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from edgekit.artifact import WHOLE, Artifact, Manifest, TensorSpec, write_text
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import Cache, cache_key, folders_in
 from edgekit.description import Feeding, Sample
 from edgekit.errors import ModelError
 from edgekit.formats.flatbuffer import Graph, Model, load_model
@@ -57,14 +57,16 @@ def resolve_tflite(location: str | Path, feeding: Feeding, sample: Sample | None
     text = described.model_dump_json(by_alias=True, indent=1) + "\n"
     digest = hashlib.sha256(f"{sha256_file(file)} {hashlib.sha256(text.encode()).hexdigest()}".encode()).hexdigest()
     store = Cache()
-    folder = store.scratch()
-    shutil.copyfile(file, folder / GRAPH)
-    (folder / GRAPH).chmod(0o644)
-    write_text(folder / MODULE, text)
+    with folders_in(store.scratch()) as scratch:
+        folder = scratch()
+        shutil.copyfile(file, folder / GRAPH)
+        (folder / GRAPH).chmod(0o644)
+        write_text(folder / MODULE, text)
+        kept = store.put(cache_key("graph", digest), folder)
     return Source(
         location=str(location),
         kind="tflite",
-        path=str(store.put(cache_key("graph", digest), folder)),
+        path=str(kept),
         architecture="TFLite",
         model_type="tflite",
         digest=digest,

@@ -17,11 +17,11 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgekit.artifact import Artifact, Component
-from edgekit.cache import Cache, cache_key
+from edgekit.cache import Cache, Filled, cache_key
 from edgekit.errors import HostError, ModelError
 from edgekit.formats.flatbuffer import load_model
 from edgekit.formats.tflite import hybrid_layers
@@ -53,12 +53,13 @@ def environment(cache: Cache | None = None) -> Path:
         )
     cache = cache or Cache()
     key = cache_key("tflite-runtime", list(PACKAGES), _dotted(version), platform.system(), platform.machine())
-    found = cache.get(key)
-    if found is None:
-        folder = cache.scratch()
+
+    def make(scratch: Callable[[], Path]) -> Filled:
+        folder = scratch()
         _install(folder)
-        found = cache.put(key, folder)
-    return found
+        return Filled(folder)
+
+    return cache.get_or_make(key, make)
 
 
 def open_child(file: Path, component: Component, threads: int = 1, cache: Cache | None = None) -> Child:

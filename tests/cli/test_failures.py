@@ -91,6 +91,12 @@ def test_disk_full_names_the_file(run, pretend, recorder):
     assert "the disk is full while writing '/out/model.onnx'" in run("verify", "x").told
 
 
+def test_disk_full_while_a_file_is_copied_names_the_one_that_is_written(run, pretend, recorder):
+    error = OSError(errno.ENOSPC, "No space left on device", "/mine/model.onnx", None, "/cache/model.onnx")
+    pretend(verify=recorder(error))
+    assert "the disk is full while writing '/cache/model.onnx'" in run("verify", "x").told
+
+
 def test_disk_full_says_how_much_is_free(run, pretend, recorder, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_234_567 if path == tmp_path else 0))
     pretend(verify=recorder(OSError(errno.EDQUOT, "Disk quota exceeded", tmp_path / "a" / "model.onnx")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -158,6 +160,18 @@ def test_a_file_that_is_exchanged_behind_the_check_is_not_taken(
 
     monkeypatch.setattr("edgekit.formats.foreign.sha256_file", exchanging)
     assert fails(ModelError, file).what == f"{part!r} was changed while it was read"
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(source: Path, destination: Path) -> None:
+        destination.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("shutil.copyfile", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        resolve_graph(foreign.two_and_two(tmp_path / "net.onnx"), {}, None, images=False)
+    assert not any((tmp_path / "cache" / "tmp").iterdir())
 
 
 def test_external_data_belongs_to_the_graph(tmp_path: Path) -> None:

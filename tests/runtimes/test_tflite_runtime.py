@@ -58,6 +58,7 @@ def test_what_pip_says_is_the_reason_and_nothing_is_kept(monkeypatch: pytest.Mon
     assert caught.value.why == "ERROR: No matching distribution found"
     assert caught.value.hint.endswith("run this once where pip reaches an index.")
     assert not (tmp_path / "objects").exists()
+    assert not any((tmp_path / "tmp").iterdir())
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import walk, write_text
+from edgekit.artifact import walk, write_text, write_through
 from edgekit.cache import Cache
 from edgekit.devices.emulation import fetch
 from edgekit.devices.emulation.guest import (
@@ -233,7 +233,8 @@ def _write_manifest(made: Path, kind: Kind, contents: list[str]) -> int:
 
 
 def _put(made: Path, place: Path) -> None:
-    """Move a finished root into its place, unless one is there."""
+    """Move a finished root into its place, unless one is there; all of it is on the disk by then."""
+    write_through(made)
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         made.rename(place)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,21 @@ def test_the_second_of_two_builders_keeps_what_the_first_put_there(
     assert [(second.path / "host/qemu").stat().st_ino] == inodes
     assert verify_root(second) is None
     assert left(cache) == [second.path.name]
+
+
+def test_a_root_is_on_the_disk_before_it_is_found(
+    cache: Cache, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = cache.root / "roots" / root_name(kind_of("x86-64"))
+    written: set[int] = set()
+
+    def fsync(descriptor: int) -> None:
+        assert not place.exists()
+        written.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    made = build_root("x86-64", cache)
+    assert {path.stat().st_ino for path in (made.path, *made.path.rglob("*")) if not path.is_symlink()} <= written
 
 
 def test_a_folder_without_a_manifest_does_not_count_and_is_replaced(cache: Cache, programs: Programs) -> None:
