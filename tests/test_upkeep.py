@@ -309,3 +309,21 @@ def test_a_cache_keeps_below_its_limit_by_what_was_unused_longest(cache: Cache) 
 
 def test_what_somebody_else_removed_is_gone(cache: Cache) -> None:
     assert remove_entry(cache, entry(A))
+
+
+def test_what_is_no_folder_is_pruned_like_any_other_entry(cache: Cache, tmp_path: Path) -> None:
+    put(cache, A, model="x")
+    (cache.root / "objects" / ".DS_Store").write_text("x")
+    (cache.root / "objects" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("precious")
+    carry_out(cache, plan_pruning(list_cache(cache), Choice(everything=True)))
+    assert list((cache.root / "objects").iterdir()) == []
+    assert list((cache.root / "tmp").iterdir()) == []
+    assert (tmp_path / "elsewhere" / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize("text", ['{"stages": [5], "source": 7}', '{"stages": {"a": 1}}', "[]", "no json"])
+def test_an_entry_whose_manifest_is_odd_is_listed(cache: Cache, text: str) -> None:
+    put(cache, A, manifest__json=text)
+    assert [found.key for found in list_cache(cache).entries] == [A]

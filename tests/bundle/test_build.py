@@ -103,6 +103,15 @@ def test_a_form_that_does_not_go_is_refused(artifacts: Artifacts, tmp_path: Path
     assert "for this platform and artifact: onnx, ort" in caught.value.why
 
 
+@pytest.mark.parametrize("target", ["my-board", "/etc/hostname", "~/target.toml", "../target.toml"])
+def test_a_target_that_is_not_shipped_is_no_path(artifacts: Artifacts, target: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(artifacts("bert").path, tmp_path / "artifact"))
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8")) | {"target": target}
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    make_bundle(copy, "python", tmp_path / "out")
+    assert check_bundle(tmp_path / "out").problems == ()
+
+
 def test_a_changed_artifact_is_refused(artifacts: Artifacts, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(artifacts("bert").path, tmp_path / "artifact"))
     (copy / "model.onnx").write_bytes((copy / "model.onnx").read_bytes() + b"\0")

@@ -143,6 +143,23 @@ class Chatty(Device):
         return "Welcome!\n{}"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"load_ms": NaN, "peak_memory_bytes": 1}',
+        '{"load_ms": 1, "peak_memory_bytes": 1, "blocks_ms": {"subject": [[Infinity]]}}',
+        '{"load_ms": 1, "peak_memory_bytes": 1, "blocks_ms": {"subject": [[-1]]}}',
+        '{"load_ms": 1, "peak_memory_bytes": 1, "host": {"system": "\\u001b[2J"}}',
+    ],
+)
+def test_an_answer_of_odd_numbers_or_texts_is_none(
+    subject: Subject, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Chatty, "execute", lambda self, folder, seconds: answer)
+    with pytest.raises(HostError, match=r"chatty gave no answer that can be read"):
+        peak_memory(subject, Place(Chatty()))
+
+
 def test_an_answer_that_is_none_is_shown(subject: Subject) -> None:
     with pytest.raises(HostError, match=r"chatty gave no answer that can be read\nWelcome!"):
         peak_memory(subject, Place(Chatty()))
