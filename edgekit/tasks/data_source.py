@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from edgekit.settings import Frozen
 from edgekit.source import digest_files
 from edgekit.tasks.arrays import SUFFIX as ARRAYS
 from edgekit.tasks.arrays import read_arrays
-from edgekit.tasks.data_checks import check_file, check_folder
+from edgekit.tasks.data_checks import ELSEWHERE, SETTINGS, check_file, check_folder, is_hidden
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,7 +79,24 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    """What ``datasets`` may read in a folder: its settings, and all files that are not hidden, nor a folder above them.
+
+    Raises:
+        DataError: there is a link to a folder.
+    """
+    files = [folder / SETTINGS] if (folder / SETTINGS).is_file() else []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        linked = next((Path(place, name) for name in folders if Path(place, name).is_symlink()), None)
+        if linked is not None:
+            raise DataError(
+                f"the data folder {str(folder)!r} holds a link to a folder: {linked.relative_to(folder).as_posix()!r}",
+                id="data.elsewhere",
+                why=ELSEWHERE,
+                hint="Put the files themselves there.",
+            )
+        files += [Path(place, name) for name in names if not is_hidden(name) and Path(place, name).is_file()]
+    return sorted(files)
 
 
 def _digest(path: Path) -> str:
@@ -207,7 +225,7 @@ def _array_files(source: DataSource, path: Path) -> dict[str, Path]:
         return {"train": path} if path.suffix.lower() == ARRAYS else {}
     if source.kind == "hub":
         return {}
-    return {file.stem: file for file in sorted(path.iterdir()) if file.suffix.lower() == ARRAYS}
+    return {file.stem: file for file in _files(path) if file.parent == path and file.suffix.lower() == ARRAYS}
 
 
 @contextlib.contextmanager
