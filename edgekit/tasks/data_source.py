@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from edgekit.errors import DataError, HostError, retelling
 from edgekit.settings import Frozen
 from edgekit.source import digest_files
@@ -32,12 +34,14 @@ class DataSource(Frozen):
         kind: how it is read.
         revision: on the hub, the commit.
         digest: sha256 over the files, or the hub's commit.
+        stamps: what the files of a folder were when they were hashed, see ``stamp_of``, by their real paths.
     """
 
     location: str
     kind: Literal["file", "folder", "hub"]
     revision: str | None = None
     digest: str
+    stamps: dict[bytes, tuple[int, int, int]] = Field(default={}, repr=False)
 
     @property
     def record(self) -> dict[str, str]:
@@ -68,7 +72,8 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
         if not files:
             raise DataError(f"the data folder {text!r} is empty", id="data.empty")
         check_folder(path, files)
-        return DataSource(location=str(path.resolve()), kind="folder", digest=_digest(path))
+        stamps = {os.fsencode(file.resolve()): stamp_of(file) for file in files}
+        return DataSource(location=str(path.resolve()), kind="folder", digest=_digest(path), stamps=stamps)
     if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in SUFFIXES:
         raise DataError(
             f"there is no file or folder {text!r}",
@@ -97,6 +102,12 @@ def _files(folder: Path) -> list[Path]:
             )
         files += [Path(place, name) for name in names if not is_hidden(name) and Path(place, name).is_file()]
     return sorted(files)
+
+
+def stamp_of(file: Path) -> tuple[int, int, int]:
+    """What tells that a file was changed: its size in bytes, its time in ns, and its number on the disk."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _digest(path: Path) -> str:
@@ -212,11 +223,16 @@ def _kept_rows(source: DataSource) -> Iterator[str | None]:
     yield str(folder)
     if _digest(Path(source.location)) != source.digest:
         shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(
-            f"the data in {Path(source.location).name!r} was changed while it was read",
-            id="data.changed",
-            hint="Run it again on data at rest.",
-        )
+        raise changed(source)
+
+
+def changed(source: DataSource) -> DataError:
+    """The error of data that is no longer what was hashed."""
+    return DataError(
+        f"the data in {Path(source.location).name!r} was changed while it was read",
+        id="data.changed",
+        hint="Run it again on data at rest.",
+    )
 
 
 def _array_files(source: DataSource, path: Path) -> dict[str, Path]:
