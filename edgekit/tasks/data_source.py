@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgekit.errors import DataError, HostError, retelling
+from edgekit.errors import DataError, HostError, exhaustion, retelling
 from edgekit.settings import Frozen
 from edgekit.source import digest_files
 from edgekit.tasks.arrays import SUFFIX as ARRAYS
@@ -164,6 +164,8 @@ def load_splits(source: DataSource) -> dict[str, Dataset]:
             else:
                 loaded = load_dataset(source.location, revision=source.revision, cache_dir=kept)
         except (DatasetGenerationError, ValueError, FileNotFoundError) as error:
+            if exhaustion(error) is not None:
+                raise  # which is no fault of the data
             cause = error.__cause__ or error
             if "corresponds to no data" in str(cause):  # as datasets says it
                 raise DataError(f"the data in {path.name!r} has no rows", id="data.empty") from error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import sys
@@ -496,6 +497,17 @@ def test_data_that_change_while_they_are_read_are_an_error(tmp_path: Path, model
         with pytest.raises(DataError, match="was changed while it was read"):
             Data(source, task_for(model), 0).train  # noqa: B018  # read when asked for
     assert len(load(file, task_for(model)).train) == 49
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError("4 GiB")])
+def test_a_full_disk_is_no_fault_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def write_table(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("datasets.arrow_writer.ArrowWriter.write_table", write_table)
+    with pytest.raises(type(error)) as caught:
+        load_splits(resolve_data(write(tmp_path / "mine.csv", unique(40))))
+    assert caught.value is error
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
