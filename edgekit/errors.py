@@ -125,11 +125,26 @@ class ResourceLimitError(EdgekitError):
     kind = "resource-limit"
 
 
+def exhaustion(error: BaseException | None) -> BaseException | None:
+    """What says that memory or the disk ran out, of an error and its causes; None where none does."""
+    while error is not None and not _says_exhausted(error):
+        error = error.__cause__
+    return error
+
+
+def _says_exhausted(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # on a GPU, on a CPU
+    return isinstance(error, MemoryError) or torchs
+
+
 @contextlib.contextmanager
 def retelling(tell: Callable[[str], EdgekitError], but: type[Exception] = MemoryError) -> Iterator[None]:
     """Tell what a library raises on a stranger's file as one of edgekit's errors: it may be of any class.
 
-    What says that memory or the disk ran out is left as it is, and so is what edgekit raises itself.
+    What says that memory or the disk ran out is raised as it is, also as the cause of what the library raises, and so
+    is what edgekit raises itself.
 
     Args:
         tell: makes the error of the library's own words.
@@ -137,15 +152,14 @@ def retelling(tell: Callable[[str], EdgekitError], but: type[Exception] = Memory
     """
     try:
         yield
-    except (EdgekitError, MemoryError, but):
+    except (EdgekitError, but):
         raise
     except BaseException as error:
         name = type(error).__name__
         if not isinstance(error, Exception) and name != "PanicException":  # what Rust's libraries raise
             raise
-        if name == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's, on a GPU and on a CPU
-            raise
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
+        spent = exhaustion(error)
+        if spent is not None:
+            raise spent from spent.__cause__
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise tell(f"{name}: {' '.join(lines[:2])[:300]}") from error

@@ -156,3 +156,13 @@ def test_what_is_no_fault_of_the_file_is_left_as_it_is(error: BaseException) -> 
     with pytest.raises(type(error)) as caught, retelling(lambda why: DataError("not read", id="data.unreadable")):
         raise error
     assert caught.value is error
+
+
+def test_what_ran_out_is_told_where_a_library_wraps_it() -> None:
+    full = OSError(errno.EDQUOT, "Disk quota exceeded")
+    error = RuntimeError("no rows")
+    error.__cause__ = ValueError("not written")
+    error.__cause__.__cause__ = full
+    with pytest.raises(OSError, match="quota") as caught, retelling(lambda why: DataError(why, id="data.unreadable")):
+        raise error
+    assert caught.value is full

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from edgekit.bounds import MAX_CARD_BYTES, MAX_NESTING, MIB, check_yaml, inside
@@ -15,6 +15,8 @@ from edgekit.source import CARD
 PACKED = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 # Where datasets looks for settings: the header of a card, and a file that is nothing else.
 SETTINGS = ".huggingface.yaml"
+# Why what lies elsewhere is refused: its change would not show in the digest either.
+ELSEWHERE = "nothing but what lies in the folder and is not hidden is read"
 JSON = (".json", ".jsonl", ".ndjson", ".geojson")
 # So much is read at once, to the end of its last line.
 BLOCK = 16 * MIB
@@ -79,7 +81,7 @@ def _check_card(folder: Path, name: str) -> None:
     """Look at the settings that a data folder has for ``datasets``.
 
     Raises:
-        DataError: they are no plain file of a card's size, grow when they are read, or name data elsewhere.
+        DataError: they are no plain file of a card's size, grow when they are read, or name data elsewhere or hidden.
     """
     from huggingface_hub.repocard import REGEX_YAML_BLOCK  # by which datasets finds the header
 
@@ -98,13 +100,23 @@ def _check_card(folder: Path, name: str) -> None:
         raise DataError(
             f"the card {name} of the data folder {str(folder)!r} is not read", id="data.unreadable", why=str(error)
         ) from error
-    away = next((place for place in _places(text) if not inside(place.removeprefix("./")) or "::" in place), None)
+    away = next((place for place in _places(text) if _is_away(place)), None)
     if away is not None:
         raise DataError(
             f"the card {name} of the data folder {str(folder)!r} names data elsewhere: {away!r}",
             id="data.elsewhere",
-            why="nothing but what lies in the folder is read",
+            why=ELSEWHERE,
         )
+
+
+def _is_away(place: str) -> bool:
+    """Whether a card names what is not in the folder, or is hidden there: ``datasets`` reads that where it is named."""
+    return not inside(place.removeprefix("./")) or "::" in place or is_hidden(place)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file below a folder is hidden there, or a folder above it is."""
+    return any(part.startswith(".") for part in PurePath(name).parts)
 
 
 def _places(text: str) -> Iterator[str]:

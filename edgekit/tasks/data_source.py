@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgekit.errors import DataError, HostError, retelling
+from pydantic import Field
+
+from edgekit.errors import DataError, HostError, exhaustion, retelling
 from edgekit.settings import Frozen
 from edgekit.source import digest_files
 from edgekit.tasks.arrays import SUFFIX as ARRAYS
 from edgekit.tasks.arrays import read_arrays
-from edgekit.tasks.data_checks import check_file, check_folder
+from edgekit.tasks.data_checks import ELSEWHERE, SETTINGS, check_file, check_folder, is_hidden
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,12 +34,14 @@ class DataSource(Frozen):
         kind: how it is read.
         revision: on the hub, the commit.
         digest: sha256 over the files, or the hub's commit.
+        stamps: what the files of a folder were when they were hashed, see ``stamp_of``, by their real paths.
     """
 
     location: str
     kind: Literal["file", "folder", "hub"]
     revision: str | None = None
     digest: str
+    stamps: dict[bytes, tuple[int, int, int]] = Field(default={}, repr=False)
 
     @property
     def record(self) -> dict[str, str]:
@@ -67,7 +72,8 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
         if not files:
             raise DataError(f"the data folder {text!r} is empty", id="data.empty")
         check_folder(path, files)
-        return DataSource(location=str(path.resolve()), kind="folder", digest=_digest(path))
+        stamps = {os.fsencode(file.resolve()): stamp_of(file) for file in files}
+        return DataSource(location=str(path.resolve()), kind="folder", digest=_digest(path), stamps=stamps)
     if text.startswith((".", "/", "~")) or text.count("/") > 1 or path.suffix.lower() in SUFFIXES:
         raise DataError(
             f"there is no file or folder {text!r}",
@@ -78,7 +84,30 @@ def resolve_data(location: str | Path, *, revision: str | None = None) -> DataSo
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    """What ``datasets`` may read in a folder: its settings, and all files that are not hidden, nor a folder above them.
+
+    Raises:
+        DataError: there is a link to a folder.
+    """
+    files = [folder / SETTINGS] if (folder / SETTINGS).is_file() else []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        linked = next((Path(place, name) for name in folders if Path(place, name).is_symlink()), None)
+        if linked is not None:
+            raise DataError(
+                f"the data folder {str(folder)!r} holds a link to a folder: {linked.relative_to(folder).as_posix()!r}",
+                id="data.elsewhere",
+                why=ELSEWHERE,
+                hint="Put the files themselves there.",
+            )
+        files += [Path(place, name) for name in names if not is_hidden(name) and Path(place, name).is_file()]
+    return sorted(files)
+
+
+def stamp_of(file: Path) -> tuple[int, int, int]:
+    """What tells that a file was changed: its size in bytes, its time in ns, and its number on the disk."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _digest(path: Path) -> str:
@@ -135,6 +164,8 @@ def load_splits(source: DataSource) -> dict[str, Dataset]:
             else:
                 loaded = load_dataset(source.location, revision=source.revision, cache_dir=kept)
         except (DatasetGenerationError, ValueError, FileNotFoundError) as error:
+            if exhaustion(error) is not None:
+                raise  # which is no fault of the data
             cause = error.__cause__ or error
             if "corresponds to no data" in str(cause):  # as datasets says it
                 raise DataError(f"the data in {path.name!r} has no rows", id="data.empty") from error
@@ -194,11 +225,16 @@ def _kept_rows(source: DataSource) -> Iterator[str | None]:
     yield str(folder)
     if _digest(Path(source.location)) != source.digest:
         shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(
-            f"the data in {Path(source.location).name!r} was changed while it was read",
-            id="data.changed",
-            hint="Run it again on data at rest.",
-        )
+        raise changed(source)
+
+
+def changed(source: DataSource) -> DataError:
+    """The error of data that is no longer what was hashed."""
+    return DataError(
+        f"the data in {Path(source.location).name!r} was changed while it was read",
+        id="data.changed",
+        hint="Run it again on data at rest.",
+    )
 
 
 def _array_files(source: DataSource, path: Path) -> dict[str, Path]:
@@ -207,7 +243,7 @@ def _array_files(source: DataSource, path: Path) -> dict[str, Path]:
         return {"train": path} if path.suffix.lower() == ARRAYS else {}
     if source.kind == "hub":
         return {}
-    return {file.stem: file for file in sorted(path.iterdir()) if file.suffix.lower() == ARRAYS}
+    return {file.stem: file for file in _files(path) if file.parent == path and file.suffix.lower() == ARRAYS}
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from edgekit.errors import DataError, retelling
-from edgekit.tasks.data_source import DataSource
+from edgekit.tasks.data_checks import ELSEWHERE
+from edgekit.tasks.data_source import DataSource, changed, stamp_of
 from edgekit.tasks.pixels import without_programs
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ class StoredImages(Sequence[Any]):
     """A column of images: of bytes that are in the data, or of files in its folder.
 
     A table may give a path in place of an image's bytes, and ``datasets`` opens whatever that names, addresses on the
-    network as well.
+    network as well. A file is opened at each access, and is to be the one that was hashed; that of a table, which is
+    hashed alone, the one that was opened first.
 
     Args:
         dataset: the rows.
@@ -34,7 +36,8 @@ class StoredImages(Sequence[Any]):
         mode = getattr(dataset.features[column], "mode", None)
         self._decoded = Feature(mode=mode)
         self._stored = dataset.cast_column(column, Feature(mode=mode, decode=False))[column]
-        self._folders = _folders(source)
+        self._source, self._folders = source, _folders(source)
+        self._stamps = dict(source.stamps)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -64,22 +67,28 @@ class StoredImages(Sequence[Any]):
             return found
 
     def _check_place(self, path: str) -> None:
-        """See that a file lies in the data's folder; of a hub's data, that it was fetched.
+        """See that a file lies in the data's folder, as it was; of a hub's data, that it was fetched.
 
         Raises:
-            DataError: it does not.
+            DataError: it does not, was not hashed with the folder, or was changed.
             ValueError: it is no plain file: a pipe would be waited for.
         """
         whole = Path(os.path.abspath(path))
-        below = any(whole.is_relative_to(one) or whole.resolve().is_relative_to(one.resolve()) for one in self._folders)
+        real = whole.resolve()
+        below = any(whole.is_relative_to(one) or real.is_relative_to(one.resolve()) for one in self._folders)
         if "://" in path or "::" in path or not below:
-            raise DataError(
-                f"the data names an image outside its folder: {path!r}",
-                id="data.elsewhere",
-                why="nothing but what lies in the folder is read",
-            )
+            raise DataError(f"the data names an image outside its folder: {path!r}", id="data.elsewhere", why=ELSEWHERE)
         if not whole.is_file():
             raise ValueError(f"{path!r} is no file")
+        key, stamp = os.fsencode(real), stamp_of(whole)
+        if self._source.kind == "folder" and key not in self._stamps:
+            raise DataError(
+                f"the data names an image that is hidden or new in its folder: {path!r}",
+                id="data.elsewhere",
+                why=ELSEWHERE,
+            )
+        if self._stamps.setdefault(key, stamp) != stamp:
+            raise changed(self._source)
 
 
 def _folders(source: DataSource) -> list[Path]:

@@ -965,6 +965,7 @@ family(
             "train.csv": CSV,
             ".huggingface.yaml": "configs: [{config_name: default, data_dir: ../..}]",
         },
+        "that-is-hidden": {"train.csv": CSV, ".hidden/train.csv": CSV, "README.md": card(".hidden/*.csv")},
         "of-deep-json": {"train.jsonl": f'{{"text": {"[" * DEEP}{"]" * DEEP}, "label": 0}}\n'},
         "of-unclosed-json": {"train.json": "[\n" * DEEP},
         "with-an-archive": {"train.zip": zipped([("../../train.csv", CSV.encode())])},
@@ -972,6 +973,14 @@ family(
     },
     data,
 )
+
+
+@case
+def data_behind_a_link(folder: Path) -> Attack:
+    written(folder.parent / "outside/train.csv", CSV)
+    attack = data(folder, {"test.csv": CSV, "README.md": card("sub/*.csv")})
+    (folder / "sub").symlink_to(folder.parent / "outside")
+    return attack
 
 
 @case

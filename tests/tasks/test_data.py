@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from edgekit.errors import DataError, HostError, UnknownNameError
 from edgekit.tasks.arrays import Arrays
 from edgekit.tasks.base import Task
 from edgekit.tasks.data import Data, first_sample
-from edgekit.tasks.data_source import DataSource, resolve_data
+from edgekit.tasks.data_source import DataSource, load_splits, resolve_data
 
 NAMES = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
 
@@ -429,6 +430,38 @@ def test_the_digest_is_of_the_contents(tmp_path: Path) -> None:
     assert resolve_data(tmp_path / "a").record == {"name": "a", "digest": resolve_data(tmp_path / "a").digest}
 
 
+def test_the_digest_is_of_all_that_is_read_in_a_folder_and_of_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"text,label\n{name},0\n")
+    found = set()
+    for name in "ab":
+        settings = f"configs: [{{config_name: default, data_files: [{{split: train, path: {name}.csv}}]}}]"
+        (tmp_path / ".huggingface.yaml").write_text(settings)
+        source = resolve_data(tmp_path)
+        found.add(source.digest)
+        for hidden in (".git/index", ".hidden.npz"):
+            (tmp_path / hidden).write_text(name)
+        assert list(load_splits(source)["train"]["text"]) == [name]
+    assert len(found) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own on Windows")
+def test_a_link_to_a_folder_is_not_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write(tmp_path / "away" / "train.csv", unique(4))
+    write(folder / "train" / "one.csv", unique(4))
+    (folder / "train" / "linked.csv").symlink_to(tmp_path / "away" / "train.csv")
+    (folder / ".cache").symlink_to(tmp_path / "away")
+    before = resolve_data(folder)
+    write(tmp_path / "away" / "train.csv", unique(5))
+    assert resolve_data(folder).digest != before.digest
+    (folder / "train" / "sub").symlink_to(tmp_path / "away")
+    with pytest.raises(DataError, match="holds a link to a folder: 'train/sub'") as caught:
+        resolve_data(folder)
+    assert caught.value.id == "data.elsewhere"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
 def test_a_folder_may_hold_files_whose_names_are_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\nw1,0\n")
@@ -464,6 +497,17 @@ def test_data_that_change_while_they_are_read_are_an_error(tmp_path: Path, model
         with pytest.raises(DataError, match="was changed while it was read"):
             Data(source, task_for(model), 0).train  # noqa: B018  # read when asked for
     assert len(load(file, task_for(model)).train) == 49
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError("4 GiB")])
+def test_a_full_disk_is_no_fault_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def write_table(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("datasets.arrow_writer.ArrowWriter.write_table", write_table)
+    with pytest.raises(type(error)) as caught:
+        load_splits(resolve_data(write(tmp_path / "mine.csv", unique(40))))
+    assert caught.value is error
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ def folder(root: Path, **files: str) -> tuple[Path, list[Path]]:
     return root, sorted(root.iterdir())
 
 
-@pytest.mark.parametrize("place", ["data/train-*", "'**/*.csv'", "./train.csv", "[a.csv, b/c.csv]"])
+@pytest.mark.parametrize("place", ["data/train-*", "'**/*.csv'", "./train.csv", ".", "[a.csv, b/c.csv]"])
 def test_a_card_names_what_lies_in_the_folder(tmp_path: Path, place: str) -> None:
     check_folder(*folder(tmp_path, README_md=f"---\n{CONFIGS.format(place)}---\n# Data\n\n---\n", train_csv="a"))
 
 
 @pytest.mark.parametrize(
-    "place", ["../x.csv", "/etc/passwd", "https://example.com/x.csv", "a/../../x", "[a.csv, ../b]"]
+    "place", ["../x.csv", "/etc/passwd", "https://example.com/x.csv", "a/../../x", "[a.csv, ../b]", ".x.csv", "a/.b/*"]
 )
 @pytest.mark.parametrize("name", ["README_md", "_huggingface_yaml"])
 def test_a_card_that_names_what_lies_elsewhere_is_an_error(tmp_path: Path, name: str, place: str) -> None:

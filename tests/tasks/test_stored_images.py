@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from datasets import Image as Feature
 from PIL import Image
 
 from edgekit.errors import DataError
-from edgekit.tasks.data_source import DataSource
+from edgekit.tasks.data_source import DataSource, load_splits, resolve_data
 from edgekit.tasks.stored_images import StoredImages, is_images
 
 
@@ -26,7 +27,8 @@ def folder(tmp_path: Path) -> Path:
 
 def stored(folder: Path, *values: Any, kind: Any = "folder") -> StoredImages:
     dataset = Dataset.from_dict({"image": list(values)}, features=Features({"image": Feature()}))
-    return StoredImages(dataset, "image", DataSource(location=str(folder), kind=kind, digest="0" * 64))
+    source = DataSource(location=str(folder), kind=kind, digest="0" * 64) if kind != "folder" else resolve_data(folder)
+    return StoredImages(dataset, "image", source)
 
 
 def test_images_are_of_bytes_or_of_files_in_the_folder(folder: Path) -> None:
@@ -62,6 +64,40 @@ def test_an_image_elsewhere_is_not_opened(folder: Path, path: str) -> None:
 def test_a_link_in_the_folder_is_in_the_folder(folder: Path) -> None:
     (folder / "link.png").symlink_to(folder.parent / "out.png")
     assert stored(folder, {"bytes": None, "path": str(folder / "link.png")})[0].getpixel((0, 0)) == 9
+
+
+def test_an_image_that_is_not_the_one_that_was_hashed_is_an_error(folder: Path) -> None:
+    for name in ("replaced", "rewritten"):
+        shutil.copy(folder / "in.png", folder / f"{name}.png")
+    source = resolve_data(folder)
+    rows = load_splits(source)["train"]
+    (folder.parent / "out.png").replace(folder / "replaced.png")
+    found = StoredImages(rows, "image", source)
+    assert found[0].getpixel((0, 0)) == 7
+    with pytest.raises(DataError) as caught:
+        found[1]
+    assert caught.value.id == "data.changed"
+    assert found[2].getpixel((0, 0)) == 7
+    Image.new("L", (3, 2), 8).save(folder / "rewritten.png")
+    with pytest.raises(DataError, match="the data in 'data' was changed while it was read"):
+        found[2]
+
+
+def test_an_image_that_a_table_names_stays_what_it_was_when_it_was_first_opened(folder: Path) -> None:
+    place = {"bytes": None, "path": str(folder / "in.png")}
+    found = stored(folder / "t.csv", place, place, kind="file")
+    assert found[0].getpixel((0, 0)) == 7
+    (folder.parent / "out.png").replace(folder / "in.png")
+    with pytest.raises(DataError, match="was changed while it was read"):
+        found[1]
+
+
+def test_a_hidden_image_is_not_opened(folder: Path) -> None:
+    (folder / ".cache").mkdir()
+    (folder.parent / "out.png").rename(folder / ".cache/in.png")
+    with pytest.raises(DataError, match="hidden or new in its folder") as caught:
+        stored(folder, {"bytes": None, "path": str(folder / ".cache/in.png")})[0]
+    assert caught.value.id == "data.elsewhere"
 
 
 def test_of_the_hub_only_what_was_fetched_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
