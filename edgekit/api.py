@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +37,7 @@ from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.data import Data
 from edgekit.tasks.data_source import resolve_data
 from edgekit.trials import SearchRecord
-from edgekit.turns import turn
+from edgekit.turns import turn_of_a_run
 from edgekit.upkeep import keep_below, read_limit
 from edgekit.workshop import Workshop, use_threads
 
@@ -110,7 +109,7 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
     if finished is None:
         request = prepared(request, progress)
         key = request.run_key()  # another one where the device could not be had
-        with _turn(cache, key, progress):
+        with turn_of_a_run(cache.root, key, progress):
             finished = load_finished(cache, key)
             if finished is None:
                 _compute(request, key, out, progress, cache, began=began)
@@ -121,21 +120,6 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
         check_room_for(finished, out)
         hand_over(finished, out, cache)
     return load_report(out, cached=True)
-
-
-@contextlib.contextmanager
-def _turn(cache: Cache, key: str, progress: Progress) -> Iterator[None]:
-    """Do a run alone: two that search at once would write over each other's trials, looks and time."""
-    waited: list[bool] = []
-
-    def tell() -> None:
-        waited.append(True)
-        progress.start("wait for another process that does the same", None)
-
-    with turn(cache.root, key, tell):
-        if waited:
-            progress.finish()
-        yield
 
 
 def _compute(request: Request, key: str, out: Path, progress: Progress, cache: Cache, *, began: float) -> None:

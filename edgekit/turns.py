@@ -1,6 +1,6 @@
 """Whose turn it is: of several processes that want the same object of a cache, one makes it and the others wait.
 
-    turns/KEY   locked by the process that makes the object; gone when nobody does
+    turns/KEY   locked by the process that makes the object, or does the run; gone when nobody does
 
 This saves work, and nothing is wrong without it: where a file system has no locks, or only pretends to have them, the
 same object is made more than once, and the first that is put stays. The operating system takes a lock away when its
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgekit.marks import lock
+from edgekit.progress import Progress
 
 FOLDER = "turns"
 
@@ -42,6 +43,27 @@ def turn(root: Path, key: str, waiting: Callable[[], None] = lambda: None) -> It
             with contextlib.suppress(OSError):
                 file.unlink()
             os.close(descriptor)
+
+
+@contextmanager
+def turn_of_a_run(root: Path, key: str, progress: Progress) -> Iterator[None]:
+    """Do a whole run alone: two that search at once would write over each other's trials, looks and time.
+
+    Args:
+        root: of the cache.
+        key: of the run.
+        progress: told of the waiting.
+    """
+    waited: list[bool] = []
+
+    def tell() -> None:
+        waited.append(True)
+        progress.start("wait for another process that does the same", None)
+
+    with turn(root, key, tell):
+        if waited:
+            progress.finish()
+        yield
 
 
 def sweep_turns(root: Path) -> None:
