@@ -2,8 +2,9 @@
 
     turns/KEY   locked by the process that makes the object, or does the run; gone when nobody does
 
-This saves work, and nothing is wrong without it: where a file system has no locks, or only pretends to have them, the
-same object is made more than once, and the first that is put stays. The operating system takes a lock away when its
+This saves work, and no object is wrong without it: where a file system has no locks, or only pretends to have them, the
+same object is made more than once, and the first that is put stays. Two searches of one command would write over each
+other's trials there. The operating system takes a lock away when its
 process ends, however it ends. A signal interrupts the waiting.
 """
 
