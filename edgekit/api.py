@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from edgekit.artifact import MANIFEST, SUMS, Artifact, check_output, is_artifact, open_artifact
+from edgekit.artifact import MANIFEST, SUMS, Artifact, is_artifact, open_artifact
 from edgekit.assembly import SAME_ANSWERS, assemble, hand_over, load_finished
 from edgekit.cache import Cache
 from edgekit.description import Feeding
@@ -19,6 +19,7 @@ from edgekit.models import resolve_model
 from edgekit.modules import Build, code_entry
 from edgekit.pipeline import Trail, run
 from edgekit.places import Exported, check_answering, find_target, make_ready
+from edgekit.placing import check_output
 from edgekit.predictor import Predictor, Subject, artifact_subject, model_subject
 from edgekit.progress import Progress, Silent
 from edgekit.pruning.encoders.table import CostTable
@@ -133,7 +134,11 @@ def _compute(request: Request, key: str, out: Path, progress: Progress, cache: C
         with workshop.scratch() as scratch:
             folder = scratch()
             assemble(workshop, trail, folder, complete=False, began=began, search=record)
-            hand_over(folder, out, cache)
+            try:
+                hand_over(folder, out, cache)
+            except UsageError as error:  # somebody put a file there, and the run is not over for that
+                progress.start("put it into the output", None)
+                progress.finish(error.what)
 
     record, hurried = None, False
     if request.search is None:

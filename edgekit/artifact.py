@@ -6,13 +6,10 @@ sealed: ``sealing.py``.
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,14 +18,13 @@ from pydantic import Field, JsonValue, ValidationError
 
 from edgekit.bounds import (
     MAX_MANIFEST_BYTES,
-    MAX_SUMS_BYTES,
     check_lines,
     check_numbers,
     check_texts,
     control_characters,
     inside,
 )
-from edgekit.errors import ArtifactError, UsageError
+from edgekit.errors import ArtifactError
 from edgekit.settings import Frozen, first_wrong
 from edgekit.source import sha256_file
 
@@ -275,20 +271,6 @@ def is_artifact(path: str | Path) -> bool:
     return (Path(path).expanduser() / MANIFEST).is_file()
 
 
-def is_output(path: str | Path) -> bool:
-    """Whether a directory is an artifact by its manifest, and holds nothing else: who replaces it removes all of it."""
-    root = Path(path).expanduser()
-    try:
-        manifest = json.loads(read_kept(root / MANIFEST, MAX_MANIFEST_BYTES))
-        if not str(manifest["schema"]).startswith("edgekit.artifact/"):
-            return False
-        listed = read_kept(root / SUMS, MAX_SUMS_BYTES).decode() if (root / SUMS).is_file() else ""
-        known = {*UNSEALED, *manifest.get("files", ()), *(line.partition("  ")[2] for line in listed.splitlines())}
-    except (ArtifactError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return False
-    return all(file.relative_to(root).as_posix() in known for file in walk(root))
-
-
 def write_artifact(root: Path, manifest: Manifest, copied: Mapping[str, str] | None = None) -> Artifact:
     """Hash every file under ``root`` into the manifest and write it: the directory is an artifact from then on.
 
@@ -346,91 +328,3 @@ def copy_files(files: list[Path], destination: Path) -> None:
         copied = destination / path.name
         shutil.copyfile(path, copied)
         copied.chmod(0o644)
-
-
-def check_output(out: Path, ours: Callable[[Path], bool] = is_output) -> None:
-    """Refuse an output path that holds something which is not ours.
-
-    Args:
-        out: where something is to be put.
-        ours: whether a directory is an earlier output of the same kind.
-
-    Raises:
-        UsageError: the path is a file, a mount point, or a directory that is neither empty nor ours.
-    """
-    if os.path.ismount(os.path.realpath(out)):
-        raise _is_mount_point(out)
-    if out.is_dir() and (not any(out.iterdir()) or ours(out)):
-        return
-    if out.exists() or out.is_symlink():
-        raise UsageError(
-            f"{str(out)!r} exists and was not made by edgekit, or not all that is in it",
-            id="usage.output-taken",
-            why="allowed: a new path, an empty directory, or an earlier output of edgekit, which is replaced",
-            hint="Choose another path with -o.",
-        )
-
-
-def _is_mount_point(out: Path) -> UsageError:
-    return UsageError(
-        f"{str(out)!r} is a mount point",
-        id="usage.output-taken",
-        why="an output is put in its place in one step, which cannot be done with a mount point",
-        hint=f"Name a folder inside it: {out / 'model'}",
-    )
-
-
-def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_output) -> None:
-    """Put a finished directory in the place of ``out`` in one step: a reader sees the old or the new one, never a mix.
-
-    ``staged`` lies on the same file system as ``out``, and is gone afterwards. ``ours`` is that of ``check_output``.
-    """
-    check_output(out, ours)
-    write_through(staged)
-    out = out.resolve()  # a link to an earlier output stays a link
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        staged.rename(out)
-        return
-    except OSError as error:
-        if error.errno == errno.EBUSY:  # a folder of the same file system is mounted there, which no path shows
-            raise _is_mount_point(out) from error
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-    if exchange(staged, out):
-        shutil.rmtree(staged, ignore_errors=True)  # the old one, by now
-        return
-    old = staged.with_name(f"{staged.name}-old")  # a system without renameat2: two renames
-    out.rename(old)
-    try:
-        staged.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_through(folder: Path) -> None:
-    """Have all of a directory on the disk: else its name may be there after a power cut, and its files empty."""
-    for path in (*folder.rglob("*"), folder):
-        if not path.is_symlink():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Swap two directories atomically (Linux ``renameat2``, ``RENAME_EXCHANGE``); False where that cannot be had."""
-    at_fdcwd, rename_exchange = -100, 2
-    try:
-        function = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    if function(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL):
-        return False
-    raise OSError(number, os.strerror(number), str(other))

@@ -11,7 +11,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, publish, walk, write_text
+from edgekit.artifact import CARD, PAGE, Artifact, copy_files, open_artifact, walk, write_text
 from edgekit.cache import OBJECT, Cache, copy_object, folder_beside
 from edgekit.costing import GRAPH_SETTINGS, MILLION
 from edgekit.environment import host, version_of, versions
@@ -25,6 +25,7 @@ from edgekit.measure.latency import Timings, measure_memory, subject_name, subje
 from edgekit.measure.profile import profile_sides
 from edgekit.pipeline import Trail, leave_out
 from edgekit.places import FASTER_HERE
+from edgekit.placing import publish
 from edgekit.profiles import Profiles
 from edgekit.quantization.saturating import Saturated, arithmetic_on
 from edgekit.recipe import LOCK_FILE

@@ -37,8 +37,9 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from edgekit.artifact import exchange, is_plain, walk, write_text, write_through
+from edgekit.artifact import is_plain, walk, write_text
 from edgekit.marks import DAY_SECONDS, left_behind, mark, used_entries
+from edgekit.placing import exchange, write_through
 from edgekit.source import sha256_file
 from edgekit.turns import sweep_turns, turn
 

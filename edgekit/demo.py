@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.api import output_path, run_request
-from edgekit.artifact import check_output
 from edgekit.cache import Cache, Filled, cache_key, copy_object, folders_in, put_first
 from edgekit.environment import available_cores, code_digest, numeric_level, spin_briefly, versions
+from edgekit.placing import check_output
 from edgekit.progress import Progress, Silent
 from edgekit.report import Report
 from edgekit.request import resolve_request

@@ -51,10 +51,9 @@ OTHER_BUILDS = {"onnxruntime": "onnxruntime-gpu"}
 
 # Extensions that decide on kernels of float32 and bfloat16, the best first.
 WIDEST = ("amx_tile", "avx512_bf16", "avx512f", "avx2", "sve", "neon")
-# Variables by which libraries take other kernels than the processor has, or another device.
+# Variables by which libraries take other kernels than the processor has.
 KERNEL_VARIABLES = (
     "ATEN_CPU_CAPABILITY",
-    "CUDA_VISIBLE_DEVICES",
     "DNNL_DEFAULT_FPMATH_MODE",
     "DNNL_MAX_CPU_ISA",
     "MKL_CBWR",

@@ -22,6 +22,7 @@ from edgekit.trials import OBJECTIVES, Objective, Search
 if TYPE_CHECKING:
     from edgekit.request import Request, RunOptions
 
+DIGEST_DIGITS = 64  # of a sha256 in hexadecimal
 # Settings that a search chooses itself.
 SEARCHED = (
     "prune.ratio",
@@ -292,6 +293,11 @@ def _check_lock(request: Request) -> None:
             raise UsageError(
                 f"the lock is for another {what}",
                 id="usage.lock-mismatch",
-                why=f"locked: {theirs[:16] or 'none'}; given: {mine[:16] or 'none'}",
+                why=f"locked: {_told(theirs)}; given: {_told(mine)}",
                 hint="Give what the lock was made with, or a recipe without a lock.",
             )
+
+
+def _told(value: str) -> str:
+    """A value of a lock; of a digest its beginning."""
+    return (value[:16] if len(value) == DIGEST_DIGITS else value) or "none"

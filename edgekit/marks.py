@@ -65,7 +65,7 @@ class _Held:
         unseen = folder / f".{name}"  # until it is locked
         self.pid = os.getpid()
         self.descriptor = os.open(unseen, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-        locked = lock(self.descriptor) and _is_locked(unseen)
+        locked = bool(lock(self.descriptor)) and _is_locked(unseen)
         header = _Header(pid=self.pid, locked=locked)
         os.write(self.descriptor, (header.model_dump_json() + "\n").encode())
         unseen.rename(folder / name)
@@ -143,8 +143,8 @@ def _sweep(folder: Path) -> None:
                 file.unlink()
 
 
-def lock(descriptor: int, *, wait: bool = False, shared: bool = False) -> bool:
-    """Lock an open file; False where that cannot be had, at once or at all.
+def lock(descriptor: int, *, wait: bool = False, shared: bool = False) -> bool | None:
+    """Lock an open file; False where somebody else has it, None where there are no locks.
 
     Args:
         descriptor: of the file.
@@ -154,12 +154,14 @@ def lock(descriptor: int, *, wait: bool = False, shared: bool = False) -> bool:
     try:
         import fcntl
     except ModuleNotFoundError:  # not on Windows
-        return False
+        return None
     try:
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
 
 

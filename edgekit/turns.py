@@ -90,15 +90,19 @@ def _take(file: Path, waiting: Callable[[], None]) -> int | None:
                 return None
             raise
         try:
-            if not lock(descriptor):
+            got = lock(descriptor)
+            if got is False:
                 log.info("another process makes %s; waiting for it", file.name[:12])
                 waiting()
-                if not lock(descriptor, wait=True):
-                    os.close(descriptor)
-                    return None
+                got = lock(descriptor, wait=True)
         except BaseException:  # a signal while it waited
             os.close(descriptor)
             raise
+        if not got:
+            with contextlib.suppress(OSError):
+                file.unlink()
+            os.close(descriptor)
+            return None
         if _is(file, descriptor):
             return descriptor
         os.close(descriptor)  # the one before has removed it

@@ -14,12 +14,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from edgekit.artifact import (
-    Artifact,
-    open_artifact,
-    write_text,
-    write_through,
-)
+from edgekit.artifact import Artifact, open_artifact, write_text
 from edgekit.cache import Cache, Filled, cache_key, decided_in, folders_in
 from edgekit.costing import graph_of, graph_steps, hidden_of, measure_costs, place_of, scope_of
 from edgekit.decisions import DECISIONS, Noted, RunDecisions
@@ -32,6 +27,7 @@ from edgekit.measure.elsewhere import CONFIRMED, SAMPLES, Spread, compare_elsewh
 from edgekit.measure.instructions import count_artifact
 from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import ResolvedModel
+from edgekit.placing import write_through
 from edgekit.progress import Progress
 from edgekit.pruning.encoders.table import CostTable, Scope, check_scope
 from edgekit.quantization.saturating import (

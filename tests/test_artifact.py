@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tiny import manifest
 
-from edgekit import artifact as module
+from edgekit import placing
 from edgekit.artifact import (
     MANIFEST,
     SUMS,
@@ -19,13 +19,12 @@ from edgekit.artifact import (
     Component,
     State,
     TensorSpec,
-    check_output,
     is_artifact,
     open_artifact,
-    publish,
     write_artifact,
 )
 from edgekit.errors import ArtifactError, UsageError
+from edgekit.placing import check_output, publish
 from edgekit.sealing import find_tampering, seal
 from edgekit.source import sha256_file
 
@@ -270,7 +269,7 @@ def test_publishing_leaves_the_new_and_nothing_else(
     tmp_path: Path, there: str, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(module, "exchange", lambda one, other: False)
+        monkeypatch.setattr(placing, "exchange", lambda one, other: False)
     out = tmp_path / "place" / "out"
     if there == "empty":
         out.mkdir(parents=True)
@@ -293,7 +292,7 @@ def test_an_output_that_another_run_puts_there_meanwhile_is_replaced(
     def write_through(folder: Path) -> None:
         make(out, CONTENTS | {"old.txt": b"old"})
 
-    monkeypatch.setattr(module, "write_through", write_through)
+    monkeypatch.setattr(placing, "write_through", write_through)
     publish(staged, out)
     assert ((out / "new.txt").exists(), (out / "old.txt").exists(), staged.exists()) == (True, False, False)
 
@@ -310,7 +309,7 @@ def test_what_is_published_is_on_the_disk_before_it_has_its_name(
         assert not (tmp_path / "out").exists()
         written.add(os.fstat(descriptor).st_ino)
 
-    monkeypatch.setattr("edgekit.artifact.os.fsync", fsync)
+    monkeypatch.setattr("edgekit.placing.os.fsync", fsync)
     expected = {path.stat().st_ino for path in (staged, *staged.rglob("*"))}
     publish(staged, tmp_path / "out")
     assert written == expected
@@ -328,7 +327,7 @@ def test_the_exchange_swaps_two_folders_in_one_step(tmp_path: Path) -> None:
     make(one, CONTENTS | {"one.txt": b""})
     make(other, CONTENTS | {"other.txt": b""})
     inodes = one.stat().st_ino, other.stat().st_ino
-    if not module.exchange(one, other):
+    if not placing.exchange(one, other):
         pytest.skip("this system has no renameat2")
     assert (other.stat().st_ino, one.stat().st_ino) == inodes
     assert (one / "other.txt").exists()
@@ -405,3 +404,10 @@ def test_only_the_list_at_the_top_is_the_list(sealed: Path) -> None:
     assert find_tampering(sealed) == []
     (sealed / "golden" / SUMS).write_text("other weights")
     assert find_tampering(sealed) == [f"golden/{SUMS}: changed"]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "stages/Thumbs.db"])
+def test_what_a_system_puts_into_an_output_is_not_in_the_way(sealed: Path, name: str) -> None:
+    (sealed / name).parent.mkdir(exist_ok=True)
+    (sealed / name).touch()
+    check_output(sealed)

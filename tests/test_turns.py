@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -93,6 +94,17 @@ def test_without_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with turn(tmp_path, KEY):
         assert process.poll() is None
     let_go(process)
+
+
+def test_without_locks_nobody_is_said_to_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    told: list[bool] = []
+    monkeypatch.setattr("fcntl.flock", flock)
+    with turn(tmp_path, KEY, lambda: told.append(True)):
+        assert list((tmp_path / FOLDER).iterdir()) == []
+    assert told == []
 
 
 def test_a_turn_that_fails_is_given_up(tmp_path: Path) -> None:

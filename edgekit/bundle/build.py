@@ -7,19 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
-from edgekit.artifact import (
-    SUMS,
-    WHOLE,
-    Artifact,
-    Component,
-    Manifest,
-    TensorSpec,
-    check_output,
-    is_plain,
-    open_artifact,
-    publish,
-    walk,
-)
+from edgekit.artifact import SUMS, WHOLE, Artifact, Component, Manifest, TensorSpec, is_plain, open_artifact, walk
 from edgekit.bundle import forms
 from edgekit.bundle.documents import write_documents
 from edgekit.bundle.forms import FormName
@@ -43,8 +31,9 @@ from edgekit.bundle.schema import (
 from edgekit.bundle.selftest import write_selftest
 from edgekit.bundle.tokenizer import compile_tokenizer, plain, write_program
 from edgekit.cache import Cache, folder_beside
-from edgekit.errors import ModelError, UnknownNameError, VerificationError
+from edgekit.errors import ArtifactError, ModelError, UnknownNameError, VerificationError
 from edgekit.formats.tflite_export import SEQUENCE
+from edgekit.placing import check_output, holds_only, publish, sealed_names
 from edgekit.sealing import seal
 from edgekit.settings import Frozen
 from edgekit.source import sha256_file
@@ -105,7 +94,7 @@ def make_bundle(path: str | Path, platform: str, out: str | Path, form: str | No
     chosen = PLATFORMS[platform]
     out = Path(out).expanduser()
     artifact = open_artifact(Path(path).expanduser())
-    check_output(out, is_bundle)
+    check_output(out, is_only_bundle)
     task = _task_of(artifact)
     name = forms.choose_form(artifact, chosen.forms, form)
     cache = Cache()
@@ -122,7 +111,7 @@ def make_bundle(path: str | Path, platform: str, out: str | Path, form: str | No
         for file in walk(staged):
             file.chmod(0o755 if file.stat().st_mode & 0o100 and file.suffix == "" else 0o644)
         seal(staged)
-        publish(staged, out, is_bundle)
+        publish(staged, out, is_only_bundle)
     files = walk(out)
     model = out / chosen.content / bundle.model.forms[0].file
     return BundleRecord(
@@ -139,6 +128,14 @@ def is_bundle(path: str | Path) -> bool:
     """Whether a directory was made by ``make_bundle``: sealed, with one ``bundle.json``."""
     root = Path(path).expanduser()
     return (root / SUMS).is_file() and (root / SCHEMA_FILE).is_file() and find_content(root) is not None
+
+
+def is_only_bundle(path: Path) -> bool:
+    """Whether a directory is a bundle and holds nothing else: who replaces it removes all of it."""
+    try:
+        return is_bundle(path) and holds_only(path, {SUMS, *sealed_names(path)})
+    except (ArtifactError, OSError, ValueError):
+        return False
 
 
 def find_content(root: Path) -> Path | None:

@@ -69,8 +69,12 @@ class ShapeSampler:
         return trial.number, (layers, trial.suggest_categorical(IMPORTANCE, self._space.importances))
 
     def tell(self, proposal: int, figures: Sequence[float] | None) -> None:
-        """What came of a proposal: loss and cost, or None where it failed; a second answer is not heard."""
-        if self._study.trials[proposal].state.is_finished():
+        """What came of a proposal: loss and cost, or None where it failed.
+
+        A second answer is not heard, nor one to a proposal of a journal that was lost.
+        """
+        asked = [trial.number for trial in self._study.trials if trial.state.name == "RUNNING"]
+        if proposal not in asked:
             return
         if figures is None:
             self._study.tell(proposal, state=_failed())

@@ -51,6 +51,14 @@ def test_an_earlier_bundle_is_replaced_and_anything_else_refused(artifacts: Arti
     assert (other / "thesis.txt").is_file()
 
 
+def test_a_bundle_to_which_something_was_added_is_not_replaced(artifacts: Artifacts, tmp_path: Path) -> None:
+    out = bundle_of(artifacts("bert"), "python", tmp_path / "out")
+    (out / "mine.py").write_text("precious")
+    with pytest.raises(UsageError, match="or not all that is in it"):
+        make_bundle(artifacts("bert").path, "python", out)
+    assert (out / "mine.py").read_text() == "precious"
+
+
 def test_the_schema_beside_the_module_is_that_of_the_module() -> None:
     from edgekit.bundle import schema
 

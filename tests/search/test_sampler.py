@@ -70,3 +70,11 @@ def test_a_journal_that_cannot_be_read_is_begun_anew(tmp_path: Path, caplog: pyt
     _, shape = ShapeSampler(file, SPACE, seed=0).suggest(SHAPE, SPACE.layer_choices)
     assert shape.layers == 4
     assert "journal is damaged" in caplog.text
+
+
+def test_a_proposal_of_a_journal_that_was_lost_is_not_told(tmp_path: Path) -> None:
+    sampler = ShapeSampler(tmp_path / "journal", SPACE, seed=0)
+    for proposal in (0, 1, 12):
+        sampler.tell(proposal, (0.1, 5.0))
+    _, shape = sampler.suggest(SHAPE, SPACE.layer_choices)
+    assert shape.layers == 4

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import walk, write_text, write_through
+from edgekit.artifact import walk, write_text
 from edgekit.cache import Cache
 from edgekit.devices.emulation import fetch
 from edgekit.devices.emulation.guest import (
@@ -46,6 +46,7 @@ from edgekit.devices.emulation.profiles import PROFILES
 from edgekit.devices.runner import BEGIN_MARK, END_MARK
 from edgekit.errors import HostError
 from edgekit.marks import mark, used_entries
+from edgekit.placing import write_through
 from edgekit.progress import Progress, Silent
 from edgekit.source import sha256_file
 
