@@ -39,7 +39,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import is_plain, walk, write_text
 from edgekit.marks import DAY_SECONDS, left_behind, mark, used_entries
-from edgekit.placing import exchange, write_through
+from edgekit.placing import exchange, moved, write_through
 from edgekit.source import sha256_file
 from edgekit.turns import sweep_turns, turn
 
@@ -122,11 +122,7 @@ class Cache:
         mark(self.root, f"objects/{key}")
         place = self.root / "objects" / key
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.rename(place)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
+        if not moved(folder, place):
             if find_damage(place) is not None:
                 replace(folder, place)
             shutil.rmtree(folder, ignore_errors=True)
@@ -264,11 +260,7 @@ def put_first(staged: Path, place: Path) -> None:
     """
     write_through(staged)
     place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        staged.rename(place)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
+    moved(staged, place)
 
 
 def object_files(folder: Path) -> list[Path]:

@@ -5,7 +5,6 @@ A file that is not as it was written is named in the log and removed: what it sa
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import shutil
 import uuid
@@ -16,6 +15,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from edgekit.cache import replace
+from edgekit.placing import moved
 from edgekit.stages.base import Decisions
 from edgekit.summed import read_summed, write_summed
 
@@ -62,11 +62,8 @@ class RunDecisions(Decisions):
         write_summed(mine / DECISION, SCHEMA, {"decided": {name: value}})
         claim.parent.mkdir(exist_ok=True)
         try:
-            mine.rename(claim)
-            return value
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
+            if moved(mine, claim):
+                return value
             first = _read(claim / DECISION)
             if name not in first:  # it was damaged: this process is the first, then
                 replace(mine, claim)

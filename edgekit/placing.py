@@ -90,13 +90,12 @@ def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_output) -
     out = out.resolve()  # a link to an earlier output stays a link
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        staged.rename(out)
-        return
+        if moved(staged, out):
+            return
     except OSError as error:
         if error.errno == errno.EBUSY:  # a folder of the same file system is mounted there, which no path shows
             raise _is_mount_point(out) from error
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
+        raise
     if exchange(staged, out):
         shutil.rmtree(staged, ignore_errors=True)  # the old one, by now
         return
@@ -108,6 +107,17 @@ def publish(staged: Path, out: Path, ours: Callable[[Path], bool] = is_output) -
         old.rename(out)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def moved(folder: Path, place: Path) -> bool:
+    """Rename a folder, unless one that is not empty lies where it is to be: then False, and both stay."""
+    try:
+        folder.rename(place)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
+        raise
+    return True
 
 
 def write_through(folder: Path) -> None:
