@@ -151,8 +151,8 @@ def _compute(request: Request, key: str, out: Path, progress: Progress, cache: C
     with workshop.scratch() as scratch:
         folder = scratch()
         sums = assemble(workshop, trail, folder, complete=True, began=began, search=record, hurried=hurried)
+        workshop.forget_shared()  # before the result is found, by which the same command would end at once
         finished = cache.put(key, folder, known=sums)
-    workshop.forget_shared()  # before what may fail: the same command then takes the result from the cache
     hand_over(finished, out, cache)
 
 

@@ -228,7 +228,8 @@ def _sum(site: _Site, bytes_: ir.Value, zero: ir.Value | None, rows: Array, pair
     whole = site.add("Add", *halves)  # int32 [..., columns, pairs]
     cut = site.add("Clip", whole, site.hold(np.int32(LOWEST)), site.hold(np.int32(HIGHEST)))
     excess, last = site.add("Sub", cut, whole), site.hold(np.array([-1]))
-    happened = site.add("ReduceMax", site.add("Abs", excess), last, keepdims=0)  # int32 [..., columns]
+    beyond = site.cast(site.cast(excess, "BOOL"), "INT32")
+    happened = site.add("ReduceSum", beyond, last, keepdims=0)  # int32 [..., columns]; ReduceMax takes operator set 18
     hits = site.add("ReduceSum", site.cast(site.cast(happened, "BOOL"), "INT64"), keepdims=0)
     one = site.hold(np.array([1]))
     both = [site.add("Reshape", value, one) for value in (hits, site.add("Size", happened))]

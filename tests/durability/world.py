@@ -185,12 +185,13 @@ def hashes(out: Path) -> dict[str, str]:
 
 
 def leftovers(cache: Path, out: Path) -> list[str]:
-    """What a finished run should not leave behind."""
+    """What a finished run should not leave behind, each beside the cache or the output that it lies in."""
     found = [path for name in ("tmp", "turns", "work") for path in (cache / name).glob("*")]
     found += list((cache / "runs").rglob(".*"))
-    found += list(out.parent.glob(f".{out.name}.*"))
     found += list(cache.with_name(TEMPORARY).glob("edgekit-*"))
-    return [str(path) for path in found]
+    told = [path.relative_to(cache.parent) for path in found]
+    told += [path.relative_to(out.parent) for path in out.parent.glob(f".{out.name}.*")]
+    return [path.as_posix() for path in told]
 
 
 def events(cache: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from end_to_end.killing import kill_at
 from end_to_end.made import SHORT, WORKLOAD, events, model_folder, text_data
 
 import edgekit
+from edgekit.cache import Cache
+from edgekit.request import resolve_request
 from edgekit.source import sha256_file
 
 pytestmark = pytest.mark.slow
@@ -107,3 +109,34 @@ def test_calibration_goes_on_from_its_last_chunk_when_killed(tmp_path: Path, mon
     assert started in ([0, kept[-1]], [0, kept[-1] + CHUNK])
     all_kept = [event["sample"] for event in log if event["event"] == "calibration.checkpoint"]
     assert all_kept == kept + list(range(started[1] + CHUNK, samples + 1, CHUNK))
+
+
+@pytest.mark.usefixtures("device")
+def test_nothing_of_the_trainings_is_left_by_a_run_that_ends_once_its_result_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    options: dict[str, Any] = {
+        "data": text_data(tmp_path),
+        "target": "x86-64-vnni",
+        "output": tmp_path / "out",
+        "settings": SHORT,
+        "workload": WORKLOAD,
+        "jobs": 1,
+        "max_drop": 1.0,
+    }
+    model = model_folder("bert", tmp_path / "model")
+    run_key = resolve_request(model, **options).run_key()
+    put = Cache.put
+
+    def stopped(cache: Cache, key: str, folder: Path, *given: Any, **named: Any) -> Path:
+        place = put(cache, key, folder, *given, **named)
+        if key == run_key:
+            raise KeyboardInterrupt
+        return place
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Cache, "put", stopped)
+        edgekit.compress(model, **options)
+    assert edgekit.compress(model, **options).cached
+    assert list((tmp_path / "cache" / "work").iterdir()) == []

@@ -16,6 +16,7 @@ from edgekit.artifact import Artifact
 from edgekit.cache import Cache
 from edgekit.devices.emulated import EmulatedDevice
 from edgekit.devices.emulation.root import why_not
+from edgekit.formats.foreign import NEEDED_OPSET
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.progress import Silent
 from edgekit.quantization.arithmetic import risky_pairs, saturate, saturating_sum, widen
@@ -168,6 +169,18 @@ def test_every_kind_of_layer_runs_and_saturates(name: str, tmp_path: Path) -> No
     (seen,) = runner.saturated.layers
     assert seen.layer == "model/layer"
     assert 0 < seen.saturated <= seen.sums == len(case.calls) * given.size
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_it_is_the_same_in_the_oldest_operator_set(name: str, tmp_path: Path) -> None:
+    case, old = make_case(name, tmp_path / "new"), make_case(name, tmp_path / "old")
+    model = onnx.load(old.artifact.file())
+    model.opset_import[0].version = NEEDED_OPSET
+    onnx.save(model, old.artifact.file())
+    runner, expected = SaturatingRunner(old.artifact), SaturatingRunner(case.artifact)
+    for call in case.calls:
+        assert np.array_equal(runner.run("model", call)["y"], expected.run("model", call)["y"])
+    assert runner.saturated == expected.saturated
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
