@@ -48,7 +48,7 @@ def mcnemar(lost: int, gained: int) -> float:
     for k in range(min(lost, gained)):
         ways = ways * (n - k) // (k + 1)  # of k + 1 among n, from those of k: each anew takes seconds for thousands
         tail += ways
-    return min(1.0, 2 * (tail / 2**n))
+    return min(1.0, 2 * (tail / (1 << n)))
 
 
 def tango(lost: int, gained: int, n: int, level: float = LEVEL) -> tuple[float, float]:
