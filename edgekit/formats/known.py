@@ -91,6 +91,13 @@ def has_size(kind: ir.DataType) -> bool:
     return kind not in (ir.DataType.UNDEFINED, ir.DataType.STRING)
 
 
+def kind_of(value: ir.Value) -> ir.DataType | None:
+    """The type of a value's elements as its file says it; None where that says nothing, or calls it undefined."""
+    import onnx_ir as ir
+
+    return None if value.dtype == ir.DataType.UNDEFINED else value.dtype
+
+
 def label(node: ir.Node) -> str:
     """The name of a node, or its kind where it has none."""
     return node.name or node.op_type

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Component, Shape, State, TensorSpec
 from edgekit.errors import ModelError
+from edgekit.formats.known import kind_of
 from edgekit.formats.lazy import read_lazily, read_structure, write_streamed
 from edgekit.tasks.base import ComponentSpec
 
@@ -189,5 +190,6 @@ def steps_of(model: ir.Model) -> list[tuple[str, tuple[str, ...]]]:
 
 def _tensor(value: ir.Value) -> TensorSpec:
     shape: Shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape or ())
-    dtype = value.dtype.numpy().name if value.dtype is not None else "unknown"
+    kind = kind_of(value)
+    dtype = kind.numpy().name if kind is not None else "unknown"
     return TensorSpec(name=cast("str", value.name), dtype=dtype, shape=shape)

@@ -21,6 +21,8 @@ from edgekit.formats.known import (
     constant_of,
     integer,
     integers,
+    kind_of,
+    label,
     subgraphs,
 )
 from edgekit.formats.work import all_nodes
@@ -91,7 +93,8 @@ def infer_shapes(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
         sizes: of the free dimensions by name; those that are not named stay unknown.
 
     Raises:
-        ModelError: its loops are in each other so deep that this would never end.
+        ModelError: its loops are in each other so deep that this would never end, or a node and the graphs in it do
+            not fit each other.
     """
     inference = _Inference(model, sizes)
     for value in model.graph.inputs:
@@ -113,25 +116,21 @@ class _Inference:
         for node in graph:
             self._left -= 1
             if self._left < 0:
-                raise ModelError(
-                    "the shapes of the graph cannot be inferred",
-                    id="model.invalid-onnx",
-                    why=f"its loops are too deep in each other: {LOOP_PASSES} passes of each multiply",
-                )
+                raise _impossible(f"its loops are too deep in each other: {LOOP_PASSES} passes of each multiply")
             found = self._node(node)
             refused = node in self.shapes.refused
             for index, output in enumerate(node.outputs):
                 known = found[index] if index < len(found) else UNKNOWN
                 # what the file says of a node that cannot run holds for another workload
-                self.shapes.known[output] = Known(output.dtype) if refused else _refine(known, self, output)
+                self.shapes.known[output] = Known(kind_of(output)) if refused else _refine(known, self, output)
 
     def declared(self, value: ir.Value) -> Known:
         """What the file says of a value, its free dimensions bound."""
         shape = value.shape
         if shape is None:
-            return Known(value.dtype)
+            return Known(kind_of(value))
         dims = (dim if isinstance(dim, int) else self._sizes.get(str(dim.value)) for dim in shape)
-        return Known(value.dtype, tuple(dims))
+        return Known(kind_of(value), tuple(dims))
 
     def _node(self, node: ir.Node) -> list[Known]:
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
@@ -139,6 +138,8 @@ class _Inference:
         if node.domain in ("", "ai.onnx"):
             special = {"If": self._if, "Loop": self._loop, "Scan": self._scan, "Shape": self._shape, "Size": self._size}
             if node.op_type in special:
+                if misfit := _misfit(node):
+                    raise _impossible(f"{label(node)!r} is {misfit}")
                 return special[node.op_type](node)
         inputs = [self.shapes.of(value) for value in node.inputs]
         found = self._infer(node, inputs)
@@ -258,7 +259,7 @@ class _Inference:
         states = [self.shapes.of(value)._replace(data=None) for value in node.inputs[: len(node.inputs) - count]]
         given = [self.shapes.of(value) for value in node.inputs[len(node.inputs) - count :]]
         axes = integers(node, "scan_input_axes") or [0] * count
-        lengths = [known.shape[axis] for known, axis in zip(given, axes, strict=True) if known.shape is not None]
+        lengths = [_size_at(known, axis) for known, axis in zip(given, axes, strict=True)]
         trips = next((length for length in lengths if length is not None), None)
         self.shapes.trips[node] = trips
         slices = [_unstack(known, axis) for known, axis in zip(given, axes, strict=True)]
@@ -291,6 +292,40 @@ def _common(outcomes: Sequence[Known]) -> Known:
             pairs = zip(first.shape, other.shape, strict=True)
             first = Known(kind, tuple(one if one == another else None for one, another in pairs))
     return first
+
+
+def _misfit(node: ir.Node) -> str:
+    """What does not fit between a node and the graphs in it, which no checker sees; empty where all does."""
+    graphs = list(subgraphs(node).values())
+    if node.op_type == "If":
+        same = len({len(graph.outputs) for graph in graphs}) == 1
+        return "" if same else "an If whose branches give different numbers of values"
+    if node.op_type == "Loop":
+        takes = max(len(node.inputs), 2)
+        gives = takes - 1  # whether it goes on, and what it carries
+    elif node.op_type == "Scan":
+        takes = len(node.inputs)
+        gives = takes - integer(node, "num_scan_inputs")
+    else:
+        return ""
+    (body,) = graphs
+    if len(body.inputs) != takes or not 0 <= gives <= min(takes, len(body.outputs)):
+        return (
+            f"a {node.op_type} whose body takes {len(body.inputs)} values and gives {len(body.outputs)};"
+            f" needed: {takes}, and at least {gives}"
+        )
+    for name, scanned in (("scan_input_axes", takes - gives), ("scan_output_axes", len(body.outputs) - gives)):
+        if len(integers(node, name)) not in (0, scanned):
+            return f"a Scan with {len(integers(node, name))} {name} for {scanned} values"
+    return ""
+
+
+def _impossible(why: str) -> ModelError:
+    return ModelError("the shapes of the graph cannot be inferred", id="model.invalid-onnx", why=why)
+
+
+def _size_at(known: Known, axis: int) -> int | None:
+    return known.shape[axis % len(known.shape)] if known.shape else None
 
 
 def _stack(known: Known, count: int | None, axis: int) -> Known:
@@ -341,7 +376,7 @@ def _known_of(found: onnx.TypeProto | None) -> Known:
     if found is None or not found.HasField("tensor_type"):
         return UNKNOWN
     tensor = found.tensor_type
-    kind = ir.DataType(tensor.elem_type)
+    kind = ir.DataType(tensor.elem_type) if tensor.elem_type else None
     if not tensor.HasField("shape"):
         return Known(kind)
     return Known(kind, tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim))

@@ -19,6 +19,7 @@ from edgekit.description import (
     read_pixels,
 )
 from edgekit.errors import ModelError, UsageError
+from edgekit.formats.known import kind_of
 from edgekit.tasks.feeds import batch_dimension, fed_inputs, fixed_batch, has_batch
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ def make_signature(
 def _spec(value: ir.Value) -> TensorSpec:
     import onnx_ir as ir
 
-    tensor = isinstance(value.type, ir.TensorType) and value.dtype is not None
-    dtype = value.dtype.numpy().name if tensor and value.dtype is not None else "no tensor"
-    if value.dtype == ir.DataType.STRING:
+    kind = kind_of(value) if isinstance(value.type, ir.TensorType) else None
+    dtype = kind.numpy().name if kind is not None else "no tensor"
+    if kind == ir.DataType.STRING:
         dtype = "string"
     shape = tuple(
         dim if isinstance(dim, int) else str(dim.value) if dim.value is not None else f"{value.name}_{axis}"

@@ -12,7 +12,7 @@ from edgekit.artifact import State
 from edgekit.errors import ModelError
 from edgekit.formats.converting import look_at_tensors
 from edgekit.formats.integers import Quantized, quantized_layer
-from edgekit.formats.known import Shapes, label
+from edgekit.formats.known import Shapes, kind_of, label
 from edgekit.formats.layers import (
     Layer,
     constants,
@@ -207,7 +207,7 @@ def _external(graph: ir.Graph) -> Iterator[str]:
 def _tensor(value: ir.Value, shapes: Shapes) -> TensorRecord:
     known = shapes.of(value)
     shape = tuple(dim if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape or ())
-    kind = value.dtype if value.dtype is not None else known.kind
+    kind = kind_of(value) or known.kind
     return TensorRecord(
         name=cast("str", value.name),
         dtype="unknown" if kind is None else kind.numpy().name,

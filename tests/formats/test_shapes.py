@@ -269,3 +269,30 @@ def test_a_loop_that_changes_nothing_is_inferred_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr("edgekit.formats.shapes.MOST_PASSES", 1)
     model, shapes = inferred(LOOP, batch=2)
     assert sizes_of(model, shapes)["last"] == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "why"),
+    [
+        (LOOP, ", float[v, w] next, float[j, k] each", "", "takes 3 values and gives 1; needed: 3, and at least 2"),
+        (LOOP, ", float[p, q] state", ", float[p, q] state, float[1] more", "takes 4 values and gives 3; needed: 3"),
+        (LOOP, "(limit, true, x)", "(limit, true, x, x)", "takes 3 values and gives 3; needed: 4, and at least 3"),
+        (SCAN, "float[v, w] next, float[j, l] each", "", "takes 2 values and gives 0; needed: 2, and at least 1"),
+        (SCAN, "num_scan_inputs = 1", "num_scan_inputs = 3", "takes 2 values and gives 2; needed: 2, and at least -1"),
+        (SCAN, "num_scan_inputs = 1", "num_scan_inputs = -1", "needed: 2, and at least 3"),
+        (SCAN, "scan_inputs = 1", "scan_inputs = 1, scan_input_axes = [0, 0]", "with 2 scan_input_axes for 1 values"),
+        (SCAN, "scan_inputs = 1", "scan_inputs = 1, scan_output_axes = [0, 0]", "with 2 scan_output_axes for 1 values"),
+        (CHOSEN, "(float[c, d] q)", "(float[c, d] q, float[c, d] q)", "branches give different numbers of values"),
+    ],
+)
+def test_a_node_and_the_graphs_in_it_fit_each_other(text: str, old: str, new: str, why: str) -> None:
+    assert old in text
+    with pytest.raises(ModelError) as caught:
+        inferred(text.replace(old, new), batch=2)
+    assert caught.value.id == "model.invalid-onnx"
+    assert why in str(caught.value.why)
+
+
+def test_an_axis_beyond_the_last_is_no_length() -> None:
+    model, shapes = inferred(SCAN.replace("scan_inputs = 1", "scan_inputs = 1, scan_input_axes = [7]"), batch=2)
+    assert sizes_of(model, shapes)["last"] == (2, 4)
