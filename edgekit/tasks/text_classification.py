@@ -62,15 +62,18 @@ class TextClassification(Classification):
             tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         if not tokenizer.is_fast:
             raise ModelError("the model's tokenizer has no fast version (tokenizer.json)", id="model.no-preprocessor")
-        if "input_ids" not in tokenizer.model_input_names:
-            raise _no_tokenizer(f"it gives {tokenizer.model_input_names}, and no input_ids")
+        gives, longest = tokenizer.model_input_names, tokenizer.model_max_length
+        if "input_ids" not in gives:
+            raise _no_tokenizer(f"it gives {gives}, and no input_ids")
+        if isinstance(longest, bool) or not isinstance(longest, (int, float)) or not longest >= 1:
+            raise _no_tokenizer(f"its model_max_length is {longest!r}; allowed: a number from 1")
         return tokenizer
 
     @property
     def max_length(self) -> int:
         """Longest text in tokens: the user's, else what tokenizer and position table allow."""
         positions = self.config.max_position_embeddings - OFFSET_POSITIONS.get(self.config.model_type, 0)
-        allowed = min(self.tokenizer.model_max_length, positions)
+        allowed = int(min(self.tokenizer.model_max_length, positions))
         if self.options.max_length is not None and self.options.max_length > allowed:
             raise UsageError(
                 f"--max-length {self.options.max_length} is more than the model takes",
@@ -82,11 +85,8 @@ class TextClassification(Classification):
     @property
     def input_names(self) -> tuple[str, ...]:
         """Inputs in the tokenizer's order: ids, mask, and segments where the model has them."""
-        return tuple(
-            name
-            for name in self.tokenizer.model_input_names
-            if name in ("input_ids", "attention_mask", "token_type_ids")
-        )
+        known = ("input_ids", "attention_mask", "token_type_ids")
+        return tuple(dict.fromkeys(name for name in self.tokenizer.model_input_names if name in known))
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
