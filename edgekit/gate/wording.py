@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgekit.gate.metrics import METRICS
-from edgekit.gate.record import BenchRecord, Metric, Series
+from edgekit.gate.record import BenchRecord, Metric, Runtime, Series
 from edgekit.measure.statistics import PERCENTILES
+from edgekit.target import EXECUTION_PROVIDERS
 
 DEFAULT_COMPONENT = "model"
 MILLION = 1e6
@@ -117,13 +118,20 @@ def where(record: BenchRecord) -> Iterator[tuple[str, str]]:
     facts = record.host.model_extra or {}
     machine = record.timed_on.device if record.timed_on else str(facts.get("processor") or "this machine")
     yield "machine", f"{machine} (fingerprint {record.machine[:12]})"
-    runtime = " ".join(part for part in (record.runtime.name, record.runtime.version) if part)
-    yield "runtime", f"{runtime}, {record.runtime.threads} thread{'s' if record.runtime.threads != 1 else ''}"
+    yield "runtime", runtime_text(record.runtime)
     protocol = record.protocol
     if protocol.inferences:
         timed_in = f"{protocol.processes} processes, {protocol.rounds} rounds, " if protocol.processes else ""
         yield "protocol", f"{timed_in}{protocol.inferences} inferences a side, seed {protocol.seed}"
     yield "tool", f"{record.tool.name} {record.tool.version}"
+
+
+def runtime_text(runtime: Runtime) -> str:
+    """What ran a model: ``onnxruntime 1.32.0, 1 thread``, with what computed in it where that is no CPU."""
+    name = " ".join(part for part in (runtime.name, runtime.version) if part)
+    provider = runtime.provider if runtime.provider not in EXECUTION_PROVIDERS["cpu"] else None
+    threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
+    return ", ".join(part for part in (name, provider, threads) if part)
 
 
 def timed(record: BenchRecord) -> Iterator[tuple[str, Series, tuple[float, ...]]]:
