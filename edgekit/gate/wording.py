@@ -29,7 +29,7 @@ def value_text(metric: Metric, value: float | None) -> str:
     if value is None:
         return "-"
     if metric.unit == "ms":
-        return f"{value:.4g} ms"
+        return f"{four_figures(value)} ms"
     if metric.unit == "1":
         return f"{value:.2%}"
     if metric.unit == "bytes":
@@ -38,8 +38,13 @@ def value_text(metric: Metric, value: float | None) -> str:
     if metric.unit == "1/s":
         return f"{value:,.1f}/s"
     if metric.unit == "instructions":
-        return f"{value / MILLION:.4g} million"
+        return f"{four_figures(value / MILLION)} million"
     return f"{value:,.1f} {metric.unit}"
+
+
+def four_figures(value: float) -> str:
+    """A number to four figures, and no less than all of its whole part: ``0.02171``, ``12,346``."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def change_text(metric: Metric, change: float | None) -> str:

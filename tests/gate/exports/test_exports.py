@@ -15,7 +15,7 @@ from edgekit.gate.exports import EXPORTS
 from edgekit.gate.exports.markdown import MOST_CHARACTERS, marker, plain
 from edgekit.gate.exports.pytest_benchmark import summarize
 from edgekit.gate.record import Metric, Protocol, Series
-from edgekit.gate.wording import headline, interval_text, timed, where
+from edgekit.gate.wording import headline, interval_text, timed, value_text, where
 from edgekit.render.bench import change
 from edgekit.report import TimedOn
 
@@ -108,6 +108,19 @@ def test_an_end_beyond_a_hundredfold_is_not_told_to_the_digit() -> None:
     wide = gated("latency.p90", "ms", "inconclusive", delta=0.18, delta_ci=(-0.34, 6.8e5))
     assert interval_text(wide) == "-34.00% to over +10000%"
     assert change(wide) == "+18.00% (-34.00 to over +10000)"
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "told"),
+    [
+        ("ms", 0.021712, "0.02171 ms"),
+        ("ms", 12_345.6, "12,346 ms"),
+        ("instructions", 987_654_321.0, "987.7 million"),
+        ("instructions", 1.2345e10, "12,345 million"),
+    ],
+)
+def test_a_value_is_told_without_an_exponent(unit: str, value: float, told: str) -> None:
+    assert value_text(Metric(name="cold_start", unit=unit, value=value), value) == told
 
 
 def test_a_percentile_is_no_series_of_times() -> None:
