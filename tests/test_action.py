@@ -16,6 +16,8 @@ import foreign
 import pytest
 import yaml
 
+from edgekit.gate.exports.markdown import MOST_CHARACTERS
+
 ROOT = Path(__file__).parents[1]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 STEPS = {step["name"]: step for step in ACTION["runs"]["steps"] if "run" in step}
@@ -207,6 +209,16 @@ def test_an_earlier_comment_of_the_same_model_and_place_is_replaced(runner: Runn
         runner.inputs = {"model": "a/model.onnx", **inputs}
         assert runner.comment([comment_of(42, ours)]) == posted(folder)
         assert written() != ours
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="GitHub's client has jq in it, and there is none here")
+def test_the_longest_comment_is_one_that_github_takes(runner: Runner) -> None:
+    folder = runner.folder / "edgekit"
+    folder.mkdir()
+    (folder / "comment.md").write_text("x" * MOST_CHARACTERS)
+    runner.inputs, runner.outputs = {"model": "model.onnx"}, {"folder": str(folder)}
+    assert runner.comment() == posted(folder)
+    assert MOST_CHARACTERS < len((folder / "body.md").read_text(encoding="utf-8")) <= 65_536
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="GitHub's client has jq in it, and there is none here")

@@ -59,6 +59,8 @@ def test_markdown_text_stays_text() -> None:
     assert plain("two\nlines") == "two lines"
     assert plain("see http://x") == "see http&#58;//x"
     assert plain("www.x GH-1 @a") == "www&#46;x GH-\u200b1 @\u200ba"
+    assert plain("owner/name#12 # a") == "owner/name\\#\u200b12 \\# a"
+    assert plain("a :+1: at 03:04:05") == "a :\u200b+1: at 03:04:05"
     assert len(plain("x" * 400)) == 300
 
 
