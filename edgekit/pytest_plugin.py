@@ -106,11 +106,12 @@ def _benchmark(test: pytest.Item, model: str | Path, kept: str, settings: dict[s
         given.pop("gate", None)  # measured alone
     record = edgekit.bench(model, **given)
     test.stash.setdefault(LINES, []).append(headline(record))
-    folder = _place(config, "--edgekit-save")
-    if folder is not None:
+    strict, folder = config.getoption("--edgekit-strict"), _place(config, "--edgekit-save")
+    failed = record.verdict in FAILURES or (strict and is_unknown(record))
+    # Else the same test would pass when it is run again, beside what has just failed.
+    if folder is not None and not (failed and folder / kept == given.get("baseline")):
         record.save(folder / kept)
-    strict = config.getoption("--edgekit-strict")
-    if record.verdict in FAILURES or (strict and is_unknown(record)):
+    if failed:
         alike = [metric for metric in record.gated if metric.verdict == record.verdict]
         told = map(sentence, record.unmeasured if record.verdict in PASSES else alike)
         pytest.fail("\n".join((headline(record), *told, *record.warnings)), pytrace=False)

@@ -118,6 +118,21 @@ def test_every_test_keeps_its_own_result(session: pytest.Pytester) -> None:
     assert len(set(baselines[5:])) == 5
 
 
+def test_a_result_that_fails_does_not_become_the_baseline(session: pytest.Pytester) -> None:
+    session.makepyfile("""
+        def test_one(edgekit_benchmark):
+            edgekit_benchmark("regression.onnx")
+    """)
+    kept = ("--edgekit-save", "kept")
+    session.runpytest_inprocess(*PLUGIN, *kept).assert_outcomes(passed=1)
+    (file,) = (session.path / "kept").iterdir()
+    before = file.read_text()
+    session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", "kept").assert_outcomes(failed=1)
+    assert file.read_text() == before
+    session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", "old.onnx").assert_outcomes(failed=1)
+    assert json.loads(file.read_text())["verdict"] == "regression"
+
+
 def test_a_name_of_a_file_is_none_of_a_path() -> None:
     name = result_name("tests/x.py::test_one[../../" + "long" * 100 + "]", "a/model.onnx")
     assert re.fullmatch(r"[A-Za-z0-9_.-]{50,250}", name)

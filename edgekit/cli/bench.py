@@ -152,6 +152,7 @@ def bench(
     from edgekit.reporting import check_place
 
     kept = None if save is None else check_place(save, "result.json")
+    exports.check_apart([*files.values(), *([] if kept is None else [kept])], (path, baseline, data))
     with output.work(quiet=quiet) as progress:
         record = edgekit.bench(
             path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +62,7 @@ def read_exports(junit: str | None, markdown: str | None, others: Sequence[str] 
 
     Raises:
         UnknownNameError: there is no such format.
-        UsageError: no file is named, or it may not be written.
+        UsageError: no file is named, a format has two, or one may not be written.
     """
     from edgekit.reporting import check_place
 
@@ -77,8 +77,46 @@ def read_exports(junit: str | None, markdown: str | None, others: Sequence[str] 
                 id="usage.bad-value",
                 why=f"allowed: {name}=FILE, such as {name}=r.json",
             )
+        if name in given:
+            raise UsageError(
+                f"--export {name} was given twice",
+                id="usage.options-conflict",
+                why=f"files: {given[name]!r} and {file!r}",
+                hint="Name one file, and copy it.",
+            )
         given[name] = file
     return {name: check_place(file, f"result.{name}") for name, file in given.items()}
+
+
+def check_apart(places: Iterable[Path], given: Iterable[str | None]) -> None:
+    """See that no file is written over another one of the same command, nor over what it reads.
+
+    Args:
+        places: of all files that will be written.
+        given: what is read: the model, the baseline, the data.
+
+    Raises:
+        UsageError: one would be.
+    """
+    read = {Path(path).expanduser().resolve() for path in given if path is not None}
+    written = set[Path]()
+    for place in places:
+        file = place.resolve()
+        if file in read:
+            raise UsageError(
+                f"{str(place)!r} is read by this command",
+                id="usage.output-taken",
+                why="the result would take its place",
+                hint="Name another file.",
+            )
+        if file in written:
+            raise UsageError(
+                f"{str(place)!r} was named twice",
+                id="usage.options-conflict",
+                why="the second result would take the place of the first",
+                hint="Name a file for each.",
+            )
+        written.add(file)
 
 
 def write_exports(record: BenchRecord, files: Mapping[str, Path]) -> None:
