@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Runner:
         """The expressions of action.yml, each by itself: one that is not here is an error."""
         given = {name: one.get("default", "") for name, one in ACTION["inputs"].items()} | self.inputs
         known = {
-            "inputs.package || github.action_path": given["package"] or str(ROOT),
+            "github.action_path": str(ROOT),
             "inputs.folder || format('{0}/edgekit', runner.temp)": given["folder"] or str(self.folder / "edgekit"),
             "github.token": "a token",
             "github.event.pull_request.number": "7",
@@ -146,12 +147,27 @@ def test_what_a_caller_gives_reaches_no_script_as_text() -> None:
     assert named == ACTION["inputs"].keys()
 
 
-def test_edgekit_is_installed_with_the_small_torch(runner: Runner) -> None:
+@pytest.mark.parametrize(
+    ("inputs", "installed"),
+    [
+        ({}, str(ROOT)),
+        ({"extras": "tflite,sign"}, f"{ROOT}[tflite,sign]"),
+        ({"package": "edgekit[tflite]"}, "edgekit[tflite]"),
+    ],
+)
+def test_edgekit_is_installed_with_the_small_torch(runner: Runner, inputs: dict[str, str], installed: str) -> None:
+    runner.inputs = inputs
     assert runner.run("Install edgekit").returncode == 0
     assert runner.calls == [
         "python -m pip install --index-url https://download.pytorch.org/whl/cpu torch",
-        f"python -m pip install {ROOT}",
+        f"python -m pip install {installed}",
     ]
+
+
+def test_every_extra_that_the_action_names_is_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (named,) = re.findall(r"; (\w+) for models in TFLite", ACTION["inputs"]["extras"]["description"])
+    assert named in project["optional-dependencies"]
 
 
 @pytest.mark.slow
