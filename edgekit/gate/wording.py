@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from edgekit.gate.metrics import METRICS
 from edgekit.gate.record import BenchRecord, Metric, Runtime, Series
@@ -137,6 +137,13 @@ def runtime_text(runtime: Runtime) -> str:
     provider = runtime.provider if runtime.provider not in EXECUTION_PROVIDERS["cpu"] else None
     threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
     return ", ".join(part for part in (name, provider, threads) if part)
+
+
+def machine_facts(record: BenchRecord) -> Mapping[str, object]:
+    """What is known of the machine that was measured on, by the names that ``host`` has."""
+    if record.timed_on is None:
+        return record.host.model_extra or {}
+    return {**record.timed_on.facts, "architecture": record.timed_on.facts.get("machine", "")}
 
 
 def timed(record: BenchRecord) -> Iterator[tuple[str, Series, tuple[float, ...]]]:

@@ -131,6 +131,15 @@ def test_a_percentile_is_no_series_of_times() -> None:
     assert [name for name, *_ in timed(record)] == ["latency.p50", "latency.p50"]
 
 
+def test_a_machine_is_that_which_was_measured_on() -> None:
+    board = TimedOn(device="a board", facts={"processor": "a core", "machine": "aarch64", "cores": "4"})
+    told = json.loads(EXPORTS["pytest-benchmark"].write(gate(timed_on=board)))["machine_info"]
+    assert (told["processor"], told["machine"]) == ("a core", "aarch64")
+    assert json.loads(EXPORTS["google-benchmark"].write(gate(timed_on=board)))["context"]["num_cpus"] == 4
+    silent = TimedOn(device="a board")
+    assert json.loads(EXPORTS["google-benchmark"].write(gate(timed_on=silent)))["context"]["num_cpus"] == 1
+
+
 def test_markers_tell_targets_and_devices_apart() -> None:
     subject = gate().subject.model_copy(update={"target": "raspberry-pi-5"})
     record = gate(subject=subject, timed_on=TimedOn(device="cortex-a76, emulated"))
