@@ -76,9 +76,10 @@ def sides_of(record: ProfileRecord) -> tuple[str, str]:
 
 
 def latencies(before: Profile, after: Profile, names: tuple[str, str]) -> str:
-    """Both latencies in words."""
+    """Both latencies in words, which are a look of seconds and have no interval."""
     change = faster(before.latency_ms, after.latency_ms)
-    return f"{names[0]} {before.latency_ms:.3f} ms, {names[1]} {after.latency_ms:.3f} ms: {change}"
+    told = f"{names[0]} {before.latency_ms:.3f} ms, {names[1]} {after.latency_ms:.3f} ms: {change}"
+    return f"{told}; `edgekit bench` tells whether that is more than noise"
 
 
 def lone_lines(found: Profiles, names: tuple[str, str]) -> Iterator[str]:
