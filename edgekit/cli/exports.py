@@ -88,6 +88,25 @@ def read_exports(junit: str | None, markdown: str | None, others: Sequence[str] 
     return {name: check_place(file, f"result.{name}") for name, file in given.items()}
 
 
+def read_save(file: str) -> Path:
+    """The file that a result is kept in.
+
+    Raises:
+        UsageError: it is not named as results are known by, or may not be written.
+    """
+    from edgekit.reporting import check_place
+
+    place = check_place(file, "result.json")
+    if place.suffix != ".json":
+        raise UsageError(
+            f"--save {file!r} does not end in .json",
+            id="usage.bad-value",
+            why="by this `--baseline` and `edgekit history` know a result",
+            hint=f"Name it {place.name}.json.",
+        )
+    return place
+
+
 def check_apart(places: Iterable[Path], given: Iterable[str | None]) -> None:
     """See that no file is written over another one of the same command, nor over what it reads.
 

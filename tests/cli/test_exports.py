@@ -64,8 +64,12 @@ def test_without_a_step_it_says_that_there_is_no_summary(run, pretend, recorder)
             ("--export", "bencher=a", "--export", "bencher=b"),
             "error[usage.options-conflict]: --export bencher was given twice",
         ),
-        (("--junit", "r", "--save", "./r"), "error[usage.options-conflict]: 'r' was named twice"),
-        (("--save", "new.onnx"), "error[usage.output-taken]: 'new.onnx' is read by this command"),
+        (
+            ("--junit", "r.json", "--save", "./r.json"),
+            "error[usage.options-conflict]: 'r.json' was named twice",
+        ),
+        (("--junit", "new.onnx"), "error[usage.output-taken]: 'new.onnx' is read by this command"),
+        (("--save", "today"), "error[usage.bad-value]: --save 'today' does not end in .json"),
         (
             ("--baseline", "old.json", "--save", "old.json"),
             "error[usage.output-taken]: 'old.json' is read by this command",
