@@ -36,10 +36,10 @@ def value_text(metric: Metric, value: float | None) -> str:
         megabytes = value / MILLION
         return f"{megabytes:.{1 if megabytes >= 10 else 2 if megabytes >= 1 else 3}f} MB"
     if metric.unit == "1/s":
-        return f"{value:,.1f}/s"
+        return f"{four_figures(value)}/s"
     if metric.unit == "instructions":
         return f"{four_figures(value / MILLION)} million"
-    return f"{value:,.1f} {metric.unit}"
+    return f"{four_figures(value)} {metric.unit}"
 
 
 def four_figures(value: float) -> str:

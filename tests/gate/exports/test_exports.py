@@ -119,9 +119,12 @@ def test_an_end_beyond_a_hundredfold_is_not_told_to_the_digit() -> None:
         ("ms", 12_345.6, "12,346 ms"),
         ("instructions", 987_654_321.0, "987.7 million"),
         ("instructions", 1.2345e10, "12,345 million"),
+        ("1/s", 0.03417, "0.03417/s"),
+        ("1/s", 44_088.3, "44,088/s"),
+        ("uJ", 0.0213, "0.0213 uJ"),
     ],
 )
-def test_a_value_is_told_without_an_exponent(unit: str, value: float, told: str) -> None:
+def test_a_value_is_told_to_four_figures_without_an_exponent(unit: str, value: float, told: str) -> None:
     assert value_text(Metric(name="cold_start", unit=unit, value=value), value) == told
 
 
