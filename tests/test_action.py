@@ -196,6 +196,17 @@ def test_a_larger_model_fails(runner: Runner) -> None:
     assert '<failure type="regression"' in (folder / "junit.xml").read_text(encoding="utf-8")
 
 
+def test_a_baseline_in_the_folder_of_results_is_kept(runner: Runner) -> None:
+    kept = runner.folder / "results" / "result.json"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    runner.inputs = {"model": "small.onnx", "baseline": "results/result.json", "folder": "results"}
+    done = runner.run("Measure")
+    assert done.returncode == 2
+    assert "'results/result.json' is read by this command" in done.stderr
+    assert kept.read_text() == "{}"
+
+
 def posted(folder: Path) -> str:
     return f"api --silent --method POST repos/owner/name/issues/7/comments -F body=@{folder / 'body.md'}"
 
