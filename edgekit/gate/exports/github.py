@@ -62,8 +62,8 @@ def append_summary(file: Path, text: str) -> None:
     """
     used = file.stat().st_size if file.is_file() else 0
     room = MOST_SUMMARY_BYTES - used
-    # What was there may end in HTML, which goes on to the next blank line.
-    content = (f"\n{text}" if used else text).encode()
+    # What was there may end in HTML, which goes on to the next blank line, or lack the end of its last line.
+    content = (f"\n\n{text}" if used else text).encode()
     if len(content) > room:
         end = CUT.encode()
         kept = content[: max(0, room - len(end))].decode(errors="ignore").rpartition("\n")[0]

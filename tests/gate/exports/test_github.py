@@ -44,7 +44,7 @@ def test_a_message_ends_no_command_and_begins_none() -> None:
 
 def test_a_summary_has_a_mebibyte_with_what_was_there(tmp_path: Path) -> None:
     file = tmp_path / "summary.md"
-    append_summary(file, "first\n")
+    file.write_text("first", encoding="utf-8")
     append_summary(file, "line\n" * MOST_SUMMARY_BYTES)
     text = file.read_text(encoding="utf-8")
     assert file.stat().st_size <= MOST_SUMMARY_BYTES
