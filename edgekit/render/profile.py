@@ -79,7 +79,7 @@ def latencies(before: Profile, after: Profile, names: tuple[str, str]) -> str:
     """Both latencies in words, which are a look of seconds and have no interval."""
     change = faster(before.latency_ms, after.latency_ms)
     told = f"{names[0]} {before.latency_ms:.3f} ms, {names[1]} {after.latency_ms:.3f} ms: {change}"
-    return f"{told}; `edgekit bench` tells whether that is more than noise"
+    return f"{told} (without an interval, which `edgekit bench` gives)"
 
 
 def lone_lines(found: Profiles, names: tuple[str, str]) -> Iterator[str]:

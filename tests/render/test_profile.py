@@ -173,7 +173,7 @@ def test_two_are_told_by_what_changed() -> None:
     assert "MatMul 36 -> 0 fp32 30.000 - -30.000" in lines
     assert "DynamicQuantizeMatMul 0 -> 24 int8 - 3.000 +3.000" in lines
     assert (
-        "model.onnx 40.000 ms, small.onnx 5.000 ms: 8.0x faster; `edgekit bench` tells whether that is more than noise"
+        "model.onnx 40.000 ms, small.onnx 5.000 ms: 8.0x faster (without an interval, which `edgekit bench` gives)"
         in " ".join(told.split())
     )
     assert sides_of(record(two=True, first="small.onnx")) == ("small.onnx (1)", "small.onnx (2)")
