@@ -173,7 +173,7 @@ def bench(
         record.save(kept)
     exports.write_exports(record, files)
     if github:
-        exports.tell_github(record)
+        exports.tell_github(record, strict=strict)
     print_record(record, json_=json_)
     from edgekit.gate.verdict import exit_code
 

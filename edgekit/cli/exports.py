@@ -148,11 +148,11 @@ def write_exports(record: BenchRecord, files: Mapping[str, Path]) -> None:
         write_text(file, EXPORTS[name].write(record))
 
 
-def tell_github(record: BenchRecord) -> None:
+def tell_github(record: BenchRecord, *, strict: bool) -> None:
     """Annotations on stderr, which a runner reads like stdout; summary and verdict to the files that it names."""
     from edgekit.gate.exports import github, markdown
 
-    for line in github.annotate(record):
+    for line in github.annotate(record, strict=strict):
         output.print_aside(line)
     summary, outputs = (os.environ.get(name) for name in (github.SUMMARY, github.OUTPUT))
     if summary:
