@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Benchmark = Callable[..., "BenchRecord"]
 LINES = pytest.StashKey[list[str]]()
+# What a test found, on its report: pytest-xdist sends reports, with all that is on them, to the process that prints.
+TOLD = "edgekit_lines"
 FAILURES, PASSES = ("regression", "invalid"), ("pass", "improvement")
 # A name of a file has at most 255 bytes.
 MOST_CHARACTERS = 200
@@ -48,9 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--edgekit-save", metavar="DIR", help="keep each result in a folder, named after the test")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Begin the list of what is told at the end."""
-    config.stash[LINES] = []
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Put on the last report of a test what is told of it at the end of the session."""
+    report = (yield).get_result()
+    if report.when == "teardown":
+        setattr(report, TOLD, item.stash.get(LINES, []))
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ def edgekit_benchmark(request: pytest.FixtureRequest) -> Benchmark:
         name = result_name(request.node.nodeid, model)
         counted[name] += 1
         again = f"-{counted[name]}" if counted[name] > 1 else ""
-        return _benchmark(request.config, model, f"{name}{again}.json", settings)
+        return _benchmark(request.node, model, f"{name}{again}.json", settings)
 
     return benchmark
 
@@ -84,15 +89,15 @@ def result_name(node: str, model: str | Path) -> str:
     return f"{written[-MOST_CHARACTERS:]}-{digest}"
 
 
-def _benchmark(config: pytest.Config, model: str | Path, kept: str, settings: dict[str, Any]) -> BenchRecord:
+def _benchmark(test: pytest.Item, model: str | Path, kept: str, settings: dict[str, Any]) -> BenchRecord:
     __tracebackhide__ = True
     import edgekit
     from edgekit.gate.verdict import is_unknown
     from edgekit.gate.wording import headline, sentence
 
-    known = {name: value for name, value in settings.items() if value is not None}
+    config, known = test.config, {name: value for name, value in settings.items() if value is not None}
     options = {
-        "baseline": known.get("baseline") or find_baseline(config.getoption("--edgekit-baseline"), model, kept),
+        "baseline": known.get("baseline") or find_baseline(_place(config, "--edgekit-baseline"), model, kept),
         "budget_s": config.getoption("--edgekit-budget"),
         "gate": config.getoption("--edgekit-gate"),
     }
@@ -100,24 +105,30 @@ def _benchmark(config: pytest.Config, model: str | Path, kept: str, settings: di
     if "baseline" not in given:
         given.pop("gate", None)  # measured alone
     record = edgekit.bench(model, **given)
-    config.stash[LINES].append(headline(record))
-    folder = config.getoption("--edgekit-save")
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        record.save(Path(folder) / kept)
-    strict = config.getoption("--edgekit-strict")
-    if record.verdict in FAILURES or (strict and is_unknown(record)):
+    test.stash.setdefault(LINES, []).append(headline(record))
+    strict, folder = config.getoption("--edgekit-strict"), _place(config, "--edgekit-save")
+    failed = record.verdict in FAILURES or (strict and is_unknown(record))
+    # Else the same test would pass when it is run again, beside what has just failed.
+    if folder is not None and not (failed and folder / kept == given.get("baseline")):
+        record.save(folder / kept)
+    if failed:
         alike = [metric for metric in record.gated if metric.verdict == record.verdict]
         told = map(sentence, record.unmeasured if record.verdict in PASSES else alike)
         pytest.fail("\n".join((headline(record), *told, *record.warnings)), pytrace=False)
     return record
 
 
-def find_baseline(given: str | None, model: str | Path, kept: str) -> Path | None:
+def _place(config: pytest.Config, option: str) -> Path | None:
+    """The path that an option names, from where pytest was started: a test may have gone elsewhere."""
+    given = config.getoption(option)
+    return None if given is None else config.invocation_params.dir / Path(given).expanduser()
+
+
+def find_baseline(path: Path | None, model: str | Path, kept: str) -> Path | None:
     """The baseline of a model: what was given; in a folder that is no artifact a model of its name, or what was kept.
 
     Args:
-        given: the option.
+        path: the option.
         model: the model that is measured.
         kept: the file in which ``--edgekit-save`` keeps what this test finds of it.
 
@@ -127,15 +138,13 @@ def find_baseline(given: str | None, model: str | Path, kept: str) -> Path | Non
     from edgekit.artifact import is_artifact
     from edgekit.errors import UsageError
 
-    if given is None:
-        return None
-    path, name = Path(given).expanduser(), Path(model).name
-    if not path.is_dir() or is_artifact(path):
+    if path is None or not path.is_dir() or is_artifact(path):
         return path
+    name = Path(model).name
     found = [file for file in (path / name, path / kept) if file.exists()]
     if not found:
         raise UsageError(
-            f"the folder of baselines {given!r} has none for {name!r}",
+            f"the folder of baselines {str(path)!r} has none for {name!r}",
             id="usage.no-file",
             why=f"looked for: {name}, {kept}",
             hint="Put the model as it was, or a result of --edgekit-save, into it.",
@@ -143,9 +152,11 @@ def find_baseline(given: str | None, model: str | Path, kept: str) -> Path | Non
     return found[0]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line a result."""
-    if config.stash[LINES]:
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    lines = [line for report in reports for line in getattr(report, TOLD, ())]
+    if lines:
         terminalreporter.section("edgekit bench")
-        for line in config.stash[LINES]:
+        for line in lines:
             terminalreporter.write_line(line)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import foreign
 import pytest
 import yaml
+
+from edgekit.gate.exports.markdown import MOST_CHARACTERS
 
 ROOT = Path(__file__).parents[1]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
@@ -42,7 +45,7 @@ class Runner:
         """The expressions of action.yml, each by itself: one that is not here is an error."""
         given = {name: one.get("default", "") for name, one in ACTION["inputs"].items()} | self.inputs
         known = {
-            "inputs.package || github.action_path": given["package"] or str(ROOT),
+            "github.action_path": str(ROOT),
             "inputs.folder || format('{0}/edgekit', runner.temp)": given["folder"] or str(self.folder / "edgekit"),
             "github.token": "a token",
             "github.event.pull_request.number": "7",
@@ -144,12 +147,27 @@ def test_what_a_caller_gives_reaches_no_script_as_text() -> None:
     assert named == ACTION["inputs"].keys()
 
 
-def test_edgekit_is_installed_with_the_small_torch(runner: Runner) -> None:
+@pytest.mark.parametrize(
+    ("inputs", "installed"),
+    [
+        ({}, str(ROOT)),
+        ({"extras": "tflite,sign"}, f"{ROOT}[tflite,sign]"),
+        ({"package": "edgekit[tflite]"}, "edgekit[tflite]"),
+    ],
+)
+def test_edgekit_is_installed_with_the_small_torch(runner: Runner, inputs: dict[str, str], installed: str) -> None:
+    runner.inputs = inputs
     assert runner.run("Install edgekit").returncode == 0
     assert runner.calls == [
         "python -m pip install --index-url https://download.pytorch.org/whl/cpu torch",
-        f"python -m pip install {ROOT}",
+        f"python -m pip install {installed}",
     ]
+
+
+def test_every_extra_that_the_action_names_is_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (named,) = re.findall(r"; (\w+) for models in TFLite", ACTION["inputs"]["extras"]["description"])
+    assert named in project["optional-dependencies"]
 
 
 @pytest.mark.slow
@@ -176,6 +194,17 @@ def test_a_larger_model_fails(runner: Runner) -> None:
     record: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     assert record["verdict"] == "regression"
     assert '<failure type="regression"' in (folder / "junit.xml").read_text(encoding="utf-8")
+
+
+def test_a_baseline_in_the_folder_of_results_is_kept(runner: Runner) -> None:
+    kept = runner.folder / "results" / "result.json"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    runner.inputs = {"model": "small.onnx", "baseline": "results/result.json", "folder": "results"}
+    done = runner.run("Measure")
+    assert done.returncode == 2
+    assert "'results/result.json' is read by this command" in done.stderr
+    assert kept.read_text() == "{}"
 
 
 def posted(folder: Path) -> str:
@@ -207,6 +236,16 @@ def test_an_earlier_comment_of_the_same_model_and_place_is_replaced(runner: Runn
         runner.inputs = {"model": "a/model.onnx", **inputs}
         assert runner.comment([comment_of(42, ours)]) == posted(folder)
         assert written() != ours
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="GitHub's client has jq in it, and there is none here")
+def test_the_longest_comment_is_one_that_github_takes(runner: Runner) -> None:
+    folder = runner.folder / "edgekit"
+    folder.mkdir()
+    (folder / "comment.md").write_text("x" * MOST_CHARACTERS)
+    runner.inputs, runner.outputs = {"model": "model.onnx"}, {"folder": str(folder)}
+    assert runner.comment() == posted(folder)
+    assert MOST_CHARACTERS < len((folder / "body.md").read_text(encoding="utf-8")) <= 65_536
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="GitHub's client has jq in it, and there is none here")

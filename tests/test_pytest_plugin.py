@@ -89,8 +89,8 @@ def test_without_a_baseline_a_model_is_measured_alone(session: pytest.Pytester) 
 def test_the_options_are_the_settings_of_all_tests(session: pytest.Pytester) -> None:
     options = ("--edgekit-baseline", "old.onnx", "--edgekit-gate", "size=1%", "--edgekit-budget", "5")
     run(session, "pass", *options, "--edgekit-save", "kept").assert_outcomes(passed=1)
-    asked = '["pass.onnx", {"baseline": "old.onnx", "budget_s": "5.0", "gate": "size=1%"}]\n'
-    assert (session.path / "asked.json").read_text() == asked
+    asked = ["pass.onnx", {"baseline": str(session.path / "old.onnx"), "budget_s": "5.0", "gate": "size=1%"}]
+    assert json.loads((session.path / "asked.json").read_text()) == asked
     (kept,) = (session.path / "kept").iterdir()
     assert re.fullmatch(r"test_the_options.*\.py-test_one-pass\.onnx-[0-9a-f]{8}\.json", kept.name)
     assert '"verdict": "pass"' in kept.read_text()
@@ -116,6 +116,21 @@ def test_every_test_keeps_its_own_result(session: pytest.Pytester) -> None:
     baselines = [json.loads(line)[1].get("baseline") for line in (session.path / "asked.json").read_text().splitlines()]
     assert baselines[:5] == [None] * 5
     assert len(set(baselines[5:])) == 5
+
+
+def test_a_result_that_fails_does_not_become_the_baseline(session: pytest.Pytester) -> None:
+    session.makepyfile("""
+        def test_one(edgekit_benchmark):
+            edgekit_benchmark("regression.onnx")
+    """)
+    kept = ("--edgekit-save", "kept")
+    session.runpytest_inprocess(*PLUGIN, *kept).assert_outcomes(passed=1)
+    (file,) = (session.path / "kept").iterdir()
+    before = file.read_text()
+    session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", "kept").assert_outcomes(failed=1)
+    assert file.read_text() == before
+    session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", "old.onnx").assert_outcomes(failed=1)
+    assert json.loads(file.read_text())["verdict"] == "regression"
 
 
 def test_a_name_of_a_file_is_none_of_a_path() -> None:
@@ -157,11 +172,49 @@ def test_a_folder_of_baselines_has_them_by_their_names(session: pytest.Pytester)
     (session.path / "old").mkdir()
     (session.path / "old" / "pass.onnx").write_text("{}")
     run(session, "pass", "--edgekit-baseline", "old").assert_outcomes(passed=1)
-    assert '"baseline": "old/pass.onnx"' in (session.path / "asked.json").read_text()
+    asked = json.loads((session.path / "asked.json").read_text())[1]
+    assert asked["baseline"] == str(session.path / "old" / "pass.onnx")
     (session.path / "old" / "pass.onnx").unlink()
     result = run(session, "pass", "--edgekit-baseline", "old")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*the folder of baselines 'old' has none for 'pass.onnx'*"])
+    result.stdout.fnmatch_lines(["*the folder of baselines '*old' has none for 'pass.onnx'*"])
+
+
+def test_paths_of_options_are_those_of_where_pytest_was_started(session: pytest.Pytester) -> None:
+    session.makepyfile("""
+        def test_one(edgekit_benchmark, tmp_path, monkeypatch):
+            monkeypatch.chdir(tmp_path)
+            edgekit_benchmark("pass.onnx")
+    """)
+    options = ("--edgekit-baseline", "old.onnx", "--edgekit-save", "kept")
+    result = session.runpytest_inprocess(*PLUGIN, *options, f"--basetemp={session.path / 'elsewhere'}")
+    result.assert_outcomes(passed=1)
+    asked = session.path / "elsewhere" / "test_one0" / "asked.json"
+    assert json.loads(asked.read_text())[1]["baseline"] == str(session.path / "old.onnx")
+    assert len(list((session.path / "kept").iterdir())) == 1
+
+
+def test_results_of_other_processes_are_told_at_the_end(session: pytest.Pytester) -> None:
+    result = run(session, "regression", "--edgekit-baseline", "old.onnx", "-p", "xdist", "-n", "1")
+    result.assert_outcomes(failed=1)
+    told = "regression.onnx beside old.onnx: regression (regression: latency.p50)."
+    result.stdout.fnmatch_lines(["*= edgekit bench =*", told])
+
+
+def test_a_result_of_a_fixture_that_fails_is_told(session: pytest.Pytester) -> None:
+    session.makepyfile("""
+        import pytest
+
+        @pytest.fixture
+        def measured(edgekit_benchmark):
+            return edgekit_benchmark("regression.onnx")
+
+        def test_one(measured): pass
+    """)
+    result = session.runpytest_inprocess(*PLUGIN, "--edgekit-baseline", "old.onnx")
+    result.assert_outcomes(errors=1)
+    told = "regression.onnx beside old.onnx: regression (regression: latency.p50)."
+    result.stdout.fnmatch_lines(["*= edgekit bench =*", told])
 
 
 def test_sessions_without_the_fixture_hear_nothing_of_it(session: pytest.Pytester) -> None:

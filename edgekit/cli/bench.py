@@ -106,7 +106,9 @@ Preset = Annotated[
         rich_help_panel=GATE,
     ),
 ]
-Save = Annotated[str | None, typer.Option("--save", metavar="FILE", help="Keep the result, the document of --json.")]
+Save = Annotated[
+    str | None, typer.Option("--save", metavar="FILE.json", help="Keep the result, the document of --json.")
+]
 
 
 def bench(
@@ -149,9 +151,8 @@ def bench(
     """
     workload = options.read_workload(batch, tokens, image)
     files = exports.read_exports(junit, markdown, export)
-    from edgekit.reporting import check_place
-
-    kept = None if save is None else check_place(save, "result.json")
+    kept = None if save is None else exports.read_save(save)
+    exports.check_apart([*files.values(), *([] if kept is None else [kept])], (path, baseline, data))
     with output.work(quiet=quiet) as progress:
         record = edgekit.bench(
             path,
@@ -172,7 +173,7 @@ def bench(
         record.save(kept)
     exports.write_exports(record, files)
     if github:
-        exports.tell_github(record)
+        exports.tell_github(record, strict=strict)
     print_record(record, json_=json_)
     from edgekit.gate.verdict import exit_code
 

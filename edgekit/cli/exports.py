@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +62,7 @@ def read_exports(junit: str | None, markdown: str | None, others: Sequence[str] 
 
     Raises:
         UnknownNameError: there is no such format.
-        UsageError: no file is named, or it may not be written.
+        UsageError: no file is named, a format has two, or one may not be written.
     """
     from edgekit.reporting import check_place
 
@@ -77,8 +77,65 @@ def read_exports(junit: str | None, markdown: str | None, others: Sequence[str] 
                 id="usage.bad-value",
                 why=f"allowed: {name}=FILE, such as {name}=r.json",
             )
+        if name in given:
+            raise UsageError(
+                f"--export {name} was given twice",
+                id="usage.options-conflict",
+                why=f"files: {given[name]!r} and {file!r}",
+                hint="Name one file, and copy it.",
+            )
         given[name] = file
     return {name: check_place(file, f"result.{name}") for name, file in given.items()}
+
+
+def read_save(file: str) -> Path:
+    """The file that a result is kept in.
+
+    Raises:
+        UsageError: it is not named as results are known by, or may not be written.
+    """
+    from edgekit.reporting import check_place
+
+    place = check_place(file, "result.json")
+    if place.suffix != ".json":
+        raise UsageError(
+            f"--save {file!r} does not end in .json",
+            id="usage.bad-value",
+            why="by this `--baseline` and `edgekit history` know a result",
+            hint=f"Name it {place.name}.json.",
+        )
+    return place
+
+
+def check_apart(places: Iterable[Path], given: Iterable[str | None]) -> None:
+    """See that no file is written over another one of the same command, nor over what it reads.
+
+    Args:
+        places: of all files that will be written.
+        given: what is read: the model, the baseline, the data.
+
+    Raises:
+        UsageError: one would be.
+    """
+    read = {Path(path).expanduser().resolve() for path in given if path is not None}
+    written = set[Path]()
+    for place in places:
+        file = place.resolve()
+        if file in read:
+            raise UsageError(
+                f"{str(place)!r} is read by this command",
+                id="usage.output-taken",
+                why="the result would take its place",
+                hint="Name another file.",
+            )
+        if file in written:
+            raise UsageError(
+                f"{str(place)!r} was named twice",
+                id="usage.options-conflict",
+                why="the second result would take the place of the first",
+                hint="Name a file for each.",
+            )
+        written.add(file)
 
 
 def write_exports(record: BenchRecord, files: Mapping[str, Path]) -> None:
@@ -91,11 +148,11 @@ def write_exports(record: BenchRecord, files: Mapping[str, Path]) -> None:
         write_text(file, EXPORTS[name].write(record))
 
 
-def tell_github(record: BenchRecord) -> None:
+def tell_github(record: BenchRecord, *, strict: bool) -> None:
     """Annotations on stderr, which a runner reads like stdout; summary and verdict to the files that it names."""
     from edgekit.gate.exports import github, markdown
 
-    for line in github.annotate(record):
+    for line in github.annotate(record, strict=strict):
         output.print_aside(line)
     summary, outputs = (os.environ.get(name) for name in (github.SUMMARY, github.OUTPUT))
     if summary:

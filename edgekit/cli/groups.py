@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -14,6 +15,8 @@ NAME = "edgekit"
 
 # Two words that are one command where a third follows. `bench PATH` takes one word, so that no PATH is mistaken for it.
 TWO_WORDS = {("bench", "history"): "history"}
+# What may stand before the third: an option of both commands, and one that only the second has.
+BOTH_HAVE, SECOND_HAS = "--json", "--metric"
 
 
 class Commands(TyperGroup):
@@ -25,7 +28,7 @@ class Commands(TyperGroup):
         Raises:
             UnknownNameError: there is none of this name; carries the nearest.
         """
-        if len(args) > 2 and not args[2].startswith("-") and (args[0], args[1]) in TWO_WORDS:
+        if tuple(args[:2]) in TWO_WORDS and _goes_on(args[2:]):
             args = [TWO_WORDS[args[0], args[1]], *args[2:]]
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
@@ -37,6 +40,12 @@ class Commands(TyperGroup):
                 hint=f"`{ctx.command_path} --help` describes them.",
             )
         return super().resolve_command(ctx, args)
+
+
+def _goes_on(after: Sequence[str]) -> bool:
+    """Whether what stands behind two words is of the command that both are."""
+    first = next((word for word in after if word != BOTH_HAVE), "-")
+    return not first.startswith("-") or first.partition("=")[0] == SECOND_HAS
 
 
 def show_help(context: typer.Context) -> None:

@@ -36,8 +36,8 @@ def history(
 ) -> None:
     """Show a metric over time, from results that `bench --save` kept.
 
-    `edgekit bench history PATH` is the same. Results of several machines
-    stand apart: figures of two machines are not compared.
+    `edgekit bench history PATH` is the same. Results of several machines,
+    runtimes or workloads stand apart: their figures are not compared.
     """
     from edgekit.gate.history import read_history
 

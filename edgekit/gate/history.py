@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from edgekit.bounds import MAX_REPORT_BYTES, visible
 from edgekit.errors import ArtifactError, UnknownNameError
+from edgekit.gate import wording
 from edgekit.gate.metrics import METRICS
 from edgekit.gate.record import SCHEMA, BenchRecord, Verdict, load_record
 from edgekit.settings import Record, schema_said
@@ -27,10 +28,12 @@ class Point(Record):
         sha256: its digest.
         component: the part of it.
         machine: fingerprint of the machine; points of two machines are not compared.
+        runtime: what ran it, with its version and its threads.
+        workload: what one inference was; nor are points compared of two runtimes or workloads.
         unit: of the value.
         value: of the metric.
         ci_low, ci_high: its interval, where it has one.
-        verdict: of the gate that it stood in, if it did.
+        verdict: of this metric, where it was gated.
     """
 
     created: str
@@ -39,6 +42,8 @@ class Point(Record):
     sha256: str
     component: str
     machine: str
+    runtime: str = ""
+    workload: Mapping[str, JsonValue] = {}
     unit: str
     value: float
     ci_low: float | None = None
@@ -122,11 +127,13 @@ def _points(file: str, record: BenchRecord, metric: str) -> list[Point]:
             sha256=record.subject.sha256,
             component=one.component,
             machine=f"{record.machine[:12]}{f' {one.device}' if one.device else ''}",
+            runtime=wording.runtime_text(record.runtime),
+            workload=record.protocol.workload,
             unit=one.unit,
             value=one.value or 0.0,
             ci_low=one.ci_low,
             ci_high=one.ci_high,
-            verdict=record.verdict,
+            verdict=one.verdict,
         )
         for one in found
     ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from edgekit.gate.metrics import METRICS
-from edgekit.gate.record import BenchRecord, Metric, Series
+from edgekit.gate.record import BenchRecord, Metric, Runtime, Series
 from edgekit.measure.statistics import PERCENTILES
+from edgekit.target import EXECUTION_PROVIDERS
 
 DEFAULT_COMPONENT = "model"
 MILLION = 1e6
@@ -28,17 +29,22 @@ def value_text(metric: Metric, value: float | None) -> str:
     if value is None:
         return "-"
     if metric.unit == "ms":
-        return f"{value:.4g} ms"
+        return f"{four_figures(value)} ms"
     if metric.unit == "1":
         return f"{value:.2%}"
     if metric.unit == "bytes":
         megabytes = value / MILLION
         return f"{megabytes:.{1 if megabytes >= 10 else 2 if megabytes >= 1 else 3}f} MB"
     if metric.unit == "1/s":
-        return f"{value:,.1f}/s"
+        return f"{four_figures(value)}/s"
     if metric.unit == "instructions":
-        return f"{value / MILLION:.4g} million"
-    return f"{value:,.1f} {metric.unit}"
+        return f"{four_figures(value / MILLION)} million"
+    return f"{four_figures(value)} {metric.unit}"
+
+
+def four_figures(value: float) -> str:
+    """A number to four figures, and no less than all of its whole part: ``0.02171``, ``12,346``."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def change_text(metric: Metric, change: float | None) -> str:
@@ -117,13 +123,27 @@ def where(record: BenchRecord) -> Iterator[tuple[str, str]]:
     facts = record.host.model_extra or {}
     machine = record.timed_on.device if record.timed_on else str(facts.get("processor") or "this machine")
     yield "machine", f"{machine} (fingerprint {record.machine[:12]})"
-    runtime = " ".join(part for part in (record.runtime.name, record.runtime.version) if part)
-    yield "runtime", f"{runtime}, {record.runtime.threads} thread{'s' if record.runtime.threads != 1 else ''}"
+    yield "runtime", runtime_text(record.runtime)
     protocol = record.protocol
     if protocol.inferences:
         timed_in = f"{protocol.processes} processes, {protocol.rounds} rounds, " if protocol.processes else ""
         yield "protocol", f"{timed_in}{protocol.inferences} inferences a side, seed {protocol.seed}"
     yield "tool", f"{record.tool.name} {record.tool.version}"
+
+
+def runtime_text(runtime: Runtime) -> str:
+    """What ran a model: ``onnxruntime 1.32.0, 1 thread``, with what computed in it where that is no CPU."""
+    name = " ".join(part for part in (runtime.name, runtime.version) if part)
+    provider = runtime.provider if runtime.provider not in EXECUTION_PROVIDERS["cpu"] else None
+    threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
+    return ", ".join(part for part in (name, provider, threads) if part)
+
+
+def machine_facts(record: BenchRecord) -> Mapping[str, object]:
+    """What is known of the machine that was measured on, by the names that ``host`` has."""
+    if record.timed_on is None:
+        return record.host.model_extra or {}
+    return {**record.timed_on.facts, "architecture": record.timed_on.facts.get("machine", "")}
 
 
 def timed(record: BenchRecord) -> Iterator[tuple[str, Series, tuple[float, ...]]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from edgekit.artifact import MANIFEST, WHOLE, Component, Format, is_artifact, open_artifact
+from edgekit.bounds import visible
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats import onnx, tflite
 from edgekit.formats.foreign import check_graph, check_memory
@@ -101,7 +103,11 @@ def size_at(path: str | Path) -> int:
 
 
 def describe(path: str | Path) -> dict[str, JsonValue]:
-    """Name, format, size and digest of what lies at a path; of an artifact the digest of its manifest."""
+    """Name, format, size and digest of what lies at a path; of an artifact the digest of its manifest.
+
+    The name is that of a folder given as ``.`` too, and one line, as a record that is read again has to have it.
+    """
     root = Path(path).expanduser()
     file = root / MANIFEST if is_artifact(root) else root
-    return {"name": root.name, "format": format_at(path), "bytes": size_at(path), "sha256": sha256_file(file)}
+    name = visible(Path(os.path.abspath(root)).name).replace("\n", r"\n").replace("\t", r"\t")
+    return {"name": name, "format": format_at(path), "bytes": size_at(path), "sha256": sha256_file(file)}

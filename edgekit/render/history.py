@@ -12,29 +12,34 @@ from edgekit.gate.history import History, Point
 from edgekit.gate.record import Metric
 from edgekit.gate.wording import value_text
 from edgekit.render.bench import STYLES
-from edgekit.render.parts import FAINT, STRONG, items, make_table, title
+from edgekit.render.parts import FAINT, STRONG, items, make_table, pairs, title
 
 # Columns of a terminal that all but the plot take, and the least and most that the plot does.
 BESIDE, NARROWEST, WIDEST = 62, 12, 60
 
 
 def history_view(history: History, width: int) -> RenderableType:
-    """What ``history`` prints: for each machine its results, the oldest first.
+    """What ``history`` prints: of each machine, runtime and workload the results, the oldest first.
 
     Args:
         history: at least one point, or none of the metric.
         width: columns of the terminal.
     """
     parts: list[RenderableType] = []
-    for machine in dict.fromkeys(point.machine for point in history.points):
-        points = [point for point in history.points if point.machine == machine]
-        parts += [title(f"{history.metric} on the machine {machine}"), _table(history, points, width)]
+    for place in dict.fromkeys(map(_place, history.points)):
+        points = [point for point in history.points if _place(point) == place]
+        parts += [title(f"{history.metric} on the machine {place}"), _table(history, points, width)]
     notes = [f"{name} has no {history.metric}" for name in history.without]
     notes += [f"{name} is no result of bench" for name in history.others]
     notes += [f"{name} cannot be read: {why}" for name, why in history.unreadable.items()]
     if notes:
         parts += [title("Left out"), items(notes, FAINT)]
     return Group(*parts)
+
+
+def _place(point: Point) -> str:
+    """What points have to share for one scale."""
+    return "; ".join(part for part in (point.machine, point.runtime, pairs(point.workload)) if part)
 
 
 def _table(history: History, points: Sequence[Point], width: int) -> RenderableType:

@@ -63,6 +63,7 @@ def profile_view(record: ProfileRecord) -> RenderableType:
         parts += [Text(line) for line in work_lines(one)]
         if one.kernels:
             parts += [title(f"Longest nodes{suffix if old is None else f' of {names[1]}{suffix}'}"), _nodes(one)]
+    parts += [Text(line) for line in lone_lines(found, names)]
     parts += [title("This machine's limits"), items(limit_lines(found))]
     return Group(*parts, *([items(record.warnings, DOUBT)] if record.warnings else []))
 
@@ -75,9 +76,20 @@ def sides_of(record: ProfileRecord) -> tuple[str, str]:
 
 
 def latencies(before: Profile, after: Profile, names: tuple[str, str]) -> str:
-    """Both latencies in words."""
+    """Both latencies in words, which are a look of seconds and have no interval."""
     change = faster(before.latency_ms, after.latency_ms)
-    return f"{names[0]} {before.latency_ms:.3f} ms, {names[1]} {after.latency_ms:.3f} ms: {change}"
+    told = f"{names[0]} {before.latency_ms:.3f} ms, {names[1]} {after.latency_ms:.3f} ms: {change}"
+    return f"{told} (without an interval, which `edgekit bench` gives)"
+
+
+def lone_lines(found: Profiles, names: tuple[str, str]) -> Iterator[str]:
+    """The parts that only one of two artifacts has, a line each: there is nothing to compare them with."""
+    sides = (found.before, found.after) if found.before else ()
+    for name, own, others in zip(names, sides, sides[::-1], strict=False):
+        known = {one.component for one in others}
+        yield from (
+            f"{one.component} is in {name} only: {one.latency_ms:.3f} ms" for one in own if one.component not in known
+        )
 
 
 def _kinds(one: Profile) -> RenderableType:

@@ -60,6 +60,20 @@ def test_without_a_step_it_says_that_there_is_no_summary(run, pretend, recorder)
         (("--export", "junitt=x"), "error[unknown-name.export]: there is no format 'junitt'"),
         (("--export", "bencher"), "error[usage.bad-value]: --export 'bencher' names no file"),
         (("--junit", "."), "error[usage.output-taken]: '.' is a directory"),
+        (
+            ("--export", "bencher=a", "--export", "bencher=b"),
+            "error[usage.options-conflict]: --export bencher was given twice",
+        ),
+        (
+            ("--junit", "r.json", "--save", "./r.json"),
+            "error[usage.options-conflict]: 'r.json' was named twice",
+        ),
+        (("--junit", "new.onnx"), "error[usage.output-taken]: 'new.onnx' is read by this command"),
+        (("--save", "today"), "error[usage.bad-value]: --save 'today' does not end in .json"),
+        (
+            ("--baseline", "old.json", "--save", "old.json"),
+            "error[usage.output-taken]: 'old.json' is read by this command",
+        ),
         (("--markdown", "out/c.md"), "error[usage.output-sealed]: 'out/c.md' lies inside the artifact 'out'"),
     ],
 )

@@ -6,7 +6,15 @@ import pytest
 from records import make_record, p50
 
 
-@pytest.mark.parametrize("words", [("history",), ("bench", "history")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history",),
+        ("bench", "history"),
+        ("bench", "history", "--metric", "latency.p50"),
+        ("bench", "history", "--json", "--metric=latency.p50"),
+    ],
+)
 def test_both_ways_to_say_it_show_the_same(run, tmp_path: Path, words) -> None:
     make_record(p50(6.8)).save(tmp_path / "one.json")
     document = run(*words, str(tmp_path), "--json").document
@@ -19,4 +27,5 @@ def test_a_path_of_that_name_is_measured(run, pretend, recorder) -> None:
     pretend(bench=bench)
     assert run("bench", "history").code == 0
     assert run("bench", "history", "--threads", "2").code == 0
+    assert run("bench", "history", "--json", "--threads", "2").code == 0
     assert bench.arguments == ("history",)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from edgekit.errors import ArtifactError, UnknownNameError
 from edgekit.gate.history import Point, read_history
-from edgekit.gate.record import HostRecord, Metric
+from edgekit.gate.record import HostRecord, Metric, Protocol, Runtime
 from edgekit.render.history import history_view, mark
 
 
@@ -17,8 +17,8 @@ from edgekit.render.history import history_view, mark
 def kept(tmp_path: Path) -> Path:
     """Three results of two machines, one without the latency, and a file of others."""
     other = HostRecord(fingerprint="cd")
-    last = p50(2.0, ci_low=1.0, ci_high=3.0)
-    make_record(last, created="2026-01-03T00:00:00Z", verdict="pass").save(tmp_path / "b.json")
+    last = p50(2.0, ci_low=1.0, ci_high=3.0, verdict="pass")
+    make_record(last, created="2026-01-03T00:00:00Z", verdict="regression").save(tmp_path / "b.json")
     make_record(p50(4.0), created="2026-01-02T00:00:00Z").save(tmp_path / "c.json")
     make_record(p50(5.0), host=other).save(tmp_path / "d.json")
     make_record(Metric(name="size", unit="bytes", value=1.0)).save(tmp_path / "e.json")
@@ -48,8 +48,8 @@ def test_machines_stand_apart_and_intervals_share_a_scale(kept: Path) -> None:
         console.print(history_view(read_history(kept), 100))
     lines = [line.rstrip() for line in captured.get().splitlines()]
     assert [line for line in lines if "on the machine" in line] == [
-        "latency.p50 on the machine ab",
-        "latency.p50 on the machine cd",
+        "latency.p50 on the machine ab; onnxruntime 1.30.0, 1 thread",
+        "latency.p50 on the machine cd; onnxruntime 1.30.0, 1 thread",
     ]
     (drawn,) = [line for line in lines if "2026-01-03" in line]
     assert "2 ms" in drawn
@@ -57,6 +57,21 @@ def test_machines_stand_apart_and_intervals_share_a_scale(kept: Path) -> None:
     assert "-  e.json has no latency.p50" in lines
     assert "-  package.json is no result of bench" in lines
     assert "-  old.json cannot be read: this edgekit reads 'edgekit.bench/2'" in lines
+
+
+def test_what_was_measured_otherwise_stands_apart(tmp_path: Path) -> None:
+    make_record(p50(4.0)).save(tmp_path / "a.json")
+    cuda = Runtime(name="onnxruntime", version="1.30.0", provider="CUDAExecutionProvider", threads=2)
+    make_record(p50(2.0), runtime=cuda).save(tmp_path / "b.json")
+    make_record(p50(1.0), protocol=Protocol(workload={"batch": 1, "tokens": 16})).save(tmp_path / "c.json")
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(history_view(read_history(tmp_path), 100))
+    assert [line.rstrip() for line in captured.get().splitlines() if "on the machine" in line] == [
+        "latency.p50 on the machine ab; onnxruntime 1.30.0, 1 thread",
+        "latency.p50 on the machine ab; onnxruntime 1.30.0, CUDAExecutionProvider, 2 threads",
+        "latency.p50 on the machine ab; onnxruntime 1.30.0, 1 thread; batch 1, tokens 16",
+    ]
 
 
 @pytest.mark.parametrize(

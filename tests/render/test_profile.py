@@ -172,8 +172,26 @@ def test_two_are_told_by_what_changed() -> None:
     lines = [" ".join(line.split()) for line in told.splitlines()]
     assert "MatMul 36 -> 0 fp32 30.000 - -30.000" in lines
     assert "DynamicQuantizeMatMul 0 -> 24 int8 - 3.000 +3.000" in lines
-    assert "model.onnx 40.000 ms, small.onnx 5.000 ms: 8.0x faster" in " ".join(told.split())
+    assert (
+        "model.onnx 40.000 ms, small.onnx 5.000 ms: 8.0x faster (without an interval, which `edgekit bench` gives)"
+        in " ".join(told.split())
+    )
     assert sides_of(record(two=True, first="small.onnx")) == ("small.onnx (1)", "small.onnx (2)")
+
+
+def test_parts_that_only_one_of_two_has_are_named() -> None:
+    whole = record(two=True)
+    parts = {"before": ("encoder", "decoder"), "after": ("encoder", "joint")}
+    profiles = {
+        side: tuple(getattr(whole.profiles, side)[0].model_copy(update={"component": name}) for name in names)
+        for side, names in parts.items()
+    }
+    parted = whole.model_copy(update={"profiles": whole.profiles.model_copy(update=profiles)})
+    lone = ["decoder is in model.onnx only: 40.000 ms", "joint is in small.onnx only: 5.000 ms"]
+    lines = printed(profile_view(parted)).splitlines()
+    assert [line for line in lines if " only" in line] == lone
+    told = [one.text for one in read(profile_page(parted)).one("changes").all("p")]
+    assert [line for line in told if " only" in line] == lone
 
 
 def test_the_page_of_a_profile_draws_nodes_in_order_to_one_scale() -> None:

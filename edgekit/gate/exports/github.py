@@ -19,12 +19,19 @@ CUT = "\n\nCut short: a step's summary has at most 1 MiB.\n"
 SUMMARY, OUTPUT = "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"
 
 
-def annotate(record: BenchRecord) -> list[str]:
-    """Workflow commands: errors for what failed, warnings for what casts doubt, else one notice."""
+def annotate(record: BenchRecord, *, strict: bool = False) -> list[str]:
+    """Workflow commands: errors for what failed, warnings for what casts doubt, else one notice.
+
+    Args:
+        record: of a gate, or of a measurement alone.
+        strict: whether what is not known is a failure.
+    """
     failed = [wording.sentence(one) for one in record.gated if one.verdict in {"regression", "invalid"}]
     if record.verdict == "invalid" and not failed:
         failed = [wording.headline(record)]
     doubts = [wording.sentence(one) for one in record.gated if one.verdict == "inconclusive"]
+    if strict:
+        failed, doubts = [*failed, *doubts, *map(wording.sentence, record.unmeasured)], []
     told = [
         *_commands("error", failed),
         *_commands("warning", [*doubts, *record.warnings]),
@@ -62,8 +69,8 @@ def append_summary(file: Path, text: str) -> None:
     """
     used = file.stat().st_size if file.is_file() else 0
     room = MOST_SUMMARY_BYTES - used
-    # What was there may end in HTML, which goes on to the next blank line.
-    content = (f"\n{text}" if used else text).encode()
+    # What was there may end in HTML, which goes on to the next blank line, or lack the end of its last line.
+    content = (f"\n\n{text}" if used else text).encode()
     if len(content) > room:
         end = CUT.encode()
         kept = content[: max(0, room - len(end))].decode(errors="ignore").rpartition("\n")[0]

@@ -25,7 +25,7 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
 
 def write(record: BenchRecord) -> str:
     """The document."""
-    facts = record.host.model_extra or {}
+    cores = str(wording.machine_facts(record).get("cores"))
     entries = []
     for family, (name, series, samples_ms) in enumerate(wording.timed(record)):
         samples = [one * NS_PER_MS for one in samples_ms]
@@ -45,7 +45,7 @@ def write(record: BenchRecord) -> str:
             "date": record.created,
             "host_name": record.machine[:12],
             "executable": f"edgekit bench {record.subject.name}",
-            "num_cpus": facts.get("cores") or 1,
+            "num_cpus": int(cores) if cores.isdecimal() else 1,
             "mhz_per_cpu": 0,
             "cpu_scaling_enabled": False,
             "caches": [],

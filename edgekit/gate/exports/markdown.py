@@ -18,11 +18,12 @@ from edgekit.gate.record import BenchRecord, Metric
 _UNMARKED = re.compile(r"[^A-Za-z0-9._ ]+")
 MOST_WARNINGS = 20
 LONGEST = 300
-# A comment of GitHub has at most 65536 characters.
-MOST_CHARACTERS = 65_536
+# A comment of GitHub has at most 65536 characters, of which action.yml takes a line to find it by.
+MOST_CHARACTERS = 65_536 - 100
 _MARKUP = re.compile(r"([\\`*_{}\[\]|#!~])")
-# Behind which a space of no width keeps what follows from becoming a mention or the number of an issue.
-_LINKED = re.compile(r"@|\bGH-(?=\d)")
+# Behind which a space of no width keeps what follows from becoming a mention, the number of an issue or an emoji, which
+# GitHub looks for after the Markdown, where an escaped sign is as good as any (github/cmark-gfm, issue 181).
+_LINKED = re.compile(r"@|\bGH-(?=\d)|(?<=\\)#(?=\d)|:(?=[a-z0-9_+-]*[a-z+-][a-z0-9_+-]*:)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 

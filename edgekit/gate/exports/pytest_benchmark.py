@@ -22,7 +22,7 @@ FENCE = 1.5
 
 def write(record: BenchRecord) -> str:
     """The document."""
-    facts = record.host.model_extra or {}
+    facts = wording.machine_facts(record)
     benchmarks = [
         {
             "group": name,

@@ -11,7 +11,7 @@ from edgekit.render.html.document import document
 from edgekit.render.html.markup import Child, Html, element, facts, minus, note, section, table
 from edgekit.render.html.profile import kinds
 from edgekit.render.parts import pairs
-from edgekit.render.profile import arrow, kernel_kind, latencies, sides_of
+from edgekit.render.profile import arrow, kernel_kind, latencies, lone_lines, sides_of
 from edgekit.render.profile import percent as share
 from edgekit.render.wording import runtime_text, threads_text
 
@@ -71,13 +71,13 @@ def _changes(record: ProfileRecord, names: tuple[str, str]) -> Html:
     for one in record.profiles.after:
         old = before.get(one.component)
         if old is None:
-            parts.append(note(f"{one.component} is in {names[1]} only."))
             continue
         rows = [_change(change) for change in record.changes if change.component == one.component]
         parts.append(None if one.component == WHOLE else element("h3", one.component))
         parts.append(element("p", latencies(old, one, names)))
         head = ("operator", "nodes", "computes in", "change in ms")
         parts.append(table(head, rows, kinds="tntn", caption=f"what changed from {names[0]} to {names[1]}"))
+    parts += [note(line) for line in lone_lines(record.profiles, names)]
     return section("changes", "What changed", *parts, lead="By kind of operator, the largest difference in time first.")
 
 

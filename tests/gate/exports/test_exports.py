@@ -15,7 +15,7 @@ from edgekit.gate.exports import EXPORTS
 from edgekit.gate.exports.markdown import MOST_CHARACTERS, marker, plain
 from edgekit.gate.exports.pytest_benchmark import summarize
 from edgekit.gate.record import Metric, Protocol, Series
-from edgekit.gate.wording import headline, interval_text, timed, where
+from edgekit.gate.wording import headline, interval_text, timed, value_text, where
 from edgekit.render.bench import change
 from edgekit.report import TimedOn
 
@@ -59,6 +59,8 @@ def test_markdown_text_stays_text() -> None:
     assert plain("two\nlines") == "two lines"
     assert plain("see http://x") == "see http&#58;//x"
     assert plain("www.x GH-1 @a") == "www&#46;x GH-\u200b1 @\u200ba"
+    assert plain("owner/name#12 # a") == "owner/name\\#\u200b12 \\# a"
+    assert plain("a :+1: at 03:04:05") == "a :\u200b+1: at 03:04:05"
     assert len(plain("x" * 400)) == 300
 
 
@@ -110,10 +112,35 @@ def test_an_end_beyond_a_hundredfold_is_not_told_to_the_digit() -> None:
     assert change(wide) == "+18.00% (-34.00 to over +10000)"
 
 
+@pytest.mark.parametrize(
+    ("unit", "value", "told"),
+    [
+        ("ms", 0.021712, "0.02171 ms"),
+        ("ms", 12_345.6, "12,346 ms"),
+        ("instructions", 987_654_321.0, "987.7 million"),
+        ("instructions", 1.2345e10, "12,345 million"),
+        ("1/s", 0.03417, "0.03417/s"),
+        ("1/s", 44_088.3, "44,088/s"),
+        ("uJ", 0.0213, "0.0213 uJ"),
+    ],
+)
+def test_a_value_is_told_to_four_figures_without_an_exponent(unit: str, value: float, told: str) -> None:
+    assert value_text(Metric(name="cold_start", unit=unit, value=value), value) == told
+
+
 def test_a_percentile_is_no_series_of_times() -> None:
     series = Series(metric="latency.p90", unit="ms", processes=((1.0, 2.0), (1.5,)))
     record = gate(samples=(*gate().samples, series))
     assert [name for name, *_ in timed(record)] == ["latency.p50", "latency.p50"]
+
+
+def test_a_machine_is_that_which_was_measured_on() -> None:
+    board = TimedOn(device="a board", facts={"processor": "a core", "machine": "aarch64", "cores": "4"})
+    told = json.loads(EXPORTS["pytest-benchmark"].write(gate(timed_on=board)))["machine_info"]
+    assert (told["processor"], told["machine"]) == ("a core", "aarch64")
+    assert json.loads(EXPORTS["google-benchmark"].write(gate(timed_on=board)))["context"]["num_cpus"] == 4
+    silent = TimedOn(device="a board")
+    assert json.loads(EXPORTS["google-benchmark"].write(gate(timed_on=silent)))["context"]["num_cpus"] == 1
 
 
 def test_markers_tell_targets_and_devices_apart() -> None:

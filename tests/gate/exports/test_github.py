@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gate.records import alone, gate, gated
+from gate.records import METRICS, alone, gate, gated
 
 from edgekit.gate.exports.github import CUT, MOST_SUMMARY_BYTES, annotate, append_output, append_summary, command
+from edgekit.gate.record import Metric
 
 
 def test_a_regression_is_an_error_and_a_doubt_a_warning() -> None:
@@ -15,6 +16,16 @@ def test_a_regression_is_an_error_and_a_doubt_a_warning() -> None:
         " allowed; 500 samples are too few",
         "::warning title=edgekit bench::other processes used 12%25 of the processors",
     ]
+
+
+def test_what_is_not_known_is_an_error_where_it_fails_the_step() -> None:
+    unmeasured = Metric(name="energy", unit="uJ", value=None, margin=0.05, reason="no counter")
+    record = gate(metrics=(*METRICS[2:4], unmeasured), verdict="inconclusive", warnings=())
+    assert [one.partition("::")[2].partition(",")[0] for one in annotate(record, strict=True)] == [
+        "error title=edgekit bench::accuracy: 91.40%25 to 91.20%25",
+        "error title=edgekit bench::energy: not measured",
+    ]
+    assert [one.partition(" ")[0] for one in annotate(record)] == ["::warning"]
 
 
 def test_what_passed_is_one_notice() -> None:
@@ -44,7 +55,7 @@ def test_a_message_ends_no_command_and_begins_none() -> None:
 
 def test_a_summary_has_a_mebibyte_with_what_was_there(tmp_path: Path) -> None:
     file = tmp_path / "summary.md"
-    append_summary(file, "first\n")
+    file.write_text("first", encoding="utf-8")
     append_summary(file, "line\n" * MOST_SUMMARY_BYTES)
     text = file.read_text(encoding="utf-8")
     assert file.stat().st_size <= MOST_SUMMARY_BYTES
