@@ -558,6 +558,24 @@ def test_a_student_that_costs_more_than_its_shape_did_is_made_smaller(tmp_path: 
     assert 0.9 <= (fulls[-1].latency_ms or 0) / 5.0 <= 1.0
 
 
+def test_a_student_that_costs_and_loses_too_much_is_made_smaller_before_it_is_trained_longer(tmp_path: Path) -> None:
+    class FallsBack(World):
+        def _figures(self, trial):  # type: ignore[no-untyped-def]  # as the world's
+            found = super()._figures(trial)
+            return found.model_copy(update={"latency_ms": found.latency_ms * 1.1}) if trial.kind == "full" else found
+
+    limits = Limits(max_drop=0.01, max_ms=5.0, time=3600.0)
+    record = _ran(session(tmp_path, FallsBack(need=0.06, bias=0.0), limits=limits, search=FILL))
+    first, *later = [trial for trial in record.trials if trial.kind == "full"]
+    assert first.latency_ms is not None
+    assert first.latency_ms > 5.0
+    assert first.drop is not None
+    assert first.drop > 0.01
+    assert [trial.parent for trial in later[:2]] == [None, later[0].number]
+    assert all((trial.latency_ms or 0) <= 5.0 for trial in later)
+    assert record.trials[record.chosen].latency_ms == later[0].latency_ms
+
+
 def test_what_goes_on_from_a_shortened_training_is_told_what_the_clock_decided(tmp_path: Path) -> None:
     class Shortened(World):
         def submit(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
