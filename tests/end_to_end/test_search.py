@@ -161,6 +161,10 @@ def test_a_dry_run_says_what_would_be_searched(tmp_path: Path) -> None:
     least = edgekit.plan(**given, time=600.0, objective="size", output=tmp_path / "out")
     assert least.notes[0].startswith("a recipe is searched for, least size within the limits, in 10 min at most")
     assert least.notes[2].startswith("as far as the time allows")
+    assert least.notes[2].endswith("faster while the loss is within its limit, else longer or slower")
+    assert plan.notes[2].endswith("longer, or another one, until every limit is kept")
+    small = edgekit.plan(**given, max_mb=5.0, output=tmp_path / "out")
+    assert small.notes[2].startswith("shapes are timed untrained")  # of size no table of costs is made
     assert edgekit.plan(**given, recipe="default", max_ms=5.0, output=tmp_path / "out").search is None
 
 
