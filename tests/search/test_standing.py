@@ -169,6 +169,20 @@ def test_pareto_leaves_out_what_cannot_be_compared() -> None:
     assert pareto(seen, LATENCY) == {0, 1}
 
 
+def test_pareto_is_of_the_split_on_which_most_were_scored() -> None:
+    trials = [  # of a short box, where only other ways to quantize are ranked on the selection split
+        trial(0, "quantized", latency_ms=10.0, drop=0.02),
+        trial(1, "quantized", latency_ms=9.0, selection_drop=0.01, drop=0.001),
+        trial(2, latency_ms=5.0, drop=0.005),
+    ]
+    assert pareto(trials, LATENCY) == {1, 2}
+
+
+def test_pareto_leaves_out_what_failed() -> None:
+    trials = [trial(0, "quantized", size_bytes=9), trial(1, "quantized", size_bytes=5, state="failed")]
+    assert pareto(trials, Search(objective="size")) == {0}
+
+
 def test_each_trial_is_told_what_became_of_it() -> None:
     trials = (
         trial(0, "quantized", latency_ms=10.0, selection_drop=0.002, drop=0.0, steps=0),
