@@ -419,6 +419,18 @@ def test_a_look_that_fails_is_a_trial_that_failed_and_what_was_published_stays(t
     assert _ran(again).trials == record.trials  # it goes on, and does not look at them again
 
 
+def test_a_student_that_does_not_verify_ends_the_search_with_the_best_so_far(tmp_path: Path) -> None:
+    class Invalid(World):
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            if trial.kind == "full":
+                raise ModelError("its answers are no numbers", id="model.no-numbers", why="nan")
+            return super().look(trial)
+
+    record = _ran(session(tmp_path, Invalid(), limits=HOUR))
+    assert record.chosen == 0
+    assert record.ended == f"trial {record.trials[-1].number} failed: its answers are no numbers: nan"
+
+
 def test_ways_to_quantize_are_ranked_before_one_is_looked_at(tmp_path: Path) -> None:
     world = World(base_drop=0.02)
     search = session(tmp_path, world, limits=HOUR)

@@ -203,6 +203,20 @@ def test_each_trial_is_told_what_became_of_it() -> None:
     ]
 
 
+def test_a_trial_that_no_look_was_left_for_is_told_so() -> None:
+    trials = (
+        trial(0, latency_ms=5.0, selection_drop=0.02, drop=0.005),
+        trial(1, latency_ms=4.0, selection_drop=0.02, look_seconds=0.0),
+        trial(2, latency_ms=6.0, selection_drop=0.01, look_seconds=0.0),
+    )
+    told = [one.reason for one in settle(standing(*trials))]
+    assert told == [
+        "the result",
+        "might be the result, and was not looked at on the evaluation split",
+        "nothing is cheaper and better",
+    ]
+
+
 def test_a_saving_may_lose_a_quarter_of_the_limit_and_a_quarter_of_a_point_at_the_most() -> None:
     first = trial(0, "quantized", steps=0, selection_drop=0.001, drop=0.001)
 
