@@ -200,6 +200,8 @@ class Strategy:
         failed = next((one for one in now.trials if one.kind in NEEDED and one.state == "failed"), None)
         if failed is not None:
             return f"trial {failed.number} failed: {failed.reason}"
+        if self.limits.max_drop is not None and now.expected_drop(now.trials[0]) is None:
+            return "nothing tells what a student would lose: the data has no labels"
         if not any(trial.kind == "pace" for trial in now.trials):
             return self._trial(now.trials, "pace", self.space.whole((self.space.taught(PACE_STEPS),)), steps=PACE_STEPS)
         if room.pace is None:

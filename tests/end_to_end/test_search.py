@@ -202,3 +202,12 @@ def test_a_search_that_takes_longer_than_its_box_hurries_at_the_end_and_has_not_
     assert next(limit for limit in report.limits if limit.limit == "time").met is False
     assert report.passed
     edgekit.verify(tmp_path / "out")
+
+
+@pytest.mark.usefixtures("device")
+def test_a_search_says_of_which_metric_its_losses_are(tmp_path: Path) -> None:
+    given = {"source": model_folder("bert", tmp_path / "model"), "data": text_data(tmp_path), "settings": SETTINGS}
+    report = search(tmp_path, max_drop=1.0, time=0.01, **given)
+    assert report.search is not None
+    assert report.search.trials[0].drop is not None
+    assert report.search.metric == "accuracy"

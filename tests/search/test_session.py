@@ -604,6 +604,22 @@ def test_what_goes_on_from_a_shortened_training_is_told_what_the_clock_decided(t
     assert max(len(shortened) for shortened in begun.values()) > 1
 
 
+def test_without_labels_nothing_is_trained_where_the_loss_is_limited(tmp_path: Path) -> None:
+    class Unlabelled(World):
+        def _figures(self, trial: TrialRecord) -> TrialRecord:
+            return super()._figures(trial).model_copy(update={"selection_drop": None})
+
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            return super().look(trial).model_copy(update={"drop": None, "drop_high": None})
+
+    record = _ran(session(tmp_path, Unlabelled(), limits=HOUR))
+    assert kinds(record.trials) == ["quantized"]
+    assert record.ended == "nothing tells what a student would lose: the data has no labels"
+    (tmp_path / "free").mkdir()
+    free = _ran(session(tmp_path / "free", Unlabelled(), limits=Limits(max_ms=5.0, time=3600.0), search=FILL))
+    assert free.trials[free.chosen].kind == "full"
+
+
 def test_without_data_nothing_is_looked_at(tmp_path: Path) -> None:
     search = session(tmp_path, World(), space=replace(SPACE, trains=False), scored=False)
     search.run()
