@@ -214,7 +214,8 @@ class Session:
     def _seen(self, trial: TrialRecord) -> TrialRecord:
         began = self.box.now()
         found = self.look(trial)
-        return found.model_copy(update={"look_seconds": round(max(0.01, self.box.now() - began), 2)})
+        seconds = round(max(0.01, self.box.now() - began), 2)
+        return found.model_copy(update={"look_seconds": max(trial.look_seconds, seconds)})  # again, it was cached
 
     def _tell(self, trial: TrialRecord) -> None:
         """Let the sampler know what came of its proposal."""

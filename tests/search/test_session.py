@@ -257,6 +257,20 @@ def test_a_killed_search_goes_on_with_the_same_trial_and_the_time_that_is_left(t
     assert search.box.spent <= HOUR.time  # type: ignore[operator]  # it is set
 
 
+def test_a_look_that_is_repeated_from_the_cache_does_not_tell_what_looks_take(tmp_path: Path) -> None:
+    class Cached(World):
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            self.now -= 60 if self.looked else 0  # its straight line is in the cache by then
+            return super().look(trial)
+
+    with pytest.raises(Killed):
+        session(tmp_path, World(kill_at=0), limits=HOUR).run()
+    world = Cached(looked=[0])
+    search = session(tmp_path, world, limits=HOUR)
+    search.run()
+    assert search.book.trials[0].look_seconds == 60
+
+
 def test_an_output_that_does_not_hold_the_best_so_far_is_given_it_before_anything_else(tmp_path: Path) -> None:
     first = World(need=0.004, kill_at=9)
     with pytest.raises(Killed):
