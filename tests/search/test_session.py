@@ -184,6 +184,42 @@ def test_layers_in_float_that_bring_the_answers_no_nearer_are_not_the_result(tmp
     assert record.ended == "every limit is kept"
 
 
+SPENDS = Limits(max_drop=0.01, max_ms=28.0, time=3600.0)
+
+
+def test_layers_in_float_that_cost_more_than_was_timed_become_fewer(tmp_path: Path) -> None:
+    class FallsBack(World):
+        def _figures(self, trial: TrialRecord) -> TrialRecord:
+            found = super()._figures(trial)
+            more = 1.06 if trial.kind == "quantized" and share_of(trial) else 1.0
+            return found.model_copy(update={"latency_ms": (found.latency_ms or 0.0) * more})
+
+    record = _ran(session(tmp_path, FallsBack(), limits=SPENDS, search=FILL, space=replace(SPACE, spends=True)))
+    first, second = [trial for trial in record.trials if trial.kind == "quantized" and trial.number]
+    assert share_of(first) > share_of(second)
+    assert record.chosen == second.number
+    assert 0.9 <= (second.latency_ms or 0) / 28.0 <= 1.0
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_layers_in_float_that_fail_are_not_tried_again(tmp_path: Path, *, looked: bool) -> None:
+    class Fails(World):
+        def _figures(self, trial: TrialRecord) -> TrialRecord:
+            failed = not looked and trial.kind == "quantized" and share_of(trial)
+            return super()._figures(trial).model_copy(update={"state": "failed"} if failed else {})
+
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            if looked and share_of(trial):
+                raise ModelError("its answers are no numbers", id="model.no-numbers", why="nan")
+            return super().look(trial)
+
+    record = _ran(session(tmp_path, Fails(), limits=SPENDS, search=FILL, space=replace(SPACE, spends=True)))
+    assert kinds(record.trials) == ["quantized", "timing", "timing", "quantized"]
+    assert record.chosen == 0
+    assert record.ended == "every limit is kept"
+    assert record.looks == 1 + looked
+
+
 def test_an_impossible_limit_ends_at_the_nearest_point(tmp_path: Path) -> None:
     limits = Limits(max_drop=0.01, max_ms=0.5, time=3600.0)
     search = session(tmp_path, World(), limits=limits, search=FILL)
