@@ -250,7 +250,7 @@ class Standing:
             points.append((1.0, self.pressure(self.trials[0])))
         (kept_a, a), (kept_b, b) = points[:2]
         if a == b or kept_a == kept_b:
-            return kept_a * pressure / a
+            return min(1.0, kept_a * pressure / a)
         return min(1.0, max(0.0, kept_a + (pressure - a) * (kept_b - kept_a) / (b - a)))
 
     def untimed(self, pressure: float, *, rest: float) -> float:

@@ -145,6 +145,8 @@ def test_cost_is_linear_between_the_two_nearest_of_the_same_layers() -> None:
     near = trial(3, "timing", kept=0.54, layers=4, latency_ms=9.8)
     now = standing(whole, half, near, limits=limits)
     assert now.kept_for(0.95, 4, rest=0.1) == pytest.approx(0.5 + 0.05 * 0.04 / 0.08)
+    roomy = standing(whole, trial(1, "timing", kept=1.0, layers=6, latency_ms=20.0), limits=Limits(max_ms=40.0))
+    assert roomy.kept_for(0.95, 6, rest=0.1) == 1.0  # no more than there is
 
 
 def test_pareto_holds_what_nothing_beats_in_both() -> None:
