@@ -10,9 +10,10 @@ that were asked for is told, too. Then the recipe that was found is run once mor
 plain magnitude, no reconstruction, and the shares of multiply-accumulates that its own pruning left, all else the same
 (the same distillation, too); those of both are told.
 
-A line of `results/budgets.jsonl` is one budget; one that is there for the same code is not run again. A search that was
-killed goes on by itself, as its time box is kept in the cache, if the budget is the same: so that it is, the FP32
-latency that was measured is kept in the artifacts' folder until its line is written.
+A line of `results/budgets.jsonl` is one budget; one that is there for the same `--time`, code, packages and kind of
+processor is not run again. A search that was killed goes on by itself, as its time box is kept in the cache, if the
+budget is the same: so that it is, the FP32 latency that was measured is kept in the artifacts' folder until its line is
+written.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def by_magnitude(report: edgekit.Report) -> dict[str, Any] | None:
 
 
 def budget(key: str, case: Case, seconds: float | None, folder: Path) -> dict[str, Any]:
-    """One line, by the case and the share: ``sst2/0.25``.
+    """One line, by the case, the share, and the seconds where they were given: ``sst2/0.25``, ``sst2/0.25/900``.
 
     Args:
         key: of the line.
@@ -87,7 +88,7 @@ def budget(key: str, case: Case, seconds: float | None, folder: Path) -> dict[st
         seconds: for the search; None is its own default.
         folder: for artifacts.
     """
-    share = float(key.rpartition("/")[2])
+    share = float(key.split("/")[1])
     name = f"budget-{key.replace('/', '-')}"
     kept = folder / f"{name}.json"
     before = kept_fp32_ms(case, kept)
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES), help="of the FP32 latency")
     parser.add_argument("--time", type=float, help="seconds for each search")
     asked = parser.parse_args()
-    keys = [f"sst2/{share:g}" for share in asked.shares]
+    keys = [f"sst2/{share:g}" + (f"/{asked.time:g}" if asked.time else "") for share in asked.shares]
     rows = list(complete(keys, RESULTS, lambda key: budget(key, CASE, asked.time, ARTIFACTS)))
     print(table(rows))
     if missed := [row["case"] for row in rows if not row["met"]]:

@@ -11,7 +11,8 @@ both, and is told. The peak is the kernel's (VmHWM of /proc/self/status, set bac
 takes Linux.
 
 The sentences of `sst2-static` go through at their own lengths. A line of `results/calibration_memory.jsonl` is one
-process; one that is there for the same code is not run again. The tables go into README.md.
+process; one that is there for the same code, packages and kind of processor is not run again. The tables go into
+README.md.
 """
 
 from __future__ import annotations

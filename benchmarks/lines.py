@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import edgekit
-from edgekit.environment import code_digest
+from edgekit.environment import code_digest, host, versions
 
 # Of a search, what a line does not hold of each trial: its whole recipe, and what a chart is drawn of.
 LEFT_OF_TRIALS = {"stages", "reach"}
@@ -88,11 +88,29 @@ def latest(results: Path, key: str = "case") -> dict[str, dict[str, Any]]:
     return {row[key]: row for row in read(results)}
 
 
-def complete(wanted: Sequence[str], results: Path, run: Callable[[str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The line of each case: the one that the same code has left, else a new one, which is appended."""
-    done = {row["case"]: row for row in read(results) if row["code"] == code_digest()}
+def complete(
+    wanted: Sequence[str],
+    results: Path,
+    run: Callable[[str], dict[str, Any]],
+    *,
+    left: Callable[[str], bool] = lambda _: True,
+) -> Iterator[dict[str, Any]]:
+    """The line of each case: the one that stands, else a new one, which is appended.
+
+    Args:
+        wanted: cases.
+        results: their file.
+        run: gives a case's line.
+        left: whether what a case leaves beside its line is here.
+    """
+    done = {row["case"]: row for row in read(results) if stands(row) and left(row["case"])}
     for name in wanted:
         if name not in done:
             done[name] = run(name)
             append(results, done[name])
         yield done[name]
+
+
+def stands(row: Mapping[str, Any]) -> bool:
+    """Whether a line is of this code, these packages and this kind of processor: others say nothing of here."""
+    return (row["code"], row.get("host"), row.get("versions")) == (code_digest(), host().processor, versions())

@@ -7,8 +7,8 @@
 A peer is a file of `benchmarks/peers/`: its recipes as its documentation has them, from a transformers folder to an
 ONNX file, and beside it the packages of its environment, which is made once. Each command is timed by its process. What
 came out is scored by the same code and timed interleaved, with edgekit's artifacts and the FP32 export, in one process.
-What fails is a row with its reason. What was made by the same recipe, packages, model and texts is not made again
-(`--again` makes it again, so that its seconds are measured anew).
+What fails is a row with its reason; where no peer has an INT8 artifact the exit code is 1. What was made by the same
+recipe, packages, model and texts is not made again (`--again` makes it again, so that its seconds are measured anew).
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def peer_names(text: str) -> list[str]:
     return names
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=list(SUITES), default="sst2")
     parser.add_argument("--peers", type=peer_names, default=list(known_peers()), help="names, separated by commas")
@@ -270,17 +270,22 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="for another file the table is printed")
     parser.add_argument("--again", action="store_true", help="make what was made before, too")
     parser.add_argument("--render", action="store_true", help="write the table of what was measured, and no more")
-    asked = parser.parse_args()
+    asked, alone = parser.parse_args(), False
     if not asked.render:
         given = asked.artifact or [ARTIFACTS / name for name in SUITES[asked.suite]]
         artifacts = {path.name: path.resolve() for path in given}
         if len(artifacts) < len(given):
             parser.error("two artifacts have the same name")
-        compare(asked.suite, asked.peers, artifacts, asked.folder.resolve(), again=asked.again, results=asked.results)
+        folder = asked.folder.resolve()
+        line = compare(asked.suite, asked.peers, artifacts, folder, again=asked.again, results=asked.results)
+        alone = set(asked.peers) != {OWN} and best_peer(line["rows"]) is None
     if asked.results == RESULTS:
         write_table(RESULTS, README)
     else:
         print(render(list(latest(asked.results, "suite").values())))
+    if alone:
+        print("no INT8 artifact of a peer was measured", file=sys.stderr)
+    return int(alone)
 
 
 if __name__ == "__main__":

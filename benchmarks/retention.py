@@ -9,7 +9,8 @@ A curve has two fixed points, quantization alone and the default recipe. The oth
 the FP32 export an artifact is to be, or shares of the multiply-accumulates that are to be left. What to prune for an
 aim follows from the points that were measured before it, see `settings_to`. All are trained alike, nothing is undone
 for what it loses, and no point was chosen for its accuracy. A line of `results/retention.jsonl` is one point; one that
-is there for the same code is not run again, so that a curve may span several sittings. The tables of all cases go into
+is there for the same code, packages and kind of processor is not run again, so that a curve may span several sittings.
+The tables of all cases go into
 README.md, and the curve of SST-2 into `results/retention-sst2.svg`, beside the published points of `published.toml`.
 """
 
@@ -151,17 +152,18 @@ def table(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     first = rows[0]
     lines = [
         f"### {name}\n",
-        f"| x FP32 | p50, ms | MACs, million | MACs left | size, MB | {first['metric']} | kept | trained, minutes |",
-        "|--:|--:|--:|--:|--:|--:|--:|--:|",
-        f"| 1 | {first['before_ms']:.2f} | {million(work)} | 100 % | {first['before_bytes'] / 1e6:.1f} "
+        f"| point | x FP32 | p50, ms | MACs, million | MACs left | size, MB | {first['metric']} | kept "
+        "| made in, minutes |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        f"| FP32 | 1 | {first['before_ms']:.2f} | {million(work)} | 100 % | {first['before_bytes'] / 1e6:.1f} "
         f"| {100 * first['before']:.2f} % | 100 % | |",
     ]
     for row in rows:
         count = row["macs_after"] or work
         lines.append(
-            f"| {row['speedup']:.2f} | {row['after_ms']:.2f} | {million(count)} | {100 * macs_left(row):.0f} % "
-            f"| {row['after_bytes'] / 1e6:.1f} | {100 * row['after']:.2f} % | {100 * row['kept']:.1f} % "
-            f"| {row['seconds'] / 60:.0f} |"
+            f"| {row['case'].partition('/')[2]} | {row['speedup']:.2f} | {row['after_ms']:.2f} | {million(count)} "
+            f"| {100 * macs_left(row):.0f} % | {row['after_bytes'] / 1e6:.1f} | {100 * row['after']:.2f} % "
+            f"| {100 * row['kept']:.1f} % | {row['seconds'] / 60:.0f} |"
         )
     plan, last = PLANS[name], rows[-1]
     return "\n".join(

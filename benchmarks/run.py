@@ -6,10 +6,10 @@
     python benchmarks/run.py --suite sst2 --peers olive,optimum,onnxruntime,neural-compressor
                                                  the same, and then beside other tools: see peers.py
 
-Assets are found by key, as `benchmarks/assets.toml` says. A case that has its line in
-`benchmarks/results/suite.jsonl` for the same code is not run again, so that a suite may span several sittings. The exit
-code is 1 when a case misses one of its limits. Where the time of the suite's first case goes, by operator, is written
-into README.md.
+Assets are found by key, as `benchmarks/assets.toml` says. A case that has its artifact here and its line in
+`benchmarks/results/suite.jsonl`, of the same code, packages and kind of processor, is not run again, so that a suite
+may span several sittings. The exit code is 1 when a case misses one of its limits. Where the time of the suite's first
+case goes, by operator, is written into README.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lines import complete, latest, measured, searched
 from operator_table import write_operators
 
 import edgekit
+from edgekit.artifact import is_artifact
 from edgekit.report import Count
 
 HERE = Path(__file__).parent
@@ -121,7 +122,7 @@ def main() -> int:
     wanted = asked or [name for name in CASES if not missing(CASES[name])]
     for name in CASES.keys() - wanted if not asked else ():
         print(f"{name}: left out, since {missing(CASES[name])} is not here", file=sys.stderr)
-    rows = list(complete(wanted, RESULTS, run_case))
+    rows = list(complete(wanted, RESULTS, run_case, left=lambda name: is_artifact(ARTIFACTS / name)))
     write_operators([latest(RESULTS)[cases[0]] for cases in SUITES.values() if cases[0] in latest(RESULTS)], README)
     print("case          before   after   x faster   x smaller   n     undone")
     for name, row in zip(wanted, rows, strict=True):

@@ -178,12 +178,20 @@ def _search_notes(request: Request, steps: list[Step]) -> list[str]:
         "first the model is quantized without training: a valid artifact, which every better one replaces",
     ]
     if any(step.stage.name == "distill" for step in steps):
-        roomy = planned.seconds >= SHORT_BOX and request.format == "onnx" and planned.objective != "size"
+        only_size = planned.objective == "size" or (
+            planned.fill and request.limits.max_ms is None and request.limits.max_instructions is None
+        )
+        roomy = planned.seconds >= SHORT_BOX and request.format == "onnx" and not only_size
         table = "what heads and neurons of an encoder cost is measured; " if roomy and request.costs is None else ""
         timed = "shapes are timed untrained until one is within the budget; then " if planned.fill else ""
+        long = (
+            "longer, or another one, until every limit is kept"
+            if planned.fill
+            else "faster while the loss is within its limit, else longer or slower"
+        )
         said.append(
             f"{table}{timed}as far as the time allows, shapes of about equal cost are trained briefly and compared, and"
-            " the best is trained long: faster while the loss is within its limit, else longer or slower"
+            f" the best is trained long: {long}"
         )
     else:
         said.append("nothing can be trained, so that the other ways to quantize are tried")

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from edgekit.bounds import MAX_LOCK_BYTES
 from edgekit.errors import UnknownNameError, UsageError
@@ -34,6 +34,8 @@ class Limits(Frozen):
         max_instructions: most instructions of one inference on any emulated device.
         time: seconds that the run may take.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     max_drop: float | None = Field(None, ge=0, le=1)
     max_ms: float | None = Field(None, gt=0)

@@ -148,3 +148,16 @@ def test_a_search_that_was_killed_goes_on_with_its_budget(
     budgets.budget("sst2/0.25", budgets.CASE, None, tmp_path)
     assert bench.timed == 1
     assert not (tmp_path / "budget-sst2-0.25.json").exists()  # the next one is timed anew
+
+
+def test_a_budget_with_less_time_is_another_line(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    budgets = load("budgets")
+    bench = Bench(budgets, monkeypatch, 7.4)
+    monkeypatch.setattr(budgets, "RESULTS", tmp_path / "budgets.jsonl")
+    monkeypatch.setattr(budgets, "ARTIFACTS", tmp_path)
+    for more in ([], ["--time", "900"], ["--time", "900"]):
+        monkeypatch.setattr("sys.argv", ["budgets.py", "--shares", "0.25", *more])
+        budgets.main()
+    assert [case.options.get("time") for case in bench.cases if case.recipe is None] == [None, 900.0]
+    lines = [json.loads(text) for text in (tmp_path / "budgets.jsonl").read_text().splitlines()]
+    assert [(line["case"], line["share"]) for line in lines] == [("sst2/0.25", 0.25), ("sst2/0.25/900", 0.25)]

@@ -422,6 +422,17 @@ def test_where_every_peer_failed_there_is_no_ratio(load: Any) -> None:
     assert "times as long" not in text
 
 
+@pytest.mark.parametrize(("asked", "p50_ms", "code"), [("olive", None, 1), ("olive", 9.0, 0), ("edgekit", None, 0)])
+def test_a_comparison_with_nothing_of_a_peer_ends_with_1(
+    load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: str, p50_ms: float | None, code: int
+) -> None:
+    peers, results = load("peers"), tmp_path / "peers.jsonl"
+    line = LINE | {"rows": [row("edgekit", "FP32", 30.0, precision="fp32"), row("olive", "auto", p50_ms)]}
+    monkeypatch.setattr(peers, "compare", lambda *given, **more: results.write_text(json.dumps(line)) and line)
+    monkeypatch.setattr("sys.argv", ["peers.py", "--peers", asked, "--results", str(results)])
+    assert peers.main() == code
+
+
 def test_the_page_keeps_what_stands_around_the_table(load: Any, tmp_path: Path) -> None:
     table = load("peer_table")
     page, results = tmp_path / "README.md", tmp_path / "peers.jsonl"

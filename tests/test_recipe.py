@@ -11,6 +11,7 @@ from edgekit.error_catalogue import remedy
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.locks import lock_text
 from edgekit.recipe import Limits, load_recipe, parse_recipe, recipe_names
+from edgekit.settings import validate
 from edgekit.stages import STAGES
 from edgekit.target import load_target
 from edgekit.tasks.base import Workload
@@ -230,6 +231,13 @@ def test_a_lock_is_a_recipe_with_what_was_decided(tmp_path: Path) -> None:
         "optimize.model": {"a": 1.5},
     }
     assert tomllib.loads((tmp_path / "recipe.lock.toml").read_text())["schema"] == "edgekit.recipe/1"
+
+
+@pytest.mark.parametrize("limit", ["max_ms", "max_mb", "time"])
+def test_a_limit_is_a_finite_number(limit: str) -> None:
+    with pytest.raises(UsageError, match="is not valid") as refused:
+        validate(Limits, {limit: float("inf")}, "the limits")
+    assert f"{limit}: input should be a finite number" in str(refused.value)
 
 
 def test_what_is_set_is_all_that_is_said() -> None:

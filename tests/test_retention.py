@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from scripts import FOLDER, scripts
 
+from edgekit.environment import host, versions
 from edgekit.ledger import LedgerRow
 from edgekit.report import Quality
 
@@ -38,8 +39,8 @@ def report(left: float | None, *, after: float = 0.9, timed: bool = True) -> Any
     )  # fmt: skip
     return SimpleNamespace(
         created="2026-01-02T03:04:05+00:00",
-        host=SimpleNamespace(processor="a processor"),
-        versions={"onnxruntime": "1.2.3"},
+        host=host(),
+        versions=versions(),
         quality=quality,
         stages=pruned,
         ledger=[LedgerRow(stage=name, size_bytes=1) for name in ("original", *(["prune"] if pruned else []))],
@@ -147,6 +148,17 @@ def test_points_come_in_order_and_only_once(load: Any, runs: list[Any], tmp_path
     assert again == [json.loads(text) for text in results.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("of", [{"host": "another processor"}, {"versions": {}}, {"code": "0"}])
+def test_a_line_of_another_machine_or_of_other_packages_does_not_stand(
+    load: Any, runs: list[Any], tmp_path: Path, of: dict[str, Any]
+) -> None:
+    retention, results = load("retention"), tmp_path / "retention.jsonl"
+    (mine,) = retention.points("cifar", ["quantize"], results)
+    results.write_text(json.dumps(mine | of) + "\n", encoding="utf-8")
+    list(retention.points("cifar", ["quantize"], results))
+    assert len(runs) == 2
+
+
 def test_a_fixed_point_needs_no_other(load: Any, runs: list[Any], tmp_path: Path) -> None:
     rows = list(load("retention").points("fashion", ["default"], tmp_path / "r.jsonl"))
     assert [one["case"] for one in rows] == ["fashion/default"]
@@ -191,8 +203,8 @@ def test_the_page_has_a_row_for_each_point_and_the_picture(load: Any, runs: list
     retention.write(results, page, tmp_path / "curve.svg")
     text = page.read_text()
     assert "![Accuracy kept by times faster](results/curve.svg)" in text
-    assert "| 1 | 30.00 | 1.0 | 100 % | 8.0 | 90.00 % | 100 % | |" in text
-    assert "| 8.33 | 3.60 | 0.3 | 30 % | 2.0 | 90.00 % | 100.0 % | 10 |" in text
+    assert "| FP32 | 1 | 30.00 | 1.0 | 100 % | 8.0 | 90.00 % | 100 % | |" in text
+    assert "| default | 8.33 | 3.60 | 0.3 | 30 % | 2.0 | 90.00 % | 100.0 % | 10 |" in text
     assert "The original saw these photographs in its training" in text
     assert text.endswith(f"\n{END}\nafter\n")
     assert b"edgekit, MiniLM, SST-2: 100.0% kept at 8.3 times" in (tmp_path / "curve.svg").read_bytes()

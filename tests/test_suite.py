@@ -92,6 +92,27 @@ def test_a_case_that_misses_a_limit_ends_with_1(
     assert ("limits are missed: sst2-60m (max_drop)" in capsys.readouterr().err) is not met
 
 
+def test_a_case_whose_artifact_is_not_here_is_run_again(
+    suite: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[Path] = []
+
+    def compress(case: Any, output: Path) -> Any:
+        made.append(output)
+        return found(met=True)
+
+    monkeypatch.setattr(suite, "compress", compress)
+    monkeypatch.setattr(suite, "ARTIFACTS", tmp_path)
+    monkeypatch.setattr("sys.argv", ["run.py", "--case", "sst2-60m"])
+    for _ in range(2):
+        assert suite.main() == 0
+    assert made == [tmp_path / "sst2-60m"] * 2
+    made[0].mkdir()
+    (made[0] / "manifest.json").write_text("{}", encoding="utf-8")
+    assert suite.main() == 0
+    assert len(made) == 2
+
+
 def test_a_line_has_limits_trials_memory_and_operators(suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "compress", lambda case, output: found(met=False))
     line = suite.run_case("sst2-60m")

@@ -21,6 +21,8 @@ KINDS = {
     "extra": "made smaller",
 }
 UNITS: dict[Objective, str] = {"latency": "ms", "size": "MB", "instructions": "M instr.", "energy": ""}
+# How what stays is chosen where nothing is said: the default of prune.importance.
+USUAL = "taylor"
 
 
 def search_view(search: SearchRecord) -> RenderableType:
@@ -50,7 +52,9 @@ def _parts(trial: TrialRecord) -> Iterator[str]:
         return
     if trial.kept is not None and trial.kept < 1:
         layers = f" in {trial.layers} layers" if trial.layers else ""
-        yield f"{trial.kept:.0%} of the {trial.share_of}{layers}"
+        ways = {str(table.get("importance", USUAL)) for table in trial.stages if table.get("stage") == "prune"}
+        chosen = "".join(f" by {way}" for way in sorted(ways - {USUAL}))
+        yield f"{trial.kept:.0%} of the {trial.share_of}{layers}{chosen}"
     if trial.steps:
         yield f"{trial.steps} steps" + (f" from trial {trial.parent}" if trial.parent is not None else "")
     names = [str(table.get("stage")) for table in trial.stages]

@@ -87,11 +87,10 @@ def search(workshop: Workshop, box: Box, publish: Publish, held: Held) -> tuple[
         held=lambda trial: held(line.of(trial)[1].finished.artifact),
         tell=lambda proposal, figures: shapes().tell(proposal, figures),
         scored=workshop.data is not None,
-        metric=line.metric,
+        metric=lambda: line.metric,
     )
-    chosen = session.run()
+    found, trail = line.of(session.run())
     record = session.record()
-    found, trail = line.of(chosen)
     trail.looks = record.looks
     return found, trail, record
 
@@ -140,16 +139,16 @@ class _Line:
         if self._last is None or self._last[0] != trial.number:
             workshop = for_trial(self._workshop, trial.stages, trial.shortened)
             self._last = (trial.number, workshop, run(workshop, lambda trail: self._first(workshop, trail)))
+            quality = _quality(self._last[2])
+            self.metric = "" if quality is None else quality.metric
         return self._last[1:]
 
     def look(self, trial: TrialRecord) -> TrialRecord:
         """What a trial loses on the evaluation split, and what it costs where a stage was undone."""
         workshop, trail = self.of(trial)
-        found = read_details(trail.finished.artifact).get("quality")
+        quality = _quality(trail)
         figures: dict[str, object] = {}
-        if isinstance(found, dict):
-            quality = Quality.model_validate(found | {"looks": 0})
-            self.metric = quality.metric
+        if quality is not None:
             figures = {"drop": quality.drop, "drop_high": quality.drop_high}
         if trail.best.key != make(workshop)[-1].key:
             weight = self.scales.weigh(trail.best)
@@ -169,3 +168,9 @@ class _Line:
         if not self.published:
             self._publish(workshop, trail, None)
             self.published = True
+
+
+def _quality(trail: Trail) -> Quality | None:
+    """What the result of a line loses on the evaluation split; None where that is not known."""
+    found = read_details(trail.finished.artifact).get("quality")
+    return Quality.model_validate(found | {"looks": 0}) if isinstance(found, dict) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.search.standing import LOOKED, Standing, pareto, points_of
+from edgekit.search.standing import LOOKED, Standing, pareto, points_of, waits
 from edgekit.trials import TrialRecord
 
 
@@ -24,6 +24,8 @@ def _settled(trial: TrialRecord, now: Standing, front: set[int]) -> dict[str, st
     missed = _missed(trial, now) if trial.kind in LOOKED else ""
     if missed:
         return {"state": "failed", "reason": missed}
+    if now.best is not None and waits(trial) and trial.kind != "extra" and now.rank(trial) < now.rank(now.best):
+        return {"state": "kept", "reason": "might be the result, and was not looked at on the evaluation split"}
     if trial.number in front:
         return {"state": "kept", "reason": "nothing is cheaper and better"}
     better = _better(trial, now)

@@ -80,7 +80,7 @@ class Session:
         held: whether a trial's result is what lies there.
         tell: told what came of a sampler's proposal.
         scored: whether there is an evaluation split.
-        metric: its name.
+        metric: the name of what is scored; empty before anything was, and without data.
     """
 
     strategy: Strategy
@@ -92,7 +92,7 @@ class Session:
     held: Callable[[TrialRecord], bool]
     tell: Callable[[int, Sequence[float] | None], None]
     scored: bool
-    metric: str = ""
+    metric: Callable[[], str]
     ended: str = field(default="", init=False)
     _reason: str = field(default="", init=False)
 
@@ -145,7 +145,7 @@ class Session:
         return SearchRecord(
             objective=now.search.objective,
             fill=now.search.fill,
-            metric=self.metric,
+            metric=self.metric(),
             seconds=self.box.seconds,
             spent=round(self.box.spent, 1),
             attempts=self.box.attempts,
@@ -214,7 +214,8 @@ class Session:
     def _seen(self, trial: TrialRecord) -> TrialRecord:
         began = self.box.now()
         found = self.look(trial)
-        return found.model_copy(update={"look_seconds": round(max(0.01, self.box.now() - began), 2)})
+        seconds = round(max(0.01, self.box.now() - began), 2)
+        return found.model_copy(update={"look_seconds": max(trial.look_seconds, seconds)})  # again, it was cached
 
     def _tell(self, trial: TrialRecord) -> None:
         """Let the sampler know what came of its proposal."""

@@ -1,6 +1,7 @@
 """A budget that the quantized model does not use up is spent on accuracy: layers that INT8 moves most stay in float.
 
 How many is found by timing: cost grows with the share of layers in float, and is taken as linear between two shares.
+Where the result costs more than its share did, since further layers of it fell back, a smaller share is tried once.
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ def next_share(now: Standing) -> Share | None:
     Args:
         now: how the trials stand; the first keeps every limit.
     """
-    if now.pressure(now.trials[0]) >= WINDOW[0] or any(share_of(trial) for trial in now.of("quantized")):
+    made = [trial for trial in now.trials if trial.kind == "quantized" and share_of(trial)]
+    if now.pressure(now.trials[0]) >= WINDOW[0] or len(made) > 1 or any(now.pressure(trial) <= 1 for trial in made):
         return None
     timed = [trial for trial in now.trials if trial.kind == "timing" and share_of(trial)]
-    if any(trial.state == "failed" for trial in timed):
+    if any(trial.state == "failed" for trial in timed + made):
         return None
-    known = {0.0: now.pressure(now.trials[0])} | {share_of(trial): now.pressure(trial) for trial in timed}
+    known = {share_of(trial): now.pressure(trial) for trial in timed}
+    # what the first result costs beyond its share: further layers of it fell back
+    more = max((now.pressure(trial) / known[share_of(trial)] for trial in made), default=1.0)
+    known = {0.0: now.pressure(now.trials[0])} | {share: more * cost for share, cost in known.items()}
     fit = [share for share, cost in known.items() if WINDOW[0] <= cost <= WINDOW[1]]
     if fit:
         return Share(min(fit, key=lambda share: abs(known[share] - AIM)), wanted=True)

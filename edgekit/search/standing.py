@@ -250,7 +250,7 @@ class Standing:
             points.append((1.0, self.pressure(self.trials[0])))
         (kept_a, a), (kept_b, b) = points[:2]
         if a == b or kept_a == kept_b:
-            return kept_a * pressure / a
+            return min(1.0, kept_a * pressure / a)
         return min(1.0, max(0.0, kept_a + (pressure - a) * (kept_b - kept_a) / (b - a)))
 
     def untimed(self, pressure: float, *, rest: float) -> float:
@@ -288,21 +288,26 @@ def pareto(trials: Sequence[TrialRecord], search: Search) -> set[int]:
 
 
 def points_of(trials: Sequence[TrialRecord], search: Search) -> dict[int, tuple[float, float]]:
-    """Cost and loss of the trials that can be compared, by their number.
+    """Cost and loss of the trials that can be compared, by their number: on one split; without data the loss is 0."""
+    able = [one for one in trials if one.kind not in MEASURING and one.state != "failed"]
+    costs = {one.number: cost for one in able if (cost := one.cost(search.objective)) is not None}
+    _, losses = compared_on([one for one in able if one.number in costs])
+    return {
+        number: (cost, losses[number] if losses else 0.0)
+        for number, cost in costs.items()
+        if not losses or number in losses
+    }
 
-    The loss is that on the selection split where any trial was scored there, else on the evaluation split; 0 for all
-    without data.
+
+def compared_on(trials: Sequence[TrialRecord]) -> tuple[str, dict[int, float]]:
+    """The split on which the losses of the most trials are known, and these by their number; none without data.
+
+    Where it is as many on both it is the selection split: in a long box every trial was scored there, in a short one
+    few were.
     """
-    able = [one for one in trials if one.kind not in MEASURING and one.cost(search.objective) is not None]
-    for losses in ({t.number: t.selection_drop for t in able}, {t.number: t.drop for t in able}):
-        if any(loss is not None for loss in losses.values()):
-            known = {number: loss for number, loss in losses.items() if loss is not None}
-            return {
-                one.number: (one.cost(search.objective) or 0.0, known[one.number])
-                for one in able
-                if one.number in known
-            }
-    return {one.number: (one.cost(search.objective) or 0.0, 0.0) for one in able}
+    selection = {one.number: one.selection_drop for one in trials if one.selection_drop is not None}
+    evaluation = {one.number: one.drop for one in trials if one.drop is not None}
+    return ("selection", selection) if len(selection) >= len(evaluation) else ("evaluation", evaluation)
 
 
 def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:

@@ -200,6 +200,8 @@ class Strategy:
         failed = next((one for one in now.trials if one.kind in NEEDED and one.state == "failed"), None)
         if failed is not None:
             return f"trial {failed.number} failed: {failed.reason}"
+        if self.limits.max_drop is not None and now.expected_drop(now.trials[0]) is None:
+            return "nothing tells what a student would lose: the data has no labels"
         if not any(trial.kind == "pace" for trial in now.trials):
             return self._trial(now.trials, "pace", self.space.whole((self.space.taught(PACE_STEPS),)), steps=PACE_STEPS)
         if room.pace is None:
@@ -342,10 +344,12 @@ class Strategy:
         last = trained[-1]
         if not self.search.fill:
             return self._bisected(now, room, trained)
-        if now.pressure(last) > 1 and not now.loses(last):
+        if now.pressure(last) > 1:  # however long it is trained
             shape = self._fitted(now, Shape(last.kept or 1.0, last.layers, self._importance(last)))
-            return shape if isinstance(shape, TrialRecord) else self._once(now, self._full(now, room, shape, None))
-        return self._full(now, room, self._shape_of(last), last)  # within the budget, and not good enough yet
+            smaller = shape if isinstance(shape, TrialRecord) else self._once(now, self._full(now, room, shape, None))
+            if isinstance(smaller, TrialRecord) or not now.loses(last):
+                return smaller
+        return self._full(now, room, self._shape_of(last), last)  # not good enough yet
 
     def _bisected(self, now: Standing, room: Room, trained: Sequence[TrialRecord]) -> TrialRecord | str:
         """Between what is good enough and what is not.

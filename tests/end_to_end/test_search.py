@@ -161,6 +161,10 @@ def test_a_dry_run_says_what_would_be_searched(tmp_path: Path) -> None:
     least = edgekit.plan(**given, time=600.0, objective="size", output=tmp_path / "out")
     assert least.notes[0].startswith("a recipe is searched for, least size within the limits, in 10 min at most")
     assert least.notes[2].startswith("as far as the time allows")
+    assert least.notes[2].endswith("faster while the loss is within its limit, else longer or slower")
+    assert plan.notes[2].endswith("longer, or another one, until every limit is kept")
+    small = edgekit.plan(**given, max_mb=5.0, output=tmp_path / "out")
+    assert small.notes[2].startswith("shapes are timed untrained")  # of size no table of costs is made
     assert edgekit.plan(**given, recipe="default", max_ms=5.0, output=tmp_path / "out").search is None
 
 
@@ -198,3 +202,12 @@ def test_a_search_that_takes_longer_than_its_box_hurries_at_the_end_and_has_not_
     assert next(limit for limit in report.limits if limit.limit == "time").met is False
     assert report.passed
     edgekit.verify(tmp_path / "out")
+
+
+@pytest.mark.usefixtures("device")
+def test_a_search_says_of_which_metric_its_losses_are(tmp_path: Path) -> None:
+    given = {"source": model_folder("bert", tmp_path / "model"), "data": text_data(tmp_path), "settings": SETTINGS}
+    report = search(tmp_path, max_drop=1.0, time=0.01, **given)
+    assert report.search is not None
+    assert report.search.trials[0].drop is not None
+    assert report.search.metric == "accuracy"

@@ -39,6 +39,8 @@ def test_what_a_trial_was_is_said_in_words() -> None:
     assert what(TRIALS[4]) == "21% of the multiply-accumulates in 4 layers, 2100 steps from trial 3"
     by_table = trial(4, "timing", kept=0.35, layers=4, stages=({"stage": "prune", "cost": "measured"}, *GRAPH))
     assert what(by_table) == "35% of the predicted cost in 4 layers"
+    otherwise = ({"stage": "prune", "importance": "fisher"}, *GRAPH)  # than usual: two rows are else the same
+    assert what(trial(4, "proxy", kept=0.35, layers=4, stages=otherwise)).endswith(" in 4 layers by fisher")
     assert what(trial(2, "costs", stages=())) == "what heads and neurons cost, by their number"
     smaller = trial(5, "extra", stages=({"stage": "vocabulary"}, {"stage": "quantize", "embeddings": "int4"}))
     assert what(smaller) == "unused tokens out, embeddings int4"

@@ -184,6 +184,42 @@ def test_layers_in_float_that_bring_the_answers_no_nearer_are_not_the_result(tmp
     assert record.ended == "every limit is kept"
 
 
+SPENDS = Limits(max_drop=0.01, max_ms=28.0, time=3600.0)
+
+
+def test_layers_in_float_that_cost_more_than_was_timed_become_fewer(tmp_path: Path) -> None:
+    class FallsBack(World):
+        def _figures(self, trial: TrialRecord) -> TrialRecord:
+            found = super()._figures(trial)
+            more = 1.06 if trial.kind == "quantized" and share_of(trial) else 1.0
+            return found.model_copy(update={"latency_ms": (found.latency_ms or 0.0) * more})
+
+    record = _ran(session(tmp_path, FallsBack(), limits=SPENDS, search=FILL, space=replace(SPACE, spends=True)))
+    first, second = [trial for trial in record.trials if trial.kind == "quantized" and trial.number]
+    assert share_of(first) > share_of(second)
+    assert record.chosen == second.number
+    assert 0.9 <= (second.latency_ms or 0) / 28.0 <= 1.0
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_layers_in_float_that_fail_are_not_tried_again(tmp_path: Path, *, looked: bool) -> None:
+    class Fails(World):
+        def _figures(self, trial: TrialRecord) -> TrialRecord:
+            failed = not looked and trial.kind == "quantized" and share_of(trial)
+            return super()._figures(trial).model_copy(update={"state": "failed"} if failed else {})
+
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            if looked and share_of(trial):
+                raise ModelError("its answers are no numbers", id="model.no-numbers", why="nan")
+            return super().look(trial)
+
+    record = _ran(session(tmp_path, Fails(), limits=SPENDS, search=FILL, space=replace(SPACE, spends=True)))
+    assert kinds(record.trials) == ["quantized", "timing", "timing", "quantized"]
+    assert record.chosen == 0
+    assert record.ended == "every limit is kept"
+    assert record.looks == 1 + looked
+
+
 def test_an_impossible_limit_ends_at_the_nearest_point(tmp_path: Path) -> None:
     limits = Limits(max_drop=0.01, max_ms=0.5, time=3600.0)
     search = session(tmp_path, World(), limits=limits, search=FILL)
@@ -255,6 +291,20 @@ def test_a_killed_search_goes_on_with_the_same_trial_and_the_time_that_is_left(t
     assert 0 not in second.published  # what lies there is better than the first artifact
     assert [trial.stages for trial in search.book.trials[:9]] == [trial.stages for trial in expected.book.trials[:9]]
     assert search.box.spent <= HOUR.time  # type: ignore[operator]  # it is set
+
+
+def test_a_look_that_is_repeated_from_the_cache_does_not_tell_what_looks_take(tmp_path: Path) -> None:
+    class Cached(World):
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            self.now -= 60 if self.looked else 0  # its straight line is in the cache by then
+            return super().look(trial)
+
+    with pytest.raises(Killed):
+        session(tmp_path, World(kill_at=0), limits=HOUR).run()
+    world = Cached(looked=[0])
+    search = session(tmp_path, world, limits=HOUR)
+    search.run()
+    assert search.book.trials[0].look_seconds == 60
 
 
 def test_an_output_that_does_not_hold_the_best_so_far_is_given_it_before_anything_else(tmp_path: Path) -> None:
@@ -419,6 +469,18 @@ def test_a_look_that_fails_is_a_trial_that_failed_and_what_was_published_stays(t
     assert _ran(again).trials == record.trials  # it goes on, and does not look at them again
 
 
+def test_a_student_that_does_not_verify_ends_the_search_with_the_best_so_far(tmp_path: Path) -> None:
+    class Invalid(World):
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            if trial.kind == "full":
+                raise ModelError("its answers are no numbers", id="model.no-numbers", why="nan")
+            return super().look(trial)
+
+    record = _ran(session(tmp_path, Invalid(), limits=HOUR))
+    assert record.chosen == 0
+    assert record.ended == f"trial {record.trials[-1].number} failed: its answers are no numbers: nan"
+
+
 def test_ways_to_quantize_are_ranked_before_one_is_looked_at(tmp_path: Path) -> None:
     world = World(base_drop=0.02)
     search = session(tmp_path, world, limits=HOUR)
@@ -558,6 +620,24 @@ def test_a_student_that_costs_more_than_its_shape_did_is_made_smaller(tmp_path: 
     assert 0.9 <= (fulls[-1].latency_ms or 0) / 5.0 <= 1.0
 
 
+def test_a_student_that_costs_and_loses_too_much_is_made_smaller_before_it_is_trained_longer(tmp_path: Path) -> None:
+    class FallsBack(World):
+        def _figures(self, trial):  # type: ignore[no-untyped-def]  # as the world's
+            found = super()._figures(trial)
+            return found.model_copy(update={"latency_ms": found.latency_ms * 1.1}) if trial.kind == "full" else found
+
+    limits = Limits(max_drop=0.01, max_ms=5.0, time=3600.0)
+    record = _ran(session(tmp_path, FallsBack(need=0.06, bias=0.0), limits=limits, search=FILL))
+    first, *later = [trial for trial in record.trials if trial.kind == "full"]
+    assert first.latency_ms is not None
+    assert first.latency_ms > 5.0
+    assert first.drop is not None
+    assert first.drop > 0.01
+    assert [trial.parent for trial in later[:2]] == [None, later[0].number]
+    assert all((trial.latency_ms or 0) <= 5.0 for trial in later)
+    assert record.trials[record.chosen].latency_ms == later[0].latency_ms
+
+
 def test_what_goes_on_from_a_shortened_training_is_told_what_the_clock_decided(tmp_path: Path) -> None:
     class Shortened(World):
         def submit(self, trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
@@ -572,6 +652,22 @@ def test_what_goes_on_from_a_shortened_training_is_told_what_the_clock_decided(t
         if trial.kind == "full":
             assert begun[trial.number] == ({} if trial.parent is None else record.trials[trial.parent].shortened)
     assert max(len(shortened) for shortened in begun.values()) > 1
+
+
+def test_without_labels_nothing_is_trained_where_the_loss_is_limited(tmp_path: Path) -> None:
+    class Unlabelled(World):
+        def _figures(self, trial: TrialRecord) -> TrialRecord:
+            return super()._figures(trial).model_copy(update={"selection_drop": None})
+
+        def look(self, trial: TrialRecord) -> TrialRecord:
+            return super().look(trial).model_copy(update={"drop": None, "drop_high": None})
+
+    record = _ran(session(tmp_path, Unlabelled(), limits=HOUR))
+    assert kinds(record.trials) == ["quantized"]
+    assert record.ended == "nothing tells what a student would lose: the data has no labels"
+    (tmp_path / "free").mkdir()
+    free = _ran(session(tmp_path / "free", Unlabelled(), limits=Limits(max_ms=5.0, time=3600.0), search=FILL))
+    assert free.trials[free.chosen].kind == "full"
 
 
 def test_without_data_nothing_is_looked_at(tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ def test_cost_is_linear_between_the_two_nearest_of_the_same_layers() -> None:
     near = trial(3, "timing", kept=0.54, layers=4, latency_ms=9.8)
     now = standing(whole, half, near, limits=limits)
     assert now.kept_for(0.95, 4, rest=0.1) == pytest.approx(0.5 + 0.05 * 0.04 / 0.08)
+    roomy = standing(whole, trial(1, "timing", kept=1.0, layers=6, latency_ms=20.0), limits=Limits(max_ms=40.0))
+    assert roomy.kept_for(0.95, 6, rest=0.1) == 1.0  # no more than there is
 
 
 def test_pareto_holds_what_nothing_beats_in_both() -> None:
@@ -169,6 +171,20 @@ def test_pareto_leaves_out_what_cannot_be_compared() -> None:
     assert pareto(seen, LATENCY) == {0, 1}
 
 
+def test_pareto_is_of_the_split_on_which_most_were_scored() -> None:
+    trials = [  # of a short box, where only other ways to quantize are ranked on the selection split
+        trial(0, "quantized", latency_ms=10.0, drop=0.02),
+        trial(1, "quantized", latency_ms=9.0, selection_drop=0.01, drop=0.001),
+        trial(2, latency_ms=5.0, drop=0.005),
+    ]
+    assert pareto(trials, LATENCY) == {1, 2}
+
+
+def test_pareto_leaves_out_what_failed() -> None:
+    trials = [trial(0, "quantized", size_bytes=9), trial(1, "quantized", size_bytes=5, state="failed")]
+    assert pareto(trials, Search(objective="size")) == {0}
+
+
 def test_each_trial_is_told_what_became_of_it() -> None:
     trials = (
         trial(0, "quantized", latency_ms=10.0, selection_drop=0.002, drop=0.0, steps=0),
@@ -186,6 +202,20 @@ def test_each_trial_is_told_what_became_of_it() -> None:
         ("dominated", "trial 1 is as cheap and as good", False),
         ("timed", "", False),
         ("failed", "it cannot be", False),
+    ]
+
+
+def test_a_trial_that_no_look_was_left_for_is_told_so() -> None:
+    trials = (
+        trial(0, latency_ms=5.0, selection_drop=0.02, drop=0.005),
+        trial(1, latency_ms=4.0, selection_drop=0.02, look_seconds=0.0),
+        trial(2, latency_ms=6.0, selection_drop=0.01, look_seconds=0.0),
+    )
+    told = [one.reason for one in settle(standing(*trials))]
+    assert told == [
+        "the result",
+        "might be the result, and was not looked at on the evaluation split",
+        "nothing is cheaper and better",
     ]
 
 

@@ -174,7 +174,7 @@ def session(
         held=lambda trial: world.holds in (None, trial.number),
         tell=sampler.tell,
         scored=scored,
-        metric="accuracy",
+        metric=lambda: "accuracy",
     )
 
 

@@ -58,6 +58,10 @@ def test_regression(ties: bool) -> None:
 def test_what_does_not_vary_correlates_with_nothing() -> None:
     assert metrics.pearson(np.ones((5, 1)), np.arange(5.0)) == 0.0
     assert metrics.spearman(np.arange(5.0)[:, None], np.ones(5)) == 0.0
+    inexact = np.full((7, 1), 0.2, np.float32)  # whose deviation from their mean is not 0
+    assert inexact.std() > 0
+    assert metrics.pearson(inexact, np.arange(7.0, dtype=np.float32)) == 0.0
+    assert metrics.pearson(np.arange(7.0, dtype=np.float32)[:, None], inexact[:, 0]) == 0.0
 
 
 def test_nothing_to_find_and_nothing_found_is_right() -> None:

@@ -10,6 +10,7 @@ from edgekit.render.html.markup import Child, Html, element, minus, note, sectio
 from edgekit.render.html.scatter import Scale, Spot, scatter
 from edgekit.render.search import KINDS, UNITS, cost_text, losses, outcome_text, search_lines, what
 from edgekit.report import Report
+from edgekit.search.standing import compared_on
 from edgekit.trials import SearchRecord, TrialRecord
 
 NAMES = {"latency": "latency p50", "size": "size", "instructions": "instructions", "energy": "energy"}
@@ -49,19 +50,11 @@ def search(report: Report) -> Html | None:
 
 
 def _points(found: SearchRecord) -> tuple[list[_Point], str]:
-    """The trials that can be compared, on the split on which they were scored."""
+    """The trials that can be compared, on the split on which they are."""
     scale = 1e6 if found.objective in ("size", "instructions") else 1.0
     able = [(trial, cost / scale) for trial in found.trials if (cost := trial.cost(found.objective)) is not None]
-    for split, drops in (
-        ("selection", [trial.selection_drop for trial, _ in able]),
-        ("evaluation", [trial.drop for trial, _ in able]),
-    ):
-        known = [
-            _Point(trial, cost, -drop) for (trial, cost), drop in zip(able, drops, strict=True) if drop is not None
-        ]
-        if known:
-            return known, split
-    return [], ""
+    split, losses = compared_on([trial for trial, _ in able])
+    return [_Point(trial, cost, -losses[trial.number]) for trial, cost in able if trial.number in losses], split
 
 
 def _chart(points: Sequence[_Point], split: str, found: SearchRecord) -> tuple[Html, ...]:
