@@ -190,7 +190,8 @@ def _incomparable(run: _Run, early: BenchRecord, models: Sequence[AskedModel]) -
     if gated and all(name in comparison.lacking for name in gated):
         return "; ".join(f"{name}: {why}" for name, why in comparison.lacking.items())
     if stored is not None:
-        return incomparable(early, stored, [name for name in gated if name != "size"]) if run.place.local else ""
+        wanted = [name for name in gated if name != "size" and name not in comparison.lacking]
+        return incomparable(early, stored, wanted) if run.place.local else ""
     return unlike_answers(*models) if len(models) == len(SIDES) else ""
 
 

@@ -221,6 +221,21 @@ def test_a_result_of_this_machine_is_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert {one.side for one in found.samples} == {"candidate"}
 
 
+def test_what_the_place_cannot_measure_is_not_asked_of_a_stored_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.gate.measurable.Meter", lambda: Meter(str(tmp_path)))
+    monkeypatch.setattr("edgekit.benching.find_counter", lambda place: (None, "nothing counts here"))
+    monkeypatch.setattr("edgekit.gate.protocol.ALONE", FIVE)
+    monkeypatch.setattr("edgekit.gate.protocol.COMPARED", FIVE)
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    bench(file).save(tmp_path / "stored.json")
+    found = bench(file, baseline=tmp_path / "stored.json", gate="latency.p50=900%,energy=5%,instructions=1%")
+    assert gated(found).keys() == {"latency.p50"}
+    assert found.verdict in ("pass", "inconclusive")  # where only one session was disturbed
+    assert {one.name for one in found.unmeasured} == {"energy", "instructions"}
+
+
 def test_what_was_measured_beside_another_is_no_stored_baseline(tmp_path: Path) -> None:
     file = foreign.conv_net(tmp_path / "others.onnx")
     bench(file, baseline=file, gate="size=1%").save(tmp_path / "stored.json")
