@@ -293,7 +293,8 @@ def load_record(file: str | Path) -> BenchRecord:
     """Read a record that ``save`` or ``--json`` wrote.
 
     Raises:
-        ArtifactError: there is none, it is of another version, its texts steer a terminal, or its numbers are none.
+        ArtifactError: there is none, it is of another version, its texts steer a terminal, its numbers are none, or
+            what it measured is not above nothing.
     """
     path = Path(file).expanduser()
     if not path.is_file():
@@ -308,9 +309,23 @@ def load_record(file: str | Path) -> BenchRecord:
         check_texts(values)
         check_lines([values["subject"], values["baseline"]])
         check_numbers(values)
+        _check_measured(record)
     except ValueError as error:  # pydantic's is one
         raise _invalid(str(file), content, error) from error
     return record
+
+
+def _check_measured(record: BenchRecord) -> None:
+    """Refuse what cannot have been measured, and what a change would be divided by.
+
+    Raises:
+        ValueError: a size, a sample or a count of instructions that is not above nothing, or a list of them without any.
+    """
+    series = [one.processes for one in record.samples] + [one.samples for one in record.counts]
+    lists = [(record.subject.bytes,), *((one.instructions,) for one in record.counts)]
+    lists += [figures for one in series for figures in one or ((),)]
+    if not all(figures and min(figures) > 0 for figures in lists):
+        raise ValueError("a size, a sample or a count of instructions is missing, or not above nothing")
 
 
 def _invalid(file: str, content: bytes, error: ValueError) -> ArtifactError:
