@@ -11,6 +11,7 @@ the metric's own scale (-0.005 is half a point). An interval is two-sided at its
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -321,10 +322,10 @@ def _check_measured(record: BenchRecord) -> None:
     Raises:
         ValueError: a size, a sample or a count of instructions that is not above nothing, or a list of them without any.
     """
-    series = [one.processes for one in record.samples] + [one.samples for one in record.counts]
-    lists = [(record.subject.bytes,), *((one.instructions,) for one in record.counts)]
-    lists += [figures for one in series for figures in one or ((),)]
-    if not all(figures and min(figures) > 0 for figures in lists):
+    series = (*(one.processes for one in record.samples), *(one.samples for one in record.counts))
+    figures: list[Sequence[float]] = [(record.subject.bytes,), *((one.instructions,) for one in record.counts)]
+    figures += [each for one in series for each in one or ((),)]
+    if not all(each and min(each) > 0 for each in figures):
         raise ValueError("a size, a sample or a count of instructions is missing, or not above nothing")
 
 
