@@ -24,6 +24,7 @@ from edgekit.formats.onnx import describe_component
 from edgekit.gate.measurable import NO_ENERGY
 from edgekit.gate.record import BenchRecord, HostRecord
 from edgekit.places import NO_CLOCK
+from edgekit.tasks.base import Workload
 
 COMMAND = f"command:{sys.executable} {{runner}} {{spec}}"
 
@@ -293,6 +294,20 @@ def test_inputs_of_other_sizes_are_a_warning(tmp_path: Path, monkeypatch: pytest
     sizes = "[1, 3, 12, 12] and [2, 3, 12, 12]"
     warning = f"the two do not do the same work: the input 'pixels' of the baseline and the model is {sizes}"
     assert told == [(), (warning,)]
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_a_batch_that_a_graph_does_not_take_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its throughput would be that of so many samples, and one is answered."""
+    monkeypatch.setattr("edgekit.gate.measurable.Meter", lambda: Meter(str(tmp_path)))  # ends before measuring
+    one, two = (foreign.conv_net(tmp_path / f"{batch}.onnx", batch=batch) for batch in (1, 2))
+    free, gate = linear(tmp_path / "free.onnx"), {"gate": "energy=5%", "workload": Workload(batch=2)}
+    with pytest.raises(UsageError, match=r"--batch 2 is not the model's\nthe graph takes 1 samples at once") as raised:
+        bench(two, baseline=one, **gate)  # type: ignore[arg-type]
+    assert raised.value.id == "usage.workload"
+    assert bench(free, baseline=free, **gate).verdict == "invalid"  # type: ignore[arg-type]
+    assert bench(two, baseline=two, **gate).verdict == "invalid"  # type: ignore[arg-type]
+    assert bench(two, baseline=two, gate="energy=5%").verdict == "invalid"
 
 
 @pytest.mark.usefixtures("nothing_measured")
