@@ -320,7 +320,7 @@ def _check_measured(record: BenchRecord) -> None:
     """Refuse what cannot have been measured, and what a change would be divided by.
 
     Raises:
-        ValueError: a size, a sample or a count of instructions that is not above nothing, or a list of them without any.
+        ValueError: a size, a sample or a count of instructions is not above nothing, or a list of them is empty.
     """
     series = (*(one.processes for one in record.samples), *(one.samples for one in record.counts))
     figures: list[Sequence[float]] = [(record.subject.bytes,), *((one.instructions,) for one in record.counts)]

@@ -13,6 +13,7 @@ from fake_devices import Emulator
 from graphs import proto
 from tflites import INSTALLED, REASON
 
+from edgekit.devices import runner
 from edgekit.devices.base import SPEC, Device
 from edgekit.devices.local import LocalDevice
 from edgekit.devices.runner import Meter, measure_latency, wants_round
@@ -191,6 +192,41 @@ def test_fresh_processes_run_one_after_the_other(subject: Subject) -> None:
         assert answer.first_ms is not None
         assert answer.first_ms > answer.load_ms > 0
         assert answer.peak_memory_bytes > 10_000_000
+
+
+SLOW_TO_IMPORT = """
+import time
+
+time.sleep(1.0)
+
+
+class SessionOptions:
+    pass
+
+
+class InferenceSession:
+    def __init__(self, graph, options, providers):
+        pass
+
+    def get_outputs(self):
+        return []
+
+    def run(self, names, feeds):
+        return []
+"""
+
+
+def test_the_time_to_load_a_model_is_without_the_runtimes_own(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text(SLOW_TO_IMPORT)
+    np.savez(tmp_path / "feeds.npz", **{"0/x": np.ones(1)})  # type: ignore[arg-type]
+    spec = {"what": "memory", "warmup": 1, "runtime": "onnxruntime", "package": "onnxruntime", "threads": 1}
+    spec |= {"providers": ["CPUExecutionProvider"], "sha256": {}}
+    spec |= {"subjects": {"m": {"graph": "m.onnx", "feeds": "feeds.npz"}}}
+    (tmp_path / SPEC).write_text(json.dumps(spec))
+    command = [sys.executable, runner.__file__, str(tmp_path / SPEC)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=environment)
+    assert 0 < json.loads(done.stdout)["load_ms"] < 1000
 
 
 def test_no_process_begins_for_which_there_is_no_time(subject: Subject) -> None:
