@@ -178,6 +178,14 @@ def test_a_gate_ends_early_when_it_is_clear(subject: Subject) -> None:
     assert metrics["latency.p50"].verdict == "regression"
 
 
+@pytest.mark.parametrize("margin", [1, 2, 5, 10])
+def test_what_is_worse_by_just_the_margin_is_a_pass(margin: int) -> None:
+    comparison = Comparison(parse_margins(f"size={margin}%"), True)
+    size = Metric(name="size", unit="bytes", value=(100 + margin) * 10_000.0)
+    assert comparison.exact(size, 1e6).verdict == "pass"
+    assert comparison.exact(size.model_copy(update={"value": size.value + 1}), 1e6).verdict == "regression"  # type: ignore[operator]
+
+
 def test_a_stored_sample_is_compared_with_a_wider_interval() -> None:
     random = np.random.default_rng(1)
 
