@@ -111,7 +111,7 @@ def bench(
     run = _Run(path, baseline, work, model, places[0], asked, tuple(_fed_otherwise(sides)))
     questions = None if data is None else Questions(data, threads, feeding)
     models = () if questions is None else tuple(ask(one, questions) for one in run.beside)
-    early = run.record(Found(()), (), None)
+    early = run.record(Found((), protocol={"process_s": round(plan.seconds, 4)} if timed else {}), (), None)
     if why := _incomparable(run, early, models):
         return run.refused(early, why)
     return _measured(run, sides, places, models, told)

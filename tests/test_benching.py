@@ -22,7 +22,7 @@ from edgekit.environment import Host, host
 from edgekit.errors import DataError, HostError, UnknownNameError, UsageError
 from edgekit.formats.onnx import describe_component
 from edgekit.gate.measurable import NO_ENERGY
-from edgekit.gate.record import BenchRecord, HostRecord
+from edgekit.gate.record import BenchRecord, HostRecord, Protocol
 from edgekit.places import NO_CLOCK
 from edgekit.tasks.base import Workload
 
@@ -254,6 +254,18 @@ def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("edgekit.benching.measure_timed", measured)
     monkeypatch.setattr("edgekit.benching.measure_counted", measured)
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_a_preset_of_other_processes_is_not_compared_with_a_stored_result(tmp_path: Path) -> None:
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    how = Protocol(workload=Workload().model_dump(), process_s=0.4, copies=16)
+    here = HostRecord.model_validate(host().record)
+    make_record(p50(1.0), host=here, protocol=how).save(tmp_path / "stored.json")
+    found = bench(file, baseline=tmp_path / "stored.json", preset="tiny")
+    assert found.verdict == "invalid"
+    told = "the stored result has another time of a process: 0.4, and this one has 10.0"
+    assert found.warnings[0] == f"not compared: {told}"
 
 
 ISSUES_EXAMPLE = "latency.p50=1%,latency.p90=5%,instructions=1%,size=1%,memory.peak=3%,accuracy=-0.5pp"

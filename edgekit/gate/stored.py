@@ -12,8 +12,11 @@ from edgekit.gate.record import BenchRecord, Disturbance
 
 
 def measured_like(plan: Plan, stored: BenchRecord) -> Plan:
-    """The plan with processes like those of a stored result, so that what is compared was measured in one way."""
-    return replace(plan, process_s=stored.protocol.process_s, copies=stored.protocol.copies)
+    """The plan with processes like those of a stored result, so that what is compared was measured in one way.
+
+    A preset that says how long a process times keeps that: a result of other processes is then none to compare with.
+    """
+    return replace(plan, process_s=plan.process_s or stored.protocol.process_s, copies=stored.protocol.copies)
 
 
 def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[str] = ()) -> str:
