@@ -41,6 +41,8 @@ MODULES = {
     "tflite-runtime": "tflite_runtime.interpreter",
 }
 OVERHEAD_CALLS = 201
+# What is added to a signal's number in the exit code of who tells of a process that it ended.
+ENDED_BY = 128
 
 
 def import_runtime(name: str) -> Any:
@@ -389,8 +391,8 @@ def run_processes(spec: dict[str, Any]) -> dict[str, Any]:
             json.dump(own, stream)
         start = time.perf_counter()
         done = subprocess.run([sys.executable, os.path.abspath(__file__), file], stdout=subprocess.PIPE, check=False)
-        if done.returncode:
-            sys.exit(done.returncode)  # what went wrong stands on standard error
+        if done.returncode:  # what went wrong stands on standard error; of a signal, as shells have it
+            sys.exit(done.returncode if done.returncode > 0 else ENDED_BY - done.returncode)
         answer = json.loads(done.stdout)
         if "answered" in answer:
             answer["first_ms"] = (answer.pop("answered") - start) * 1e3

@@ -17,7 +17,7 @@ from edgekit.devices import runner
 from edgekit.devices.base import SPEC, Device
 from edgekit.devices.local import LocalDevice
 from edgekit.devices.runner import Meter, measure_latency, wants_round
-from edgekit.errors import HostError, ModelError
+from edgekit.errors import EdgekitError, HostError, ModelError
 from edgekit.runtimes.measuring import (
     Place,
     Subject,
@@ -270,6 +270,18 @@ def test_a_process_that_fails_is_the_error_of_all(tmp_path: Path) -> None:
     broken = Subject(tmp_path / "broken.onnx", FEEDS)
     with pytest.raises(ModelError, match="onnxruntime on this machine does not run the model"):
         run_processes({"one": broken}, here(1), [start_run("one")], seconds=1.0, fewest=1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize(("signal", "id_"), [("SIGSEGV", "model.crashes"), ("SIGKILL", "resource-limit.model-memory")])
+def test_a_process_that_a_signal_ends_says_so(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal: str, id_: str
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{signal})\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(EdgekitError) as raised:
+        run_processes({"one": subject}, here(1), [start_run("one")], seconds=1.0, fewest=1)
+    assert raised.value.id == id_
 
 
 def test_copies_take_turns_and_blocks_fill_their_time() -> None:
