@@ -35,6 +35,9 @@ def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[
     ours, theirs = candidate.subject.format, stored.subject.format
     if ours != theirs:
         return f"the stored result is of a file of the format {theirs}, and this one is {ours}"
+    known = {one.name for one in stored.metrics if one.value is not None}
+    if lacking := [name for name in gated if name not in known]:
+        return f"the stored result does not have {' and '.join(lacking)}"
     for name, one, other in (
         ("runtime", candidate.runtime.name, stored.runtime.name),
         ("version of the runtime", candidate.runtime.version, stored.runtime.version),
@@ -49,9 +52,7 @@ def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[
             return f"the stored result has another {name}: {other}, and this one has {one}"
     if stored.protocol.baseline == "beside":
         return "the stored result was measured beside a baseline, and this one alone"
-    known = {one.name for one in stored.metrics if one.value is not None}
-    lacking = [name for name in gated if name not in known]
-    return f"the stored result does not have {' and '.join(lacking)}" if lacking else ""
+    return ""
 
 
 def _in_what(one: BenchRecord, other: BenchRecord) -> str:

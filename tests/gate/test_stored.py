@@ -46,6 +46,7 @@ def test_a_result_of_the_same_machine_and_work_counts() -> None:
             "was measured beside a baseline, and this one alone",
         ),
         ({"metrics": (p50(None),)}, "the stored result does not have latency.p50"),
+        ({"metrics": (), "protocol": Protocol(workload={"batch": 1})}, "the stored result does not have latency.p50"),
     ],
 )
 def test_what_differs_is_the_reason(changed: dict[str, object], why: str) -> None:
