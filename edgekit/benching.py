@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,11 +83,12 @@ def bench(
 
     Raises:
         UnknownNameError: there is no such metric, preset, provider, target or way to a device.
-        UsageError: the gate cannot be read or asks for what was not given, or baseline and candidate have different
-            parts or formats.
+        UsageError: the gate cannot be read or asks for what was not given, a number is none to measure with, or
+            baseline and candidate have different parts or formats.
         DataError: the data is none for the models, or has no labels.
         HostError: the device cannot be had; or there is no GPU that the provider computes on.
     """
+    _check_numbers(budget_s, threads, seed)
     margins = _margins(gate, baseline, data)
     plan = find_plan(preset, budget_s, compared=baseline is not None, seed=seed)
     work, told = workload or Workload(), progress or Silent()
@@ -142,6 +144,21 @@ def _measured(
     record = run.record(found, _exact(run, accuracy), accuracy)
     why = incomparable(record, asked.stored) if asked.stored is not None else ""
     return run.refused(record, why) if why else record
+
+
+def _check_numbers(budget_s: float | None, threads: int, seed: int) -> None:
+    """Check what the command line checks by itself.
+
+    Raises:
+        UsageError: one is none that can be measured with.
+    """
+    for name, value, allowed, right in (
+        ("budget_s", budget_s, "seconds above 0", budget_s is None or 0 < budget_s < math.inf),
+        ("threads", threads, "1 or more", threads >= 1),
+        ("seed", seed, "0 or more", seed >= 0),
+    ):
+        if not right:
+            raise UsageError(f"{name} is {value}", id="usage.bad-value", why=f"allowed: {allowed}")
 
 
 def _margins(gate: str | None, baseline: str | Path | None, data: str | Path | None) -> Margins | None:

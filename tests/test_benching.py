@@ -362,3 +362,19 @@ def test_what_cannot_stand_beside_each_other_is_an_error(tmp_path: Path) -> None
 def test_a_gate_without_a_baseline_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a gate was given without a baseline"):
         bench(tmp_path / "others.onnx", gate="size=1%")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"budget_s": float("nan")}, r"budget_s is nan\nallowed: seconds above 0"),
+        ({"budget_s": float("inf")}, r"budget_s is inf\nallowed: seconds above 0"),
+        ({"budget_s": 0.0}, "budget_s is 0.0"),
+        ({"threads": 0}, r"threads is 0\nallowed: 1 or more"),
+        ({"seed": -1}, r"seed is -1\nallowed: 0 or more"),
+    ],
+)
+def test_a_number_that_nothing_is_measured_with_is_an_error(tmp_path: Path, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told) as raised:
+        bench(tmp_path / "others.onnx", **given)
+    assert raised.value.id == "usage.bad-value"
