@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -81,7 +82,10 @@ def test_a_part_is_settled_when_the_rest_cannot_change_it(evidence: ModuleType) 
     assert evidence.state_of((rule,), ["regression"] * 90, 100) == "holds"
 
 
-def test_a_line_says_whether_the_machine_was_idle(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_says_whether_the_machine_was_idle(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "gate", raising=False)  # the folder of tests of that name
     with scripts() as load:
         gate = load("gate")
         record = make_record(p50(1.0, verdict="pass"), protocol=Protocol(disturbed=("load",), spent_s=9.5))
