@@ -149,6 +149,7 @@ def line_of(record: BenchRecord, name: str) -> dict[str, Any]:
         "stopped": record.protocol.stopped,
         "spent_s": record.protocol.spent_s,
         "warnings": len(record.warnings),
+        "disturbed": record.protocol.disturbed,
     }
 
 
@@ -269,9 +270,10 @@ def report(key: dict[str, Any], part: Part) -> None:
     told = ", ".join(f"{verdict} {count}" for verdict, count in Counter(verdicts).most_common()) or "nothing yet"
     spent = [row["spent_s"] for row in rows if row.get("spent_s") is not None]
     seconds = f"; seconds a gate: median {statistics.median(spent):.1f}, most {max(spent):.1f}" if spent else ""
+    gates = f"{len(rows)} gates, {sum(bool(row.get('disturbed')) for row in rows)} of them disturbed"
     for rule in part.rules:
         state = rule.state(verdicts, part.count)
-        print(f"{json.dumps(key)}: {len(rows)} gates: {told}{seconds}; {rule.words} of {part.count}: {state}")
+        print(f"{json.dumps(key)}: {gates}: {told}{seconds}; {rule.words} of {part.count}: {state}")
 
 
 def report_all(model: str, ending: str) -> None:

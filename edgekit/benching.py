@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,11 +83,12 @@ def bench(
 
     Raises:
         UnknownNameError: there is no such metric, preset, provider, target or way to a device.
-        UsageError: the gate cannot be read or asks for what was not given, or baseline and candidate have different
-            parts or formats.
+        UsageError: the gate cannot be read or asks for what was not given, a number is none to measure with, or
+            baseline and candidate have different parts or formats.
         DataError: the data is none for the models, or has no labels.
         HostError: the device cannot be had; or there is no GPU that the provider computes on.
     """
+    _check_numbers(budget_s, threads, seed)
     margins = _margins(gate, baseline, data)
     plan = find_plan(preset, budget_s, compared=baseline is not None, seed=seed)
     work, told = workload or Workload(), progress or Silent()
@@ -111,7 +113,7 @@ def bench(
     run = _Run(path, baseline, work, model, places[0], asked, tuple(_fed_otherwise(sides)))
     questions = None if data is None else Questions(data, threads, feeding)
     models = () if questions is None else tuple(ask(one, questions) for one in run.beside)
-    early = run.record(Found(()), (), None)
+    early = run.record(Found((), protocol={"process_s": round(plan.seconds, 4)} if timed else {}), (), None)
     if why := _incomparable(run, early, models):
         return run.refused(early, why)
     return _measured(run, sides, places, models, told)
@@ -142,6 +144,21 @@ def _measured(
     record = run.record(found, _exact(run, accuracy), accuracy)
     why = incomparable(record, asked.stored) if asked.stored is not None else ""
     return run.refused(record, why) if why else record
+
+
+def _check_numbers(budget_s: float | None, threads: int, seed: int) -> None:
+    """Check what the command line checks by itself.
+
+    Raises:
+        UsageError: one is none that can be measured with.
+    """
+    for name, value, allowed, right in (
+        ("budget_s", budget_s, "seconds above 0", budget_s is None or 0 < budget_s < math.inf),
+        ("threads", threads, "1 or more", threads >= 1),
+        ("seed", seed, "0 or more", seed >= 0),
+    ):
+        if not right:
+            raise UsageError(f"{name} is {value}", id="usage.bad-value", why=f"allowed: {allowed}")
 
 
 def _margins(gate: str | None, baseline: str | Path | None, data: str | Path | None) -> Margins | None:
@@ -190,7 +207,8 @@ def _incomparable(run: _Run, early: BenchRecord, models: Sequence[AskedModel]) -
     if gated and all(name in comparison.lacking for name in gated):
         return "; ".join(f"{name}: {why}" for name, why in comparison.lacking.items())
     if stored is not None:
-        return incomparable(early, stored, [name for name in gated if name != "size"]) if run.place.local else ""
+        wanted = [name for name in gated if name != "size" and name not in comparison.lacking]
+        return incomparable(early, stored, wanted) if run.place.local else ""
     return unlike_answers(*models) if len(models) == len(SIDES) else ""
 
 

@@ -22,8 +22,9 @@ from edgekit.environment import Host, host
 from edgekit.errors import DataError, HostError, UnknownNameError, UsageError
 from edgekit.formats.onnx import describe_component
 from edgekit.gate.measurable import NO_ENERGY
-from edgekit.gate.record import BenchRecord, HostRecord
+from edgekit.gate.record import BenchRecord, HostRecord, Protocol
 from edgekit.places import NO_CLOCK
+from edgekit.tasks.base import Workload
 
 COMMAND = f"command:{sys.executable} {{runner}} {{spec}}"
 
@@ -221,6 +222,21 @@ def test_a_result_of_this_machine_is_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert {one.side for one in found.samples} == {"candidate"}
 
 
+def test_what_the_place_cannot_measure_is_not_asked_of_a_stored_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.gate.measurable.Meter", lambda: Meter(str(tmp_path)))
+    monkeypatch.setattr("edgekit.benching.find_counter", lambda place: (None, "nothing counts here"))
+    monkeypatch.setattr("edgekit.gate.protocol.ALONE", FIVE)
+    monkeypatch.setattr("edgekit.gate.protocol.COMPARED", FIVE)
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    bench(file).save(tmp_path / "stored.json")
+    found = bench(file, baseline=tmp_path / "stored.json", gate="latency.p50=900%,energy=5%,instructions=1%")
+    assert gated(found).keys() == {"latency.p50"}
+    assert found.verdict in ("pass", "inconclusive")  # where only one session was disturbed
+    assert {one.name for one in found.unmeasured} == {"energy", "instructions"}
+
+
 def test_what_was_measured_beside_another_is_no_stored_baseline(tmp_path: Path) -> None:
     file = foreign.conv_net(tmp_path / "others.onnx")
     bench(file, baseline=file, gate="size=1%").save(tmp_path / "stored.json")
@@ -238,6 +254,18 @@ def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("edgekit.benching.measure_timed", measured)
     monkeypatch.setattr("edgekit.benching.measure_counted", measured)
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_a_preset_of_other_processes_is_not_compared_with_a_stored_result(tmp_path: Path) -> None:
+    file = foreign.conv_net(tmp_path / "others.onnx")
+    how = Protocol(workload=Workload().model_dump(), process_s=0.4, copies=16)
+    here = HostRecord.model_validate(host().record)
+    make_record(p50(1.0), host=here, protocol=how).save(tmp_path / "stored.json")
+    found = bench(file, baseline=tmp_path / "stored.json", preset="tiny")
+    assert found.verdict == "invalid"
+    told = "the stored result has another time of a process: 0.4, and this one has 10.0"
+    assert found.warnings[0] == f"not compared: {told}"
 
 
 ISSUES_EXAMPLE = "latency.p50=1%,latency.p90=5%,instructions=1%,size=1%,memory.peak=3%,accuracy=-0.5pp"
@@ -281,6 +309,20 @@ def test_inputs_of_other_sizes_are_a_warning(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("nothing_measured")
+def test_a_batch_that_a_graph_does_not_take_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its throughput would be that of so many samples, and one is answered."""
+    monkeypatch.setattr("edgekit.gate.measurable.Meter", lambda: Meter(str(tmp_path)))  # ends before measuring
+    one, two = (foreign.conv_net(tmp_path / f"{batch}.onnx", batch=batch) for batch in (1, 2))
+    free, gate = linear(tmp_path / "free.onnx"), {"gate": "energy=5%", "workload": Workload(batch=2)}
+    with pytest.raises(UsageError, match=r"--batch 2 is not the model's\nthe graph takes 1 samples at once") as raised:
+        bench(two, baseline=one, **gate)  # type: ignore[arg-type]
+    assert raised.value.id == "usage.workload"
+    assert bench(free, baseline=free, **gate).verdict == "invalid"  # type: ignore[arg-type]
+    assert bench(two, baseline=two, **gate).verdict == "invalid"  # type: ignore[arg-type]
+    assert bench(two, baseline=two, gate="energy=5%").verdict == "invalid"
+
+
+@pytest.mark.usefixtures("nothing_measured")
 def test_models_that_are_not_scored_alike_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgekit.benching.unlike_answers", lambda ours, theirs: f"{ours.name} is not {theirs.name}")
     ours, theirs = linear(tmp_path / "ours.onnx"), linear(tmp_path / "theirs.onnx")
@@ -320,3 +362,19 @@ def test_what_cannot_stand_beside_each_other_is_an_error(tmp_path: Path) -> None
 def test_a_gate_without_a_baseline_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a gate was given without a baseline"):
         bench(tmp_path / "others.onnx", gate="size=1%")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"budget_s": float("nan")}, r"budget_s is nan\nallowed: seconds above 0"),
+        ({"budget_s": float("inf")}, r"budget_s is inf\nallowed: seconds above 0"),
+        ({"budget_s": 0.0}, "budget_s is 0.0"),
+        ({"threads": 0}, r"threads is 0\nallowed: 1 or more"),
+        ({"seed": -1}, r"seed is -1\nallowed: 0 or more"),
+    ],
+)
+def test_a_number_that_nothing_is_measured_with_is_an_error(tmp_path: Path, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told) as raised:
+        bench(tmp_path / "others.onnx", **given)
+    assert raised.value.id == "usage.bad-value"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from records import make_record, p50
 from scripts import scripts
+
+from edgekit.gate.record import Protocol
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,6 +80,20 @@ def test_a_part_is_settled_when_the_rest_cannot_change_it(evidence: ModuleType) 
     assert none.state(["pass", "regression"], 300) == "fails"
     assert evidence.state_of((rule, none), ["regression"] * 90, 100) == "fails"
     assert evidence.state_of((rule,), ["regression"] * 90, 100) == "holds"
+
+
+def test_a_line_says_whether_the_machine_was_idle(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "gate", raising=False)  # the folder of tests of that name
+    with scripts() as load:
+        gate = load("gate")
+        record = make_record(p50(1.0, verdict="pass"), protocol=Protocol(disturbed=("load",), spent_s=9.5))
+        line = gate.line_of(record, "latency.p50")
+        assert line["disturbed"] == ("load",)
+        gate.done = lambda key: [line, {**line, "disturbed": []}]
+        gate.report({"what": "idle"}, gate.PARTS["idle"])
+    assert "2 gates, 1 of them disturbed: pass 2; seconds a gate: median 9.5" in capsys.readouterr().out
 
 
 def test_gates_are_drawn_with_few_processes_and_heavy_tails() -> None:

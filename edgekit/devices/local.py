@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgekit.confinement import death, limits_for, run
 from edgekit.devices.base import RUNNER, SPEC, Device, failure, hung
+from edgekit.devices.runner import ENDED_BY
 from edgekit.environment import host
 
 
@@ -35,7 +36,8 @@ class LocalDevice(Device):
             done = run(command, limits)
         except subprocess.TimeoutExpired as error:
             raise hung(error.timeout, self.label) from error
-        died = death("the model that is measured", done.returncode, done.stderr, limits)
+        code = ENDED_BY - done.returncode if done.returncode > ENDED_BY else done.returncode  # of a process of its own
+        died = death("the model that is measured", code, done.stderr, limits)
         if died is not None:
             raise died
         if done.returncode != 0:

@@ -15,6 +15,7 @@ import functools
 import gc
 import glob
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -33,7 +34,22 @@ Inferences = Union[Inference, "list[Inference]"]
 
 # A system call with these numbers does nothing and fails; an emulator that counts instructions listens for them.
 BEGIN_MARK, END_MARK = 0x5EED01, 0x5EED02
+# What has to be imported of each runtime before a model can be loaded.
+MODULES = {
+    "onnxruntime": "onnxruntime",
+    "litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
 OVERHEAD_CALLS = 201
+# What is added to a signal's number in the exit code of who tells of a process that it ended.
+ENDED_BY = 128
+
+
+def import_runtime(name: str) -> Any:
+    """The module that runs models, by the name of its runtime."""
+    # Since 1.32 a thread of telemetry would run beside what is measured, and be counted among its instructions.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module(MODULES[name])
 
 
 class OnnxGraph:
@@ -45,10 +61,7 @@ class OnnxGraph:
     """
 
     def __init__(self, subject: dict[str, Any], threads: int) -> None:
-        # Since 1.32 a thread of telemetry would run beside what is measured, and be counted among its instructions.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime as ort
-
+        ort = import_runtime("onnxruntime")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -327,17 +340,26 @@ def processor_name() -> str:
     return named[-1] if named else platform.processor()
 
 
-def load_models(spec: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Every subject as a function of its inputs, and the GPU that computes; None where it is the processor."""
+def open_runtime(spec: dict[str, Any]) -> Any:
+    """Import what runs the models; the GPU that computes, None where it is the processor."""
     # What the loaders import lies beside this file where it runs, and not in the package; `python -P` looks nowhere.
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
-    subjects, threads = spec["subjects"], spec["threads"]
     if spec["providers"][0] == "CPUExecutionProvider":
-        return {name: LOADERS[spec["runtime"]](subject, threads) for name, subject in subjects.items()}, None
-    from gpu_graph import Gpu, GpuGraph, cuda_torch  # type: ignore[import-not-found, unused-ignore]
+        import_runtime(spec["runtime"])
+        return None
+    from gpu_graph import Gpu, cuda_torch  # type: ignore[import-not-found, unused-ignore]
 
-    gpu = Gpu(spec["providers"], cuda_torch() if spec["what"] == "latency" else None)
-    return {name: GpuGraph(subject, threads, gpu) for name, subject in subjects.items()}, gpu
+    return Gpu(spec["providers"], cuda_torch() if spec["what"] == "latency" else None)
+
+
+def load_models(spec: dict[str, Any], gpu: Any) -> dict[str, Any]:
+    """Every subject as a function of its inputs."""
+    subjects, threads = spec["subjects"], spec["threads"]
+    if gpu is None:
+        return {name: LOADERS[spec["runtime"]](subject, threads) for name, subject in subjects.items()}
+    from gpu_graph import GpuGraph  # type: ignore[import-not-found, unused-ignore]
+
+    return {name: GpuGraph(subject, threads, gpu) for name, subject in subjects.items()}
 
 
 def take_traces(models: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
@@ -369,8 +391,8 @@ def run_processes(spec: dict[str, Any]) -> dict[str, Any]:
             json.dump(own, stream)
         start = time.perf_counter()
         done = subprocess.run([sys.executable, os.path.abspath(__file__), file], stdout=subprocess.PIPE, check=False)
-        if done.returncode:
-            sys.exit(done.returncode)  # what went wrong stands on standard error
+        if done.returncode:  # what went wrong stands on standard error; of a signal, as shells have it
+            sys.exit(done.returncode if done.returncode > 0 else ENDED_BY - done.returncode)
         answer = json.loads(done.stdout)
         if "answered" in answer:
             answer["first_ms"] = (answer.pop("answered") - start) * 1e3
@@ -390,8 +412,9 @@ def main() -> None:
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Do what the specification says in this process."""
+    gpu = open_runtime(spec)
     began = time.perf_counter()
-    models, gpu = load_models(spec)
+    models = load_models(spec, gpu)
     answer: dict[str, Any] = {"load_ms": (time.perf_counter() - began) * 1e3}
     answer["host"] = {
         "processor": processor_name(),
@@ -417,7 +440,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
         }
         if spec["what"] == "latency":
             clock, meter = gpu.clock if gpu else wall_ms, Meter()
-            copies = [load_models(spec)[0] for _ in range(spec.get("copies", 1) - 1)]
+            copies = [load_models(spec, gpu) for _ in range(spec.get("copies", 1) - 1)]
             timed: dict[str, Inferences] = {
                 name: [call, *(functools.partial(models[name], calls[name][0]) for models in copies)]
                 for name, call in subjects.items()

@@ -120,10 +120,12 @@ def _are_identical(candidate: Outputs, baseline: Outputs) -> bool:
 
 def _discordant(candidate: Outputs, baseline: Outputs, labels: Array, task: Task) -> tuple[int, int] | None:
     """Samples that only the baseline and that only the candidate answers right; None where none is right or wrong."""
+    from edgekit.tasks.metrics import best_class
+
     ours, theirs = (task.class_scores(outputs.logits) for outputs in (candidate, baseline))
     if no_classes_because(ours, labels):
         return None
-    right, was_right = (scores.argmax(-1) == labels for scores in (ours, theirs))
+    right, was_right = (best_class(scores) == labels for scores in (ours, theirs))
     return int((was_right & ~right).sum()), int((right & ~was_right).sum())
 
 

@@ -180,7 +180,7 @@ class Comparison:
             ends: the least and the largest change, where it has a range.
         """
         assert metric.value is not None
-        delta = metric.value / baseline - 1
+        delta = (metric.value - baseline) / baseline  # a hundredth more is 0.01 so, and a ratio less 1 is above it
         compared = metric.model_copy(update={"baseline": baseline, "delta": delta, "delta_ci": ends or (delta, delta)})
         margin = self.margins.get(metric.name)
         if margin is None:

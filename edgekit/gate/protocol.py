@@ -91,7 +91,8 @@ class Plan:
 
 # Numbers of queries and seconds after the rules of MLPerf Mobile (1024 queries and 60 s) and of MLPerf Tiny (5 loops of
 # at least 10 s each): mlcommons/mobile_app_open and mlcommons/tiny. What they measure is none of MLPerf's results: so
-# `tiny` is five fresh processes, and its figure the median over the blocks of all, where MLPerf has that of five loops.
+# `tiny` is five fresh processes, and its figure the median over the blocks of all, where MLPerf has that of five loops;
+# and of the others' seconds the starts of processes are a part, where MLPerf counts those of the queries.
 PRESETS = {
     "quick": Plan(budget_s=10.0, least_s=10.0, least_inferences=128, preset="quick"),
     "mlperf-mobile": Plan(budget_s=60.0, least_s=60.0, least_inferences=1024, preset="mlperf-mobile"),

@@ -11,6 +11,7 @@ the metric's own scale (-0.005 is half a point). An interval is two-sided at its
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -293,7 +294,8 @@ def load_record(file: str | Path) -> BenchRecord:
     """Read a record that ``save`` or ``--json`` wrote.
 
     Raises:
-        ArtifactError: there is none, it is of another version, its texts steer a terminal, or its numbers are none.
+        ArtifactError: there is none, it is of another version, its texts steer a terminal, its numbers are none, or
+            what it measured is not above nothing.
     """
     path = Path(file).expanduser()
     if not path.is_file():
@@ -308,9 +310,23 @@ def load_record(file: str | Path) -> BenchRecord:
         check_texts(values)
         check_lines([values["subject"], values["baseline"]])
         check_numbers(values)
+        _check_measured(record)
     except ValueError as error:  # pydantic's is one
         raise _invalid(str(file), content, error) from error
     return record
+
+
+def _check_measured(record: BenchRecord) -> None:
+    """Refuse what cannot have been measured, and what a change would be divided by.
+
+    Raises:
+        ValueError: a size, a sample or a count of instructions is not above nothing, or a list of them is empty.
+    """
+    series = (*(one.processes for one in record.samples), *(one.samples for one in record.counts))
+    figures: list[Sequence[float]] = [(record.subject.bytes,), *((one.instructions,) for one in record.counts)]
+    figures += [each for one in series for each in one or ((),)]
+    if not all(each and min(each) > 0 for each in figures):
+        raise ValueError("a size, a sample or a count of instructions is missing, or not above nothing")
 
 
 def _invalid(file: str, content: bytes, error: ValueError) -> ArtifactError:

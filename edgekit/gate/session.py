@@ -162,7 +162,7 @@ def _metrics(component: str, samples: Sequence[Series], outcome: Outcome, asked:
     inferences = outcome.trace.inferences(subject_name(CANDIDATE, component))
     comparison = asked.comparison
     for name in (*TIMED, *STARTED):
-        if name in ours and (comparison.paired is None or name in theirs):
+        if name in ours and (name in theirs or name not in comparison.margins):
             n = len(ours[name].processes) if name in STARTED else inferences
             yield comparison.metric(ours[name], theirs.get(name), n, doubt if name in TIMES else "")
         elif name in ours:

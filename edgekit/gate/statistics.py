@@ -120,7 +120,7 @@ def resample(blocks: Blocks, seed: int = 0, share: float = 0.5) -> Bootstrap:
     processes, longest = len(blocks), max(map(len, blocks))
     table = np.array([[one[at * len(one) // longest] for at in range(longest)] for one in blocks], float)
     drawn = np.random.default_rng(seed).integers(0, processes, (RESAMPLES, processes))
-    times = (drawn[:, :, None] == np.arange(processes)).sum(axis=1)
+    times = np.array([np.bincount(one, minlength=processes) for one in drawn])
     return Bootstrap(
         float(np.quantile(table, share)), _quantiles(table, times, share), processes, sum(map(len, blocks))
     )

@@ -12,8 +12,11 @@ from edgekit.gate.record import BenchRecord, Disturbance
 
 
 def measured_like(plan: Plan, stored: BenchRecord) -> Plan:
-    """The plan with processes like those of a stored result, so that what is compared was measured in one way."""
-    return replace(plan, process_s=stored.protocol.process_s, copies=stored.protocol.copies)
+    """The plan with processes like those of a stored result, so that what is compared was measured in one way.
+
+    A preset that says how long a process times keeps that: a result of other processes is then none to compare with.
+    """
+    return replace(plan, process_s=plan.process_s or stored.protocol.process_s, copies=stored.protocol.copies)
 
 
 def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[str] = ()) -> str:
@@ -32,6 +35,9 @@ def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[
     ours, theirs = candidate.subject.format, stored.subject.format
     if ours != theirs:
         return f"the stored result is of a file of the format {theirs}, and this one is {ours}"
+    known = {one.name for one in stored.metrics if one.value is not None}
+    if lacking := [name for name in gated if name not in known]:
+        return f"the stored result does not have {' and '.join(lacking)}"
     for name, one, other in (
         ("runtime", candidate.runtime.name, stored.runtime.name),
         ("version of the runtime", candidate.runtime.version, stored.runtime.version),
@@ -46,9 +52,7 @@ def incomparable(candidate: BenchRecord, stored: BenchRecord, gated: Collection[
             return f"the stored result has another {name}: {other}, and this one has {one}"
     if stored.protocol.baseline == "beside":
         return "the stored result was measured beside a baseline, and this one alone"
-    known = {one.name for one in stored.metrics if one.value is not None}
-    lacking = [name for name in gated if name not in known]
-    return f"the stored result does not have {' and '.join(lacking)}" if lacking else ""
+    return ""
 
 
 def _in_what(one: BenchRecord, other: BenchRecord) -> str:

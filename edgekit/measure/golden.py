@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,10 @@ def check_golden(artifact: Artifact, task: Task) -> dict[str, float]:
 
 
 def relative_difference(mine: Array, reference: Array) -> float:
-    """The largest difference in units of the reference's largest value; infinite when the shapes differ."""
+    """The largest difference in units of the reference's largest value that is finite.
+
+    Infinite where the shapes differ or a value is NaN, which is larger than nothing, so that ``max`` passes over it.
+    """
     import numpy as np
 
     if mine.shape != reference.shape:
@@ -88,7 +92,10 @@ def relative_difference(mine: Array, reference: Array) -> float:
     if not reference.size:
         return 0.0
     one, other = (values if values.dtype.kind == "f" else values.astype(np.float64) for values in (mine, reference))
-    return float(np.abs(one - other).max() / max(float(np.abs(other).max()), 1e-6))
+    with np.errstate(invalid="ignore"):
+        largest = float(np.where(one == other, 0.0, np.abs(one - other)).max())
+    scale = float(np.abs(other[np.isfinite(other)]).max(initial=0.0))
+    return math.inf if math.isnan(largest) else largest / max(scale, 1e-6)
 
 
 def _read(file: Path) -> list[tuple[Batch, Batch]]:

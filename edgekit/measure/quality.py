@@ -134,7 +134,9 @@ def count_flips(one: Array, other: Array, *, several: bool = False) -> int | Non
     """
     if one.shape[-1] == 1:
         return None
-    changed = (one > 0) != (other > 0) if several else one.argmax(-1) != other.argmax(-1)
+    from edgekit.tasks.metrics import best_class
+
+    changed = (one > 0) != (other > 0) if several else best_class(one) != best_class(other)
     return int(changed.reshape(len(one), -1).any(axis=1).sum())
 
 

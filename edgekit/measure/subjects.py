@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import MANIFEST, WHOLE, Component, Format, is_artifact, open_artifact
 from edgekit.bounds import visible
+from edgekit.description import Signature
 from edgekit.errors import ModelError, UsageError
 from edgekit.formats import onnx, tflite
 from edgekit.formats.foreign import check_graph, check_memory
@@ -19,7 +20,7 @@ from edgekit.runtimes.measuring import Subject
 from edgekit.source import names_graph, names_tflite, sha256_file
 from edgekit.tasks import TASKS, bind_task
 from edgekit.tasks.base import TaskOptions, Workload
-from edgekit.tasks.feeds import made_up
+from edgekit.tasks.feeds import batch_dimension, check_batch, is_batch, made_up
 
 
 def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
@@ -27,7 +28,7 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
 
     Raises:
         ModelError: there is nothing at the path.
-        UsageError: neither an artifact nor an ONNX or TFLite file.
+        UsageError: neither an artifact nor an ONNX or TFLite file; or one that does not take the workload's batch.
     """
     root = Path(path).expanduser()
     if is_artifact(root):
@@ -40,10 +41,7 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
                 id="usage.not-measurable",
                 why="latency is measured on exported artifacts",
             )
-        return {
-            name: subject_at(root, part, {spec.name: made_up(spec, workload) for spec in part.inputs})
-            for name, part in artifact.manifest.components.items()
-        }
+        return {name: _fed(root, part, workload) for name, part in artifact.manifest.components.items()}
     if not root.exists():
         raise ModelError(f"there is nothing at {str(path)!r}", id="model.missing", hint="Check the path.")
     if not (names_graph(root) or names_tflite(root)) or not root.is_file():
@@ -55,8 +53,20 @@ def subjects_at(path: str | Path, workload: Workload) -> dict[str, Subject]:
     if names_graph(root):
         model, _ = check_graph(root)
         check_memory(model, root, workload)
-    part = _component(root)
-    return {WHOLE: subject_at(root.parent, part, {spec.name: made_up(spec, workload) for spec in part.inputs})}
+    return {WHOLE: _fed(root.parent, _component(root), workload)}
+
+
+def _fed(folder: Path, part: Component, workload: Workload) -> Subject:
+    """A graph that nobody described, with inputs that are made up.
+
+    Raises:
+        UsageError: samples at once were asked for, and the graph takes another number only: an inference of it would
+            be told as one of so many.
+    """
+    free = any(is_batch(dim, axis) for spec in part.inputs for axis, dim in enumerate(spec.shape))
+    if workload.batch != Workload().batch and not free:
+        check_batch(batch_dimension(Signature(inputs=part.inputs, outputs=part.outputs, states=part.states)), workload)
+    return subject_at(folder, part, {spec.name: made_up(spec, workload) for spec in part.inputs})
 
 
 def try_subjects(path: str | Path, subjects: Mapping[str, Subject], threads: int) -> None:

@@ -173,7 +173,7 @@ class Answer(BaseModel):
     """What the runner prints.
 
     Attributes:
-        load_ms: time to load every subject.
+        load_ms: time to load every subject, once the runtime is imported.
         peak_memory_bytes: of the runner's process.
         blocks_ms: for each subject, rounds of blocks of single inferences.
         clock: what measured them.

@@ -73,9 +73,14 @@ def check_room(name: str, shape: Sequence[int]) -> None:
         raise out_of_memory(f"the input {name!r}", limits, f"its shape is {list(shape)}")
 
 
+def is_batch(dim: int | str, axis: int) -> bool:
+    """Whether a dimension takes the workload's batch: a free one that is the first, or called so."""
+    return isinstance(dim, str) and (axis == 0 or "batch" in dim.lower())
+
+
 def free_size(name: str, axis: int, workload: Workload) -> int:
     """The size of a free dimension: the batch first or by name, then the length of a text."""
-    if "batch" in name.lower() or axis == 0:
+    if is_batch(name, axis):
         return workload.batch
     if workload.image is not None and any(word in name.lower() for word in ("height", "width")):
         return workload.image

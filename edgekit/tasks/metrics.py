@@ -1,4 +1,7 @@
-"""Metrics of (logits, labels), each higher for better and on a scale of 1, so that a drop of 0.01 means one point."""
+"""Metrics of (logits, labels), each higher for better and on a scale of 1, so that a drop of 0.01 means one point.
+
+What is no number answers nothing: such a sample is in no class, and a correlation with it is 0.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,20 @@ import numpy as np
 from edgekit.tasks.base import Array
 
 
+def best_class(logits: Array) -> Array:
+    """The class of the largest logit, -1 where one is NaN. logits [..., classes]."""
+    found: Array = np.where(np.isnan(logits).any(axis=-1), -1, logits.argmax(axis=-1))
+    return found
+
+
 def accuracy(logits: Array, labels: Array) -> float:
     """Share of samples whose largest logit is the label's. logits [samples, classes], labels [samples]."""
-    return float(np.mean(logits.argmax(axis=-1) == labels))
+    return float(np.mean(best_class(logits) == labels))
 
 
 def f1_macro(logits: Array, labels: Array) -> float:
     """Mean over the classes that occur of the harmonic mean of precision and recall."""
-    predicted = logits.argmax(axis=-1)
+    predicted = best_class(logits)
     return float(np.mean([_f1(predicted == c, labels == c) for c in np.unique(labels)]))
 
 
@@ -29,15 +38,17 @@ def exact_match_multilabel(logits: Array, labels: Array) -> float:
 
 
 def pearson(logits: Array, labels: Array) -> float:
-    """Correlation of the single output with the label; 0 where either does not vary."""
+    """Correlation of the single output with the label; 0 where either does not vary, or an output is no number."""
     predicted, expected = logits.reshape(-1), labels.reshape(-1)
-    if np.ptp(predicted) == 0 or np.ptp(expected) == 0:  # the deviation of equal numbers may be their rounding
-        return 0.0
+    if not np.isfinite(predicted).all() or np.ptp(predicted) == 0 or np.ptp(expected) == 0:
+        return 0.0  # by their deviation, which is rounding where all are equal, it would not be seen
     return float(np.corrcoef(predicted, expected)[0, 1])
 
 
 def spearman(logits: Array, labels: Array) -> float:
     """Pearson's correlation of the ranks (ties share their mean rank)."""
+    if np.isnan(logits).any():
+        return 0.0
     return pearson(_ranks(logits.reshape(-1)), _ranks(labels.reshape(-1)))
 
 

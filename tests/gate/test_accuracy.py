@@ -51,6 +51,16 @@ def compared(lost: int, gained: int) -> Accuracy:
     return compare_accuracy(outputs(after), outputs(before), TASK, "validation")
 
 
+def test_a_model_that_answers_no_numbers_is_a_regression() -> None:
+    """The largest of nothing is the first class, which is right for most samples of some data."""
+    labels = np.zeros(N, np.int64)
+    before = Outputs(np.tile(np.float32([1.0, 0.0]), (N, 1)), labels)
+    after = Outputs(np.full((N, 2), np.nan, np.float32), labels)
+    found = compare_accuracy(after, before, TASK, "validation")
+    assert (found.candidate, found.lost, found.gained) == (0.0, N, 0)
+    assert accuracy_metric(found, parse_margins("accuracy=-0.5pp")).verdict == "regression"
+
+
 @pytest.mark.parametrize(("lost", "gained"), [(1, 0), (3, 2), (11, 10)])
 def test_a_fifth_of_a_point_on_500_samples_is_inconclusive(lost: int, gained: int) -> None:
     found = compared(lost, gained)

@@ -17,7 +17,7 @@ from edgekit.gate.record import (
     load_record,
     published_schema,
 )
-from edgekit.report import TimedOn
+from edgekit.report import Count, TimedOn
 
 RECORD = make_record(
     p50(1.25, ci_low=1.2, ci_high=1.3, level=0.99, n=900, margin=0.01, verdict="pass"),
@@ -61,6 +61,25 @@ def test_a_record_whose_texts_steer_the_terminal_is_refused(tmp_path: Path, chan
     file = tmp_path / "result.json"
     RECORD.model_copy(update=changes).save(file)
     with pytest.raises(ArtifactError, match="has control characters") as caught:
+        load_record(file)
+    assert caught.value.id == "artifact.invalid-file"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"subject": RECORD.subject.model_copy(update={"bytes": 0})},
+        {"samples": (Series(metric="load", unit="ms", processes=()),)},
+        {"samples": (Series(metric="load", unit="ms", processes=((1.0,), ())),)},
+        {"samples": (Series(metric="load", unit="ms", processes=((1.0, -1.0),)),)},
+        {"counts": (Count(device="a board", instructions=0, samples=((1,),)),)},
+        {"counts": (Count(device="a board", instructions=1, samples=((),)),)},
+    ],
+)
+def test_a_record_of_what_cannot_have_been_measured_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    file = tmp_path / "result.json"
+    RECORD.model_copy(update=changes).save(file)
+    with pytest.raises(ArtifactError, match=r"missing, or not above nothing") as caught:
         load_record(file)
     assert caught.value.id == "artifact.invalid-file"
 

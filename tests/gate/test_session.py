@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_devices import Emulator
+from records import make_record, p50
 
 from edgekit.gate.figures import BASELINE, CANDIDATE, Comparison, thinned
 from edgekit.gate.margins import Margins, parse_margins
@@ -176,6 +177,25 @@ def test_a_gate_ends_early_when_it_is_clear(subject: Subject) -> None:
     found, metrics = gated(subject, Drawn(1.5), "latency.p50=1%", Plan(budget_s=1e6))
     assert (found.protocol["stopped"], found.protocol["processes"]) == ("clear", 8)
     assert metrics["latency.p50"].verdict == "regression"
+
+
+@pytest.mark.parametrize("margin", [1, 2, 5, 10])
+def test_what_is_worse_by_just_the_margin_is_a_pass(margin: int) -> None:
+    comparison = Comparison(parse_margins(f"size={margin}%"), True)
+    size = Metric(name="size", unit="bytes", value=(100 + margin) * 10_000.0)
+    assert comparison.exact(size, 1e6).verdict == "pass"
+    assert comparison.exact(size.model_copy(update={"value": size.value + 1}), 1e6).verdict == "regression"  # type: ignore[operator]
+
+
+def test_what_a_stored_result_lacks_is_measured_all_the_same(subject: Subject) -> None:
+    asked = Asked(SIX, Comparison(parse_margins("latency.p50=3%"), False), True, stored=make_record(p50(1.0)))
+    found = measure_timed({CANDIDATE: {"model": subject}}, here(1), asked, Drawn().measure)
+    metrics = {one.name: one for one in found.metrics}
+    latency = metrics["latency.p50"]
+    assert (latency.verdict, latency.reason) == ("invalid", "the baseline does not have it")
+    for name in ("latency.p99", "memory.peak"):
+        assert metrics[name].value is not None
+        assert (metrics[name].delta, metrics[name].verdict) == (None, None)
 
 
 def test_a_stored_sample_is_compared_with_a_wider_interval() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -32,6 +33,17 @@ def test_an_interval_of_few_processes_is_stretched() -> None:
     assert stretch(100, 0.95, taken=0.95) == pytest.approx(math.sqrt(100 / 99) * 1.9845 / 1.95996, rel=1e-3)
     assert stretch(1000, LEVEL) == pytest.approx(1.0, abs=0.01)
     assert stretch(5, LOOK_LEVEL) > stretch(5, LEVEL) > stretch(6, LEVEL) > 1
+
+
+def test_many_processes_take_little_memory() -> None:
+    """An hour's are some thousands: a table of every resample by every process twice would be gigabytes."""
+    tracemalloc.start()
+    try:
+        found = resample([[1.0 + 0.001 * (number % 7)] for number in range(1000)]).at(LEVEL)
+        assert tracemalloc.get_traced_memory()[1] < 300e6
+    finally:
+        tracemalloc.stop()
+    assert found.low <= 1.003 <= found.high
 
 
 def test_what_slows_both_sides_cancels() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from records import make_record, p50
 
-from edgekit.gate.protocol import Plan
+from edgekit.gate.protocol import Plan, find_plan
 from edgekit.gate.record import HostRecord, Protocol, Runtime, Subject
 from edgekit.gate.stored import incomparable, measured_like, unlike
 from edgekit.report import TimedOn
@@ -46,6 +46,7 @@ def test_a_result_of_the_same_machine_and_work_counts() -> None:
             "was measured beside a baseline, and this one alone",
         ),
         ({"metrics": (p50(None),)}, "the stored result does not have latency.p50"),
+        ({"metrics": (), "protocol": Protocol(workload={"batch": 1})}, "the stored result does not have latency.p50"),
     ],
 )
 def test_what_differs_is_the_reason(changed: dict[str, object], why: str) -> None:
@@ -61,6 +62,11 @@ def test_what_is_not_known_yet_is_no_reason() -> None:
 def test_a_new_result_is_measured_as_the_stored_one_was() -> None:
     plan = measured_like(Plan(budget_s=60.0), NOW)
     assert (plan.seconds, plan.asked(0)["copies"], plan.budget_s) == (0.4, 16, 60.0)
+
+
+def test_a_preset_keeps_the_time_of_its_processes() -> None:
+    plan = measured_like(find_plan("tiny", None, compared=True), NOW)
+    assert (plan.seconds, plan.processes, plan.preset) == (10.0, 5, "tiny")
 
 
 def test_sessions_that_were_disturbed_in_other_ways_tell_nothing_of_times() -> None:

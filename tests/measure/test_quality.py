@@ -53,6 +53,7 @@ def test_flips_count_changed_predictions() -> None:
     after = np.array([[9.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.1, 0.2]])
     assert count_flips(before, after) == 2
     assert count_flips(before[:, :1], after[:, :1]) is None
+    assert count_flips(before, np.full_like(before, np.nan)) == 4  # no numbers are no prediction
 
 
 def test_flips_of_several_labels_are_those_that_cross_one_half() -> None:

@@ -13,10 +13,11 @@ from fake_devices import Emulator
 from graphs import proto
 from tflites import INSTALLED, REASON
 
+from edgekit.devices import runner
 from edgekit.devices.base import SPEC, Device
 from edgekit.devices.local import LocalDevice
 from edgekit.devices.runner import Meter, measure_latency, wants_round
-from edgekit.errors import HostError, ModelError
+from edgekit.errors import EdgekitError, HostError, ModelError
 from edgekit.runtimes.measuring import (
     Place,
     Subject,
@@ -193,6 +194,41 @@ def test_fresh_processes_run_one_after_the_other(subject: Subject) -> None:
         assert answer.peak_memory_bytes > 10_000_000
 
 
+SLOW_TO_IMPORT = """
+import time
+
+time.sleep(1.0)
+
+
+class SessionOptions:
+    pass
+
+
+class InferenceSession:
+    def __init__(self, graph, options, providers):
+        pass
+
+    def get_outputs(self):
+        return []
+
+    def run(self, names, feeds):
+        return []
+"""
+
+
+def test_the_time_to_load_a_model_is_without_the_runtimes_own(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text(SLOW_TO_IMPORT)
+    np.savez(tmp_path / "feeds.npz", **{"0/x": np.ones(1)})  # type: ignore[arg-type]
+    spec = {"what": "memory", "warmup": 1, "runtime": "onnxruntime", "package": "onnxruntime", "threads": 1}
+    spec |= {"providers": ["CPUExecutionProvider"], "sha256": {}}
+    spec |= {"subjects": {"m": {"graph": "m.onnx", "feeds": "feeds.npz"}}}
+    (tmp_path / SPEC).write_text(json.dumps(spec))
+    command = [sys.executable, runner.__file__, str(tmp_path / SPEC)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=environment)
+    assert 0 < json.loads(done.stdout)["load_ms"] < 1000
+
+
 def test_no_process_begins_for_which_there_is_no_time(subject: Subject) -> None:
     runs = [start_run("one")] * 4
     assert len(run_processes({"one": subject}, here(1), runs, seconds=0.0, fewest=2)) == 2
@@ -234,6 +270,18 @@ def test_a_process_that_fails_is_the_error_of_all(tmp_path: Path) -> None:
     broken = Subject(tmp_path / "broken.onnx", FEEDS)
     with pytest.raises(ModelError, match="onnxruntime on this machine does not run the model"):
         run_processes({"one": broken}, here(1), [start_run("one")], seconds=1.0, fewest=1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize(("signal", "id_"), [("SIGSEGV", "model.crashes"), ("SIGKILL", "resource-limit.model-memory")])
+def test_a_process_that_a_signal_ends_says_so(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal: str, id_: str
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{signal})\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(EdgekitError) as raised:
+        run_processes({"one": subject}, here(1), [start_run("one")], seconds=1.0, fewest=1)
+    assert raised.value.id == id_
 
 
 def test_copies_take_turns_and_blocks_fill_their_time() -> None:

@@ -64,5 +64,15 @@ def test_what_does_not_vary_correlates_with_nothing() -> None:
     assert metrics.pearson(np.arange(7.0, dtype=np.float32)[:, None], inexact[:, 0]) == 0.0
 
 
+def test_what_is_no_number_answers_nothing() -> None:
+    labels, nothing = np.zeros(4, np.int64), np.full((4, 2), np.nan, np.float32)
+    half = np.where(np.arange(4)[:, None] < 2, nothing, np.float32([1.0, 0.0]))
+    assert (metrics.accuracy(nothing, labels), metrics.accuracy(half, labels)) == (0.0, 0.5)
+    assert (metrics.f1_macro(nothing, labels), metrics.best_class(half).tolist()) == (0.0, [-1, -1, 0, 0])
+    assert metrics.accuracy(np.array([[3, 1], [1, 3]], np.int8), labels[:2]) == 0.5
+    for metric in (metrics.pearson, metrics.spearman):
+        assert metric(np.array([1.0, np.nan, 3.0, 4.0]), np.arange(4.0)) == 0.0
+
+
 def test_nothing_to_find_and_nothing_found_is_right() -> None:
     assert metrics.f1_micro_multilabel(np.full((3, 2), -1.0), np.zeros((3, 2))) == 1.0
