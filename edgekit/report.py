@@ -78,7 +78,7 @@ class DeviceCheck(Record):
         runtime: name and version of the runtime there.
         n: samples.
         agree: how many have the same prediction; None for regression.
-        largest_difference: of the outputs, in units of the largest.
+        largest_difference: of the outputs, in units of the largest; None where one is no number.
         metric: name of the metric.
         here, there: its value on these samples; None without labels.
     """
@@ -87,7 +87,7 @@ class DeviceCheck(Record):
     runtime: str
     n: int
     agree: int | None
-    largest_difference: float
+    largest_difference: float | None
     metric: str
     here: float | None
     there: float | None
@@ -171,7 +171,8 @@ class Quality(Record):
         classes: class by class; None where a sample has no one label.
         no_classes_because: why there are none.
         against: what the metric compares with: the data's labels, or where there are none the original's answers.
-        largest_difference: between the logits of both, in units of the original's largest value.
+        largest_difference: between the logits of both, in units of the original's largest value; None where one is no
+            number.
     """
 
     metric: str

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgekit.artifact import Artifact
-from edgekit.measure.golden import relative_difference
+from edgekit.measure.golden import finite, relative_difference
 from edgekit.measure.latency import subject_at
 from edgekit.measure.quality import Outputs, collect_outputs, count_flips, has_several
 from edgekit.progress import Silent
@@ -98,7 +98,7 @@ def compare_elsewhere(
         runtime=f"{place.runtime} {version}".strip(),
         n=len(examples),
         agree=None if flips is None else len(examples) - flips,
-        largest_difference=relative_difference(there.logits, here.logits),
+        largest_difference=finite(relative_difference(there.logits, here.logits)),
         metric=task.metric_name if here.labels is None else task.metric_for(here.labels),
         here=here.score(task),
         there=there.score(task),

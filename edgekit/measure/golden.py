@@ -98,6 +98,11 @@ def relative_difference(mine: Array, reference: Array) -> float:
     return math.inf if math.isnan(largest) else largest / max(scale, 1e-6)
 
 
+def finite(difference: float) -> float | None:
+    """A difference as JSON has it, which knows no infinite one."""
+    return difference if math.isfinite(difference) else None
+
+
 def _read(file: Path) -> list[tuple[Batch, Batch]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

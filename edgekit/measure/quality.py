@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgekit.artifact import Format
 from edgekit.errors import DataError
-from edgekit.measure.golden import relative_difference
+from edgekit.measure.golden import finite, relative_difference
 from edgekit.measure.statistics import paired_bootstrap
 from edgekit.progress import Progress
 from edgekit.report import ClassChange, Classes, Quality
@@ -107,7 +107,7 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
         classes=None if missing else compare_classes(scores[0], scores[1], labels),
         no_classes_because=missing,
         against=original.against,
-        largest_difference=relative_difference(artifact.logits, original.logits),
+        largest_difference=finite(relative_difference(artifact.logits, original.logits)),
     )
 
 
@@ -171,9 +171,11 @@ def compare_classes(original: Array, artifact: Array, labels: Array) -> Classes:
     """
     import numpy as np
 
+    from edgekit.tasks.metrics import best_class
+
     count, labelled = original.shape[-1], labels >= 0
     expected, before, after = (
-        values[labelled].astype(np.int64) for values in (labels, original.argmax(-1), artifact.argmax(-1))
+        values[labelled].astype(np.int64) for values in (labels, best_class(original), best_class(artifact))
     )
     chosen = (expected >= 0, before == expected, after == expected, before != after)
     columns = [np.bincount(expected[rows], minlength=count) for rows in chosen]
@@ -193,16 +195,18 @@ def compare_classes(original: Array, artifact: Array, labels: Array) -> Classes:
 
 
 def _confusion(expected: Array, predicted: Array, count: int) -> tuple[tuple[int, ...], ...]:
-    """Samples by label and prediction, [count, count]."""
+    """Samples by label and prediction, [count, count], without those that are predicted to be nothing."""
     import numpy as np
 
-    cells = np.bincount(expected * count + predicted, minlength=count * count).reshape(count, count)
+    cells = np.bincount((expected * count + predicted)[predicted >= 0], minlength=count * count).reshape(count, count)
     return tuple(tuple(row) for row in cells.tolist())
 
 
 def mean_cosine(one: Array, other: Array) -> float:
-    """Mean cosine similarity of the rows of two sets of logits [samples, outputs]."""
+    """Mean cosine similarity of the rows of two sets of logits [samples, outputs]; 0 for what is no number."""
     import numpy as np
 
-    lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-    return float(np.mean((one * other).sum(-1) / np.maximum(lengths, 1e-12)))
+    with np.errstate(invalid="ignore"):
+        lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+        cosines = (one * other).sum(-1) / np.maximum(lengths, 1e-12)
+    return float(np.mean(np.where(np.isfinite(cosines), cosines, 0.0)))

@@ -138,7 +138,9 @@ def check_text(check: DeviceCheck) -> str:
     same = "" if check.agree is None else f"{check.agree} of {check.n} predictions as here; "
     scores = [figures.quality(check.metric, value) for value in (check.there, check.here)]
     metric = "" if check.there is None else f"{check.metric} {scores[0]} there, {scores[1]} here; "
-    apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
+    apart = "outputs that are no numbers"
+    if check.largest_difference is not None:
+        apart = f"outputs at most {check.largest_difference:.1e} of the largest apart"
     return f"{check.device}, {runtime_text(check.runtime)}: {same}{metric}{apart}"
 
 

@@ -29,12 +29,12 @@ def f1_macro(logits: Array, labels: Array) -> float:
 
 def f1_micro_multilabel(logits: Array, labels: Array) -> float:
     """F1 over all (sample, label) pairs at probability 0.5. logits and labels [samples, classes]."""
-    return _f1(logits > 0, labels > 0.5)
+    return _f1(_chosen(logits, labels), labels > 0.5)
 
 
 def exact_match_multilabel(logits: Array, labels: Array) -> float:
     """Share of samples with every label right at probability 0.5."""
-    return float(np.mean(np.all((logits > 0) == (labels > 0.5), axis=-1)))
+    return float(np.mean(np.all(_chosen(logits, labels) == (labels > 0.5), axis=-1)))
 
 
 def pearson(logits: Array, labels: Array) -> float:
@@ -50,6 +50,11 @@ def spearman(logits: Array, labels: Array) -> float:
     if np.isnan(logits).any():
         return 0.0
     return pearson(_ranks(logits.reshape(-1)), _ranks(labels.reshape(-1)))
+
+
+def _chosen(logits: Array, labels: Array) -> Array:
+    """The labels at probability 0.5; of a NaN the wrong one."""
+    return np.where(np.isnan(logits), labels <= 0.5, logits > 0)
 
 
 def _f1(predicted: Array, expected: Array) -> float:

@@ -102,7 +102,9 @@ class Tensors(Classification):
 
     def _agreement(self, outputs: Array, original: Array) -> float:
         """Share of samples whose best class is the original's."""
-        mine, theirs = (self.class_scores(values).argmax(axis=-1) for values in (outputs, original))
+        from edgekit.tasks.metrics import best_class
+
+        mine, theirs = (best_class(self.class_scores(values)) for values in (outputs, original))
         return float((mine == theirs).mean())
 
     def _closeness(self, outputs: Array, original: Array) -> float:
@@ -120,7 +122,9 @@ class Tensors(Classification):
         for begin, end in self._blocks(original.shape[-1]):
             mine, theirs = (values[:, begin:end].astype(np.float64) for values in (outputs, original))
             length = np.maximum(np.linalg.norm(theirs, axis=-1), 1e-12)
-            errors.append(np.minimum(np.linalg.norm(mine - theirs, axis=-1) / length, 1.0))
+            with np.errstate(invalid="ignore"):
+                error = np.linalg.norm(mine - theirs, axis=-1) / length
+            errors.append(np.where(error < 1.0, error, 1.0))  # what is no number is not close
         likenesses: Array = 1.0 - np.mean(errors, axis=0)
         return likenesses
 

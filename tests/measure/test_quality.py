@@ -21,6 +21,7 @@ from edgekit.measure.quality import (
     no_classes_because,
 )
 from edgekit.progress import Silent
+from edgekit.report import Quality
 from edgekit.runtimes.torch import TorchRunner
 from edgekit.tasks.base import Task, Workload
 from edgekit.tasks.metrics import accuracy, exact_match_multilabel
@@ -213,3 +214,25 @@ def test_every_sample_is_told_to_the_progress() -> None:
 def test_an_exported_graph_is_evaluated_as_it_will_be_used() -> None:
     assert evaluation_batch("onnx", Workload(batch=3)) == 3
     assert evaluation_batch("torch", Workload(batch=3)) == 32
+
+
+def test_answers_that_are_no_numbers_are_none_of_the_classes() -> None:
+    original, labels = np.array([[2.0, 1.0], [1.0, 2.0], [3.0, 1.0]]), np.array([0, 1, 0])
+    artifact = np.array([[2.0, 1.0], [np.nan, 2.0], [np.nan, np.nan]])
+    found = compare_classes(original, artifact, labels)
+    assert [(one.n, one.right_before, one.right_after, one.flips) for one in found.changes] == [
+        (2, 2, 1, 1),
+        (1, 1, 0, 1),
+    ]
+    assert found.confusion_after == ((1, 0), (0, 0))
+    assert mean_cosine(original, artifact) == pytest.approx(1 / 3)
+
+
+def test_a_record_of_answers_that_are_no_numbers_can_be_read_again() -> None:
+    labels = np.array([0, 1])
+    original = Outputs(np.array([[2.0, 1.0], [1.0, 2.0]]), labels)
+    artifact = Outputs(np.array([[2.0, 1.0], [np.nan, 2.0]]), labels)
+    found = compare(original, artifact, TASK, split="evaluation", looks=1)
+    assert found is not None
+    assert found.largest_difference is None
+    assert Quality.model_validate_json(found.model_dump_json()) == found

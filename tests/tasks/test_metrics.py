@@ -76,3 +76,10 @@ def test_what_is_no_number_answers_nothing() -> None:
 
 def test_nothing_to_find_and_nothing_found_is_right() -> None:
     assert metrics.f1_micro_multilabel(np.full((3, 2), -1.0), np.zeros((3, 2))) == 1.0
+
+
+def test_of_a_nan_no_label_is_the_right_one() -> None:
+    logits = np.array([[1.0, np.nan], [np.nan, 1.0]])
+    for labels in (np.array([[1, 0], [0, 1]]), np.array([[1, 1], [1, 1]])):
+        assert metrics.exact_match_multilabel(logits, labels) == 0.0
+    assert metrics.f1_micro_multilabel(np.full((2, 2), np.nan), np.array([[1, 0], [0, 1]])) == 0.0

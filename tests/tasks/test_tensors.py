@@ -93,6 +93,11 @@ def test_answers_are_compared_by_agreement_or_by_closeness(tmp_path: Path) -> No
     scored = compare(Outputs(before, labelled), Outputs(after, labelled), task, split="x", looks=1)
     assert scored is not None
     assert (scored.metric, scored.against, scored.after) == ("accuracy", "labels", pytest.approx(0.8))
+    none = compare(
+        theirs.beside(theirs), Outputs(np.full_like(before, np.nan), None).beside(theirs), task, split="x", looks=1
+    )
+    assert none is not None
+    assert (none.after, none.largest_difference) == (0.0, None)
 
 
 def test_closeness_weighs_every_output_alike(tmp_path: Path) -> None:
@@ -102,6 +107,7 @@ def test_closeness_weighs_every_output_alike(tmp_path: Path) -> None:
     result[:, 48:] *= 1.1  # a tenth of the second output, nothing of the first
     assert task.score(result, original) == pytest.approx(0.95)
     assert task.score(-100 * original, original) == 0.0  # no error counts more than wholly
+    assert task.score(np.full_like(original, np.nan), original) == 0.0
 
 
 def test_the_interval_of_closeness_is_of_what_each_sample_scores(
