@@ -28,6 +28,7 @@ DECIDING = (
     *(f"measure/{name}.py" for name in ("instructions", "latency", "machine", "statistics")),
     "runtimes/measuring.py",
     "devices/runner.py",
+    "devices/meter.py",
     "devices/emulated.py",
     "devices/emulation/plugin.c",
 )

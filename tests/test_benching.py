@@ -17,7 +17,7 @@ from records import ALWAYS, SHORTLY, make_record, p50
 from edgekit.artifact import WHOLE, write_artifact
 from edgekit.benching import bench
 from edgekit.devices import WAYS, Reached
-from edgekit.devices.runner import Meter
+from edgekit.devices.meter import Meter
 from edgekit.environment import Host, host
 from edgekit.errors import DataError, HostError, UnknownNameError, UsageError
 from edgekit.formats.onnx import describe_component

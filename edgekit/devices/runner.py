@@ -1,10 +1,10 @@
-"""The runner that goes to a device: one file, needing only Python, numpy and the runtime.
+"""The runner that goes to a device with a few files beside it; they need Python, numpy and the runtime.
 
     python runner.py spec.json
 
 ``spec.json`` says what to do (``what``), names the subjects (a graph and a ``.npz`` of its inputs, by paths relative to
 the specification) and the sha256 of every file, so that nothing that a transfer has changed is measured. The answer is
-one JSON document on standard output. The same file runs everywhere, so that every place measures alike.
+one JSON document on standard output. The same program runs everywhere, so that every place measures alike.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import base64
 import contextlib
 import functools
 import gc
-import glob
 import hashlib
 import importlib
 import json
@@ -153,7 +152,7 @@ def measure_latency(
     subjects: dict[str, Inferences],
     spec: dict[str, Any],
     clock: Callable[[Inference], float] = wall_ms,
-    meter: Meter | None = None,
+    meter: Any = None,
 ) -> dict[str, list[list[float]]]:
     """Milliseconds of single inferences: for each subject a list of blocks, one a round.
 
@@ -192,56 +191,6 @@ def warm_up(calls: list[Inference], spec: dict[str, Any]) -> int:
         slowest_ms = max([slowest_ms, *times_ms[-1:]])
     fitting = int(spec["block_ms"] / slowest_ms) if spec.get("block_ms") and slowest_ms > 0 else 0
     return max(int(spec["block"]), fitting)
-
-
-class Meter:
-    """Counters of energy in microjoules, where this process may read them.
-
-    RAPL's packages (Linux: Documentation/power/powercap/powercap.rst), else the energy counters of hwmon
-    (Documentation/hwmon/sysfs-interface.rst). They count the whole processor, whoever uses it. What a package is a part
-    of (``psys``) or consists of (the cores that amd_energy has beside the sockets) is not counted a second time.
-
-    Args:
-        root: ``/``; another folder in tests.
-    """
-
-    def __init__(self, root: str = "/") -> None:
-        self.uj: dict[str, list[float | None]] = {}
-        packages = sorted(glob.glob(os.path.join(root, "sys/class/powercap/intel-rapl:[0-9]*/energy_uj")))
-        sensors = sorted(glob.glob(os.path.join(root, "sys/class/hwmon/hwmon*/energy*_input")))
-        self._files = [file for file in packages if self._named(file, "name").startswith("package")]
-        self._files = self._files or [file for file in sensors if not self._named(file, "label").startswith("Ecore")]
-
-    def _named(self, file: str, what: str) -> str:
-        """What a counter says that it is; empty where it says nothing."""
-        folder, name = os.path.split(file)
-        beside = what if what == "name" else name.replace("_input", f"_{what}")
-        try:
-            with open(os.path.join(folder, beside), encoding="utf-8") as stream:
-                return stream.read().strip()
-        except OSError:
-            return ""
-
-    def read(self) -> float:
-        """All counters together."""
-        total = 0.0
-        for file in self._files:
-            with open(file, encoding="ascii") as stream:
-                total += float(stream.read())
-        return total
-
-    def readable(self) -> bool:
-        """Whether there are counters, and this process may read them."""
-        try:
-            self.read()
-        except (OSError, ValueError):
-            return False
-        return bool(self._files)
-
-    def note(self, name: str, before: float, inferences: int) -> None:
-        """Keep what each inference of a block took; nothing is known where a counter stood still or began anew."""
-        used = self.read() - before
-        self.uj.setdefault(name, []).append(used / inferences if used > 0 else None)
 
 
 def mark(number: int) -> None:
@@ -439,6 +388,8 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
             for name, model in models.items()
         }
         if spec["what"] == "latency":
+            from meter import Meter  # type: ignore[import-not-found, unused-ignore]
+
             clock, meter = gpu.clock if gpu else wall_ms, Meter()
             copies = [load_models(spec, gpu) for _ in range(spec.get("copies", 1) - 1)]
             timed: dict[str, Inferences] = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgekit.cache import Cache
 from edgekit.devices.emulated import EmulatedDevice
 from edgekit.devices.emulation.root import find_root, why_not
-from edgekit.devices.runner import Meter
+from edgekit.devices.meter import Meter
 from edgekit.gate.margins import Margins
 from edgekit.gate.metrics import STARTED, TIMED
 from edgekit.places import NO_CLOCK

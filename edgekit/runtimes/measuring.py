@@ -24,9 +24,9 @@ from edgekit.source import sha256_file
 from edgekit.target import EXECUTION_PROVIDERS, PACKAGES, Provider
 from edgekit.tasks.base import Array, Batch
 
-# What runs on a device: the runner, and what it needs for TFLite, for GPUs and for profiles.
+# What runs on a device: the runner, and what it needs for energy, for TFLite, for GPUs and for profiles.
 RUNNER_FILES = (
-    Path(__file__).parent.parent / "devices" / RUNNER,
+    *(Path(__file__).parent.parent / "devices" / name for name in (RUNNER, "meter.py")),
     *(Path(__file__).with_name(name) for name in ("tflite_graph.py", "gpu_graph.py", "ort_trace.py")),
 )
 WALL_CLOCK = "wall clock"

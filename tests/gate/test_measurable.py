@@ -9,7 +9,7 @@ from fake_devices import Emulator
 from edgekit.devices.base import Device
 from edgekit.devices.command import CommandDevice
 from edgekit.devices.emulation.root import Root
-from edgekit.devices.runner import Meter
+from edgekit.devices.meter import Meter
 from edgekit.gate import measurable
 from edgekit.gate.margins import parse_margins
 from edgekit.gate.measurable import find_counter, find_lacking

@@ -16,7 +16,8 @@ from tflites import INSTALLED, REASON
 from edgekit.devices import runner
 from edgekit.devices.base import SPEC, Device
 from edgekit.devices.local import LocalDevice
-from edgekit.devices.runner import Meter, measure_latency, wants_round
+from edgekit.devices.meter import Meter
+from edgekit.devices.runner import measure_latency, wants_round
 from edgekit.errors import EdgekitError, HostError, ModelError
 from edgekit.runtimes.measuring import (
     Place,
