@@ -112,7 +112,7 @@ def test_between_a_good_student_and_a_bad_one_the_fastest_that_is_good_enough_is
 def test_students_after_the_first_are_ranked_on_the_selection_split_and_the_last_look_is_at_the_result(
     tmp_path: Path,
 ) -> None:
-    world = Steep(need=0.0115)
+    world = Steep(need=0.008)
     record = _ran(session(tmp_path, world, limits=HOUR, space=MEASURES))
     fulls = [trial for trial in record.trials if trial.kind == "full"]
     unseen = [trial for trial in fulls if trial.drop is None]
