@@ -269,6 +269,8 @@ class Strategy:
             return Shape(nearest.asked or 1.0, shape.layers, shape.importance)
         wanted = Shape(round(kept, 4), shape.layers, shape.importance)
         stages = self._whole(now, (self.space.cut(wanted),), quick=True)
+        if any(trial.stages == stages for trial in now.trials):
+            return wanted  # it came out with other layers, or cost nothing: timed again, it would tell as little
         return self._trial(now.trials, "timing", stages, asked=wanted.kept)
 
     def _proxy(self, now: Standing, room: Room, shape: Shape) -> TrialRecord | None:

@@ -577,6 +577,23 @@ def test_a_failed_proxy_is_only_left_out(tmp_path: Path) -> None:
     assert best.layers == 4  # the base recipe's
 
 
+class OfOtherLayers(World):
+    """Pruning leaves a layer more than it was asked for."""
+
+    def _figures(self, trial: TrialRecord) -> TrialRecord:
+        found = super()._figures(trial)
+        return found if found.layers is None else found.model_copy(update={"layers": found.layers + 1})
+
+
+def test_a_shape_that_comes_out_with_other_layers_is_timed_once(tmp_path: Path) -> None:
+    search = session(tmp_path, OfOtherLayers(), search=FILL, limits=Limits(max_drop=0.05, max_ms=7.0, time=3600.0))
+    search.run()
+    made = search.book.trials
+    timed = [trial.stages for trial in made if trial.kind == "timing"]
+    assert len(timed) == len({str(stages) for stages in timed}) > 0
+    assert "full" in kinds(made)
+
+
 def test_proxies_choose_the_shape(tmp_path: Path) -> None:
     class Shallow(World):
         def _figures(self, trial):  # type: ignore[no-untyped-def]  # as the world's
