@@ -594,6 +594,15 @@ def test_a_shape_that_comes_out_with_other_layers_is_timed_once(tmp_path: Path) 
     assert "full" in kinds(made)
 
 
+def test_a_model_that_is_kept_whole_is_not_compared_with_itself(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_ms=15.0, time=3600.0)
+    search = session(tmp_path, World(base_drop=0.02), search=FILL, limits=limits)
+    search.run()
+    made = search.book.trials
+    assert next(trial.asked for trial in made if trial.kind == "full") == 1.0
+    assert "proxy" not in kinds(made)
+
+
 def test_proxies_choose_the_shape(tmp_path: Path) -> None:
     class Shallow(World):
         def _figures(self, trial):  # type: ignore[no-untyped-def]  # as the world's
