@@ -61,8 +61,13 @@ class Trail:
     looks: int = 0
 
 
-def run(workshop: Workshop, publish: Callable[[Trail], None]) -> Trail:
-    """Every stage in order; each artifact that is the best so far is handed to ``publish``, verified."""
+def run(workshop: Workshop, publish: Callable[[Trail], None] | None) -> Trail:
+    """Every stage in order; each artifact that is the best so far is handed to ``publish``, verified.
+
+    Args:
+        workshop: of the run.
+        publish: takes what the run has come to; None where nobody waits for it, and only the last artifact is verified.
+    """
     request = workshop.request
     foreign = workshop.original.artifact.format == "onnx"
     if not foreign:  # which is all that torch computes with
@@ -74,15 +79,20 @@ def run(workshop: Workshop, publish: Callable[[Trail], None]) -> Trail:
     trail = Trail([first], baseline, baseline)
     if foreign:  # there is no torch block before it
         trail.entries.append(_export_row(trail))
+
+    def interim() -> None:
+        if publish is not None:
+            trail.finished = workshop.stage(verify, trail.best)
+            publish(trail)
+
     if takes_long(request):
-        trail.finished = workshop.stage(verify, baseline)
-        publish(trail)
+        interim()
     start, kept = workshop.student or workshop.original, workshop.original
     for block in _torch_blocks(steps):
         made = _torch_block(workshop, trail, block, export, start)
         if made is not None:
-            kept, trail.finished = made, workshop.stage(verify, trail.best)
-            publish(trail)
+            kept = made
+            interim()
         start = kept
     if not foreign:
         trail.entries.append(_export_row(trail))

@@ -138,7 +138,8 @@ class _Line:
         """The straight line with a trial's recipe; what it needs is in the cache by now."""
         if self._last is None or self._last[0] != trial.number:
             workshop = for_trial(self._workshop, trial.stages, trial.shortened)
-            self._last = (trial.number, workshop, run(workshop, lambda trail: self._first(workshop, trail)))
+            first = None if self.published else lambda trail: self._first(workshop, trail)
+            self._last = (trial.number, workshop, run(workshop, first))
             quality = _quality(self._last[2])
             self.metric = "" if quality is None else quality.metric
         return self._last[1:]

@@ -269,10 +269,12 @@ class Strategy:
             return Shape(nearest.asked or 1.0, shape.layers, shape.importance)
         wanted = Shape(round(kept, 4), shape.layers, shape.importance)
         stages = self._whole(now, (self.space.cut(wanted),), quick=True)
+        if any(trial.stages == stages for trial in now.trials):
+            return wanted  # it came out with other layers, or cost nothing: timed again, it would tell as little
         return self._trial(now.trials, "timing", stages, asked=wanted.kept)
 
     def _proxy(self, now: Standing, room: Room, shape: Shape) -> TrialRecord | None:
-        """A shape of about equal cost, briefly trained; None where there were enough, or no time for any."""
+        """A shape of about equal cost, briefly trained; None where there were enough, no time for any, or one alone."""
         assert room.pace is not None
         steps = min(PROXY_STEPS[1], max(PROXY_STEPS[0], self.space.full_steps // 20))
         each = room.timing + room.pace.seconds(steps, shape.kept)
@@ -281,8 +283,8 @@ class Strategy:
         room_for = int(PROXY_SHARE * (room.left + sum(trial.seconds for trial in made)) / each)
         layers = self.space.comparable(shape)
         most = min(room_for, MOST_PROXIES, max(1, len(layers)) * len(self.space.importances))
-        if most < FEWEST_PROXIES or len(made) >= most:
-            return None
+        if shape.kept >= 1 or most < FEWEST_PROXIES or len(made) >= most:
+            return None  # a model that is kept whole is the same by every importance
         proposal, suggested = self.suggest(shape, layers)
         training = (self.space.cut(suggested), self.space.taught(steps))
         stages = self._whole(now, training, quick=True)

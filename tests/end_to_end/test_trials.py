@@ -6,9 +6,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from end_to_end.made import WORKLOAD, model_folder, text_data
+from end_to_end.made import WORKLOAD, events, model_folder, text_data
 
 from edgekit.cache import Cache
+from edgekit.pipeline import run
 from edgekit.progress import Silent
 from edgekit.request import resolve_request
 from edgekit.search.box import Box
@@ -68,3 +69,22 @@ def test_steps_are_timed_where_another_search_has_done_the_same_ones(tmp_path: P
         paces.append((pace.step_seconds, pace.check_seconds is None))
     assert paces[0] == paces[1]
     assert paces[0][0]
+
+
+def test_where_nobody_waits_for_an_interim_result_only_the_last_artifact_is_verified(tmp_path: Path) -> None:
+    model, data = model_folder("bert", tmp_path / "model", layers=2), text_data(tmp_path)
+    options: dict[str, Any] = {"data": data, "target": "arm64", "workload": WORKLOAD, "time": 3600.0}
+    cache = tmp_path / "cache"
+    workshop = Workshop(resolve_request(model, **options), Cache(cache), Silent())
+    stages = (PRUNE, {**DISTILL, "max_steps": 8}, *GRAPH)
+
+    def verified() -> int:
+        return sum(event["event"] == "stage.done" and event["stage"] == "verify" for event in events(cache))
+
+    alone = run(for_trial(workshop, stages), None)
+    assert verified() == 1
+    seen: list[str] = []
+    watched = run(for_trial(workshop, stages), lambda trail: seen.append(trail.finished.key))
+    assert verified() == 3
+    assert len(set(seen)) == 2
+    assert watched == alone

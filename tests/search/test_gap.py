@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from edgekit.search.gap import RIDGE, Gap, removed
+from edgekit.search.gap import RIDGE, SLOPE, Gap, removed
 from edgekit.trials import TrialRecord
 
 
@@ -27,17 +27,24 @@ def test_what_was_removed_counts_by_its_logarithm() -> None:
     assert removed(seen(None, None)) == 0.0  # not known: a model whose shape nobody changed
 
 
-def test_one_look_tells_a_level_and_no_slope() -> None:
+def test_one_look_tells_a_level_and_leaves_the_slope_that_is_expected() -> None:
     line = Gap.of([seen(0.3, -0.02)])
     assert line is not None
-    assert [line.at(seen(kept, None)) for kept in (1.0, 0.3, 0.1)] == pytest.approx([-0.02] * 3)
+    assert line.slope == pytest.approx(SLOPE)
+    assert [line.at(seen(kept, None)) for kept in (0.3, 0.3 / math.e)] == pytest.approx([-0.02, -0.02 + SLOPE])
 
 
 def test_students_of_one_shape_tell_the_mean_of_their_gaps() -> None:
     line = Gap.of([seen(0.3, -0.02), seen(0.3, 0.01)])
     assert line is not None
-    assert line.slope == 0
-    assert line.at(seen(0.1, None)) == pytest.approx(-0.005)
+    assert line.slope == pytest.approx(SLOPE)
+    assert line.at(seen(0.3, None)) == pytest.approx(-0.005)
+
+
+def test_students_that_are_far_apart_say_the_slope_themselves() -> None:
+    line = Gap.of([seen(0.9, 0.01), seen(0.01, 0.01)])
+    assert line is not None
+    assert line.slope < 0.01 * SLOPE
 
 
 def test_the_slope_is_that_of_least_squares_with_a_ridge() -> None:
@@ -47,7 +54,8 @@ def test_the_slope_is_that_of_least_squares_with_a_ridge() -> None:
     assert line.removed == pytest.approx(1.325)
     assert line.mean == pytest.approx(0.01)
     spread = 0.325**2 + 0.075**2 + 0.125**2 + 0.375**2
-    slope = (0.325 * 0.009 + 0.075 * 0.002 + 0.125 * 0.01 + 0.375 * 0.017) / (spread + RIDGE)
+    told = 0.325 * 0.009 + 0.075 * 0.002 + 0.125 * 0.01 + 0.375 * 0.017
+    slope = (told + RIDGE * SLOPE) / (spread + RIDGE)
     assert line.slope == pytest.approx(slope)
     assert line.at(seen(math.exp(-2.0), None)) == pytest.approx(0.01 + 0.675 * slope)
 

@@ -112,7 +112,7 @@ def test_between_a_good_student_and_a_bad_one_the_fastest_that_is_good_enough_is
 def test_students_after_the_first_are_ranked_on_the_selection_split_and_the_last_look_is_at_the_result(
     tmp_path: Path,
 ) -> None:
-    world = Steep(need=0.0115)
+    world = Steep(need=0.008)
     record = _ran(session(tmp_path, world, limits=HOUR, space=MEASURES))
     fulls = [trial for trial in record.trials if trial.kind == "full"]
     unseen = [trial for trial in fulls if trial.drop is None]
@@ -575,6 +575,32 @@ def test_a_failed_proxy_is_only_left_out(tmp_path: Path) -> None:
     best = search.run()
     assert best.kind == "full"
     assert best.layers == 4  # the base recipe's
+
+
+class OfOtherLayers(World):
+    """Pruning leaves a layer more than it was asked for."""
+
+    def _figures(self, trial: TrialRecord) -> TrialRecord:
+        found = super()._figures(trial)
+        return found if found.layers is None else found.model_copy(update={"layers": found.layers + 1})
+
+
+def test_a_shape_that_comes_out_with_other_layers_is_timed_once(tmp_path: Path) -> None:
+    search = session(tmp_path, OfOtherLayers(), search=FILL, limits=Limits(max_drop=0.05, max_ms=7.0, time=3600.0))
+    search.run()
+    made = search.book.trials
+    timed = [trial.stages for trial in made if trial.kind == "timing"]
+    assert len(timed) == len({str(stages) for stages in timed}) > 0
+    assert "full" in kinds(made)
+
+
+def test_a_model_that_is_kept_whole_is_not_compared_with_itself(tmp_path: Path) -> None:
+    limits = Limits(max_drop=0.01, max_ms=15.0, time=3600.0)
+    search = session(tmp_path, World(base_drop=0.02), search=FILL, limits=limits)
+    search.run()
+    made = search.book.trials
+    assert next(trial.asked for trial in made if trial.kind == "full") == 1.0
+    assert "proxy" not in kinds(made)
 
 
 def test_proxies_choose_the_shape(tmp_path: Path) -> None:
