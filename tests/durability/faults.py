@@ -4,9 +4,11 @@
     python tests/durability/faults.py --recipe default --every 10     # with a training
 
 After each: the output is the old or the new artifact, in every file; every object of the cache is sound; and the same
-run again, with nothing failing, ends in the new artifact and leaves nothing half-written. A shim in C, loaded before
-libc, counts the calls and lets one fail; it is made with `cc`. Each twenty calls are a line of the results: the same
-command again goes on behind it.
+run again, with nothing failing, ends in the new artifact and leaves nothing half-written. Exporting takes most of a
+run's time, so there are two parts: runs that begin with nothing, until the call that fails lies behind the export, and
+runs that find the original's export in the cache, to their ends. A shim in C, loaded before libc, counts the calls and
+lets one fail; it is made with `cc`. Each twenty calls are a line of the results: the same command again goes on behind
+it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ SOURCE = Path(__file__).with_suffix(".c")
 WRITES, SYNCS, RENAMES = 1, 2, 4
 KINDS = {"write": WRITES, "fsync": SYNCS, "rename": RENAMES}
 ERRORS = ("ENOSPC", "EIO", "EACCES")
+BEFORE, BEHIND = PARTS = ("up to the export", "behind it")
 # So many calls are a line of the results, and after so many problems there is enough to look at.
 CHUNK, MOST_PROBLEMS = 20, 10
 
@@ -80,11 +83,13 @@ class Trial:
         run: does it there.
         check: what is wrong in it after a run; second, whether the new artifact has to be there, since the run did not
             fail; third, whether nothing may be left behind, since nothing failed on the way.
+        enough: whether a run that failed had come so far that the calls that follow are for another trial.
     """
 
     prepare: Callable[[Path], None]
     run: Callable[[Path], object]
     check: Callable[[Path, bool, bool], list[str]]
+    enough: Callable[[Path], bool] = lambda _: False
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Injected:
     Attributes:
         codes: exit codes of the runs.
         problems: what was wrong.
-        calls: how many there are in a whole run; None where the end was not reached.
+        calls: how many there are until it is enough, or in a whole run; None where the end was not reached.
     """
 
     codes: Counter[int]
@@ -116,6 +121,7 @@ def inject(trial: Trial, root: Path, kind: str, error: str, numbers: Iterable[in
         code = ended(forked(lambda: _one(trial, place, kind, number, error), errors))  # noqa: B023  # forked at once
         done = (place / "not-hit").exists()
         (place / "not-hit").unlink(missing_ok=True)
+        last = done or (code != 0 and trial.enough(place))  # a failure that is borne with tells not where it was
         codes[code] += 1
         where = f"{kind} {number} {error}"
         if code < 0 or code > 1:
@@ -125,7 +131,7 @@ def inject(trial: Trial, root: Path, kind: str, error: str, numbers: Iterable[in
         problems += [f"{where}, again: ended with {again}: {errors.read_text()[-800:]}"] if again else []
         problems += [f"{where}, again: {problem}" for problem in trial.check(place, True, True)]
         shutil.rmtree(place)
-        if done or len(problems) >= MOST_PROBLEMS:
+        if last or len(problems) >= MOST_PROBLEMS:
             return Injected(codes, problems, number - 1)
     return Injected(codes, problems)
 
@@ -142,9 +148,9 @@ def _one(trial: Trial, place: Path, kind: str, number: int, error: str) -> None:
             (place / "not-hit").touch()
 
 
-def compressing(root: Path, recipe: str) -> Trial:
-    """A whole run over an output of another one."""
-    from world import SETTINGS, UNTRAINED, World, ended, forked, hashes, leftovers
+def compressing(root: Path, recipe: str) -> dict[str, Trial]:
+    """A whole run over an output of another one: with nothing in the cache, and with what the other left there."""
+    from world import SETTINGS, UNTRAINED, World, ended, forked, hashes, leftovers, stages_done
 
     from edgekit.cache import Cache
     from edgekit.sealing import find_tampering
@@ -176,11 +182,17 @@ def compressing(root: Path, recipe: str) -> Trial:
         problems += [f"{one.name}: {one.problem}" for one in verify_cache(Cache(place / "cache")).damaged]
         return problems + ([f"left behind: {path}" for path in leftovers(place / "cache", out)] if tidy else [])
 
-    return Trial(lambda place: _copy(old / "out", place / "out"), run, check)
+    def copy(place: Path, *names: str) -> None:
+        for name in names:
+            shutil.copytree(old / name, place / name)
 
+    def exported(place: Path) -> bool:
+        return any(event["stage"] == "export" for event in stages_done(place / "cache"))
 
-def _copy(folder: Path, place: Path) -> None:
-    shutil.copytree(folder, place)
+    return {
+        BEFORE: Trial(lambda place: copy(place, "out"), run, check, exported),
+        BEHIND: Trial(lambda place: copy(place, "out", "cache"), run, check),
+    }
 
 
 def main() -> None:
@@ -201,19 +213,18 @@ def main() -> None:
     preload()
     blocks = Blocks("faults", recipe=given.recipe, every=given.every)
     with tempfile.TemporaryDirectory() as folder:
-        trial = None
-        for kind in given.kinds:
-            for error in given.errors:
-                for first in count(1, CHUNK * given.every):
-                    name = f"{kind} {error} from {first}"
-                    if not blocks.is_done(name):
-                        trial = trial or compressing(Path(folder).resolve(), given.recipe)
-                        numbers = range(first, first + CHUNK * given.every, given.every)
-                        found = inject(trial, Path(folder).resolve(), kind, error, numbers)
-                        codes = {str(code): number for code, number in sorted(found.codes.items())}
-                        blocks.add(name, found.problems, calls=found.calls, exit_codes=codes)
-                    if blocks.done[name]["calls"] is not None:
-                        break
+        trials = dict[str, Trial]()
+        for kind, error, part in product(given.kinds, given.errors, PARTS):
+            for first in count(1, CHUNK * given.every):
+                name = f"{kind} {error} {part} from {first}"
+                if not blocks.is_done(name):
+                    trials = trials or compressing(Path(folder).resolve(), given.recipe)
+                    numbers = range(first, first + CHUNK * given.every, given.every)
+                    found = inject(trials[part], Path(folder).resolve(), kind, error, numbers)
+                    codes = {str(code): number for code, number in sorted(found.codes.items())}
+                    blocks.add(name, found.problems, calls=found.calls, exit_codes=codes)
+                if blocks.done[name]["calls"] is not None:
+                    break
     finish(blocks)
 
 
