@@ -6,12 +6,14 @@
 The workload of a report has one length. Real sentences are mostly shorter, and then what lies between the products of
 an encoder weighs more. Each sentence is run by both, one after the other and the first by turns, several times over;
 its latency is the median, and the total the sum over the split. Tokenization is left out, since both do the same. The
-result goes to `results/natural_lengths.jsonl`.
+result goes to `results/natural_lengths.jsonl`. The exit code is 1 where the suite's artifact misses its goal
+(`cases.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from lines import append
-from run import ARTIFACTS, CASES, FP32_RECIPE, SUITES, find_asset
+from run import ARTIFACTS, CASES, FP32_RECIPE, SUITES, find_asset, shortfall
 
 import edgekit
 from edgekit.artifact import WHOLE, open_artifact
@@ -116,7 +118,7 @@ def measure(artifact_path: Path, model: str, data: str, target: str) -> dict[str
     }
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=list(SUITES), default="sst2")
     parser.add_argument("--artifact", type=Path, help="in place of the suite's")
@@ -133,7 +135,11 @@ def main() -> None:
     tokens = line["tokens"]["median"]
     print(f"{line['artifact']}: {line['n']} sentences of {tokens:.0f} tokens (median), one by one:")
     print(f"{line['fp32_ms']:.0f} ms FP32, {line['artifact_ms']:.0f} ms: {faster:.1f}x ({low:.1f} to {high:.1f})")
+    missed = None if asked.artifact else shortfall(f"{name}, sentences one by one", faster, case.goals.natural_lengths)
+    if missed:
+        print(f"missed: {missed}", file=sys.stderr)
+    return int(bool(missed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from edgekit.profiles import OperatorTime, Profile, Profiles, Rate
 from edgekit.report import LimitVerdict
 from edgekit.trials import SearchRecord, TrialRecord
 
+CORTEX = "cortex-a76, emulated"
 BEGIN, END = "<!-- operators: begin -->", "<!-- operators: end -->"
 
 
@@ -71,8 +73,9 @@ def found(*, met: bool) -> Any:
 
 @pytest.fixture
 def suite(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The script with a compression and a page that are made up."""
+    """The script with a compression and a page that are made up, and no goals."""
     run = load("run")
+    monkeypatch.setitem(run.CASES, "sst2-60m", replace(run.CASES["sst2-60m"], goals=load("cases").Goals()))
     page = tmp_path / "README.md"
     page.write_text(f"before\n{BEGIN}\n{END}\nafter\n", encoding="utf-8")
     monkeypatch.setattr(run, "RESULTS", tmp_path / "suite.jsonl")
@@ -89,7 +92,44 @@ def test_a_case_that_misses_a_limit_ends_with_1(
     monkeypatch.setattr(suite, "compress", lambda case, output: found(met=met))
     monkeypatch.setattr("sys.argv", ["run.py", "--case", "sst2-60m"])
     assert suite.main() == (0 if met else 1)
-    assert ("limits are missed: sst2-60m (max_drop)" in capsys.readouterr().err) is not met
+    assert ("missed: sst2-60m (max_drop)" in capsys.readouterr().err) is not met
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "missed"),
+    [
+        ("sst2-60m", {"speedup": 12.0, "after_bytes": 1e6}, []),
+        ("sst2-60m", {"speedup": 11.987, "after_bytes": 1e6}, ["latency: 11.99 times less, and 12 is the goal"]),
+        ("sst2-60m", {"speedup": None, "after_bytes": 1e6}, ["latency: not measured, and 12 is the goal"]),
+        ("sst2-60m", {"speedup": 13.0, "after_bytes": 2e6}, ["size: 6.00 times less, and 12 is the goal"]),
+        ("sst2-5m", {"speedup": 4.0, "after_bytes": 2e6}, []),
+        ("sst2-arm64", {"speedup": None, "after_bytes": 2e6, "instructions": {CORTEX: [8, 1]}}, []),
+        (
+            "sst2-arm64",
+            {"speedup": None, "after_bytes": 2e6, "instructions": {CORTEX: [15, 2]}},
+            [f"instructions on {CORTEX}: 7.50 times less, and 8 is the goal"],
+        ),
+    ],
+)
+def test_goals_are_missed_with_how_far_it_came(
+    load: Any, name: str, figures: dict[str, Any], missed: list[str]
+) -> None:
+    row = {"case": name, "before_bytes": 12e6, "instructions": {}, "limits": []} | figures
+    assert load("run").missed_by(row) == missed
+
+
+def test_a_table_of_peers_misses_the_goals_of_the_cases_in_it(load: Any) -> None:
+    peers = load("peers")
+    measured = {"error": None, "p50_ms": 9.0, "precision": "int8"}
+    peer = measured | {"peer": "olive", "recipe": "dynamic"}
+    rows = [
+        peer,
+        measured | {"peer": "edgekit", "recipe": "sst2-60m", "faster_than_best_peer": [3.9, 3.8, 4.1]},
+        measured | {"peer": "edgekit", "recipe": "quantize", "faster_than_best_peer": [1.2, 1.1, 1.3]},
+    ]
+    assert peers.missed_by(rows) == ["missed: sst2-60m, beside the fastest peer: 3.90 times less, and 4 is the goal"]
+    assert peers.missed_by([peer, rows[1] | {"faster_than_best_peer": [4.0, 3.9, 4.1]}, rows[2]]) == []
+    assert peers.missed_by(rows[1:]) == ["no INT8 artifact of a peer was measured"]
 
 
 def test_a_case_whose_artifact_is_not_here_is_run_again(
