@@ -7,7 +7,8 @@ next stages is drawn, or the work after the last, and a moment of the processor 
 the most. Of each finished run are checked: the hashes of its files, that no stage was done twice, that trainings and
 calibrations went on from their last checkpoint, that nothing half-written is left (what libraries leave in TMPDIR is
 told beside it), that every object of the cache is sound, and of SIGTERM that it ended the command within 5 s with a
-documented code. Each finished run is a line of the results: the same command again goes on behind it.
+documented code. A run begins when all of the killed one is gone. Each finished run is a line of the results: the same
+command again goes on behind it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from world import TEMPORARY, Blocks, World, ended, events, forked, hashes, lefto
 STOP_SECONDS = 5.0
 # What the end of the interpreter takes on a busy machine, once a command has done its work.
 ENDING_SECONDS = 1.0
+# All of a killed command is waited for so long.
+GONE_SECONDS = 10.0
 MOST_PROBLEMS = 10
 # How far ahead a stage may be that is hit, and how often one of a run is.
 NEXT, MOST_HITS = 3, 2
@@ -128,6 +131,7 @@ class Killing:
                 slowest = max(slowest, time.monotonic() - stopped)
             if code not in CODES[number]:
                 problems.append(f"{number.name} ended it with {code}: {self._told()[-500:]}")
+            _wait_for_all_of(process)
         if slowest > STOP_SECONDS:
             problems.append(f"SIGTERM took {slowest:.1f} s")
         return problems, {
@@ -205,6 +209,18 @@ def _used_seconds(process: int) -> float:
             fields = Path(f"/proc/{one}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
             used += int(fields[11]) + int(fields[12])
     return used / os.sysconf("SC_CLK_TCK")
+
+
+def _wait_for_all_of(group: int) -> None:
+    """Wait for the child of a killed command, which the system ends some tenths of a second after it, with its memory.
+
+    A run that begins before that takes what it was writing for another process's; the next one removes it.
+    """
+    until = time.monotonic() + GONE_SECONDS
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < until:
+            os.killpg(group, 0)
+            time.sleep(0.002)
 
 
 def _working_on(cache: Path) -> str:
