@@ -14,7 +14,7 @@ from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import resolve_model
 from edgekit.predictor import Subject, artifact_subject, model_subject
 from edgekit.progress import Progress
-from edgekit.tasks.base import Examples, Task, TaskOptions, Workload
+from edgekit.tasks.base import Examples, Task, TaskOptions, Workload, class_names
 from edgekit.tasks.data import Data
 from edgekit.tasks.data_source import resolve_data
 
@@ -95,7 +95,7 @@ def unlike(candidate: Asked, baseline: Asked) -> str:
     ):
         if ours != theirs:
             return f"the model's {what} is {ours}, and the baseline's {theirs}"
-    mine, its = (_class_names(asked.task) for asked in (candidate, baseline))
+    mine, its = (class_names(asked.task) for asked in (candidate, baseline))
     if mine and its and len(mine) != len(its):
         return f"the model has {len(mine)} classes, and the baseline {len(its)}"
     for index, (one, other) in enumerate(zip(mine, its, strict=False)):
@@ -104,9 +104,3 @@ def unlike(candidate: Asked, baseline: Asked) -> str:
     if list(candidate.labels) != list(baseline.labels):
         return "the model and the baseline read other labels from the same samples"
     return ""
-
-
-def _class_names(task: Task) -> tuple[str, ...]:
-    """The names of the classes; empty where they are only numbered."""
-    numbered = all(name in (str(index), f"LABEL_{index}") for index, name in enumerate(task.labels))
-    return () if numbered else tuple(name.casefold() for name in task.labels)

@@ -60,6 +60,8 @@ GRAPH_SETTINGS: dict[str, tuple[str, ...]] = {
     "optimize": ("rewrites",),
     "quantize": ("engine", "method", "scheme"),
 }
+# Of the stage quantize, so that one table serves whatever share of the layers stays float.
+ALL_IN_INTEGERS: dict[str, JsonValue] = {"fallback": False, "float_share": 0.0}
 MILLION = 1e6
 REWRITES = "costs.rewrites"
 
@@ -118,7 +120,7 @@ def scope_of(request: Request, whole: Artifact, task: Task) -> Scope:
             f"costs were asked for, and the format is {request.format}",
             id="usage.settings-conflict",
             why="costs are measured of ONNX graphs",
-            hint="Choose --format onnx.",
+            hint="Choose a target that takes onnx.",
         )
     model = None if whole.format != "torch" else load_model(task_at(task, whole, request.builds))[0]
     if model is None or not is_encoder(model):
@@ -174,12 +176,10 @@ def _narrowed(geometry: Geometry, model: nn.Module, request: Request) -> Geometr
 
 
 def graph_steps(recipe: Recipe) -> list[Step]:
-    """The steps that a graph comes from; a layer that loses too much falls back later, and is not foreseen."""
+    """The steps that a graph comes from; layers that stay float, chosen or fallen back, come later: not foreseen."""
     steps = [step for step in recipe.steps if step.stage.name in GRAPH_SETTINGS]
     return [
-        Step(step.stage, step.settings.model_copy(update={"fallback": False}))
-        if "fallback" in step.stage.settings.model_fields
-        else step
+        Step(step.stage, step.settings.model_copy(update=ALL_IN_INTEGERS)) if step.stage.name == "quantize" else step
         for step in steps
     ]
 

@@ -10,6 +10,7 @@ from edgekit.bounds import MAX_GRAPH_BYTES
 from edgekit.devices import Reached
 from edgekit.environment import numeric_level
 from edgekit.errors import HostError, ModelError, UnknownNameError, UsageError
+from edgekit.models import ResolvedModel
 from edgekit.pruning.vocabulary import check_tokenizer
 from edgekit.quantization.methods import advise, methods_for
 from edgekit.recipe import Recipe
@@ -17,6 +18,8 @@ from edgekit.runtimes import FORMATS_OF, LITERT
 from edgekit.stages.distill import DistillSettings, refuse_all_tokens
 from edgekit.stages.prune import PruneSettings
 from edgekit.target import Provider, Target
+from edgekit.tasks import bind_task
+from edgekit.tasks.text_classification import TextClassification
 from edgekit.trials import OBJECTIVES, Objective, Search
 
 if TYPE_CHECKING:
@@ -259,6 +262,24 @@ def _check_student(request: Request) -> None:
     if request.data is None:
         raise UsageError(
             "a student is taught on data, and none was given", id="usage.student-untaught", hint="Give it with --data."
+        )
+    _check_lengths(request, request.student)
+
+
+def _check_lengths(request: Request, student: ResolvedModel) -> None:
+    """A student that has a place for every token of the texts that its teacher is given."""
+    theirs, mine = (
+        bind_task(request.task, Path(model.source.path), request.options, model.build)
+        for model in (request.original, student)
+    )
+    if not isinstance(theirs, TextClassification) or not isinstance(mine, TextClassification):
+        return
+    if mine.max_length < theirs.max_length:
+        raise UsageError(
+            f"the student takes texts of up to {mine.max_length} tokens",
+            id="usage.student-differs",
+            why=f"its teacher, as which it is fed, takes {theirs.max_length}",
+            hint=f"Cut texts with --max-length {mine.max_length}, or use a student of as many positions.",
         )
 
 

@@ -33,7 +33,8 @@ def scales_of(blocks: Values, furthest: Values, xp: ModuleType) -> Values:
         furthest: the element of each block that is furthest from 0, the first of several; float32 [rows, blocks, 1].
         xp: ``numpy`` or ``torch``, whichever the values are of.
     """
-    whole = xp.where(furthest == 0, 1.0, furthest / LOWEST)
+    whole = furthest / LOWEST
+    whole = xp.where(whole == 0, 1.0, whole)  # of an element that is next to nothing an eighth is nothing
     best, least = whole, xp.full_like(whole, xp.inf)
     for share in SHARES:
         scales = whole * share

@@ -266,12 +266,12 @@ class _Estimate:
         """About how long a step takes."""
         settings = step.settings.model_dump()
         fixed = FIXED_SECONDS[step.stage.name]
+        narrower = settings.get("hidden") is not None
+        if step.stage.needs_costs(step.settings) and self._request.costs is None:
+            fixed += COSTING_SECONDS * (HIDDEN_SIZES if narrower else 1)
         if self._data is None:
             return fixed
         if step.stage.name == "prune":
-            narrower = settings.get("hidden") is not None
-            measured = step.stage.needs_costs(step.settings) and self._request.costs is None
-            fixed += COSTING_SECONDS * measured * (HIDDEN_SIZES if narrower else 1)
             passes = 2 + 2 * narrower
             return round(fixed + passes * self._pass(self._data.train, settings["samples"], TRAINING), 0)
         if step.stage.name == "distill":

@@ -220,7 +220,19 @@ def _change(recipe: Recipe, key: str, value: str) -> Recipe:
         )
         for step in recipe.steps
     )
-    return Recipe(recipe.name, recipe.description, recipe.limits, steps, recipe.lock)
+    return Recipe(recipe.name, recipe.description, recipe.limits, steps, _still_locked(recipe, steps))
+
+
+def _still_locked(recipe: Recipe, steps: tuple[Step, ...]) -> Lock | None:
+    """The lock of a recipe without what was decided in the first stage that another setting changes, and behind it."""
+    pairs = enumerate(zip(recipe.steps, steps, strict=True))
+    first = next((at for at, (was, now) in pairs if was.settings.model_dump() != now.settings.model_dump()), None)
+    if recipe.lock is None or first is None:
+        return recipe.lock
+    open_ = {step.stage.name for step in steps[first:]}
+    decided = recipe.lock.decisions.items()
+    kept = {name: value for name, value in decided if name.removeprefix("keep.").partition(".")[0] not in open_}
+    return recipe.lock.model_copy(update={"decisions": kept})
 
 
 def _value(text: str) -> object:

@@ -8,7 +8,7 @@ from edgekit.errors import UsageError
 
 # Sizes go by powers of 1000, as everywhere in edgekit; the binary ones by their own names.
 BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_FIGURE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
+_FIGURE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([A-Za-z]*)")
 
 
 def read_size(text: str, option: str) -> int:
@@ -21,7 +21,7 @@ def read_size(text: str, option: str) -> int:
     if number is not None and unit in BYTES:
         return round(number * BYTES[unit])
     alike = [name for name in BYTES if name.lower() == unit.lower() or name[:1].lower() == unit.lower() != "b"]
-    guess = f"Did you mean '{number:g}{alike[0]}'?" if number is not None and alike else ""
+    guess = f"Did you mean '{number:.15g}{alike[0]}'?" if number is not None and alike else ""
     raise UsageError(
         f"{option} {text!r} is no size",
         id="usage.bad-value",
@@ -31,6 +31,6 @@ def read_size(text: str, option: str) -> int:
 
 
 def read_figure(text: str) -> tuple[float | None, str]:
-    """A number and the unit behind it; None where there is none."""
+    """A number of at most 15 digits, which a float holds, and the unit behind it; None where there is none."""
     match = _FIGURE.fullmatch(text.strip())
     return (float(match[1]), match[2]) if match else (None, "")

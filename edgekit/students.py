@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from edgekit.artifact import copy_files
+from edgekit.bounds import load_json
 from edgekit.cache import Cache, Filled, cache_key
 from edgekit.description import read_description
 from edgekit.environment import code_digest, numeric_level, versions
@@ -24,8 +25,9 @@ from edgekit.models import ResolvedModel
 from edgekit.modules import names_code, resolve_module
 from edgekit.source import WEIGHT_SUFFIXES, model_files, resolve_source, sha256_file, weight_files
 from edgekit.tasks import bind_task
-from edgekit.tasks.base import TaskOptions
+from edgekit.tasks.base import TaskOptions, class_names
 from edgekit.tasks.classification import Classification
+from edgekit.tasks.image_classification import ImageClassification
 from edgekit.tasks.origin import TransformersOrigin
 from edgekit.tasks.text_classification import TOKENIZER_FILES
 
@@ -63,6 +65,15 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
             id="usage.student-differs",
             why=f"the teacher has {len(theirs.labels)}",
         )
+    if class_names(mine) and class_names(theirs) and class_names(mine) != class_names(theirs):
+        raise UsageError(
+            f"the student's classes are {', '.join(mine.labels)}",
+            id="usage.student-differs",
+            why=f"the teacher's, whose answers it learns by their numbers: {', '.join(theirs.labels)}",
+            hint="Use a student with the teacher's classes in their order, or give its config.json alone.",
+        )
+    if isinstance(mine, ImageClassification) and isinstance(theirs, ImageClassification):
+        _check_pixels(mine, theirs)
     for name in TOKENIZER_FILES:  # they say which number a word has
         one, other = Path(found.path) / name, Path(teacher.source.path) / name
         if one.is_file() and other.is_file() and sha256_file(one) != sha256_file(other):
@@ -73,6 +84,24 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
                 hint="Use a student with the teacher's tokenizer, or give its config.json alone.",
             )
     return ResolvedModel(found, teacher.task, None)
+
+
+def _check_pixels(mine: ImageClassification, theirs: ImageClassification) -> None:
+    """A student is fed as its teacher is; the artifact is fed by the student's own image processor."""
+    one, other = map(_pixels, (mine, theirs))
+    if one != other:
+        raise UsageError(
+            f"the student reads images as {one}",
+            id="usage.student-differs",
+            why=f"the teacher, as which it is fed, as {other}",
+            hint="Use a student with the teacher's image processor, or give its config.json alone.",
+        )
+
+
+def _pixels(task: ImageClassification) -> str:
+    """The size of the images that a model takes, and their scale, to four digits."""
+    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in task.normalization)
+    return f"{'x'.join(map(str, task.shape))}, mean {mean}, std {std}"
 
 
 def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:
@@ -129,20 +158,19 @@ def _fresh_student(file: Path, teacher: ResolvedModel, seed: int) -> ResolvedMod
 def _configuration(file: Path, home: Path) -> dict[str, JsonValue]:
     """The student's configuration, with the teacher's classes."""
     try:
-        mine = json.loads(file.read_text(encoding="utf-8"))
-        theirs = json.loads((home / CONFIG).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        mine = load_json(file.read_bytes())
+    except ValueError as error:
         raise ModelError(f"{file.name!r} is no configuration", id="model.invalid-config", why=str(error)) from error
-    if not isinstance(mine, dict) or "model_type" not in mine:
+    if not isinstance(mine, dict) or not isinstance(mine.get("model_type"), str):
         raise ModelError(
             f"{file.name!r} is no configuration of a model",
             id="model.invalid-config",
             why="it names no model_type, such as bert",
             hint="Write it with config.save_pretrained(FOLDER).",
         )
+    theirs = json.loads((home / CONFIG).read_text(encoding="utf-8"))
     ending = theirs["architectures"][0].partition("For")[2]
-    own = (mine.get("architectures") or [""])[0].partition("For")[0]
-    mine["architectures"] = [f"{own or mine['model_type'].title()}For{ending}"]
+    mine["architectures"] = [f"{mine['model_type'].title()}For{ending}"]  # save_pretrained tells the class's own name
     return mine | {name: theirs[name] for name in TASK_KEYS if name in theirs}
 
 

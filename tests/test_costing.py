@@ -10,7 +10,7 @@ import tiny
 from pruning.encoders.test_table import GEOMETRY, SCOPE
 from test_request_keys import REQUEST
 
-from edgekit.costing import Costed, _name, fewest_columns, graph_steps, hidden_of, level_costs, table_of
+from edgekit.costing import Costed, _name, fewest_columns, graph_of, graph_steps, hidden_of, level_costs, table_of
 from edgekit.errors import UsageError
 from edgekit.pruning.encoders.design import Design, Small
 from edgekit.recipe import load_recipe
@@ -38,6 +38,14 @@ def test_the_graph_comes_from_the_stages_after_the_export_and_no_layer_falls_bac
     assert [step.stage.name for step in steps] == ["export", "optimize", "quantize"]
     assert steps[-1].settings.model_dump()["fallback"] is False
     assert [step.stage.name for step in graph_steps(load_recipe("export"))] == ["export", "optimize"]
+
+
+def test_a_table_is_of_layers_in_integers_whatever_share_of_them_the_recipe_leaves_in_float() -> None:
+    """Its key does not hang on the share: a search tries many of them with one table."""
+    spared = load_recipe("default", {"quantize.float_share": "0.5"})
+    assert spared.steps[-2].settings.model_dump()["float_share"] == 0.5
+    assert graph_steps(spared)[-1].settings.model_dump()["float_share"] == 0.0
+    assert graph_of(spared) == graph_of(load_recipe("default"))
 
 
 @pytest.mark.parametrize(

@@ -45,3 +45,16 @@ def test_numpy_and_torch_find_the_same(torch_alone: Any) -> None:
     assert np.array_equal(found.numpy(), scales)
     assert np.array_equal(steps_of(values, found, torch_alone).numpy(), steps_of(blocks, scales, np))
     assert float(scales[0, 0, 0]) == 1
+
+
+def test_a_block_of_next_to_nothing_has_steps(torch_alone: Any) -> None:
+    """An eighth of the least number is 0, by which nothing can be divided."""
+    blocks = np.zeros((1, 1, 64), np.float32)
+    blocks[0, 0, 3] = np.float32(1e-45)
+    for values, furthest, xp in (
+        (blocks, furthest_of(blocks), np),
+        (torch_alone.from_numpy(blocks), torch_alone.from_numpy(furthest_of(blocks)), torch_alone),
+    ):
+        scales = scales_of(values, furthest, xp)
+        assert float(scales[0, 0, 0]) == 1
+        assert not np.asarray(steps_of(values, scales, xp)).any()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +11,7 @@ import pytest
 from edgekit.error_catalogue import remedy
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.locks import lock_text
-from edgekit.recipe import Limits, load_recipe, parse_recipe, recipe_names
+from edgekit.recipe import Limits, Lock, load_recipe, parse_recipe, recipe_names
 from edgekit.settings import validate
 from edgekit.stages import STAGES
 from edgekit.target import load_target
@@ -182,7 +183,7 @@ def test_a_mistyped_setting_gets_the_nearest(key: str, what: str, hint: str) -> 
         ("prune.ratio", "1.5", "ratio: input should be less than 1, or 'auto'"),
         ("prune.ratio", "half", "ratio: input should be a valid number, unable to parse string as a number, or 'auto'"),
         ("quantize.scheme", "u4s4", "scheme: input should be 'auto', 'u8s8', 's8s8' or 'u8u8'"),
-        ("distill.epochs", "nan", "epochs: input should be greater than 0, or 'auto'"),
+        ("distill.epochs", "nan", "epochs: input should be a finite number, or 'auto'"),
         ("optimize.rewrites", '["atention"]', "rewrites.0: "),
     ],
 )
@@ -233,11 +234,49 @@ def test_a_lock_is_a_recipe_with_what_was_decided(tmp_path: Path) -> None:
     assert tomllib.loads((tmp_path / "recipe.lock.toml").read_text())["schema"] == "edgekit.recipe/1"
 
 
+@pytest.mark.parametrize(
+    ("settings", "open_"),
+    [
+        ({}, set()),
+        ({"prune.budget": "2.5"}, set()),  # as it is
+        ({"prune.budget": "2.0"}, {"prune.widths", "keep.prune", "keep.distill", "optimize.model", "keep.optimize"}),
+        ({"optimize.seconds": "1"}, {"optimize.model", "keep.optimize"}),
+        ({"optimize.seconds": "1", "verify.golden": "5"}, {"optimize.model", "keep.optimize"}),
+    ],
+)
+def test_what_a_lock_decided_is_open_again_from_the_stage_on_that_changes(
+    settings: dict[str, str], open_: set[str]
+) -> None:
+    """A choice of widths for one budget, or of so many layers, is none for another."""
+    decided = ("prune.widths", "keep.prune", "keep.distill", "optimize.model", "keep.optimize", "reference")
+    lock = Lock(
+        target="arm64",
+        source="s" * 64,
+        seed=0,
+        jobs=1,
+        threads=1,
+        workload=Workload(),
+        numeric_level="x",
+        versions={},
+        decisions=dict.fromkeys(decided, True),
+    )
+    recipe = load_recipe("default", {"prune.cost": "measured", "prune.budget": "2.5"})
+    locked = load_recipe(replace(recipe, lock=lock), settings).lock
+    assert locked is not None
+    assert locked.decisions.keys() == set(decided) - open_
+
+
 @pytest.mark.parametrize("limit", ["max_ms", "max_mb", "time"])
 def test_a_limit_is_a_finite_number(limit: str) -> None:
     with pytest.raises(UsageError, match="is not valid") as refused:
         validate(Limits, {limit: float("inf")}, "the limits")
     assert f"{limit}: input should be a finite number" in str(refused.value)
+
+
+@pytest.mark.parametrize("setting", ["prune.budget", "distill.epochs", "optimize.seconds"])
+def test_a_setting_is_a_finite_number(setting: str) -> None:
+    with pytest.raises(UsageError, match=f"{setting}=inf is not valid\n.*input should be a finite number"):
+        load_recipe("default", {setting: "inf"})
 
 
 def test_what_is_set_is_all_that_is_said() -> None:

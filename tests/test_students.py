@@ -99,13 +99,58 @@ def test_a_student_with_weights_needs_the_teachers_tokenizer_and_classes(tmp_pat
         resolve_student(other, original, seed=0)
 
 
+def test_a_student_with_weights_needs_the_teachers_classes_in_their_order(tmp_path: Path) -> None:
+    """It is taught and scored by the teacher's numbers, and the artifact names them as the student's folder does."""
+
+    def named(folder: Path, *names: str) -> Path:
+        model = tiny.build("bert", layers=1)
+        model.config.id2label = dict(enumerate(names))
+        model.config.label2id = {name: index for index, name in enumerate(names)}
+        return tiny.save(model, folder)
+
+    original = resolve_model(str(named(tmp_path / "teacher", "bad", "good")), {})
+    with pytest.raises(UsageError, match="the student's classes are good, bad") as refused:
+        resolve_student(named(tmp_path / "other", "good", "bad"), original, seed=0)
+    assert refused.value.why.endswith("by their numbers: bad, good")
+    for index, names in enumerate((("BAD", "Good"), ("LABEL_0", "LABEL_1"))):
+        folder = named(tmp_path / str(index), *names)
+        assert resolve_student(folder, original, seed=0).source.path == resolve_source(folder).path
+
+
+def test_a_student_with_weights_needs_the_teachers_pixels(tmp_path: Path) -> None:
+    """It is taught by what the teacher is fed, and the artifact is fed by the student's own image processor."""
+    original = teacher(tmp_path / "teacher", "vit")
+    folder = tiny.save(tiny.build("vit", layers=1), tmp_path / "student")
+    assert resolve_student(folder, original, seed=0).source.path == resolve_source(folder).path
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_mean": [0.25]}))
+    with pytest.raises(UsageError, match=r"reads images as 1x8x8, mean 63\.75, std 127\.5") as refused:
+        resolve_student(folder, original, seed=0)
+    assert refused.value.why.endswith("as 1x8x8, mean 127.5, std 127.5")
+
+
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "is no configuration"), ("{}", "is no configuration of a model"), ("[]", "of a model")]
+    ("text", "message"),
+    [
+        ("{", "is no configuration"),
+        ("{}", "is no configuration of a model"),
+        ("[]", "of a model"),
+        ('{"model_type": 5}', "of a model"),
+        ("[" * 100_000, "is no configuration"),
+    ],
 )
 def test_a_broken_configuration_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=message):
         resolve_student(tmp_path / "config.json", teacher(tmp_path / "teacher"), seed=0)
+
+
+@pytest.mark.parametrize("named", [{"a": 1}, [5], None, "BertModel"])
+def test_the_class_of_a_configuration_is_the_tasks_whatever_it_names(tmp_path: Path, named: object) -> None:
+    file = config(tmp_path / "config")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": named}))
+    found = resolve_student(file, teacher(tmp_path / "teacher"), seed=0)
+    assert found.source.architecture == "BertForSequenceClassification"
 
 
 def test_a_student_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

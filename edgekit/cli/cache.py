@@ -154,7 +154,8 @@ def read_duration(text: str, option: str) -> float:
     number, unit = read_figure(text)
     if number is not None and unit in SECONDS:
         return number * SECONDS[unit]
-    guess = f"Did you mean '{number:g}{unit[0].lower()}'?" if number is not None and unit[:1].lower() in SECONDS else ""
+    alike = number is not None and unit[:1].lower() in SECONDS
+    guess = f"Did you mean '{number:.15g}{unit[0].lower()}'?" if alike else ""
     raise UsageError(
         f"{option} {text!r} is no length of time",
         id="usage.bad-value",

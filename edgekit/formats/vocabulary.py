@@ -49,6 +49,10 @@ class VocabularyPlan(Frozen):
         """The new number of each row that stays."""
         return {old: number for number, old in enumerate(self.kept)}
 
+    def has(self, number: int) -> bool:
+        """Whether a row stays; what was beyond the last row before is left alone."""
+        return number in self.new or not 0 <= number < self.size
+
     def renumber(self, number: int) -> int:
         """The new number of a row; what was beyond the last row before is so afterwards."""
         return self.new[number] if 0 <= number < self.size else number
@@ -129,7 +133,8 @@ def write_config(model: nn.Module, source: Path, folder: Path, plan: VocabularyP
 
     Args:
         model: cut; its configuration also has what ``config.json`` leaves to the architecture's defaults.
-        source: the folder that the model was loaded from.
+        source: the folder that the model was loaded from; a token that its generation settings name and nothing else
+            does may be gone, and is not named any more.
         folder: where the files go.
         plan: what stays.
     """
@@ -137,6 +142,7 @@ def write_config(model: nn.Module, source: Path, folder: Path, plan: VocabularyP
     write_text(folder / CONFIG, json.dumps(values | _named(model), indent=2) + "\n")
     if (source / GENERATION).is_file():
         values = json.loads((source / GENERATION).read_text(encoding="utf-8"))
+        values = {key: value for key, value in values.items() if all(map(plan.has, visited(visit_named, {key: value})))}
         visit_named(values, plan.renumber)
         write_text(folder / GENERATION, json.dumps(values, indent=2) + "\n")
 

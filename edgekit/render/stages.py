@@ -66,7 +66,9 @@ def _prune(details: Details) -> str:
         parts = [f"{left:g} of {total:g} channels"]
     if number(details.get("macs_before")):
         share = number(details.get("macs_after")) / number(details.get("macs_before"))
-        parts.append(f"{share:.0%} of {whole} multiply-accumulates")
+        asked = number(details.get("macs_asked")) / number(details.get("macs_before"))
+        told = f", where {asked:.0%} was asked for" if "macs_asked" in details else ""
+        parts.append(f"{share:.0%} of {whole} multiply-accumulates{told}")
     predicted = details.get("predicted")
     if isinstance(predicted, dict):
         before, after = (f"{number(predicted.get(name)):.3g}" for name in ("before", "after"))

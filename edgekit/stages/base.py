@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import JsonValue
+from pydantic import ConfigDict, JsonValue
 
 from edgekit.artifact import (
     MANIFEST,
@@ -63,7 +63,9 @@ Facet = Literal[
 
 
 class StageSettings(Frozen):
-    """Settings of a stage; every field has a default and a description."""
+    """Settings of a stage; every field has a default and a description, and every number an end."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Decisions(ABC):

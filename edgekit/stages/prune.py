@@ -5,7 +5,8 @@ Layers, heads, neurons and hidden size of an encoder, or channels of anything el
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # What "auto" stands for.
 ENCODER_RATIO, MODULE_RATIO = 0.7, 0.45
+# So much more of the multiply-accumulates than what was asked for is told.
+TOLD = 0.01
 # The decision of a lock that holds how many heads and neurons stay in each layer.
 WIDTHS = "prune.widths"
 
@@ -136,10 +139,25 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         _refuse_encoder_settings(settings, type(model).__name__)
         plan, details = prune_channels(model, job.task.components(model)[WHOLE].example, aim)
         if job.data is not None and ratio > 0:
-            details["recalibrated"] = recalibrate(model, job.task, _batches(settings, job, "prune: batch norms"))
+            details["recalibrated"] = _recalibrate(model, settings, job)
+    if measured is None:
+        details |= _missed(details, ratio)
     folder = job.scratch()
     save_weights(model, folder, chain(earlier, plan))
     return finish(folder, artifact, PRUNE, settings, changes={"components": torch_components()}, details=details)
+
+
+def _missed(details: Mapping[str, JsonValue], ratio: float) -> dict[str, JsonValue]:
+    """The multiply-accumulates that were to be left, where more are: what may go is limited, and goes in steps."""
+    before, after = (cast("int", details[name]) for name in ("macs_before", "macs_after"))
+    asked = round(before * (1 - ratio))
+    return {"macs_asked": asked} if after - asked > TOLD * before else {}
+
+
+def _recalibrate(model: nn.Module, settings: PruneSettings, job: Job) -> int:
+    """Measure the statistics of batch norms again; on two samples at once at least, since one has no variance."""
+    several = settings.model_copy(update={"batch_size": max(2, settings.batch_size)})
+    return recalibrate(model, job.task, _batches(several, job, "prune: batch norms"))
 
 
 def _check_tokens(model: nn.Module, aim: Aim) -> None:
@@ -228,8 +246,13 @@ def _tokens(model: nn.Module, job: Job) -> int:
     config = cast("PreTrainedModel", model).config
     if not hasattr(config, "patch_size"):
         return job.workload.tokens
-    size = config.image_size if isinstance(config.image_size, int) else max(config.image_size)
-    return int((size // config.patch_size) ** 2 + 1)
+    sizes = zip(_both(config.image_size), _both(config.patch_size), strict=True)
+    return math.prod(image // patch for image, patch in sizes) + 1
+
+
+def _both(size: int | Sequence[int]) -> Sequence[int]:
+    """Height and width, of which transformers takes one number where they are the same."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def _batches(settings: PruneSettings, job: Job, what: str) -> Iterator[Batch]:

@@ -54,6 +54,8 @@ def test_a_length_of_time(text: str, seconds: float) -> None:
         ("d", ""),
         ("", ""),
         ("5y", ""),
+        ("12345678 DAYS", "Did you mean '12345678d'?"),
+        ("9" * 400 + "d", ""),
     ],
 )
 def test_what_is_no_length_of_time(text: str, hint: str) -> None:
@@ -78,6 +80,8 @@ def test_a_size(text: str, size: int) -> None:
         ("10G", "Did you mean '10GB'?"),
         ("10gb", "Did you mean '10GB'?"),
         ("10 gib", "Did you mean '10GiB'?"),
+        ("12345678gb", "Did you mean '12345678GB'?"),
+        ("9" * 400 + "GB", ""),
         ("lots", ""),
         ("-1GB", ""),
         ("1e9B", ""),

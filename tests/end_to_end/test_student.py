@@ -12,9 +12,9 @@ import edgekit
 from edgekit.errors import UsageError
 
 
-def config_of(folder: Path) -> Path:
+def config_of(folder: Path, **changes: int) -> Path:
     """The configuration of a BERT of one layer."""
-    tiny.build("bert", layers=1).config.save_pretrained(folder)
+    tiny.build("bert", layers=1, **changes).config.save_pretrained(folder)
     return folder / "config.json"
 
 
@@ -54,3 +54,13 @@ def test_a_student_needs_data_and_a_recipe_that_teaches(tmp_path: Path) -> None:
         edgekit.plan(
             folder, data=text_data(tmp_path), student=config_of(tmp_path / "config"), target="arm64", recipe="quantize"
         )
+
+
+def test_a_student_has_a_place_for_every_token_that_its_teacher_is_given(tmp_path: Path) -> None:
+    folder = tiny.save(tiny.build("bert"), tmp_path / "teacher")
+    data, student = text_data(tmp_path), config_of(tmp_path / "config", max_position_embeddings=20)
+    with pytest.raises(UsageError, match="the student takes texts of up to 20 tokens") as refused:
+        edgekit.plan(folder, data=data, student=student, target="arm64")
+    assert refused.value.why == "its teacher, as which it is fed, takes 32"
+    assert "--max-length 20" in refused.value.hint
+    assert edgekit.plan(folder, data=data, student=student, target="arm64", max_length=20).steps

@@ -97,7 +97,9 @@ def test_configurations_have_the_new_numbers(tmp_path: Path) -> None:
     said = json.loads((source / "config.json").read_text())
     del said["pad_token_id"]  # which leaves it to the architecture's default, 1
     (source / "config.json").write_text(json.dumps(said))
-    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [9, 59], "max_length": 20}))
+    generation = {"eos_token_id": [9, 59], "max_length": 20, "bos_token_id": 10}
+    (source / "generation_config.json").write_text(json.dumps(generation))
+    assert 10 not in KEPT  # nothing else names it
     write_config(cut_vocabulary(model, PLAN), source, folder, PLAN)
     written = json.loads((folder / "config.json").read_text())
     assert (written["vocab_size"], written["eos_token_id"], written["pad_token_id"]) == (len(KEPT), 4, 1)

@@ -54,6 +54,14 @@ def test_layers_that_were_pruned_before_are_told_of_what_each_had() -> None:
     assert DESCRIPTIONS["prune"](details) == "2 of 2 layers; heads 6 11 of 8 12; neurons 64 each of 96"
 
 
+def test_that_less_went_than_was_asked_for_is_told() -> None:
+    before: Details = {"layers": 2, "heads": 4, "neurons": 64}
+    details: Details = {"before": before, "kept": [{"layer": 0, "heads": 1, "neurons": 16}], "macs_before": 200}  # type: ignore[dict-item]  # a table is JSON
+    told = DESCRIPTIONS["prune"]({**details, "macs_after": 26, "macs_asked": 10})
+    assert told.endswith("13% of the encoder's multiply-accumulates, where 5% was asked for")
+    assert DESCRIPTIONS["prune"]({**details, "macs_after": 26}).endswith("13% of the encoder's multiply-accumulates")
+
+
 def test_a_hidden_size_that_was_pruned_is_told() -> None:
     before: Details = {"layers": 2, "heads": 4, "neurons": 64}
     details: Details = {"before": before, "kept": [{"layer": 0, "heads": 2, "neurons": 32}]}  # type: ignore[dict-item]  # a table is JSON

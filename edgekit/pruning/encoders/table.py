@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     Field,
+    FiniteFloat,
     JsonValue,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -47,7 +48,8 @@ def _ascending(curve: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float],
 
 
 # Width and cost, ascending.
-Curve = Annotated[tuple[tuple[int, float], ...], Field(min_length=1), AfterValidator(_ascending)]
+Point = tuple[Annotated[int, Field(ge=1)], FiniteFloat]
+Curve = Annotated[tuple[Point, ...], Field(min_length=1), AfterValidator(_ascending)]
 
 
 class _Told(Frozen):
@@ -139,8 +141,8 @@ class MeasuredEncoder(_Told):
     """
 
     widths: tuple[tuple[int, int], ...]
-    cost: float
-    predicted: float
+    cost: FiniteFloat = Field(gt=0)
+    predicted: FiniteFloat
     fitted: bool
     hidden: int | None = Field(None, ge=1)
 
@@ -159,7 +161,7 @@ class HiddenCosts(Frozen):
     """
 
     hidden: int = Field(ge=1)
-    base: float
+    base: FiniteFloat
     attention: Curve
     feed_forward: Curve
     last_attention: Curve
@@ -185,7 +187,7 @@ class CostTable(_Told):
     schema_: Literal["edgekit.costs/1", "edgekit.costs/2"] = Field("edgekit.costs/1", alias="schema")
     scope: Scope
     unit: Unit
-    base: float
+    base: FiniteFloat
     attention: Curve
     feed_forward: Curve
     last_attention: Curve

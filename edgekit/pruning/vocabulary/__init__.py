@@ -78,10 +78,10 @@ def prune_vocabulary(
     Raises:
         ModelError: the tokenizer has tokens without a row in the model's embedding.
     """
-    size = vocabulary_size(model)
-    if max(found.ids.values()) >= size:
+    size, highest = vocabulary_size(model), max(*found.ids.values(), *found.named)
+    if highest >= size:
         raise ModelError(
-            f"the tokenizer numbers its tokens up to {max(found.ids.values())}",
+            f"the tokenizer numbers its tokens up to {highest}",
             id="model.unsuitable-tokenizer",
             why=f"the model's embedding has {size} rows",
         )

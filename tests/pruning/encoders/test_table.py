@@ -125,6 +125,26 @@ def test_widths_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
         load_costs(tmp_path / "costs.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("base", float("nan"), "base: input should be a finite number"),
+        ("attention", [[3, float("inf")]], "attention.0.1: input should be a finite number"),
+        ("attention", [[0, 1.0]], "attention.0.0: input should be greater than or equal to 1"),
+        (
+            "encoders",
+            [{"widths": [[3, 192]], "cost": 0, "predicted": 1.0, "fitted": False}],
+            "encoders.0.cost: input should be greater than 0",
+        ),
+    ],
+)
+def test_figures_that_nothing_can_cost_are_refused(name: str, value: Any, told: str, tmp_path: Path) -> None:
+    (tmp_path / "costs.json").write_text(json.dumps(table().model_dump(mode="json", by_alias=True) | {name: value}))
+    with pytest.raises(UsageError, match=r"is not valid|are not valid") as refused:
+        load_costs(tmp_path / "costs.json")
+    assert told in refused.value.why
+
+
 def test_a_table_of_one_hidden_size_is_written_as_before_there_were_others(tmp_path: Path) -> None:
     """Its digest stands in locks, and decides whether what was pruned by it is found in the cache."""
     written = table(encoders=(MeasuredEncoder(widths=((3, 192),), cost=1.0, predicted=1.0, fitted=True),))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,15 @@ def test_tokens_without_a_row_are_an_error(tokenizers: Any, tmp_path: Path) -> N
     task = task_for(tokenizers.model("wordpiece", tmp_path, vocab_size=300))
     with pytest.raises(ModelError, match="numbers its tokens up to 499\nthe model's embedding has 300 rows") as caught:
         prune_vocabulary(task.load_model(), read_tokenizer(tmp_path), np.zeros(500, np.int64))
+    assert caught.value.id == "model.unsuitable-tokenizer"
+
+
+def test_a_name_of_a_token_without_a_row_is_an_error(tokenizers: Any, tmp_path: Path) -> None:
+    task = task_for(tokenizers.model("wordpiece", tmp_path))
+    found = read_tokenizer(tmp_path)
+    padded = replace(found, state=found.state | {"padding": {"pad_id": 10**6}})
+    with pytest.raises(ModelError, match="numbers its tokens up to 1000000") as caught:
+        prune_vocabulary(task.load_model(), padded, np.zeros(500, np.int64))
     assert caught.value.id == "model.unsuitable-tokenizer"
 
 
