@@ -317,7 +317,7 @@ def _epochs(settings: DistillSettings, samples: int) -> float:
 
 DISTILL = Stage(
     "distill",
-    version=3,
+    version=4,
     accepts="torch",
     produces="torch",
     settings=DistillSettings,
