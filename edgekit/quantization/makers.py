@@ -18,6 +18,8 @@ from edgekit.quantization.litert import LiteRTScheme, left_in_float
 from edgekit.quantization.schemes import Scheme, WeightedNode
 from edgekit.tasks.base import Examples, Task
 
+# Of a loss.
+DIGITS = 12
 AnyScheme = TypeVar("AnyScheme", Scheme, LiteRTScheme)
 # Writes a component's graph to a file with some of its nodes quantized, by a scheme.
 Write = Callable[[Scheme | LiteRTScheme, str, Path, Sequence[str]], None]
@@ -122,7 +124,8 @@ class Selection:
             found = maker.outputs(fallbacks, self.examples)
             if self.reference.against == "original":
                 found = found.beside(self.reference)
-            self._drops[key] = self.before - cast("float", found.score(self.task))
+            # a share of samples less another: what is at a limit should not be a hair above it in binary
+            self._drops[key] = round(self.before - cast("float", found.score(self.task)), DIGITS)
         return self._drops[key]
 
 
