@@ -20,6 +20,8 @@ from edgekit.tasks.base import Examples, Task
 
 # Of a loss.
 DIGITS = 12
+# The note that names the layers which stay float in any case, and why they do.
+SPARED, MOST_MOVED = "spared", "INT8 moves them most, and quantize.float_share spares those"
 AnyScheme = TypeVar("AnyScheme", Scheme, LiteRTScheme)
 # Writes a component's graph to a file with some of its nodes quantized, by a scheme.
 Write = Callable[[Scheme | LiteRTScheme, str, Path, Sequence[str]], None]
@@ -72,7 +74,8 @@ class Maker:
             fallbacks: that it was made with.
         """
         if not isinstance(self.scheme, LiteRTScheme):
-            return len(self.names()), {}
+            spared = cast("list[str]", self.notes.get(SPARED, []))
+            return len(self.names()) + len(spared), dict.fromkeys(spared, MOST_MOVED)
         layers, left = 0, {}
         for component in self.artifact.manifest.components:
             before, after = (load_model(artifact.file(component)) for artifact in (self.artifact, made))
