@@ -46,7 +46,12 @@ def load_weights(module: nn.Module, file: Path) -> None:
             f"the weights in {file.name!r} are not valid safetensors", id="model.corrupt-weights", why=str(error)
         ) from error
     tensors, mine = _fitting(module, tensors), module.state_dict()
-    missing, unexpected = module.load_state_dict(tensors, strict=False)
+    try:
+        missing, unexpected = module.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # sparse or quantized ones
+        raise ModelError(
+            f"the weights in {file.name!r} do not fit the module", id="model.weights-mismatch", why=first_lines(error)
+        ) from error
     shared = {mine[name].data_ptr() for name in mine.keys() & tensors.keys()}  # a file holds tied weights once
     missing = [
         name for name in missing if not name.endswith("num_batches_tracked") and mine[name].data_ptr() not in shared
@@ -144,7 +149,9 @@ def load_checkpoint(file: Path) -> dict[str, torch.Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
+    ):
         raise ModelError(
             f"{file.name!r} holds no state dict", id="model.weights-format", why=f"it holds a {type(loaded).__name__}"
         )

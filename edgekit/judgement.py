@@ -28,6 +28,7 @@ class Evidence:
         dearer: instructions of the candidate over its parent's, by emulated device; empty where none is emulated.
         drop: loss of the metric against the original, as the limit counts it; None without data.
         max_drop: the limit, or None.
+        proof: whether the drop is the bound by which a limit is proven, and not what was found.
         not_timed_because: why latency was not measured.
         unchanged_because: what the stage says of why it left the graph as it was, where it knows.
     """
@@ -42,6 +43,7 @@ class Evidence:
     max_drop: float | None
     not_timed_because: str = ""
     unchanged_because: str = ""
+    proof: bool = False
     dearer: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -56,7 +58,9 @@ class Judgement:
 def judge(evidence: Evidence) -> Judgement:
     """Apply the rule."""
     if evidence.drop is not None and evidence.max_drop is not None and evidence.drop > evidence.max_drop + 1e-12:
-        return Judgement(False, f"loses {evidence.drop * 100:.2f} points in all, allowed {evidence.max_drop * 100:.2f}")
+        loses = "may lose up to" if evidence.proof else "loses"
+        allowed = f"allowed {evidence.max_drop * 100:.2f}" + (", by its 95 % bound" if evidence.proof else "")
+        return Judgement(False, f"{loses} {evidence.drop * 100:.2f} points in all, {allowed}")
     if evidence.same_graph:
         why = evidence.unchanged_because or "the same graph with other weights"
         return Judgement(False, f"neither faster nor smaller: {why}")

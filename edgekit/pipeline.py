@@ -224,6 +224,7 @@ def _evidence(workshop: Workshop, name: str, candidate: Made, parent: Made) -> E
         slowdown=slowdown,
         drop=_drop(workshop, candidate),
         max_drop=request.limits.max_drop,
+        proof=request.strict,
         not_timed_because=request.not_measured_because,
         unchanged_because=str(read_details(candidate.artifact).get("left_float", "")),
         dearer=_dearer(workshop.counts(parent.artifact), workshop.counts(candidate.artifact)),

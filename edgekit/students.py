@@ -25,11 +25,11 @@ from edgekit.models import ResolvedModel
 from edgekit.modules import names_code, resolve_module
 from edgekit.source import WEIGHT_SUFFIXES, model_files, resolve_source, sha256_file, weight_files
 from edgekit.tasks import bind_task
-from edgekit.tasks.base import TaskOptions, class_names
+from edgekit.tasks.base import Task, TaskOptions, class_names
 from edgekit.tasks.classification import Classification
 from edgekit.tasks.image_classification import ImageClassification
 from edgekit.tasks.origin import TransformersOrigin
-from edgekit.tasks.text_classification import TOKENIZER_FILES
+from edgekit.tasks.text_classification import TOKENIZER_FILES, TextClassification
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,15 +74,14 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
         )
     if isinstance(mine, ImageClassification) and isinstance(theirs, ImageClassification):
         _check_pixels(mine, theirs)
-    for name in TOKENIZER_FILES:  # they say which number a word has
-        one, other = Path(found.path) / name, Path(teacher.source.path) / name
-        if one.is_file() and other.is_file() and sha256_file(one) != sha256_file(other):
-            raise UsageError(
-                f"the student and its teacher read texts differently: their {name} differ",
-                id="usage.student-differs",
-                why="a teacher's answers are for its own numbering of words",
-                hint="Use a student with the teacher's tokenizer, or give its config.json alone.",
-            )
+    differing = _differing_words(mine, theirs) if isinstance(mine, TextClassification) else ""
+    if differing:
+        raise UsageError(
+            f"the student and its teacher read texts differently: their {differing} differ",
+            id="usage.student-differs",
+            why="a teacher's answers are for its own numbering of words",
+            hint="Use a student with the teacher's tokenizer, or give its config.json alone.",
+        )
     return ResolvedModel(found, teacher.task, None)
 
 
@@ -102,6 +101,22 @@ def _pixels(task: ImageClassification) -> str:
     """The size of the images that a model takes, and their scale, to four digits."""
     mean, std = (" ".join(f"{value:.4g}" for value in values) for values in task.normalization)
     return f"{'x'.join(map(str, task.shape))}, mean {mean}, std {std}"
+
+
+def _differing_words(mine: Task, theirs: Task) -> str:
+    """What of a student's tokenizer numbers words otherwise than its teacher's; empty where nothing does.
+
+    The two may be written down in different files, of which each says all: then their vocabularies are compared.
+    """
+    files = [(name, mine.folder / name, theirs.folder / name) for name in TOKENIZER_FILES]
+    shared = [(name, one, other) for name, one, other in files if one.is_file() and other.is_file()]
+    if shared:
+        return next((name for name, one, other in shared if sha256_file(one) != sha256_file(other)), "")
+    # without the special tokens that transformers adds where a file lacks them
+    words = [
+        cast("Any", task).tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False) for task in (mine, theirs)
+    ]
+    return "" if words[0] == words[1] else "vocabularies"
 
 
 def _module_student(location: Any, teacher: ResolvedModel) -> ResolvedModel:

@@ -95,7 +95,13 @@ def test_half_a_checkpoint_is_an_error_of_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("thing", "kind"),
-    [({"epoch": 3}, "dict"), ([torch.ones(2)], "list"), (torch.ones(2), "Tensor"), ({"model": {"epoch": 3}}, "dict")],
+    [
+        ({"epoch": 3}, "dict"),
+        ({0: torch.ones(2)}, "dict"),
+        ([torch.ones(2)], "list"),
+        (torch.ones(2), "Tensor"),
+        ({"model": {"epoch": 3}}, "dict"),
+    ],
 )
 def test_a_checkpoint_of_something_else_says_what_it_holds(tmp_path: Path, thing: Any, kind: str) -> None:
     with pytest.raises(ModelError) as caught:
@@ -156,6 +162,12 @@ def test_a_wrong_shape_is_named_with_the_right_one(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load_weights(net(4), save(net(5).state_dict(), tmp_path / "weights.pt"))
     assert str(caught.value) == "the weights for 'body.weight' have the shape [5, 3]\nthe module's: [4, 3]"
+
+
+def test_a_tensor_that_cannot_be_copied_is_an_error_of_the_model(tmp_path: Path) -> None:
+    state = net().state_dict() | {"body.weight": torch.ones(4, 3).to_sparse()}
+    with pytest.raises(ModelError, match=r"^the weights in 'weights.pt' do not fit the module\n"):
+        load_weights(net(), save(state, tmp_path / "weights.pt"))
 
 
 def test_the_number_of_batches_that_a_norm_saw_may_be_missing(tmp_path: Path) -> None:

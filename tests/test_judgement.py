@@ -30,6 +30,12 @@ def test_over_the_limit_is_undone_however_fast() -> None:
     assert found == Judgement(False, "loses 1.51 points in all, allowed 1.00")
 
 
+def test_a_bound_is_not_told_as_a_loss() -> None:
+    found = verdict(0.2, drop=0.013, proof=True)
+    assert found == Judgement(False, "may lose up to 1.30 points in all, allowed 1.00, by its 95 % bound")
+    assert verdict(0.2, drop=0.013).reason == "loses 1.30 points in all, allowed 1.00"
+
+
 def test_at_the_limit_is_kept() -> None:
     assert verdict(0.2, drop=0.01).kept is True
     assert verdict(0.2, drop=0.03 - 0.02).kept is True  # a hair above 0.01 in binary

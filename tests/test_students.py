@@ -57,6 +57,20 @@ def test_what_fits_is_taken_over_and_what_does_not_is_left(torch_alone: Any) -> 
     assert copied == 9 + 2 * 13
 
 
+def test_vocabularies_in_different_files_are_compared(tmp_path: Path) -> None:
+    original = teacher(tmp_path / "teacher")
+    own = tiny.save(tiny.build("bert", layers=1), tmp_path / "own")
+    (own / "tokenizer.json").unlink()
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 32, "do_lower_case": False}
+    (own / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *tiny.WORDS]
+    (own / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    assert resolve_student(own, original, 0).source.path == str(own)
+    (own / "vocab.txt").write_text("\n".join(reversed(words)) + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="read texts differently: their vocabularies differ"):
+        resolve_student(own, original, 0)
+
+
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_a_configuration_becomes_a_student_with_the_teachers_classes_and_tokenizer(
     tmp_path: Path, as_folder: bool, monkeypatch: pytest.MonkeyPatch

@@ -100,22 +100,35 @@ def answer_loss(
     """
     total = student.new_zeros(())
     if weights.logits:
-        total = total + weights.logits * soft_logits(student, teacher, weights.temperature)
+        total = total + weights.logits * soft_logits(student, teacher, weights.temperature, several=task.several)
     if weights.task and labels is not None:
         total = total + weights.task * task.loss(student, labels)
     return total
 
 
-def soft_logits(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL divergence of the softened classes, times the temperature squared.
+def soft_logits(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float, *, several: bool = False
+) -> torch.Tensor:
+    """KL divergence of the softened classes, times the temperature squared: the mean over the answers of a batch.
 
     Source: Hinton et al. 2015, Distilling the Knowledge in a Neural Network, section 2. One output alone has no
-    classes: its mean squared error is taken. Logits [batch, outputs].
+    classes: its mean squared error is taken.
+
+    Args:
+        student: logits [batch, ..., outputs].
+        teacher: the same.
+        temperature: of both.
+        several: whether a sample may have several labels: each is then an answer, there or not (Yang et al. 2023,
+            Multi-Label Knowledge Distillation). Softened together, they would only say which of them is likelier.
     """
+    import torch
     from torch.nn import functional
 
-    if student.shape[-1] == 1:
+    if several:
+        student, teacher = (torch.stack([logits, torch.zeros_like(logits)], dim=-1) for logits in (student, teacher))
+    elif student.shape[-1] == 1:
         return functional.mse_loss(student, teacher)
+    student, teacher = student.flatten(0, -2), teacher.flatten(0, -2)
     divergence = functional.kl_div(
         functional.log_softmax(student / temperature, dim=-1),
         functional.log_softmax(teacher / temperature, dim=-1),

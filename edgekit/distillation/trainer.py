@@ -210,7 +210,7 @@ def _take_steps(
         plan.advance(done)
         if done % schedule.evaluate_every == 0 or done == plan.steps:
             patience = schedule.patience if plan.first_rounded is None or step >= plan.first_rounded else plan.steps
-            _keep_best(state, loop.selection_loss(), student, patience)
+            _keep_best(state, _finite(loop.selection_loss(), step), student, patience)
         if done % schedule.checkpoint_every == 0 and done < plan.steps and loop.accelerator.is_main_process:
             state.progressed = state.progressed.model_copy(
                 update={"changes": plan.changes, "answers_kept": loop.answers_kept}
@@ -275,13 +275,7 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self._loss(self._indices(step))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise UsageError(
-                f"distillation diverged: the loss is {value} at step {step}",
-                id="usage.training-diverged",
-                hint="Lower the learning rate: --set distill.learning_rate=3e-5.",
-            )
+        value = _finite(float(loss.detach()), step)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.student.parameters(), self.schedule.clip)
         self.optimizer.step()
@@ -346,6 +340,21 @@ class _Loop:
             weights=weights,
             handed=handed,
         )
+
+
+def _finite(loss: float, step: int) -> float:
+    """The loss, as long as it is a number.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not math.isfinite(loss):
+        raise UsageError(
+            f"distillation diverged: the loss is {loss} at step {step}",
+            id="usage.training-diverged",
+            hint="Lower the learning rate: --set distill.learning_rate=3e-5.",
+        )
+    return loss
 
 
 def _train_norms(student: nn.Module) -> None:

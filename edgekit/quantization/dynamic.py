@@ -46,7 +46,7 @@ class Rounded(NamedTuple):
 
 
 class Scaled(NamedTuple):
-    """An activation in integers, with its scale and its zero point."""
+    """An activation or a weight in integers, with its scale and its zero point."""
 
     values: ir.Value
     scale: ir.Value
@@ -69,6 +69,18 @@ class Widths(NamedTuple):
     whole: Collection[str] = ()
 
 
+class _Made(NamedTuple):
+    """What the graph has in integers by now, for all nodes that read it.
+
+    Attributes:
+        inputs: activations.
+        weights: by their names and by how they are rounded: a table that is multiplied, too, is there twice.
+    """
+
+    inputs: dict[ir.Value, Scaled]
+    weights: dict[tuple[str, Widths], Scaled]
+
+
 def quantize_dynamically(model: ir.Model, nodes: Collection[str], widths: Widths) -> None:
     """Quantize the products and tables of a graph in place.
 
@@ -81,16 +93,16 @@ def quantize_dynamically(model: ir.Model, nodes: Collection[str], widths: Widths
     Raises:
         TypeError: a weight is not float32.
     """
-    inputs: dict[ir.Value, Scaled] = {}
+    made = _Made({}, {})
     looked_up: list[ir.Node] = []
     for node in [node for node in model.graph if node.name in nodes]:
         if node.op_type == "Gather":
-            looked_up.append(_look_up(model.graph, node, inputs))
+            looked_up.append(_look_up(model.graph, node, made))
             continue
         product = node if node.op_type == "MatMul" else _as_product(model.graph, node)
         if product is not None:
             reduced = widths.reduced and node.name not in widths.whole
-            _multiply(model.graph, product, inputs, widths._replace(reduced=reduced))
+            _multiply(model.graph, product, made, widths._replace(reduced=reduced, whole=()))
     for node in looked_up:
         if not list(node.outputs[0].uses()) and not node.outputs[0].is_graph_output():
             model.graph.remove(node, safe=True)
@@ -129,18 +141,19 @@ def round_weight(weight: Array, kind: str, *, per_channel: bool, reduced: bool =
     return Rounded(values, scale, zero)
 
 
-def _multiply(graph: ir.Graph, node: ir.Node, inputs: dict[ir.Value, Scaled], widths: Widths) -> None:
+def _multiply(graph: ir.Graph, node: ir.Node, made: _Made, widths: Widths) -> None:
     """Put integers in place of a product of matrices."""
     import onnx_ir as ir
 
     x, weight = node.inputs
     assert x is not None
     assert weight is not None  # it is constant
-    quantized, scale, zero = _constants(graph, weight, widths)
-    if x not in inputs:
+    quantized, scale, zero = _constants(graph, weight, widths, made)
+    if x not in made.inputs:
         ends = [f"{x.name}_quantized", f"{x.name}_scale", f"{x.name}_zero_point"]
-        inputs[x] = Scaled(*_insert(node, "DynamicQuantizeLinear", [x], f"{x.name}_QuantizeLinear", ends).outputs)
-    whole, scale_of_x, zero_of_x = inputs[x]
+        parts = _insert(node, "DynamicQuantizeLinear", [x], f"{x.name}_QuantizeLinear", ends)
+        made.inputs[x] = Scaled(*parts.outputs)
+    whole, scale_of_x, zero_of_x = made.inputs[x]
     out, name = str(node.outputs[0].name), f"{node.name}_quant"
     summed = f"{out}_output_quantized"
     integers = _insert(node, "MatMulInteger", [whole, quantized, zero_of_x, zero], name, [summed])
@@ -153,11 +166,11 @@ def _multiply(graph: ir.Graph, node: ir.Node, inputs: dict[ir.Value, Scaled], wi
     _forget(graph, weight)
 
 
-def _look_up(graph: ir.Graph, node: ir.Node, inputs: dict[ir.Value, Scaled]) -> ir.Node:
+def _look_up(graph: ir.Graph, node: ir.Node, made: _Made) -> ir.Node:
     """Put a table of u8 in place of one in float; the node that scales back what is found."""
     table, places = node.inputs
     assert table is not None
-    values, scale, zero = _constants(graph, table, Widths(TABLES, per_channel=False, reduced=False))
+    values, scale, zero = _constants(graph, table, Widths(TABLES, per_channel=False, reduced=False), made)
     out = str(node.outputs[0].name)
     axis = node.attributes.get("axis")
     found = _insert(
@@ -173,7 +186,7 @@ def _look_up(graph: ir.Graph, node: ir.Node, inputs: dict[ir.Value, Scaled]) -> 
     )
     _take_place(graph, node, scaled)
     _forget(graph, table)
-    inputs[scaled.outputs[0]] = Scaled(found.outputs[0], scale, zero)
+    made.inputs[scaled.outputs[0]] = Scaled(found.outputs[0], scale, zero)
     return scaled
 
 
@@ -200,17 +213,19 @@ def _as_product(graph: ir.Graph, node: ir.Node) -> ir.Node | None:
     return product
 
 
-def _constants(graph: ir.Graph, weight: ir.Value, widths: Widths) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """A weight in integers with its scale and its zero point; those of one that others read, too, are there already."""
-    names = [f"{weight.name}_{ending}" for ending in ("quantized", "scale", "zero_point")]
-    if names[0] not in graph.initializers:
+def _constants(graph: ir.Graph, weight: ir.Value, widths: Widths, made: _Made) -> Scaled:
+    """A weight in integers; that of one which others read, too, is there already."""
+    name = str(weight.name)
+    if (name, widths) not in made.weights:
         held = constant(weight)
         assert held is not None
         rounded = round_weight(held, widths.kind, per_channel=widths.per_channel, reduced=widths.reduced)
-        for name, values in zip(names, rounded, strict=True):
-            add_initializer(graph, name, values)
-    quantized, scale, zero = (graph.initializers[name] for name in names)
-    return quantized, scale, zero
+        others = sum(other == name for other, _ in made.weights)
+        start = f"{name}_{others}" if others else name
+        ends = ("quantized", "scale", "zero_point")
+        parts = [add_initializer(graph, f"{start}_{end}", values) for end, values in zip(ends, rounded, strict=True)]
+        made.weights[name, widths] = Scaled(*parts)
+    return made.weights[name, widths]
 
 
 def _insert(

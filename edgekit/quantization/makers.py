@@ -18,6 +18,10 @@ from edgekit.quantization.litert import LiteRTScheme, left_in_float
 from edgekit.quantization.schemes import Scheme, WeightedNode
 from edgekit.tasks.base import Examples, Task
 
+# Of a loss.
+DIGITS = 12
+# The note that names the layers which stay float in any case, and why they do.
+SPARED, MOST_MOVED = "spared", "INT8 moves them most, and quantize.float_share spares those"
 AnyScheme = TypeVar("AnyScheme", Scheme, LiteRTScheme)
 # Writes a component's graph to a file with some of its nodes quantized, by a scheme.
 Write = Callable[[Scheme | LiteRTScheme, str, Path, Sequence[str]], None]
@@ -70,7 +74,8 @@ class Maker:
             fallbacks: that it was made with.
         """
         if not isinstance(self.scheme, LiteRTScheme):
-            return len(self.names()), {}
+            spared = cast("list[str]", self.notes.get(SPARED, []))
+            return len(self.names()) + len(spared), dict.fromkeys(spared, MOST_MOVED)
         layers, left = 0, {}
         for component in self.artifact.manifest.components:
             before, after = (load_model(artifact.file(component)) for artifact in (self.artifact, made))
@@ -122,7 +127,8 @@ class Selection:
             found = maker.outputs(fallbacks, self.examples)
             if self.reference.against == "original":
                 found = found.beside(self.reference)
-            self._drops[key] = self.before - cast("float", found.score(self.task))
+            # a share of samples less another: what is at a limit should not be a hair above it in binary
+            self._drops[key] = round(self.before - cast("float", found.score(self.task)), DIGITS)
         return self._drops[key]
 
 

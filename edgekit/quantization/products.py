@@ -1,7 +1,7 @@
-"""Products of matrices with weights in INT4: blocks of a column share a scale, and activations stay float.
+"""Products of matrices with weights in INT4: blocks of a column share a scale, and activations are 8 bits wide.
 
-onnxruntime's ``MatMulNBits`` unpacks the weights while it multiplies. It wins where reading weights is what takes the
-time: with few tokens, or with weights that do not fit into the caches.
+onnxruntime's ``MatMulNBits`` unpacks the weights, and rounds the activations in blocks, while it multiplies. It wins
+where reading weights is what takes the time: with few tokens, or with weights that do not fit into the caches.
 
 Source: onnxruntime's docs/ContribOperators.md, com.microsoft.MatMulNBits.
 """

@@ -93,7 +93,7 @@ class DistillSettings(StageSettings):
 
 def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
     settings = cast("DistillSettings", settings)
-    teacher, _ = load_model(job.task)
+    teacher, _ = load_model(job.task_for(job.original))  # the student may have a tokenizer, and so a task, of its own
     student, plan = load_model(job.task_for(artifact))
     if leaves_tokens_out(student):
         refuse_all_tokens(settings)
@@ -317,7 +317,7 @@ def _epochs(settings: DistillSettings, samples: int) -> float:
 
 DISTILL = Stage(
     "distill",
-    version=3,
+    version=4,
     accepts="torch",
     produces="torch",
     settings=DistillSettings,

@@ -70,15 +70,22 @@ def _describe(artifact: Artifact, folder: Path, job: Job) -> None:
 def _quality(artifact: Artifact, job: Job) -> JsonValue:
     import numpy as np
 
-    mine = job.outputs(artifact)
+    mine, original = job.outputs(artifact), job.outputs(job.original)
     if not np.isfinite(mine.logits).all():
+        if not np.isfinite(original.logits).all():
+            raise ModelError(
+                "the model answers with values that are no numbers",
+                id="model.no-numbers",
+                why="the original does so already, before anything is changed",
+                hint="Where it rules out a class by minus infinity, take -1e4; else see to its weights.",
+            )
         methods = methods_for(job.target, artifact.format, job.runtime)
         raise ModelError(
             "the artifact answers with values that are no numbers",
             id="model.no-numbers",
             hint=advise([one for one in methods if one != HALF], "Leave quantize out: --recipe export."),
         )
-    quality = compare(job.outputs(job.original), mine, job.task, split=job.need_data().rule, looks=0)
+    quality = compare(original, mine, job.task, split=job.need_data().rule, looks=0)
     return None if quality is None else cast("JsonValue", quality.model_dump(mode="json"))
 
 

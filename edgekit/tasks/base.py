@@ -140,6 +140,11 @@ class Task(ABC):
         """Names of the classes, by index; empty where there are none."""
 
     @property
+    def several(self) -> bool:
+        """Whether a sample may have several labels at once."""
+        return False
+
+    @property
     def reads_first_token(self) -> bool:
         """Whether nothing but the first token of the last layer is read."""
         return False

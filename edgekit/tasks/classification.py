@@ -37,6 +37,10 @@ class Classification(Task):
         return self.origin.problem
 
     @property
+    def several(self) -> bool:
+        return self.problem == MULTI
+
+    @property
     def reads_first_token(self) -> bool:
         return isinstance(self.origin, TransformersOrigin)
 

@@ -40,6 +40,27 @@ def test_a_single_output_is_compared_by_its_square() -> None:
     assert float(soft_logits(tensor([[1.0], [2.0]]), tensor([[3.0], [2.0]]), 2.0)) == 2.0
 
 
+def test_of_several_labels_each_is_an_answer_there_or_not() -> None:
+    student, teacher = [[0.0, 3.0], [1.0, -1.0]], [[2.0, 5.0], [3.0, 1.0]]
+    p, q = (1 / (1 + np.exp(-np.array(logits) / 2)) for logits in (teacher, student))
+    divergence = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+    found = soft_logits(tensor(student), tensor(teacher), 2.0, several=True)
+    assert float(found) == pytest.approx(4 * divergence, rel=1e-5)
+    # together their order alone would count, which is the same
+    assert float(soft_logits(tensor(student), tensor(teacher), 2.0)) == pytest.approx(0.0, abs=1e-6)
+    one = soft_logits(tensor([[0.0]]), tensor([[2.0]]), 1.0, several=True)
+    assert float(one) > 0
+
+
+def test_each_place_of_a_sample_is_an_answer() -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(3, 7, 5, generator=generator) for _ in range(2))
+    flat = soft_logits(student.reshape(21, 5), teacher.reshape(21, 5), 2.0)
+    assert float(soft_logits(student, teacher, 2.0)) == pytest.approx(float(flat), rel=1e-6)
+
+
 def test_hidden_states_are_compared_in_units_of_the_teachers_variance() -> None:
     teacher = (tensor([[[9.0, 9.0]]]), tensor([[[1.0, -1.0], [2.0, -2.0]]]), tensor([[[0.0, 4.0], [0.0, 4.0]]]))
     student = (tensor([[[9.0, 9.0]]]), tensor([[[1.0, 0.0], [0.0, 4.0]]]))
@@ -94,6 +115,8 @@ def test_attention_is_compared_head_by_head() -> None:
 
 class Halved:
     """As much of a task as a loss needs."""
+
+    several = False
 
     def loss(self, logits: Any, labels: Any) -> Any:
         return (logits[:, 0] - labels).abs().mean() / 2

@@ -326,6 +326,12 @@ def test_a_loss_that_is_no_number_is_an_error(tasks: dict[str, Task], tmp_path: 
     assert caught.value.hint == "Lower the learning rate: --set distill.learning_rate=3e-5."
 
 
+def test_a_student_that_diverges_in_the_last_step_is_an_error(tasks: dict[str, Task], tmp_path: Path) -> None:
+    once = replace(SCHEDULE, learning_rate=1e38, most_steps=1, evaluate_every=100)
+    with pytest.raises(UsageError, match=r"^distillation diverged: the loss is (nan|inf) at step 0"):
+        run(lesson_of(tasks["bert"]), tmp_path, once)
+
+
 def test_training_without_labels_is_held_to_the_teacher(tasks: dict[str, Task], tmp_path: Path) -> None:
     class Unlabelled:
         def __init__(self, examples: Any) -> None:

@@ -151,6 +151,12 @@ def test_the_layers_that_are_moved_most_stay_float_as_many_as_were_asked_for(ben
     assert len(few) == round(0.25 * len(all_)) > 0
     assert min(moved[name] for name in few) >= max(moved[name] for name in all_ if name not in few)
     assert "spared" not in read_details(plain)
+    for one, names in zip((plain, *spared), ([], few, all_), strict=True):
+        told = read_details(one)
+        assert (told["layers"], sorted(cast("dict[str, str]", told["float_layers"]))) == (
+            read_details(plain)["layers"],
+            sorted(names),
+        )
     apart = [bench.apart(one) for one in (plain, *spared)]
     assert apart == sorted(apart, reverse=True)
     assert apart[2] < 0.2 * apart[0]  # tables are INT8 still

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 from end_to_end.made import SHORT, WORKLOAD, text_data
 
 import edgekit
+from edgekit.distillation.trainer import Lesson
 from edgekit.errors import UsageError
+from edgekit.formats.encoder import encoder_layers
+from edgekit.stages import distill
 
 
 def config_of(folder: Path, **changes: int) -> Path:
@@ -44,6 +49,37 @@ def test_a_taught_student_becomes_the_artifact_and_names_its_teacher(tmp_path: P
     taught = next(stage for stage in report.stages if stage.stage == "distill")
     assert taught.details["not_compared"] == []  # of the teacher's width, so that hidden states are compared
     edgekit.verify(tmp_path / "out")
+
+
+@pytest.mark.usefixtures("device")
+def test_a_student_with_a_tokenizer_file_of_its_own_is_taught_by_the_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = tiny.save(tiny.build("bert", layers=4), tmp_path / "teacher")
+    student = tiny.save(tiny.build("bert", layers=1), tmp_path / "student")
+    (teacher / "tokenizer.json").unlink()  # the words are the same, in the file of older models
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *tiny.WORDS]
+    (teacher / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 32, "do_lower_case": False}
+    (teacher / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    layers: list[int] = []
+
+    def begin(lesson: Lesson, *_: Any, **__: Any) -> None:
+        layers.extend(len(encoder_layers(model)) for model in (lesson.teacher, lesson.student))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distill, "train", begin)
+    with pytest.raises(KeyboardInterrupt):
+        edgekit.compress(
+            teacher,
+            data=text_data(tmp_path, 120),
+            target="x86-64-vnni",
+            student=student,
+            workload=WORKLOAD,
+            jobs=1,
+            output=tmp_path / "out",
+        )
+    assert layers == [4, 1]
 
 
 def test_a_student_needs_data_and_a_recipe_that_teaches(tmp_path: Path) -> None:

@@ -143,3 +143,43 @@ def test_weights_are_rounded_in_blocks_as_they_are_at_once(widths: Widths, monke
 def test_weights_of_another_type_are_refused() -> None:
     with pytest.raises(TypeError, match="weights of float16 cannot be scaled dynamically, which takes float32"):
         round_weight(np.ones((4, 4), np.float16), "s8", per_channel=True)
+
+
+TWICE = """agraph (float[batch, 64] x, int64[batch, tokens] ids) => (float[batch, 48] y, float[batch, tokens, 48] z) {
+    y = MatMul(x, table)
+    z = Gather(table, ids)
+}"""
+# One weight in two layers.
+TIED = """agraph (float[batch, 48] x) => (float[batch, 48] z) {
+    y = MatMul(x, table)
+    z = MatMul(y, table)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "widths", "largest"),
+    [
+        (TWICE, 64, WIDTHS[0], [127, 255]),
+        (TWICE, 64, WIDTHS[3], [255, 255]),
+        (TIED, 48, WIDTHS[1]._replace(whole=("MatMul_0",)), [64, 127]),
+    ],
+)
+def test_a_weight_that_is_rounded_in_two_ways_is_there_twice(
+    text: str, rows: int, widths: Widths, largest: list[int], tmp_path: Path
+) -> None:
+    proto_model, random = proto(text), np.random.default_rng(3)
+    table = random.normal(size=(rows, 48)).astype(np.float32)
+    proto_model.graph.initializer.append(onnx.numpy_helper.from_array(table, "table"))
+    onnx.save(proto_model, tmp_path / "float.onnx")
+    model = load_graph(tmp_path / "float.onnx")
+    quantize_dynamically(model, [node.name for node in weighted_nodes(model, embeddings=True)], widths)
+    save_graph(model, tmp_path / "mine.onnx")
+    held = [w.const_value for name, w in model.graph.initializers.items() if str(name).endswith("_quantized")]
+    assert sorted(int(np.abs(one.numpy().astype(int)).max()) for one in held if one is not None) == largest
+    feeds = {"x": random.normal(size=(2, rows)).astype(np.float32), "ids": random.integers(0, rows, (2, 5))}
+    answers = []
+    for file in ("float.onnx", "mine.onnx"):
+        session = ort.InferenceSession(tmp_path / file)
+        answers.append(session.run(None, {given.name: feeds[given.name] for given in session.get_inputs()}))
+    for mine, theirs in zip(*answers, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=0.03 * float(np.abs(theirs).max()))

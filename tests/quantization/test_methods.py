@@ -56,9 +56,26 @@ def test_tflite_and_fp16_are_only_named_where_the_target_takes_them() -> None:
     ],
 )
 def test_answers_that_are_no_numbers_end_in_advice_that_the_target_takes(target: str, format_: str, hint: str) -> None:
-    device = load_target(target)
-    outputs = Outputs(np.full((1, 2), np.nan, np.float32), None)
-    job = SimpleNamespace(target=device, runtime=device.runtime.name, outputs=lambda artifact: outputs)
-    with pytest.raises(ModelError, match="values that are no numbers") as caught:
-        verify._quality(SimpleNamespace(format=format_), job)  # type: ignore[arg-type]
-    assert caught.value.hint == hint
+    error = answering(target, format_, original=0.5, artifact=np.nan)
+    assert (error.what, error.hint) == ("the artifact answers with values that are no numbers", hint)
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_where_the_original_answers_with_no_numbers_no_method_is_to_blame(value: float) -> None:
+    error = answering("x86-64", "onnx", original=value, artifact=value)
+    assert error.what == "the model answers with values that are no numbers"
+    assert error.why == "the original does so already, before anything is changed"
+    assert "quantize" not in error.hint
+
+
+def answering(target: str, format_: str, *, original: float, artifact: float) -> ModelError:
+    """What is said of an artifact and an original that answer so."""
+    device, made = load_target(target), SimpleNamespace(format=format_)
+
+    def outputs(asked: Any) -> Outputs:
+        return Outputs(np.full((1, 2), artifact if asked is made else original, np.float32), None)
+
+    job = SimpleNamespace(target=device, runtime=device.runtime.name, outputs=outputs, original=None)
+    with pytest.raises(ModelError) as caught:
+        verify._quality(made, job)  # type: ignore[arg-type]
+    return caught.value

@@ -106,6 +106,20 @@ def test_a_search_is_bounded_in_looks_and_samples() -> None:
     assert progress.steps == 57
 
 
+def test_a_loss_at_the_tolerance_is_within_it() -> None:
+    class One(Layers):
+        """One sample of 200 is lost: a hair above 0.005 in binary."""
+
+        def outputs(self, fallbacks: Sequence[str], examples: Any) -> Outputs:
+            return Outputs(np.full((len(examples), 2), 1 - 179 / 200), np.zeros(len(examples), int))
+
+    reference = Outputs(np.zeros((200, 2)), np.zeros(200, int))
+    selection = Selection(cast("Examples", Numbered(200)), reference, cast("Task", Score()), 180 / 200)
+    assert 180 / 200 - 179 / 200 > 0.005
+    fallbacks, seen = fall_back(cast("Maker", One(4)), selection, 0.005, Silent())
+    assert (fallbacks, seen["drop"]) == ([], 0.005)
+
+
 @pytest.mark.parametrize(("enough", "expected"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (8, 8)])
 def test_as_few_of_the_worst_fall_back_as_are_needed_in_doublings(enough: int, expected: int) -> None:
     ranked = [(f"n{index}", 1.0 / (index + 1)) for index in range(16)]

@@ -168,6 +168,7 @@ def test_the_loss_is_the_problems(tmp_path: Path) -> None:
     logits = torch.tensor([[0.0, np.log(3.0)]])
     assert float(make(tmp_path / "a").loss(logits, torch.tensor([1]))) == pytest.approx(-np.log(0.75))
     several = make(tmp_path / "b", problem_type="multi_label_classification")
+    assert (several.several, make(tmp_path / "a").several) == (True, False)
     expected = (-np.log(0.5) - np.log(0.75)) / 2
     assert float(several.loss(logits, torch.tensor([[1.0, 1.0]]))) == pytest.approx(expected)
     assert float(make(tmp_path / "c", labels=1).loss(torch.tensor([[3.0]]), torch.tensor([1.0]))) == 4.0

@@ -21,7 +21,7 @@ from edgekit.quantization.calibration import calibrate, draw_samples, record_fee
 from edgekit.quantization.equalization import equalize
 from edgekit.quantization.half import find_overflows, halve_graph, holders
 from edgekit.quantization.litert import LiteRTScheme, quantize_model, resolve_method, true_ranges, weighted_layers
-from edgekit.quantization.makers import AnyScheme, Maker, Write
+from edgekit.quantization.makers import SPARED, AnyScheme, Maker, Write
 from edgekit.quantization.saturating import open_as_on
 from edgekit.quantization.schemes import (
     EMBEDDING_KIND,
@@ -147,7 +147,7 @@ def _spare(maker: Maker, settings: QuantizeSettings, job: Job) -> Maker:
     spared = ranked[: round(settings.float_share * len(ranked))]
     job.progress.finish(f"{len(spared)} of {len(ranked)} stay float")
     left = {part: [node for node in some if f"{part}/{node.name}" not in spared] for part, some in nodes.items()}
-    return replace(maker, nodes=left, notes=maker.notes | {"spared": cast("JsonValue", spared)})
+    return replace(maker, nodes=left, notes=maker.notes | {SPARED: cast("JsonValue", spared)})
 
 
 def _prepare(artifact: Artifact, settings: QuantizeSettings, job: Job) -> Prepared:
