@@ -335,7 +335,7 @@ def read_count(text: str, option: str) -> int:
     written = text.strip().upper()
     scale = UNITS_OF_COUNTS.get(written[-1:], 1)
     try:
-        count = float(written.rstrip("".join(UNITS_OF_COUNTS))) * scale
+        count = float(written if scale == 1 else written[:-1]) * scale
     except ValueError:
         count = math.nan
     if 1 <= count < math.inf:
