@@ -133,7 +133,8 @@ def _splits_or_joins_heads(node: ir.Node) -> bool:
     before, after = node.inputs[0], node.outputs[0]
     if before is None or before.shape is None or after.shape is None:
         return False
-    return {len(before.shape), len(after.shape)} == {3, 4} and before.shape[1] == after.shape[1]
+    known = len(after.shape) != 4 or isinstance(after.shape[3], int)  # it stands in the shape for one token
+    return known and {len(before.shape), len(after.shape)} == {3, 4} and before.shape[1] == after.shape[1]
 
 
 def _slice(

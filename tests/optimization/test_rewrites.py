@@ -396,6 +396,17 @@ def test_the_first_column_of_a_product_is_no_token(tmp_path: Path, normalised: b
     assert check(made, keep_first_token, SAMPLES, tmp_path) == 0
 
 
+def test_heads_of_no_known_width_are_sliced_behind_their_reshape(tmp_path: Path) -> None:
+    block = Block()
+    shape = block.constant("shape", np.array([0, 0, TWO, -1], np.int64))
+    splits = [block.node("Reshape", ["x", shape], f"{name}_split") for name in "qkv"]
+    heads = [block.node("Transpose", [split], f"{split}_heads", perm=[0, 2, 1, 3]) for split in splits]
+    mixed = block.node("Transpose", [block.node("Attention", heads, "mixed")], "joined", perm=[0, 2, 1, 3])
+    whole = block.node("Reshape", [mixed, block.constant("whole", np.array([0, 0, -1], np.int64))], "attended")
+    made = block.model(block.first(whole), {"x": (TensorProto.FLOAT, ["batch", "tokens", "width"])}, 2)
+    assert check(made, keep_first_token, FEEDS, tmp_path) == 4
+
+
 def test_a_transpose_without_an_order_is_not_taken_for_that_of_heads(tmp_path: Path) -> None:
     block = Block()
     turned = block.node("Transpose", [block.linear("x", "o")], "turned")
