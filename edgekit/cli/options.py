@@ -345,9 +345,9 @@ def read_count(text: str, option: str) -> int:
     )
 
 
-def read_lengths(text: str | None) -> dict[str, str]:
-    """``32,64,128`` as a setting of the export."""
-    return {} if text is None else {"export.lengths": f"[{text}]"}
+def read_lengths(text: str | None) -> list[str]:
+    """``32,64,128`` as a setting of the export, as ``--set`` takes it."""
+    return [] if text is None else [f"export.lengths=[{text}]"]
 
 
 def read_pairs(given: Iterable[str] | None, option: str, example: str, *, several: bool = False) -> dict[str, str]:
