@@ -342,9 +342,9 @@ class Report(Record):
 
     @property
     def passed(self) -> bool:
-        """Whether every limit on the artifact is met (``strict``: proven); that on the time is on the run."""
+        """Whether every limit on the artifact is met (``strict``: and proven); that on the time is on the run."""
         checked = [limit for limit in self.limits if limit.limit != "time"]
-        return all((limit.proven if self.strict else limit.met) is not False for limit in checked)
+        return not any(limit.met is False or (self.strict and limit.proven is False) for limit in checked)
 
     def value(self, name: str, *, before: bool = False) -> float | None:
         """A measurement by its dotted name."""

@@ -113,6 +113,9 @@ def test_there_is_no_speedup_where_nothing_was_measured() -> None:
         (True, False, False, True),
         (True, False, True, False),
         (False, False, False, False),
+        (False, None, False, False),
+        (False, None, True, False),  # too few samples for a proof, and too many that differ
+        (True, None, True, True),
         (None, None, False, True),
     ],
 )

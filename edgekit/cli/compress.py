@@ -160,7 +160,7 @@ def compress(
         "task": task,
         "recipe": recipe,
         "student": student,
-        "settings": options.read_pairs(set_, "--set", SET_EXAMPLE) | options.read_lengths(lengths),
+        "settings": options.read_pairs([*(set_ or ()), *options.read_lengths(lengths)], "--set", SET_EXAMPLE),
         "max_drop": None if max_drop is None else options.read_share(max_drop, "--max-drop"),
         "max_ms": max_ms,
         "max_mb": max_mb,

@@ -335,7 +335,7 @@ def read_count(text: str, option: str) -> int:
     written = text.strip().upper()
     scale = UNITS_OF_COUNTS.get(written[-1:], 1)
     try:
-        count = float(written.rstrip("".join(UNITS_OF_COUNTS))) * scale
+        count = float(written if scale == 1 else written[:-1]) * scale
     except ValueError:
         count = math.nan
     if 1 <= count < math.inf:
@@ -345,9 +345,9 @@ def read_count(text: str, option: str) -> int:
     )
 
 
-def read_lengths(text: str | None) -> dict[str, str]:
-    """``32,64,128`` as a setting of the export."""
-    return {} if text is None else {"export.lengths": f"[{text}]"}
+def read_lengths(text: str | None) -> list[str]:
+    """``32,64,128`` as a setting of the export, as ``--set`` takes it."""
+    return [] if text is None else [f"export.lengths=[{text}]"]
 
 
 def read_pairs(given: Iterable[str] | None, option: str, example: str, *, several: bool = False) -> dict[str, str]:

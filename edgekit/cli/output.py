@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import json
 import logging
@@ -214,8 +215,15 @@ def _stdout_kept_for_data() -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        _flush_native()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _flush_native() -> None:
+    """Write out what native code has printed: C keeps it back where its stdout is no terminal, until a process ends."""
+    with contextlib.suppress(OSError, TypeError):  # Windows does not find a C library by the name of nothing
+        ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager

@@ -85,6 +85,12 @@ def split_bias(add: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     return None
 
 
+def swaps_middle(transpose: ir.Node) -> bool:
+    """Whether a transpose swaps the second and third of four dimensions, as attention does with tokens and heads."""
+    order = transpose.attributes.get("perm")  # without one it turns the dimensions round
+    return order is not None and list(order.as_ints()) == [0, 2, 1, 3]
+
+
 def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """A new constant of the graph; an old one of the same name is used again when it is equal."""
     import numpy as np

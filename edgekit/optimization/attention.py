@@ -22,12 +22,12 @@ from edgekit.formats.graph import (
     only_user,
     producer,
     replace,
+    swaps_middle,
 )
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-SWAP = [0, 2, 1, 3]
 MASK = 3  # the slot behind queries, keys and values
 # What a mask of [batch, keys] goes through until it is one of [batch, heads, queries, keys].
 SPREADING = ("Unsqueeze", "Expand", "Slice")
@@ -36,11 +36,12 @@ LOWEST = -1e4
 
 
 class _Side(NamedTuple):
-    """Queries, keys or values: [batch, tokens, heads * width], and its heads and their width."""
+    """Queries, keys or values: [batch, tokens, heads * width], its heads and their width, and its type."""
 
     value: ir.Value
     heads: int
     width: int
+    dtype: ir.DataType
 
 
 class _Block(NamedTuple):
@@ -66,7 +67,7 @@ def read_unsplit(graph: ir.Graph) -> int:
 def _match(node: ir.Node) -> _Block | None:
     sides = [side for slot in range(MASK) if (side := _read_side(node.inputs[slot])) is not None]
     leave = only_user(node.outputs[0], "Transpose") if len(node.outputs) == 1 else None
-    join = only_user(leave.outputs[0], "Reshape") if leave is not None and _swaps(leave) else None
+    join = only_user(leave.outputs[0], "Reshape") if leave is not None and swaps_middle(leave) else None
     has_past = any(value is not None for value in node.inputs[MASK + 1 :])
     if join is None or len(sides) < MASK or has_past:
         return None
@@ -80,7 +81,7 @@ def _match(node: ir.Node) -> _Block | None:
 def _read_side(value: ir.Value | None) -> _Side | None:
     """A [batch, heads, tokens, width] value as what it was reshaped and transposed from."""
     transpose = producer(value, "Transpose")
-    reshape = producer(transpose.inputs[0], "Reshape") if transpose is not None and _swaps(transpose) else None
+    reshape = producer(transpose.inputs[0], "Reshape") if transpose is not None and swaps_middle(transpose) else None
     if reshape is None or reshape.inputs[0] is None:
         return None
     picked = producer(reshape.inputs[0], "GatherElements")  # queries of the tokens that stay
@@ -88,11 +89,7 @@ def _read_side(value: ir.Value | None) -> _Side | None:
     rank, width = _target(reshape)
     if linear is None or rank != 4 or width <= 0 or linear.width % width:
         return None
-    return _Side(reshape.inputs[0], linear.width // width, width)
-
-
-def _swaps(node: ir.Node) -> bool:
-    return list(node.attributes["perm"].as_ints()) == SWAP
+    return _Side(reshape.inputs[0], linear.width // width, width, linear.weight.dtype)
 
 
 def _target(reshape: ir.Node) -> tuple[int, int]:
@@ -108,12 +105,13 @@ def _target(reshape: ir.Node) -> tuple[int, int]:
 def _replace(graph: ir.Graph, block: _Block, added: dict[ir.Value, ir.Value]) -> None:
     attention, last = block.attention, block.last
     mask = attention.inputs[MASK] if len(attention.inputs) > MASK else None
-    if mask is not None and _is_bool(mask):
-        mask = _as_numbers(graph, mask, last, added)
-    inputs = [*(side.value for side in block.sides), *([] if mask is None else [mask])]
     queries, keys, _ = block.sides
+    if mask is not None and _is_bool(mask):
+        mask = _as_numbers(graph, mask, last, added, queries.dtype)
+    inputs = [*(side.value for side in block.sides), *([] if mask is None else [mask])]
     heads = {"q_num_heads": queries.heads, "kv_num_heads": keys.heads}
-    node = insert_node(graph, last, "Attention", inputs, f"{last.outputs[0].name}_attention", attributes=heads)
+    name = f"{last.outputs[0].name}_attention"
+    node = insert_node(graph, last, "Attention", inputs, name, attributes=heads, dtype=queries.dtype)
     for name, attribute in attention.attributes.items():
         if name not in heads:
             node.attributes[name] = attribute
@@ -130,21 +128,23 @@ def _is_bool(mask: ir.Value) -> bool:
     return mask.dtype == ir.DataType.BOOL or (cast is not None and cast.attributes["to"].as_int() == ir.DataType.BOOL)
 
 
-def _as_numbers(graph: ir.Graph, mask: ir.Value, before: ir.Node, added: dict[ir.Value, ir.Value]) -> ir.Value:
-    """What a mask of true and false adds to the scores; made once, before it is spread."""
+def _as_numbers(
+    graph: ir.Graph, mask: ir.Value, before: ir.Node, added: dict[ir.Value, ir.Value], dtype: ir.DataType
+) -> ir.Value:
+    """What a mask of true and false adds to the scores, in their type; made once, before it is spread."""
     import numpy as np
 
     if mask not in added:
         spread, name = producer(mask, *SPREADING), f"{mask.name}_added"
         if spread is not None and spread.inputs[0] is not None:
-            inner = _as_numbers(graph, spread.inputs[0], before, added)
-            node = insert_node(graph, before, spread.op_type, [inner, *spread.inputs[1:]], name)
+            inner = _as_numbers(graph, spread.inputs[0], before, added, dtype)
+            node = insert_node(graph, before, spread.op_type, [inner, *spread.inputs[1:]], name, dtype=dtype)
         else:
             nothing, lowest = (
-                add_initializer(graph, f"mask_adds_{word}", np.array([number], np.float32))
+                add_initializer(graph, f"mask_adds_{word}", np.array([number], dtype.numpy()))
                 for word, number in (("nothing", 0), ("lowest", LOWEST))
             )
-            node = insert_node(graph, before, "Where", [mask, nothing, lowest], name)
+            node = insert_node(graph, before, "Where", [mask, nothing, lowest], name, dtype=dtype)
         node.outputs[0].shape = mask.shape
         added[mask] = node.outputs[0]
     return added[mask]

@@ -54,15 +54,17 @@ def _pack(graph: ir.Graph, parts: list[_Part]) -> None:
 
     name = f"{parts[0].output.name}_packed"
     linears = [part.linear for part in parts]
+    dtype = linears[0].weight.dtype
     weight = add_initializer(graph, f"{name}_weight", np.concatenate([one.weight.numpy() for one in linears], axis=1))
     first = parts[0].last
-    value = insert_node(graph, first, "MatMul", [linears[0].x, weight], f"{name}_product").outputs[0]
+    value = insert_node(graph, first, "MatMul", [linears[0].x, weight], f"{name}_product", dtype=dtype).outputs[0]
     if any(one.bias is not None for one in linears):
         bias = add_initializer(graph, f"{name}_bias", np.concatenate([_bias(one) for one in linears]))
-        value = insert_node(graph, first, "Add", [value, bias], f"{name}_sum").outputs[0]
+        value = insert_node(graph, first, "Add", [value, bias], f"{name}_sum", dtype=dtype).outputs[0]
     sizes = add_initializer(graph, f"{name}_widths", np.array([one.width for one in linears], np.int64))
+    along = {"axis": -1}
     split = insert_node(
-        graph, first, "Split", [value, sizes], f"{name}_part", attributes={"axis": -1}, outputs=len(parts)
+        graph, first, "Split", [value, sizes], f"{name}_part", attributes=along, outputs=len(parts), dtype=dtype
     )
     for part, output in zip(parts, split.outputs, strict=True):
         replace(part.output, output)

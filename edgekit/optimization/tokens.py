@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgekit.formats.graph import add_initializer, constant, drop_empty_reshapes, insert_node, stored
+from edgekit.formats.graph import (
+    add_initializer,
+    constant,
+    drop_empty_reshapes,
+    insert_node,
+    stored,
+    swaps_middle,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,7 +29,6 @@ if TYPE_CHECKING:
 # Nodes that compute each token from the same token of their inputs.
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Gelu", "Erf", "Tanh", "Relu", "Sigmoid", "Cast"}
 ELEMENTWISE |= {"QuantizeLinear", "DequantizeLinear"}  # with one scale for all
-SWAP = [0, 2, 1, 3]
 # The axis of tokens in what an Attention node takes and gives: [batch, heads, tokens, width].
 ATTENTION_AXIS = 2
 
@@ -76,19 +82,25 @@ def _token_inputs(node: ir.Node, axis: int) -> dict[int, int]:
     """Slot and token axis of each input to slice for an output sliced at ``axis``; empty when it cannot be."""
     if node.op_type in ELEMENTWISE and axis == 1:
         return _elementwise_inputs(node)
-    if node.op_type == "LayerNormalization" and axis == 1:
+    if node.op_type == "LayerNormalization" and axis == 1 and _has_tokens(node):
         over = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
         return {0: 1} if over in (-1, 2) else {}
-    if node.op_type == "MatMul" and axis == 1:
+    if node.op_type == "MatMul" and axis == 1 and _has_tokens(node):
         weight = stored(node.inputs[1])
         return {0: 1} if weight is not None and len(weight.shape) == 2 else {}
-    if node.op_type == "Transpose" and list(node.attributes["perm"].as_ints()) == SWAP and axis in (1, 2):
+    if node.op_type == "Transpose" and swaps_middle(node) and axis in (1, 2):
         return {0: 3 - axis}
     if node.op_type == "Reshape" and axis == 1:
         return {0: 1} if _splits_or_joins_heads(node) else {}
     if node.op_type == "Attention" and axis == ATTENTION_AXIS and len(node.outputs) == 1:
         return _attention_inputs(node)
     return {}
+
+
+def _has_tokens(node: ir.Node) -> bool:
+    """Whether tokens are an axis of their own: of [samples, width], the second axis is what the node works along."""
+    shape = None if node.inputs[0] is None else node.inputs[0].shape
+    return shape is not None and len(shape) > 2
 
 
 def _attention_inputs(node: ir.Node) -> dict[int, int]:
@@ -121,7 +133,8 @@ def _splits_or_joins_heads(node: ir.Node) -> bool:
     before, after = node.inputs[0], node.outputs[0]
     if before is None or before.shape is None or after.shape is None:
         return False
-    return {len(before.shape), len(after.shape)} == {3, 4} and before.shape[1] == after.shape[1]
+    known = len(after.shape) != 4 or isinstance(after.shape[3], int)  # it stands in the shape for one token
+    return known and {len(before.shape), len(after.shape)} == {3, 4} and before.shape[1] == after.shape[1]
 
 
 def _slice(

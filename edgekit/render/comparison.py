@@ -30,6 +30,7 @@ class ComparedRun(Record):
         passed: whether every limit is met (under ``strict``: proven).
         source, source_digest: the model.
         data: which samples the metric is of.
+        data_digest: of the data; where the metric compares with the original's answers, of the original, too.
         value, original_value: of the metric; None without data.
         drop_low, drop_high: 90 % interval of the drop.
         n: samples.
@@ -47,6 +48,7 @@ class ComparedRun(Record):
     target: str
     recipe: str
     data: str
+    data_digest: str = ""
     metric: str | None = None
     value: float | None = None
     original_value: float | None = None
@@ -135,6 +137,7 @@ def _run(name: str, report: Report) -> ComparedRun:
         target=report.target,
         recipe=str(report.recipe.get("name") or ""),
         data=f"{report.data.get('name') or 'data'}, {quality.split}" if quality else "",
+        data_digest=_data_digest(report),
         metric=quality.metric if quality else None,
         value=quality.after if quality else None,
         original_value=quality.before if quality else None,
@@ -153,6 +156,17 @@ def _run(name: str, report: Report) -> ComparedRun:
         runtime=report.runtime,
         not_measured_because="" if timed else report.not_measured_because or "its report has no latency",
     )
+
+
+def _data_digest(report: Report) -> str:
+    """What a metric is of beside the samples' names: other data may be called the same."""
+    said = [report.data.get("digest"), *([report.source.get("digest")] if _by_original(report) else [])]
+    return " ".join(str(digest) for digest in said if digest)
+
+
+def _by_original(report: Report) -> bool:
+    """Whether the metric compares with the original's answers, which another original does not give."""
+    return report.quality is not None and report.quality.against == "original"
 
 
 def _names(reports: Sequence[Report]) -> list[str]:
@@ -182,7 +196,7 @@ def _groups(runs: Sequence[ComparedRun]) -> Iterator[Group]:
 
 def _quality_key(run: ComparedRun) -> Key | None:
     """Metrics of one key may be compared; None where there is none."""
-    return None if run.value is None else (run.metric, run.data, run.n)
+    return None if run.value is None else (run.metric, run.data, run.data_digest, run.n)
 
 
 def _latency_key(run: ComparedRun) -> Key | None:

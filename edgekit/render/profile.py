@@ -11,6 +11,7 @@ from rich.text import Text
 
 from edgekit.artifact import WHOLE
 from edgekit.profiles import KernelTime, KindChange, OperatorTime, Profile, ProfileRecord, Profiles, Rate
+from edgekit.render.facts import titled
 from edgekit.render.parts import DOUBT, FAINT, items, make_table, title
 from edgekit.render.wording import faster, runtime_text, threads_text
 
@@ -65,7 +66,7 @@ def profile_view(record: ProfileRecord) -> RenderableType:
             parts += [title(f"Longest nodes{suffix if old is None else f' of {names[1]}{suffix}'}"), _nodes(one)]
     parts += [Text(line) for line in lone_lines(found, names)]
     parts += [title("This machine's limits"), items(limit_lines(found))]
-    return Group(*parts, *([items(record.warnings, DOUBT)] if record.warnings else []))
+    return Group(*parts, *titled("Warnings", record.warnings, DOUBT))
 
 
 def sides_of(record: ProfileRecord) -> tuple[str, str]:

@@ -91,14 +91,26 @@ def _choose(
         return [rewrite for rewrite in candidates if REWRITES[rewrite].removes_work], {}
     if not candidates:
         return [], {}
-    answer = cast(
-        "dict[str, dict[str, JsonValue]]",
-        job.decisions.decide(
-            f"optimize.{name}", lambda: cast("JsonValue", _measure(artifact, name, candidates, settings, job))
-        ),
-    )
+    answer = _decide(artifact, name, candidates, settings, job)
     chosen = [rewrite for rewrite in candidates if answer[rewrite]["pays"]]
     return chosen, {rewrite: dict(row) for rewrite, row in answer.items()}
+
+
+def _decide(
+    artifact: Artifact, name: str, candidates: list[str], settings: OptimizeSettings, job: Job
+) -> dict[str, dict[str, JsonValue]]:
+    """What was measured of each candidate, in an earlier attempt or for another artifact of the run, or is now."""
+
+    def measure() -> JsonValue:
+        return cast("JsonValue", _measure(artifact, name, candidates, settings, job))
+
+    number = 1 + sum(record.stage == OPTIMIZE.name for record in artifact.manifest.stages)
+    decision = f"optimize.{name}" if number == 1 else f"optimize.{name}.{number}"
+    answer = cast("dict[str, dict[str, JsonValue]]", job.decisions.decide(decision, measure))
+    if any(rewrite not in answer for rewrite in candidates):  # it fell where fewer rewrites were tried, or applied
+        decision = f"{decision}.{'+'.join(candidates)}"
+        answer = cast("dict[str, dict[str, JsonValue]]", job.decisions.decide(decision, measure))
+    return answer
 
 
 def _measure(

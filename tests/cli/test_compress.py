@@ -157,6 +157,14 @@ def test_missed_limit_exits_with_1_and_still_gives_the_result(as_json, run, pret
         assert "missed  max drop  2.0 pp of 1.0 pp lost" in result.stdout
 
 
+def test_lengths_that_two_options_give_are_refused(run, pretend, recorder):
+    pretend(compress=recorder(None))
+    result = run("compress", "model", "--lengths", "32", "--set", "export.lengths=[64]")
+    assert result.code == 2
+    assert "--set gives 'export.lengths' twice" in result.stderr
+    assert "as '[64]' and as '[32]'" in result.stderr
+
+
 def test_strict_run_exits_with_1_when_a_limit_is_met_but_not_proven(run, pretend, recorder, tmp_path):
     unproven = DROP.model_copy(update={"proven": False})
     pretend(compress=recorder(make_report(tmp_path / "out", limits=(unproven,), strict=True)))

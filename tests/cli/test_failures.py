@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -315,6 +316,20 @@ def test_words_that_are_not_utf_8_are_refused(words, run):
     result = run(*words)
     assert (result.code, result.stdout) == (2, "")
     assert "is not UTF-8" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the C library has no name there")
+def test_what_native_code_prints_and_keeps_back_is_not_in_the_document():
+    script = (
+        "import ctypes; from edgekit.cli import output\n"
+        "with output.work(quiet=True): ctypes.CDLL(None).printf(b'native words')\n"
+        "output.print_document({'a': 1})"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=600, env=environment
+    )
+    assert (json.loads(result.stdout), result.stderr) == ({"a": 1}, "native words")
 
 
 def test_stdout_that_lacks_a_letter_gets_it_escaped():

@@ -48,7 +48,7 @@ def test_count_is_read_with_or_without_a_scale(text, count):
     assert read_count(text, "--max-instructions") == count
 
 
-@pytest.mark.parametrize("text", ["", "M", "-1", "0", "inf", "nan", "5K"])
+@pytest.mark.parametrize("text", ["", "M", "-1", "0", "inf", "nan", "5K", "5MG", "2GG"])
 def test_count_is_refused_when_it_is_none(text):
     with pytest.raises(UsageError) as caught:
         read_count(text, "--max-instructions")

@@ -169,8 +169,8 @@ WIDTH, TWO = 8, 2
 class Block:
     """Builds a graph of one attention block, and of what a test changes in it."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.random = np.random.default_rng(seed)
+    def __init__(self, seed: int = 0, kind: type = np.float32) -> None:
+        self.random, self.kind = np.random.default_rng(seed), kind
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -183,8 +183,8 @@ class Block:
         return output
 
     def linear(self, x: str, name: str, width: int = WIDTH) -> str:
-        weight = self.constant(f"{name}_w", self.random.normal(size=(WIDTH, width)).astype(np.float32))
-        bias = self.constant(f"{name}_b", self.random.normal(size=width).astype(np.float32))
+        weight = self.constant(f"{name}_w", self.random.normal(size=(WIDTH, width)).astype(self.kind))
+        bias = self.constant(f"{name}_b", self.random.normal(size=width).astype(self.kind))
         return self.node("Add", [self.node("MatMul", [x, weight], f"{name}_mm"), bias], name)
 
     def heads(self, x: str, name: str, width: int = WIDTH, heads: int = TWO) -> str:
@@ -204,12 +204,13 @@ class Block:
         return self.node("Gather", [x, self.constant("index", np.array(index, np.int64))], "y", axis=1)
 
     def model(self, output: str, inputs: dict[str, tuple[int, list[int | str]]], rank: int) -> onnx.ModelProto:
-        free: list[Any] = ["batch", "tokens", WIDTH]
+        free: list[list[Any]] = [[None], ["batch", WIDTH], ["batch", "tokens", WIDTH]]  # by rank
+        number = helper.np_dtype_to_tensor_dtype(np.dtype(self.kind))
         graph = helper.make_graph(
             self.nodes,
             "block",
             [helper.make_tensor_value_info(name, *spec) for name, spec in inputs.items()],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, free if rank == 3 else ["batch", WIDTH])],
+            [helper.make_tensor_value_info(output, number, free[rank - 1])],
             self.constants,
         )
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
@@ -221,7 +222,14 @@ X: dict[str, tuple[int, list[int | str]]] = {"x": (TensorProto.FLOAT, ["batch", 
 FEEDS = {"x": np.random.default_rng(1).normal(size=(2, 5, WIDTH)).astype(np.float32)}
 
 
-def check(made: onnx.ModelProto, rewrite: Callable[[ir.Graph], int], feeds: dict[str, Any], tmp_path: Path) -> int:
+def check(
+    made: onnx.ModelProto,
+    rewrite: Callable[[ir.Graph], int],
+    feeds: dict[str, Any],
+    tmp_path: Path,
+    *,
+    atol: float = 1e-5,
+) -> int:
     """How often a rewrite applies; fails when the answers change."""
     model = ir.serde.deserialize_model(made)
     count = rewrite(model.graph)
@@ -231,7 +239,7 @@ def check(made: onnx.ModelProto, rewrite: Callable[[ir.Graph], int], feeds: dict
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     before = ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
     after = ort.InferenceSession(str(tmp_path / "changed.onnx"), options, providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(after.run(None, feeds)[0], before.run(None, feeds)[0], atol=1e-5)
+    np.testing.assert_allclose(after.run(None, feeds)[0], before.run(None, feeds)[0], atol=atol)
     return count
 
 
@@ -372,6 +380,56 @@ def test_a_table_with_a_row_for_each_token_is_not_taken_for_a_bias(tmp_path: Pat
     summed = block.node("Add", [block.linear("x", "o"), table], "summed")
     made = block.model(block.first(block.linear(summed, "up")), X, 2)
     assert check(made, keep_first_token, FEEDS, tmp_path) == 2
+
+
+SAMPLES = {"x": np.random.default_rng(2).normal(size=(3, WIDTH)).astype(np.float32)}
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_the_first_column_of_a_product_is_no_token(tmp_path: Path, normalised: bool) -> None:
+    block = Block()
+    weight = block.constant("w", block.random.normal(size=(WIDTH, 3)).astype(np.float32))
+    last = block.node("MatMul", ["x", weight], "product")
+    if normalised:
+        last = block.node("LayerNormalization", [last, block.constant("scale", np.ones(3, np.float32))], "normal")
+    made = block.model(block.first(last), {"x": (TensorProto.FLOAT, ["batch", WIDTH])}, 1)
+    assert check(made, keep_first_token, SAMPLES, tmp_path) == 0
+
+
+def test_heads_of_no_known_width_are_sliced_behind_their_reshape(tmp_path: Path) -> None:
+    block = Block()
+    shape = block.constant("shape", np.array([0, 0, TWO, -1], np.int64))
+    splits = [block.node("Reshape", ["x", shape], f"{name}_split") for name in "qkv"]
+    heads = [block.node("Transpose", [split], f"{split}_heads", perm=[0, 2, 1, 3]) for split in splits]
+    mixed = block.node("Transpose", [block.node("Attention", heads, "mixed")], "joined", perm=[0, 2, 1, 3])
+    whole = block.node("Reshape", [mixed, block.constant("whole", np.array([0, 0, -1], np.int64))], "attended")
+    made = block.model(block.first(whole), {"x": (TensorProto.FLOAT, ["batch", "tokens", "width"])}, 2)
+    assert check(made, keep_first_token, FEEDS, tmp_path) == 4
+
+
+def test_a_transpose_without_an_order_is_not_taken_for_that_of_heads(tmp_path: Path) -> None:
+    block = Block()
+    turned = block.node("Transpose", [block.linear("x", "o")], "turned")
+    made = block.model(block.first(turned), {"x": (TensorProto.FLOAT, ["batch", WIDTH])}, 1)
+    assert check(made, keep_first_token, SAMPLES, tmp_path) == 0
+    block = Block()
+    block.attention()
+    del next(node for node in block.nodes if node.output[0] == "joined").attribute[:]
+    assert read_unsplit(ir.serde.deserialize_model(block.model("attended", X, 3)).graph) == 0
+
+
+@pytest.mark.parametrize("rewrite", [read_unsplit, join_products])
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_a_graph_of_other_numbers_keeps_them(tmp_path: Path, kind: type, rewrite: Callable[[ir.Graph], int]) -> None:
+    block = Block(kind=kind)
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    inputs: dict[str, tuple[int, list[int | str]]] = {
+        "x": (number, ["batch", "tokens", WIDTH]),
+        "mask": (TensorProto.INT64, ["batch", "tokens"]),
+    }
+    made = block.model(block.attention(mask=padding(block)), inputs, 3)
+    feeds = {"x": FEEDS["x"].astype(kind), "mask": np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])}
+    assert check(made, rewrite, feeds, tmp_path, atol=1e-2 if kind is np.float16 else 1e-6) == 1
 
 
 def test_a_normalisation_with_the_default_axis_is_read(tmp_path: Path) -> None:

@@ -164,3 +164,19 @@ def test_names_on_the_page_are_text(tmp_path: Path) -> None:
     page = read(comparison_page(compare_reports(reports)))
     assert page.all("b") == page.all("script") == []
     assert hostile in page.one("details").text
+
+
+def test_other_data_of_the_same_name_is_on_no_common_axis(tmp_path: Path) -> None:
+    digests = [{"name": "sst2", "digest": one * 64} for one in "ab"]
+    found = compare_reports([run(tmp_path / f"run{index}", data=data) for index, data in enumerate(digests)])
+    assert found.groups == ()
+    assert "In no chart, since no other run has the same metric on the same data: run0, run1." in found.notes
+
+
+def test_agreement_with_another_original_is_another_metric(tmp_path: Path) -> None:
+    quality = QUALITY.model_copy(update={"metric": "agreement", "against": "original"})
+    sources = [{"name": "a model", "digest": one * 64} for one in "ab"]
+    reports = [run(tmp_path / f"run{index}", quality=quality, source=one) for index, one in enumerate(sources)]
+    assert compare_reports(reports).groups == ()
+    same = [run(tmp_path / f"same{index}", quality=quality, source=sources[0]) for index in range(2)]
+    assert len(compare_reports(same).groups) == 1

@@ -163,7 +163,7 @@ def test_one_artifact_is_told_by_kind_and_by_node() -> None:
     joined = " ".join(told.split())
     assert "operators 5.000 ms of 6.000 ms with profiling, which takes time itself; without it 5.000 ms" in joined
     assert "30% of the INT8 limit, 120% of the FP32 limit" in joined
-    assert "- the machine was busy" in joined
+    assert "Warnings - the machine was busy" in joined
     assert "first DynamicQuantizeMatMul, fused of 2 MatMulInteger, Mul int8 3.000 60%" in joined
 
 
