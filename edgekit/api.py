@@ -113,6 +113,7 @@ def run_request(request: Request, out: Path, progress: Progress, cache: Cache) -
         with turn_of_a_run(cache.root, key, progress):
             finished = load_finished(cache, key)
             if finished is None:
+                cache.sweep(out.resolve())  # again, for a killed process that was still alive and had the turn
                 _compute(request, key, out, progress, cache, began=began)
                 if limit is not None:
                     keep_below(cache, limit)

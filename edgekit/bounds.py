@@ -44,6 +44,10 @@ MAX_ENTRIES = 100_000
 
 # Words of a vocabulary, by the largest of their numbers.
 MAX_WORDS = 2**24
+# Classes that a model tells apart: each has a name.
+MAX_CLASSES = 2**20
+# Numbers in an input or an output whose sizes a graph fixes: an image of 7680 x 4320 pixels has 99,532,800.
+MAX_FIXED_NUMBERS = 2**27
 # Bytes in the keys of a map of characters, once those that share their ends are spelled out: SentencePiece's own has
 # 11,299 in its short keys.
 MAX_CHARSMAP_PLACES = 2**17
@@ -59,7 +63,7 @@ MAX_SIZES = {
     re.compile(r"(^|_)experts$"): 2**14,
     re.compile(r"^(hidden|intermediate|embedding)_size$|^(dim|hidden_dim|d_model|d_ff|ffn_dim)$"): 2**20,
     re.compile(r"^(vocab_size|type_vocab_size)$"): MAX_WORDS,
-    re.compile(r"^num_labels$"): 2**20,
+    re.compile(r"^num_labels$"): MAX_CLASSES,
     re.compile(r"^(image_size|patch_size)$"): 2**16,
 }
 # Of a file that another one names: of one part, as file systems have it, and of all parts together.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import NUMBERS, State, TensorSpec
+from edgekit.bounds import MAX_CLASSES, MAX_FIXED_NUMBERS
 from edgekit.description import (
     Description,
     Feeding,
@@ -40,7 +42,7 @@ def read_signature(model: ir.Model, said: tuple[str, ...]) -> Signature:
         said: ``OUT:IN`` of states, by the user; by the names of both where nothing was said.
 
     Raises:
-        ModelError: it takes or gives something else than tensors of numbers.
+        ModelError: it takes or gives something else than tensors of numbers, or too many of them at once.
         UsageError: what was said names no output and input of one type and shape.
     """
     inputs = tuple(_spec(value) for value in model.graph.inputs if value.name not in model.graph.initializers)
@@ -56,7 +58,7 @@ def make_signature(
     """A signature of these inputs and outputs; ``scaled`` are the inputs that floats are quantized for.
 
     Raises:
-        ModelError: one is no tensor of numbers, or nothing could be fed.
+        ModelError: one is no tensor of numbers, or too large, or nothing could be fed.
         UsageError: what was said of states names no output and input of one type and shape.
     """
     if not inputs:
@@ -70,6 +72,12 @@ def make_signature(
                     f"the {side} {spec.name!r} has the type {spec.dtype!r}",
                     id="model.input-type",
                     why=f"allowed: tensors of {', '.join(NUMBERS)}",
+                )
+            if math.prod(dim for dim in spec.shape if isinstance(dim, int)) > MAX_FIXED_NUMBERS:
+                raise ModelError(
+                    f"the {side} {spec.name!r} has the shape {list(spec.shape)}",
+                    id="model.unsuitable-graph",
+                    why=f"allowed: at most {MAX_FIXED_NUMBERS} numbers, where the sizes are fixed",
                 )
     pairs = [_said_pair(text, inputs, outputs) for text in said] or list(_usual_pairs(inputs, outputs))
     states = tuple(
@@ -254,10 +262,13 @@ def _image_shape(spec: TensorSpec, feeding: Feeding, sample: Sample | None, layo
 
 
 def _classes(answer: TensorSpec, signature: Signature) -> int:
-    """How many classes an output has scores of: [batch, classes], two at least; 0 where it is something else."""
+    """How many classes an output has scores of: [batch, classes], two at least; 0 where it is something else.
+
+    So many that nobody has names for them are something else, too.
+    """
     fits = len(answer.shape) == 2 and has_batch(answer, batch_dimension(signature)) and answer.dtype.startswith("float")
     last = answer.shape[-1] if fits else 0
-    return last if isinstance(last, int) and last > 1 else 0
+    return last if isinstance(last, int) and 1 < last <= MAX_CLASSES else 0
 
 
 def _takes_floats(spec: TensorSpec, signature: Signature) -> bool:

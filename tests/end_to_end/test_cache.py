@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import foreign
 import pytest
 from end_to_end.made import SHORT, WORKLOAD, events, model_folder, text_data
 
 import edgekit
 from edgekit.artifact import open_artifact
+from edgekit.progress import Silent
+from edgekit.request import resolve_request
 from edgekit.source import sha256_file
 
 pytestmark = pytest.mark.usefixtures("device")
+
+# Has the turn of a run, and is writing something in the cache until it is killed.
+WRITER = """
+import sys
+from pathlib import Path
+from edgekit.cache import Cache
+from edgekit.turns import turn
+cache = Cache(Path(sys.argv[1]))
+with turn(cache.root, sys.argv[2]):
+    (cache.scratch() / "half").write_text("written")
+    print("mine", flush=True)
+    sys.stdin.readline()
+"""
 
 
 @pytest.fixture
@@ -133,3 +152,25 @@ def test_a_lock_holds_what_stages_decided_that_came_from_the_cache(tmp_path: Pat
     decided = [dict(lock.decisions)["optimize.model"] for lock in locks if lock is not None]
     assert len(decided) == 2
     assert decided[0] == decided[1]
+
+
+def test_a_run_removes_what_a_process_leaves_that_dies_while_it_waits_for_it(cache: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"target": "x86-64-vnni", "recipe": "export", "device": "none", "jobs": 1}
+    model = foreign.conv_net(tmp_path / "net.onnx")
+    command = [sys.executable, "-c", WRITER, str(cache), resolve_request(model, **options).run_key()]
+    writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "mine\n"
+    waited = []
+
+    class Killing(Silent):
+        def start(self, what: str, total: int | None) -> None:
+            if what.startswith("wait for another process"):
+                waited.append(len(list((cache / "tmp").glob("*/half"))))
+                writer.kill()
+                writer.communicate()
+            super().start(what, total)
+
+    edgekit.compress(model, **options, output=tmp_path / "out", progress=Killing())
+    assert waited == [1]
+    assert list((cache / "tmp").iterdir()) == []
