@@ -63,8 +63,7 @@ def costs(
             jobs=jobs,
         )
     if json_:
-        errors = {"largest_error": table.largest_error, "digest": table.digest}
-        output.print_document(table.model_dump(mode="json", by_alias=True) | errors)
+        output.print_document(table.model_dump(mode="json", by_alias=True) | table.told())
     else:
         from edgekit.render.costs import costs_view
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from pruning.encoders.test_table import of_sizes, table
 
-from edgekit.pruning.encoders.table import CostTable, MeasuredEncoder
+from edgekit.pruning.encoders.table import CostTable, MeasuredEncoder, load_costs
 from edgekit.tasks.base import Workload
 
 MEASURED = [
@@ -58,9 +60,11 @@ def test_costs_shows_each_hidden_size(run, pretend, recorder):
     assert "9x320 5x768 240 2.910 3.000 -3.0%" in text
 
 
-def test_costs_gives_one_document(run, pretend, recorder, measured):
+def test_costs_gives_one_document_which_is_a_table_again(run, pretend, recorder, measured, tmp_path):
     pretend(costs=recorder(measured))
     document = run("costs", "m", "--json").document
+    (tmp_path / "costs.json").write_text(json.dumps(document), encoding="utf-8")
+    assert load_costs(tmp_path / "costs.json") == measured
     assert document["schema"] == "edgekit.costs/1"
     assert document["digest"] == measured.digest
     assert document["largest_error"] == pytest.approx(0.03)

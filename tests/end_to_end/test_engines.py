@@ -14,6 +14,7 @@ from edgekit.errors import EdgekitError, HostError, ModelError, UsageError
 from edgekit.quantization import neural_compressor
 from edgekit.render.stages import stage_lines
 from edgekit.request import resolve_request
+from edgekit.stages.quantize import _decided
 
 INSTALLED = version_of("neural-compressor") is not None and version_of("torchao") is not None
 
@@ -118,6 +119,13 @@ def test_an_engine_that_cannot_take_the_model_is_named_and_the_other_stays(
     line = dict(stage_lines(report))["quantize"]
     assert "by onnxruntime: the only one that takes this model" in line
     assert "neural-compressor (not used): neural-compressor 3.10 cannot quantize this model: no such operator" in line
+
+
+def test_a_lock_that_names_an_engine_which_fails_here_is_told_why() -> None:
+    failed = [{"engine": "neural-compressor", "failed": "neural-compressor 3.10 cannot quantize this model: why"}]
+    with pytest.raises(ModelError, match="the lock has the quantizer 'neural-compressor'") as caught:
+        _decided([], failed, "neural-compressor")
+    assert caught.value.why == "neural-compressor 3.10 cannot quantize this model: why"
 
 
 @pytest.mark.usefixtures("device")

@@ -47,6 +47,8 @@ def _ascending(curve: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float],
     return curve
 
 
+# What a document has of a table beside the table.
+TOLD = ("largest_error", "digest")
 # Width and cost, ascending.
 Point = tuple[Annotated[int, Field(ge=1)], FiniteFloat]
 Curve = Annotated[tuple[Point, ...], Field(min_length=1), AfterValidator(_ascending)]
@@ -246,6 +248,10 @@ class CostTable(_Told):
             update=changes | {"schema_": ONE_SIZE, "scope": scope, "narrower": (), "encoders": (), "warnings": ()}
         )
 
+    def told(self) -> dict[str, JsonValue]:
+        """What is computed of it, for those who read it as JSON."""
+        return {name: getattr(self, name) for name in TOLD}
+
     @property
     def digest(self) -> str:
         """sha256 of all of it."""
@@ -288,7 +294,7 @@ def at_width(curve: Curve, width: int) -> float:
 
 
 def load_costs(path: str | Path) -> CostTable:
-    """A table from its file.
+    """A table from its file, or from what `edgekit costs --json` prints.
 
     Raises:
         UsageError: there is none, or it is no valid table.
@@ -307,6 +313,8 @@ def load_costs(path: str | Path) -> CostTable:
         raise UsageError(
             f"costs {str(path)!r} are not valid JSON", id="usage.invalid-settings", why=str(error)
         ) from error
+    if isinstance(values, dict):
+        values = {name: value for name, value in values.items() if name not in TOLD}
     return validate(CostTable, values, f"costs {str(path)!r}")
 
 

@@ -67,13 +67,26 @@ def run(artifact: Artifact, settings: StageSettings, job: Job) -> Artifact:
         answer = cast(
             "dict[str, JsonValue]", job.decisions.decide("quantize.engine", lambda: _compare(made, settings, job))
         )
-        chosen = next(candidate for candidate in made if candidate.engine == answer["engine"])
+        chosen = _decided(made, failed, str(answer["engine"]))
         details = {"engine_reason": answer["reason"], "engines": [*cast("list[JsonValue]", answer["engines"]), *failed]}
     details |= chosen.details()
     components = {name: part.model_dump() for name, part in chosen.artifact.manifest.components.items()}
     return finish(
         chosen.artifact.path, artifact, QUANTIZE, settings, changes={"components": components}, details=details
     )
+
+
+def _decided(made: Sequence[Candidate], failed: Sequence[JsonValue], engine: str) -> Candidate:
+    """The candidate of an engine that was decided on, here or in a lock."""
+    found = next((candidate for candidate in made if candidate.engine == engine), None)
+    if found is None:
+        raise ModelError(
+            f"the lock has the quantizer {engine!r}, which does not take this model here",
+            id="model.quantize-fails",
+            why="; ".join(str(cast("dict[str, JsonValue]", entry)["failed"]) for entry in failed),
+            hint="Use the recipe without its lock, or the versions that the lock names.",
+        )
+    return found
 
 
 def _compare(made: Sequence[Candidate], settings: QuantizeSettings, job: Job) -> JsonValue:
