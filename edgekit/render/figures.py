@@ -24,16 +24,16 @@ def quality(metric: str, value: float | None) -> str:
     return f"{value * 100:.1f}%" if is_share(metric) else f"{value:.3f}"
 
 
-def quality_change(metric: str, change: float | None) -> str:
-    """A metric's change: ``-0.2 pp``, or ``-0.002`` where it is no share."""
+def quality_change(metric: str, change: float | None, *, finer: bool = False) -> str:
+    """A metric's change: ``-0.2 pp``, or ``-0.002`` where it is no share; finer, with one digit more."""
     if change is None:
         return ""
-    return f"{signed(change * 100, 1)} pp" if is_share(metric) else signed(change, 3)
+    return f"{signed(change * 100, 1 + finer)} pp" if is_share(metric) else signed(change, 3 + finer)
 
 
-def points(metric: str, amount: float) -> str:
+def points(metric: str, amount: float, *, finer: bool = False) -> str:
     """An amount of a metric, without a sign: ``0.2 pp``."""
-    return quality_change(metric, abs(amount)).lstrip("+")
+    return quality_change(metric, abs(amount), finer=finer).lstrip("+")
 
 
 def signed(value: float, digits: int) -> str:
@@ -73,9 +73,9 @@ def milliseconds_change(change: float | None) -> str:
     return "" if change is None else signed(change, 2)
 
 
-def milliseconds(value: float | None) -> str:
+def milliseconds(value: float | None, *, finer: bool = False) -> str:
     """A latency without the unit."""
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:.{2 + finer}f}"
 
 
 def ratio(before: float | None, after: float | None, less: str, more: str, same: str) -> str:

@@ -46,12 +46,12 @@ def limit_text(limit: LimitVerdict, report: Report) -> str:
         least = [check for check in report.devices if check.share == limit.value][:1]
         found = "".join(f"{check.agree} of {check.n} predictions as here on {check.device}, " for check in least)
         return f"{found}{limit.bound:.0%} needed"
+    found, allowed = (in_unit(limit.limit, value, report) for value in (limit.value, limit.bound))
+    if limit.met is False and found == allowed:  # what is missed by little is not told as kept
+        found, allowed = (in_unit(limit.limit, value, report, finer=True) for value in (limit.value, limit.bound))
     if limit.limit != MAX_DROP:
-        found, allowed = (in_unit(limit.limit, value, report) for value in (limit.value, limit.bound))
         return f"{found} of {allowed} allowed"
-    bound = in_unit(MAX_DROP, limit.bound, report)
-    amount = in_unit(MAX_DROP, abs(limit.value), report)
-    what = f"{amount} gained, {bound} might be lost" if limit.value < 0 else f"{amount} of {bound} lost"
+    what = f"{found} gained, {allowed} might be lost" if limit.value < 0 else f"{found} of {allowed} lost"
     if report.quality is None or limit.proven is None:
         return what
     # The upper end of the two-sided 90 % interval is the one-sided 95 % bound.
@@ -59,14 +59,14 @@ def limit_text(limit: LimitVerdict, report: Report) -> str:
     return f"{what}, at most {most} with 95% confidence"
 
 
-def in_unit(limit: str, value: float, report: Report) -> str:
-    """A figure of a limit in the limit's unit."""
+def in_unit(limit: str, value: float, report: Report, *, finer: bool = False) -> str:
+    """A figure of a limit in the limit's unit; finer, with one digit more where it has decimals."""
     if limit == MAX_DROP:
-        return figures.points(report.quality.metric if report.quality else "accuracy", value)
+        return figures.points(report.quality.metric if report.quality else "accuracy", value, finer=finer)
     if limit == MAX_MS:
-        return f"{figures.milliseconds(value)} ms"
+        return f"{figures.milliseconds(value, finer=finer)} ms"
     if limit == MAX_MB:
-        return f"{value:.2f} MB"
+        return f"{value:.{2 + finer}f} MB"
     if limit == MAX_INSTRUCTIONS:
         return f"{figures.millions(value)} million"
     return figures.duration(value) if limit == TIME else f"{value:g}"

@@ -11,7 +11,8 @@ from render.made import full_report
 from edgekit.artifact import WHOLE, Artifact, Component
 from edgekit.render.card import HUB_TASKS, model_card
 from edgekit.render.snippets import OPTIMUM
-from edgekit.report import Report
+from edgekit.render.wording import limit_text
+from edgekit.report import LimitVerdict, Report
 from edgekit.tasks import TASKS
 
 HOSTILE = "---\n<script>`x`</script> | [a](b) \"'\n# {{x}}: *"
@@ -111,6 +112,23 @@ def test_a_task_has_a_tag_where_the_hub_knows_it(task: str, folder: Path) -> Non
     data = card(full_report(folder, task=task)).data
     assert data.pipeline_tag == (task if task in HUB_TASKS else None)
     assert data.eval_results[0].task_type == task
+
+
+@pytest.mark.parametrize(
+    ("limit", "bound", "value", "met", "told"),
+    [
+        ("max_drop", 0.01, 9 / 872, False, "1.03 pp of 1.00 pp lost"),
+        ("max_drop", 0.01, 0.0099, True, "1.0 pp of 1.0 pp lost"),
+        ("max_drop", 0.01, 0.02, False, "2.0 pp of 1.0 pp lost"),
+        ("max_mb", 8.0, 8.004, False, "8.004 MB of 8.000 MB allowed"),
+        ("max_ms", 5.0, 5.003, False, "5.003 ms of 5.000 ms allowed"),
+    ],
+)
+def test_a_limit_that_is_missed_by_little_does_not_read_as_kept(
+    limit: str, bound: float, value: float, met: bool, told: str, folder: Path
+) -> None:
+    missed = LimitVerdict(limit=limit, bound=bound, value=value, met=met, proven=None)
+    assert limit_text(missed, full_report(folder)) == told
 
 
 def test_the_card_says_what_was_done_lost_and_not_measured(folder: Path) -> None:
