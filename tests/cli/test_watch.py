@@ -170,9 +170,10 @@ def test_what_takes_too_long_goes_with_what_it_started(tmp_path: Path) -> None:
         " p = start([sys.executable, '-c', 'while True: pass'], limits_for(0));"
         " print(p.pid, flush=True); open('begun', 'w').close(); time.sleep(100)"
     )
-    clock = (  # whose time is over once the worker has begun
-        "from types import SimpleNamespace\n"
-        "cli.watch.time = SimpleNamespace(monotonic=lambda: 1000.0 if os.path.exists('begun') else 0.0)"
+    clock = (  # whose time is over once the worker has begun, which may be before it is first looked at
+        "from itertools import count; from types import SimpleNamespace; looks = count()\n"
+        "over = lambda: next(looks) > 0 and os.path.exists('begun')\n"
+        "cli.watch.time = SimpleNamespace(monotonic=lambda: 1000.0 if over() else 0.0)"
     )
     done = watched(work, "inspect", "x.onnx", folder=tmp_path, before=clock, EDGEKIT_MODEL_SECONDS="3")
     assert done.returncode == 5

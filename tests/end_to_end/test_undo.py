@@ -138,7 +138,8 @@ def test_strict_run_undoes_what_is_within_the_limit_but_not_proven_so(tmp_path: 
     assert (point.limits[0].met, point.limits[0].proven) == (True, False)
     strict = run(limit, strict=True)
     assert not row(strict, "prune").kept
-    expected = f"loses {free.drop_high * 100:.2f} points in all, allowed {limit * 100:.2f}"
+    loss, allowed = f"{free.drop_high * 100:.2f}", f"{limit * 100:.2f}"
+    expected = f"may lose up to {loss} points in all, allowed {allowed}, by its 95 % bound"
     assert row(strict, "prune").reason == expected
     assert strict.quality is not None
     assert (strict.quality.drop, strict.passed) == (0.0, True)
