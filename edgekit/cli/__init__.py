@@ -159,9 +159,10 @@ def _watched(given: list[str], stopping: contextlib.AbstractContextManager[None]
 def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None]) -> int:
     output.prepare()
     code, arrived = INTERNAL_EXIT_CODE, list[BaseException]()
+    last = not isinstance(stopping, contextlib.nullcontext)  # the command is what the process is for
     try:
         try:
-            with raise_on_signals() as arrived, stopping:
+            with raise_on_signals(last=last) as arrived, stopping:
                 code = _invoke(given)
                 output.flush()
         except SystemExit as ended:

@@ -57,11 +57,15 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def raise_on_signals() -> Iterator[list[BaseException]]:
+def raise_on_signals(*, last: bool = False) -> Iterator[list[BaseException]]:
     """Turn SIGTERM into `Terminated`, as Ctrl-C is one, so that whatever is open gets closed.
 
     Python drops what is raised while it calls a finalizer, a weak reference's callback or a hook of a fork. The signal
     is sent once more then, a moment later.
+
+    Args:
+        last: whether the process ends with the block: another signal behind the first one ends it at once then, since
+            what a handler raises while Python ends is a traceback.
 
     Yields:
         What was raised for signals that arrived, Ctrl-C among them: a library may raise something else in its place.
@@ -97,7 +101,7 @@ def raise_on_signals() -> Iterator[list[BaseException]]:
     finally:
         sys.unraisablehook = drop
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if last and arrived else handler)
 
 
 def debugging() -> bool:

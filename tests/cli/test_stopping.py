@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watcher is 
 BUSY, FEW_TICKS = ("native", "with_child"), 10
 # `edgekit attest` in a process of its own, in which something else takes the place of the attesting.
 COMMAND = """
-import collections, itertools, subprocess, sys, time, edgekit
+import atexit, collections, itertools, os, signal, subprocess, sys, time, edgekit
 from edgekit.cli import main, stopping
 
 def ready(*words):
@@ -56,8 +56,12 @@ def polite(*given):
     finally:
         print("closed", file=sys.stderr)
 
+def leaving(*given):
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+    polite(*given)
+
 kind = sys.argv.pop()
-if kind == "polite":
+if kind in ("polite", "leaving"):
     stopping.GRACE_SECONDS = 60.0  # a busy machine may take longer than the watcher waits
 edgekit.attest = globals()[kind]
 sys.argv[1:] = ["attest", "x", *sys.argv[1:]]
@@ -110,6 +114,14 @@ def test_a_command_that_answers_closes_what_is_open(number: int, code: int) -> N
     assert ended == code
     assert told.startswith("closed\nerror[")
     assert "native code" not in told
+
+
+def test_a_signal_that_comes_while_a_stopped_command_ends_is_no_traceback() -> None:
+    process, _ = start("leaving")
+    ended, told = stop(process, signal.SIGINT)
+    assert ended == -signal.SIGINT
+    assert told.startswith("closed\nerror[interrupted]: interrupted")
+    assert "Traceback" not in told
 
 
 def test_children_go_with_the_command() -> None:
