@@ -293,13 +293,14 @@ def missed_by(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a comparison with peers was to have, and has not: an INT8 artifact of one of them, and cases' goals."""
     if best_peer(rows) is None:
         return ["no INT8 artifact of a peer was measured"]
-    reached = {row["recipe"]: row["faster_than_best_peer"][0] for row in rows if "faster_than_best_peer" in row}
-    wanted = {
-        row["recipe"]: CASES[row["recipe"]].goals for row in rows if row["peer"] == OWN and row["recipe"] in CASES
-    }
     found = [
-        shortfall(f"{name}, beside the fastest peer", reached.get(name), goals.fastest_peer)
-        for name, goals in wanted.items()
+        shortfall(
+            f"{row['recipe']}, beside the fastest peer",
+            row["faster_than_best_peer"][0] if "faster_than_best_peer" in row else None,
+            CASES[row["recipe"]].goals.fastest_peer,
+        )
+        for row in rows
+        if row["peer"] == OWN and row["recipe"] in CASES
     ]
     return [f"missed: {short}" for short in found if short]
 

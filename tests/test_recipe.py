@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from test_request_keys import LOCK
 
 from edgekit.error_catalogue import remedy
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.locks import lock_text
-from edgekit.recipe import Limits, Lock, load_recipe, parse_recipe, recipe_names
+from edgekit.recipe import Limits, load_recipe, parse_recipe, recipe_names
 from edgekit.settings import validate
 from edgekit.stages import STAGES
 from edgekit.target import load_target
@@ -249,17 +250,7 @@ def test_what_a_lock_decided_is_open_again_from_the_stage_on_that_changes(
 ) -> None:
     """A choice of widths for one budget, or of so many layers, is none for another."""
     decided = ("prune.widths", "keep.prune", "keep.distill", "optimize.model", "keep.optimize", "reference")
-    lock = Lock(
-        target="arm64",
-        source="s" * 64,
-        seed=0,
-        jobs=1,
-        threads=1,
-        workload=Workload(),
-        numeric_level="x",
-        versions={},
-        decisions=dict.fromkeys(decided, True),
-    )
+    lock = LOCK.model_copy(update={"decisions": dict.fromkeys(decided, True)})
     recipe = load_recipe("default", {"prune.cost": "measured", "prune.budget": "2.5"})
     locked = load_recipe(replace(recipe, lock=lock), settings).lock
     assert locked is not None

@@ -115,7 +115,7 @@ def test_goals_are_missed_with_how_far_it_came(
     load: Any, name: str, figures: dict[str, Any], missed: list[str]
 ) -> None:
     row = {"case": name, "before_bytes": 12e6, "instructions": {}, "limits": []} | figures
-    assert load("run").missed_by(row) == missed
+    assert load("run").missed_goals(row) == missed
 
 
 def test_a_table_of_peers_misses_the_goals_of_the_cases_in_it(load: Any) -> None:
@@ -130,6 +130,14 @@ def test_a_table_of_peers_misses_the_goals_of_the_cases_in_it(load: Any) -> None
     assert peers.missed_by(rows) == ["missed: sst2-60m, beside the fastest peer: 3.90 times less, and 4 is the goal"]
     assert peers.missed_by([peer, rows[1] | {"faster_than_best_peer": [4.0, 3.9, 4.1]}, rows[2]]) == []
     assert peers.missed_by(rows[1:]) == ["no INT8 artifact of a peer was measured"]
+
+
+def test_a_search_that_took_longer_than_its_box_keeps_its_limits(suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = found(met=True)
+    made.limits += (LimitVerdict(limit="time", bound=300.0, value=301.0, met=False, proven=None),)
+    monkeypatch.setattr(suite, "compress", lambda case, output: made)
+    monkeypatch.setattr("sys.argv", ["run.py", "--case", "sst2-60m"])
+    assert suite.main() == 0
 
 
 def test_a_case_whose_artifact_is_not_here_is_run_again(
