@@ -68,6 +68,10 @@ def preload() -> None:
     import edgekit.cli
 
     torch.set_num_threads(1)
+    # tqdm's own lock is shared by all processes that are forked, and one that was killed may have held it; classes that
+    # libraries derive keep the one that they find
+    tqdm.monitor_interval = 0  # no thread that takes it while a process is forked
+    tqdm.set_lock(threading.RLock())
     datasets.disable_progress_bars()
     patch = pytest.MonkeyPatch()
     pretend_device(patch)
@@ -142,8 +146,6 @@ def forked(work: Callable[[], object], errors: Path, *, group: bool = False) -> 
         return process
     code = 1
     try:
-        # tqdm's own lock is shared by all processes that are forked, and one that was killed may have held it
-        tqdm.set_lock(threading.RLock())
         if group:
             os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
