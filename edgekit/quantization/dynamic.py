@@ -29,6 +29,8 @@ REDUCED = {"s8": (-64, 64), "u8": (0, 127)}
 TABLES = "u8"
 # Elements that are rounded at once: few enough for a processor's cache, since each step goes over all of them.
 BLOCK = 1 << 16
+# The end of the name of the product that a Gemm becomes.
+PRODUCT = "_MatMul"
 
 
 class Rounded(NamedTuple):
@@ -202,7 +204,7 @@ def _as_product(graph: ir.Graph, node: ir.Node) -> ir.Node | None:
     assert weight is not None
     turned = add_initializer(graph, f"{weight.name}_Transposed", held.T) if number.get("transB", 0) else weight
     out = str(node.outputs[0].name)
-    product = _insert(node, "MatMul", [x, turned], f"{node.name}_MatMul", [f"{out}_MatMul"])
+    product = _insert(node, "MatMul", [x, turned], f"{node.name}{PRODUCT}", [f"{out}_MatMul"])
     last = (
         product
         if bias is None

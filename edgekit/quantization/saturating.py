@@ -18,6 +18,7 @@ from edgekit.environment import host
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.progress import Progress
 from edgekit.quantization.arithmetic import Saturating, saturate, widen
+from edgekit.quantization.dynamic import PRODUCT
 from edgekit.report import Saturation
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.ort import OnnxRunner, fuse
@@ -167,4 +168,4 @@ def _unknown(component: str, found: Saturating) -> list[str]:
 def _layer(component: str, node: str) -> str:
     """A node without the endings that onnxruntime's quantizer puts behind a product, and behind one out of a Gemm."""
     quantized = node.endswith("_quant")
-    return f"{component}/{node.removesuffix('_quant').removesuffix('_MatMul') if quantized else node}"
+    return f"{component}/{node.removesuffix('_quant').removesuffix(PRODUCT) if quantized else node}"

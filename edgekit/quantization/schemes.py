@@ -16,7 +16,7 @@ from edgekit.formats.graph import stored
 from edgekit.formats.onnx import load_graph, load_structure, save_graph
 from edgekit.formats.wellformed import external_files
 from edgekit.quantization.blocks import looks_up_tokens, narrow_tables
-from edgekit.quantization.dynamic import Widths, quantize_dynamically
+from edgekit.quantization.dynamic import PRODUCT, Widths, quantize_dynamically
 from edgekit.quantization.methods import HALF, advise, methods_for
 from edgekit.quantization.products import pack_products, packs
 from edgekit.runtimes import ort
@@ -69,7 +69,9 @@ class Scheme(Frozen):
     int4: tuple[str, ...] = ()
 
     def takes(self, node: WeightedNode) -> bool:
-        """Whether it quantizes a node."""
+        """Whether it quantizes a node; a Gemm with factors, or of a turned input, only a static one does."""
+        if self.method == "dynamic":
+            return node.packs or node.kind != "Gemm"
         return self.method != "int4" or node.packs or not node.multiplies
 
     def within(self, component: str) -> Scheme:
@@ -196,8 +198,8 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
         *((CONVOLUTION_KIND,) if convolutions else ()),
     )
     found = []
-    for index, node in enumerate(model.graph):
-        node.name = node.name or f"{node.op_type}_{index}"
+    _name_all(model)
+    for node in model.graph:
         if node.domain or node.op_type not in kinds:
             continue
         table = stored(node.inputs[0 if node.op_type == EMBEDDING_KIND else 1])
@@ -211,13 +213,27 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
 def name_nodes(artifact: Artifact, folder: Path) -> Artifact:
     """The graphs with a name for every node, since nodes are chosen by name: a copy in a folder where one lacks any."""
     files = [artifact.file(name) for name in artifact.manifest.components]
-    if all(node.name for file in files for node in load_structure(file).graph):
+    if not any([_name_all(load_structure(file)) for file in files]):
         return artifact
     for file in files:
         model = load_graph(file)
-        weighted_nodes(model, embeddings=True)
+        _name_all(model)
         save_graph(model, folder / file.name)
     return Artifact(folder, artifact.manifest)
+
+
+def _name_all(model: ir.Model) -> bool:
+    """Give a name to every node that has none, or that of the product which a Gemm becomes; whether there was one."""
+    products = {f"{node.name}{PRODUCT}" for node in model.graph if node.op_type == "Gemm" and node.name}
+    taken = {str(node.name) for node in model.graph} | products
+    wrong = [(index, node) for index, node in enumerate(model.graph) if not node.name or node.name in products]
+    for index, node in wrong:
+        name = f"{node.op_type}_{index}"
+        while {name, f"{name}{PRODUCT}"} & taken:
+            name += "_"
+        taken |= {name, f"{name}{PRODUCT}"}
+        node.name = name
+    return bool(wrong)
 
 
 def static_kinds(scheme: Scheme) -> tuple[str, ...]:
@@ -261,7 +277,6 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         nodes: which of its nodes; the others stay as they are.
         ranges: for ``static``, the file of calibrated ranges.
     """
-    # onnxruntime's tool splits a Gemm first, and looks for the new product's name
     narrow = [name for name in nodes if name in scheme.int4]
     nodes = [name for name in nodes if name not in narrow]
     packed: list[str] = []
@@ -270,7 +285,6 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         nodes = [name for name in nodes if name not in packed]
     if scheme.convolutions and nodes:
         nodes = [*nodes, *passing_nodes(load_graph(source), nodes)]
-    nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]
     with quiet():
         if nodes:
             _write(source, destination, scheme, nodes, ranges)
@@ -281,7 +295,7 @@ def quantize_graph(source: Path, destination: Path, scheme: Scheme, nodes: Seque
         if narrow:
             narrow_tables(model, narrow)
         if packed:
-            pack_products(model, [*packed, *(f"{name}_MatMul" for name in packed)])
+            pack_products(model, packed)
         save_graph(model, destination)
 
 

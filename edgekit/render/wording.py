@@ -29,7 +29,7 @@ def verdict(limit: LimitVerdict, report: Report) -> Verdict:
         return "missed"
     if limit.proven:
         return "proven"
-    return "not proven" if report.strict and limit.proven is False else "met"
+    return "not proven" if report.unproven(limit) else "met"
 
 
 def limit_name(limit: LimitVerdict) -> str:

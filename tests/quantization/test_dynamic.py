@@ -11,11 +11,13 @@ import onnxruntime as ort
 import pytest
 from graphs import proto
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from tiny import manifest
 
+from edgekit.artifact import Artifact
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.quantization import dynamic
 from edgekit.quantization.dynamic import Widths, quantize_dynamically, round_weight
-from edgekit.quantization.schemes import quiet, weighted_nodes
+from edgekit.quantization.schemes import name_nodes, quiet, weighted_nodes
 
 # Two products of one input, a Gemm on each side, a table, a product in float, one weight that two nodes read.
 TEXT = """agraph (int64[batch, tokens] ids) => (float[batch, tokens, 40] y, float[rows, 32] z) {
@@ -183,3 +185,34 @@ def test_a_weight_that_is_rounded_in_two_ways_is_there_twice(
         answers.append(session.run(None, {given.name: feeds[given.name] for given in session.get_inputs()}))
     for mine, theirs in zip(*answers, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=0.03 * float(np.abs(theirs).max()))
+
+
+CLASH = """agraph (float[batch, 64] x) => (float[batch, 48] y, float[batch, 48] z) {
+    a = Gemm(x, first)
+    y = MatMul(a, second)
+    z = Relu(y)
+}"""
+
+
+@pytest.mark.parametrize(
+    "names", [("fc", "fc_MatMul", "other"), ("fc", "", "MatMul_1"), ("fc", "fc_MatMul", "MatMul_1")]
+)
+def test_no_name_is_that_of_another_or_of_what_a_gemm_becomes(names: tuple[str, str, str], tmp_path: Path) -> None:
+    model = proto(CLASH)
+    random = np.random.default_rng(3)
+    for node, name in zip(model.graph.node, names, strict=True):
+        node.name = name
+    for name, shape in (("first", (64, 48)), ("second", (48, 48))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(random.normal(size=shape).astype("f4"), name))
+    onnx.save(model, tmp_path / "model.onnx")
+    (tmp_path / "named").mkdir()
+    named = name_nodes(Artifact(tmp_path, manifest()), tmp_path / "named")
+    nodes = [node.name for node in weighted_nodes(load_graph(named.file()), embeddings=True)]
+    assert len({*nodes, "fc_MatMul"}) == 3
+    for chosen in (nodes, nodes[:1]):
+        graph = load_graph(named.file())
+        quantize_dynamically(graph, chosen, WIDTHS[0])
+        save_graph(graph, tmp_path / "int8.onnx")
+        assert [node.op_type for node in graph.graph].count("MatMulInteger") == len(chosen)
+        session = ort.InferenceSession(tmp_path / "int8.onnx")  # which refuses two nodes of one name
+        assert session.run(None, {"x": np.ones((2, 64), np.float32)})[0].shape == (2, 48)

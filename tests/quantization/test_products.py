@@ -126,7 +126,11 @@ def test_what_it_cannot_take_is_left_out() -> None:
     assert not INT4.takes(WeightedNode("conv", "Conv", 4096))
     assert not INT4.takes(WeightedNode("scaled", "Gemm", 4096))
     assert INT4.takes(WeightedNode("table", "Gather", 4096))
-    assert INT4.model_copy(update={"method": "dynamic"}).takes(WeightedNode("scaled", "Gemm", 4096))
+    dynamic, static = (INT4.model_copy(update={"method": method}) for method in ("dynamic", "static"))
+    assert not dynamic.takes(WeightedNode("scaled", "Gemm", 4096))  # its factors would be lost
+    assert static.takes(WeightedNode("scaled", "Gemm", 4096))
+    assert dynamic.takes(WeightedNode("plain", "Gemm", 4096, packs=True))
+    assert dynamic.takes(WeightedNode("product", "MatMul", 4096))
 
 
 def test_its_weights_fill_their_bits_on_every_processor() -> None:

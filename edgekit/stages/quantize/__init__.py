@@ -14,6 +14,7 @@ from edgekit.measure.latency import time_artifacts
 from edgekit.measure.quality import collect_outputs
 from edgekit.progress import Silent
 from edgekit.quantization import neural_compressor
+from edgekit.quantization.dynamic import PRODUCT
 from edgekit.quantization.engines import Candidate, EngineName, compare_candidates
 from edgekit.quantization.makers import Maker, Selection, open_selection
 from edgekit.quantization.saturating import SaturatingRunner, count_saturated
@@ -156,7 +157,8 @@ def _fit(
         name = SEVEN if scheme.reduce_range else EIGHT
         width = Width(scheme, name, f"{name}, as was asked for; {clause}")
     else:
-        saturated = {name for one in seen or () for name in (one.layer, f"{one.layer}_MatMul")}
+        # a product that was found by the name which that of a Gemm would have
+        saturated = {name for one in seen or () for name in (one.layer, f"{one.layer}{PRODUCT}")}
         layers = [f"{part}/{node.name}" for part, nodes in maker.nodes.items() for node in nodes if node.multiplies]
         candidates = candidate_widths(scheme, layers, saturated)
         if engine == neural_compressor.NAME:  # its weights are s8, and of one width
