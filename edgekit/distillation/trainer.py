@@ -267,14 +267,15 @@ class _Loop:
         """One optimizer step at a learning rate; returns the loss."""
         import torch
 
+        indices = self._indices(step)
         if self.schedule.dropout:
             torch.manual_seed(self.seed * 1_000_003 + step)
-            self.student.train()
-        else:
-            _train_norms(self.student)
+        self.student.train(self.schedule.dropout)
+        for _, norm in batch_norms(self.student):
+            norm.train(len(indices) > 1)  # they follow what they see, and one sample alone has no spread
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(self._indices(step))
+        loss = self._loss(indices)
         value = _finite(float(loss.detach()), step)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.student.parameters(), self.schedule.clip)
@@ -355,13 +356,6 @@ def _finite(loss: float, step: int) -> float:
             hint="Lower the learning rate: --set distill.learning_rate=3e-5.",
         )
     return loss
-
-
-def _train_norms(student: nn.Module) -> None:
-    """Batch norms follow what they see while training; everything else, dropout first, is as in use."""
-    student.eval()
-    for _, layer in batch_norms(student):
-        layer.train()
 
 
 def _begin_rounding(state: TrainingState, loop: _Loop, first: int) -> None:

@@ -317,7 +317,7 @@ def _epochs(settings: DistillSettings, samples: int) -> float:
 
 DISTILL = Stage(
     "distill",
-    version=4,
+    version=5,
     accepts="torch",
     produces="torch",
     settings=DistillSettings,

@@ -395,3 +395,17 @@ def test_the_rate_rises_and_falls_as_a_cosine() -> None:
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
     assert sorted(rates[10:], reverse=True) == rates[10:]
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_batch_norms_learn_nothing_from_one_sample_alone(tasks: dict[str, Task], tmp_path: Path, dropout: bool) -> None:
+    import torch
+
+    lesson = lesson_of(tasks["vit"], train=examples_for(tasks["vit"], 6), weights=replace(WEIGHTS, hidden=0.0))
+    head = lesson.student.classifier
+    norm = torch.nn.BatchNorm1d(head.in_features)  # which refuses one value a channel while it trains
+    lesson.student.classifier = torch.nn.Sequential(norm, head)
+    run(lesson, tmp_path / "one", replace(SCHEDULE, batch_size=1, epochs=1.0, dropout=dropout))
+    assert norm.num_batches_tracked == 0
+    run(lesson, tmp_path / "two", replace(SCHEDULE, batch_size=2, epochs=1.0, dropout=dropout))
+    assert norm.num_batches_tracked == 3
