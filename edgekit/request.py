@@ -415,7 +415,7 @@ def _limits(recipe: Recipe, given: RunOptions, seconds: float | None) -> Limits:
     """The recipe's limits, changed by what the user said; ``seconds`` where neither says how long it may take."""
     said = {name: given.get(name) for name in Limits.model_fields}
     changed = {name: value for name, value in said.items() if value is not None}
-    return validate(Limits, {"time": seconds} | recipe.limits.model_dump(exclude_none=True) | changed, "the limits")
+    return validate(Limits, {"time": seconds} | recipe.limits.model_dump(exclude_none=True) | changed, "a limit")
 
 
 def _read_costs(given: str | Path | CostTable | None, recipe: Recipe, *, searched: bool) -> CostTable | None:

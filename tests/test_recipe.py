@@ -260,7 +260,7 @@ def test_what_a_lock_decided_is_open_again_from_the_stage_on_that_changes(
 @pytest.mark.parametrize("limit", ["max_ms", "max_mb", "time"])
 def test_a_limit_is_a_finite_number(limit: str) -> None:
     with pytest.raises(UsageError, match="is not valid") as refused:
-        validate(Limits, {limit: float("inf")}, "the limits")
+        validate(Limits, {limit: float("inf")}, "a limit")
     assert f"{limit}: input should be a finite number" in str(refused.value)
 
 

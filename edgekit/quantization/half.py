@@ -18,7 +18,7 @@ from edgekit.formats.known import subgraphs
 from edgekit.formats.onnx import load_graph, save_graph
 from edgekit.formats.shapes import infer_shapes
 from edgekit.formats.work import all_nodes
-from edgekit.quantization.schemes import quiet, told_refusals
+from edgekit.quantization.schemes import copy_of_its_own, quiet, told_refusals
 from edgekit.runtimes.ort import open_session
 from edgekit.tasks.base import Batch
 
@@ -121,15 +121,15 @@ def halve_graph(source: Path, destination: Path, keep: Sequence[str]) -> None:
     Raises:
         ModelError: the converter does not take the graph; the reason is its own.
     """
-    import onnx
+    import onnx_ir as ir
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     held = load_graph(source)
     keep = [*keep, *holders(held)]
-    with told_refusals("onnxruntime's converter to FP16"), quiet():
-        made = convert_float_to_float16(onnx.load(source), keep_io_types=True, node_block_list=list(keep))
-    onnx.save(made, destination)
-    model = load_graph(destination)
+    # given a file, and not what is in it, it takes graphs of more than 2 GB, and writes beside it meanwhile
+    with told_refusals("onnxruntime's converter to FP16"), quiet(), copy_of_its_own(source, destination.parent) as own:
+        made = convert_float_to_float16(str(own), keep_io_types=True, node_block_list=list(keep))
+    model = ir.serde.deserialize_model(made)
     _read_widened(model, held)
     join_casts(model)
     tidy(model)

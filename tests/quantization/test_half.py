@@ -205,3 +205,20 @@ def _made(folder: Path) -> Path:
 def test_an_artifact_is_only_read(exported: Exported) -> None:
     artifact: Artifact = exported["bert"][1]
     assert precision_of(load_graph(artifact.file())) == "fp32"
+
+
+def test_weights_beside_the_graph_become_fp16_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {"w": random_array(64, 256), "k": np.array([1.0], np.float32), "v": random_array(256, 4, seed=1)}
+    model, (source, made) = with_weights(WIDE.replace("4] x", "64] x"), **weights), (tmp_path / "a", tmp_path / "b")
+    source.mkdir()
+    made.mkdir()
+    beside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(model, source / "model.onnx", **beside)
+    monkeypatch.setattr("edgekit.formats.onnx.INLINE_LIMIT_BYTES", 1024)  # as if what is left were more than 2 GB
+    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    halve_graph(source / "model.onnx", made / "half.onnx", [])
+    assert {file.name: file.read_bytes() for file in source.iterdir()} == before  # nothing was written beside it
+    assert sorted(file.name for file in made.iterdir()) == ["half.onnx", "half.onnx.data"]
+    feeds = {"x": random_array(2, 64, seed=2)}
+    expected = open_session(source / "model.onnx", 1).run(None, feeds)[0]
+    np.testing.assert_allclose(open_session(made / "half.onnx", 1).run(None, feeds)[0], expected, atol=2e-3)
