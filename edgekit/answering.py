@@ -14,7 +14,7 @@ from edgekit.measure.quality import Outputs, collect_outputs, evaluation_batch
 from edgekit.models import resolve_model
 from edgekit.predictor import Subject, artifact_subject, model_subject
 from edgekit.progress import Progress
-from edgekit.tasks.base import Examples, Task, TaskOptions, Workload, class_names
+from edgekit.tasks.base import Examples, Task, TaskOptions, Workload, told_names
 from edgekit.tasks.data import Data
 from edgekit.tasks.data_source import resolve_data
 
@@ -95,7 +95,7 @@ def unlike(candidate: Asked, baseline: Asked) -> str:
     ):
         if ours != theirs:
             return f"the model's {what} is {ours}, and the baseline's {theirs}"
-    mine, its = (class_names(asked.task) for asked in (candidate, baseline))
+    mine, its = (told_names(asked.task) for asked in (candidate, baseline))
     if mine and its and len(mine) != len(its):
         return f"the model has {len(mine)} classes, and the baseline {len(its)}"
     for index, (one, other) in enumerate(zip(mine, its, strict=False)):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgekit.measure.latency import MARGIN
+from edgekit.measure.quality import exceeds
 from edgekit.measure.statistics import Interval
 from edgekit.report import MEGABYTE
 
@@ -57,7 +58,7 @@ class Judgement:
 
 def judge(evidence: Evidence) -> Judgement:
     """Apply the rule."""
-    if evidence.drop is not None and evidence.max_drop is not None and evidence.drop > evidence.max_drop + 1e-12:
+    if evidence.drop is not None and evidence.max_drop is not None and exceeds(evidence.drop, evidence.max_drop):
         loses = "may lose up to" if evidence.proof else "loses"
         allowed = f"allowed {evidence.max_drop * 100:.2f}" + (", by its 95 % bound" if evidence.proof else "")
         return Judgement(False, f"{loses} {evidence.drop * 100:.2f} points in all, {allowed}")

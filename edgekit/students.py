@@ -25,7 +25,7 @@ from edgekit.models import ResolvedModel
 from edgekit.modules import names_code, resolve_module
 from edgekit.source import WEIGHT_SUFFIXES, model_files, resolve_source, sha256_file, weight_files
 from edgekit.tasks import bind_task
-from edgekit.tasks.base import Task, TaskOptions, class_names
+from edgekit.tasks.base import Task, TaskOptions, told_names
 from edgekit.tasks.classification import Classification
 from edgekit.tasks.image_classification import ImageClassification
 from edgekit.tasks.origin import TransformersOrigin
@@ -65,7 +65,7 @@ def resolve_student(location: Any, teacher: ResolvedModel, seed: int) -> Resolve
             id="usage.student-differs",
             why=f"the teacher has {len(theirs.labels)}",
         )
-    if class_names(mine) and class_names(theirs) and class_names(mine) != class_names(theirs):
+    if told_names(mine) and told_names(theirs) and told_names(mine) != told_names(theirs):
         raise UsageError(
             f"the student's classes are {', '.join(mine.labels)}",
             id="usage.student-differs",

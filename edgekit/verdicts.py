@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgekit.measure.quality import exceeds
 from edgekit.recipe import Limits
 from edgekit.report import LimitVerdict, Quality
-
-# What a sum of shares of samples may differ by where it is the bound itself.
-ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,6 @@ def verdicts(limits: Limits, found: Found) -> tuple[LimitVerdict, ...]:
 def _verdict(name: str, bound: float, value: float | None, high: float | None) -> LimitVerdict:
     if value is None:
         return LimitVerdict(limit=name, bound=bound, value=None, met=None, proven=None)
-    met = value <= bound + ROUNDING
-    proven = met and high <= bound + ROUNDING if high is not None else None if met else False
+    met = not exceeds(value, bound)
+    proven = met and not exceeds(high, bound) if high is not None else None if met else False
     return LimitVerdict(limit=name, bound=bound, value=value, met=met, proven=proven)

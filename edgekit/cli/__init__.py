@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is not None:
-        return _finish(given, contextlib.nullcontext())
+        return _finish(given, None)
     output.open_closed_streams()
     if sys.platform != "win32":
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by who started this, no process could be waited for
@@ -156,13 +156,13 @@ def _watched(given: list[str], stopping: contextlib.AbstractContextManager[None]
     return failure.exit_code
 
 
-def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None]) -> int:
+def _finish(given: list[str], stopping: contextlib.AbstractContextManager[None] | None) -> int:
+    """Run a command and tell how it ended; ``stopping`` where it is what the process is for."""
     output.prepare()
     code, arrived = INTERNAL_EXIT_CODE, list[BaseException]()
-    last = not isinstance(stopping, contextlib.nullcontext)  # the command is what the process is for
     try:
         try:
-            with raise_on_signals(last=last) as arrived, stopping:
+            with raise_on_signals(last=stopping is not None) as arrived, stopping or contextlib.nullcontext():
                 code = _invoke(given)
                 output.flush()
         except SystemExit as ended:

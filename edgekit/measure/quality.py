@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Two-sided, so that each end is a one-sided 95 % bound: the one that a strict limit is proven by.
 LEVEL = 0.90
+# What a share of samples less another may differ by in binary where it is the limit itself.
+ROUNDING = 1e-12
 TORCH_BATCH = 32
 UNLABELLED = "the data has no labels: the answers were compared with the original's"
 # Up to here a report has each class and the confusion; above, only the classes with the most flips.
@@ -109,6 +111,11 @@ def compare(original: Outputs, artifact: Outputs, task: Task, *, split: str, loo
         against=original.against,
         largest_difference=finite(relative_difference(artifact.logits, original.logits)),
     )
+
+
+def exceeds(found: float, limit: float) -> bool:
+    """Whether a figure, such as a drop, is above what is allowed, and not there but for rounding."""
+    return found > limit + ROUNDING
 
 
 def drop_of_some(

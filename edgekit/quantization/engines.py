@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from edgekit.artifact import Artifact
 from edgekit.formats.graphs import count_operators
 from edgekit.measure.latency import MARGIN, Timings
+from edgekit.measure.quality import exceeds
 from edgekit.measure.statistics import Interval
 from edgekit.quantization.litert import LiteRTScheme
 from edgekit.quantization.schemes import Scheme
@@ -96,7 +97,7 @@ def choose_engine(
         slowdown: latency of the second over the first's, with a 99 % interval; None where it cannot be timed.
         tolerance: drop on the selection split that is accepted.
     """
-    pair = {standing: standing.drop is None or standing.drop <= tolerance + 1e-12 for standing in (first, second)}
+    pair = {standing: standing.drop is None or not exceeds(standing.drop, tolerance) for standing in (first, second)}
     if pair[first] != pair[second]:
         inside, outside = (first, second) if pair[first] else (second, first)
         assert outside.drop is not None  # what is not known is not outside

@@ -18,8 +18,6 @@ from edgekit.quantization.litert import LiteRTScheme, left_in_float
 from edgekit.quantization.schemes import Scheme, WeightedNode
 from edgekit.tasks.base import Examples, Task
 
-# Of a loss.
-DIGITS = 12
 # The note that names the layers which stay float in any case, and why they do.
 SPARED, MOST_MOVED = "spared", "INT8 moves them most, and quantize.float_share spares those"
 AnyScheme = TypeVar("AnyScheme", Scheme, LiteRTScheme)
@@ -127,8 +125,7 @@ class Selection:
             found = maker.outputs(fallbacks, self.examples)
             if self.reference.against == "original":
                 found = found.beside(self.reference)
-            # a share of samples less another: what is at a limit should not be a hair above it in binary
-            self._drops[key] = round(self.before - cast("float", found.score(self.task)), DIGITS)
+            self._drops[key] = self.before - cast("float", found.score(self.task))
         return self._drops[key]
 
 

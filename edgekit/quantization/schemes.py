@@ -206,14 +206,15 @@ def weighted_nodes(model: ir.Model, *, embeddings: bool, convolutions: bool = Tr
         if table is None or table.size < FEWEST_ELEMENTS or table.dtype.numpy().kind != "f":
             continue
         if len(table.shape) > 2 if node.op_type == CONVOLUTION_KIND else len(table.shape) == 2:
-            found.append(WeightedNode(node.name, node.op_type, int(table.size), looks_up_tokens(node), packs(node)))
+            name, elements = str(node.name), int(table.size)
+            found.append(WeightedNode(name, node.op_type, elements, looks_up_tokens(node), packs(node)))
     return found
 
 
 def name_nodes(artifact: Artifact, folder: Path) -> Artifact:
     """The graphs with a name for every node, since nodes are chosen by name: a copy in a folder where one lacks any."""
     files = [artifact.file(name) for name in artifact.manifest.components]
-    if not any([_name_all(load_structure(file)) for file in files]):
+    if not any(_name_all(load_structure(file)) for file in files):
         return artifact
     for file in files:
         model = load_graph(file)

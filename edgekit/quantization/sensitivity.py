@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from edgekit.measure.elsewhere import Spread
+from edgekit.measure.quality import exceeds
 from edgekit.progress import Progress
 from edgekit.quantization.makers import Maker, Selection
 
@@ -79,7 +80,7 @@ def fall_back(
         "drop": first,
         "tolerance": tolerance,
     }
-    if first <= tolerance:
+    if not exceeds(first, tolerance):
         return [], seen
     names, some = maker.names(), Spread(selection.examples, MOST_SAMPLES)
     reference = selection.reference.logits[[some.at(index) for index in range(len(some))]]
@@ -90,7 +91,7 @@ def fall_back(
 
     progress.start("quantize: which layers lose too much", min(len(names), MOST_LOOKS))
     ranked = rank_sensitivity(names, reference, alone)
-    fallbacks = choose_fallbacks(ranked, lambda kept: selection.drop(maker, kept) <= tolerance)
+    fallbacks = choose_fallbacks(ranked, lambda kept: not exceeds(selection.drop(maker, kept), tolerance))
     progress.finish(f"{len(fallbacks)} fall back")
     seen["sensitivity"] = [[name, error] for name, error in ranked]
     seen["drop_with_fallback"] = selection.drop(maker, fallbacks)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic import JsonValue
 
 from edgekit.measure.elsewhere import Spread
+from edgekit.measure.quality import exceeds
 from edgekit.progress import Progress
 from edgekit.quantization.makers import Maker, Selection
 from edgekit.quantization.schemes import Scheme
@@ -49,7 +50,7 @@ def _choose(
         return selection.drop(replace(maker, scheme=_with(scheme, names)))
 
     first = drop(tables)
-    if first <= tolerance:
+    if not exceeds(first, tolerance):
         return tables, {"drop": first}
     allowed = max(tolerance, drop([]))
     some = Spread(selection.examples, MOST_SAMPLES)
@@ -61,7 +62,7 @@ def _choose(
 
     progress.start("quantize: which tables lose too much in INT4", len(tables))
     ranked = [name for name, _ in rank_sensitivity(tables, reference, alone)]
-    left = next(count for count in range(len(tables) + 1) if drop(ranked[count:]) <= allowed)
+    left = next(count for count in range(len(tables) + 1) if not exceeds(drop(ranked[count:]), allowed))
     progress.finish(f"{left} stay INT8")
     kept = [name for name in tables if name not in ranked[:left]]
     return kept, {"drop": first, "drop_in_int8": drop([])}

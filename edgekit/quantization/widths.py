@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, cast
 
 from pydantic import JsonValue
 
+from edgekit.measure.quality import exceeds
 from edgekit.quantization.schemes import Scheme
 from edgekit.report import Saturation
 
@@ -80,7 +81,7 @@ def choose_width(
         if drop is None:
             return Width(scheme, name, f"{name}, which cannot saturate: {seen}")
         losses.append((name, drop(scheme)))
-        if losses[-1][1] <= tolerance:
+        if not exceeds(losses[-1][1], tolerance):
             break
     name, least = min(losses, key=lambda pair: pair[1])
     others = ", ".join(f"{other} {_points(loss)}" for other, loss in losses if other != name)

@@ -310,7 +310,7 @@ def shuffled_batches(examples: Examples, size: int, seed: int, epoch: int) -> li
     return [batches[index] for index in random.permutation(len(batches))]
 
 
-def class_names(task: Task) -> tuple[str, ...]:
+def told_names(task: Task) -> tuple[str, ...]:
     """The names of a task's classes, in small letters; empty where they are only numbered."""
     numbered = all(name in (str(index), f"LABEL_{index}") for index, name in enumerate(task.labels))
     return () if numbered else tuple(name.casefold() for name in task.labels)

@@ -14,7 +14,7 @@ from cli.samples import DROP, make_report
 
 import edgekit
 from edgekit.errors import UsageError
-from edgekit.report import Report
+from edgekit.report import LimitVerdict, Report
 from edgekit.tasks.base import Workload
 
 EVERYTHING = shlex.split(
@@ -165,12 +165,19 @@ def test_lengths_that_two_options_give_are_refused(run, pretend, recorder):
     assert "as '[64]' and as '[32]'" in result.stderr
 
 
-def test_strict_run_exits_with_1_when_a_limit_is_met_but_not_proven(run, pretend, recorder, tmp_path):
-    unproven = DROP.model_copy(update={"proven": False})
+@pytest.mark.parametrize("proven", [False, None])  # the bound lies beyond the limit, or there is none
+def test_strict_run_exits_with_1_when_a_limit_is_met_but_not_proven(run, pretend, recorder, tmp_path, proven):
+    unproven = DROP.model_copy(update={"proven": proven})
     pretend(compress=recorder(make_report(tmp_path / "out", limits=(unproven,), strict=True)))
     result = run("compress", "model", "--strict")
     assert result.code == 1
     assert "not proven  max drop" in result.stdout
+
+
+def test_strict_run_asks_no_proof_that_another_device_agrees(run, pretend, recorder, tmp_path):
+    agreement = {"limit": "agreement_on_the_device", "bound": 0.99, "value": 1.0, "met": True, "proven": None}
+    pretend(compress=recorder(make_report(tmp_path / "out", limits=(DROP, LimitVerdict(**agreement)), strict=True)))
+    assert run("compress", "model", "--strict").code == 0
 
 
 def test_dry_run_prints_the_plan_and_compresses_nothing(run, pretend, recorder):
