@@ -55,7 +55,10 @@ def limit_text(limit: LimitVerdict, report: Report) -> str:
     if report.quality is None or limit.proven is None:
         return what
     # The upper end of the two-sided 90 % interval is the one-sided 95 % bound.
-    most = figures.quality_change(report.quality.metric, report.quality.drop_high).lstrip("+")
+    high, metric = report.quality.drop_high, report.quality.metric
+    most = figures.quality_change(metric, high).lstrip("+")
+    if not limit.proven and most == allowed:  # what is above by little is not told as within
+        most = figures.quality_change(metric, high, finer=True).lstrip("+")
     return f"{what}, at most {most} with 95% confidence"
 
 

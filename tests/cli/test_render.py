@@ -141,6 +141,11 @@ def test_ledger_totals_are_the_sum_of_what_was_kept(folder):
         ({}, False, "proven  max drop  0.2 pp of 1.0 pp lost, at most 0.8 pp with 95% confidence"),
         ({"proven": False}, False, "met  max drop  0.2 pp of 1.0 pp lost, at most 0.8 pp with 95% confidence"),
         ({"proven": False}, True, "not proven  max drop  0.2 pp of 1.0 pp lost, at most 0.8 pp with 95% confidence"),
+        (
+            {"bound": 0.0079, "proven": False},
+            False,
+            "met  max drop  0.2 pp of 0.8 pp lost, at most 0.84 pp with 95% confidence",
+        ),
         ({"value": 0.02, "met": False, "proven": None}, False, "missed  max drop  2.0 pp of 1.0 pp lost"),
         ({"value": -0.003, "proven": None}, False, "met  max drop  0.3 pp gained, 1.0 pp might be lost"),
         (
