@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 
 # Lengths of bursts and of what lies between, as builds and tests of others on a shared runner have them.
 BURST_S, PAUSE_S = (0.05, 1.5), (0.05, 2.0)
+# After so long each looks whether whoever started it is still there.
+LOOK_S = 1.5
 
 
 def burn(seconds: float) -> None:
@@ -26,11 +29,11 @@ def burn(seconds: float) -> None:
             value = value * 1.0000001 + 1e-9
 
 
-def hog(seconds: float, bursts: bool, seed: int) -> None:
-    """Compute, all the time or in bursts of random length."""
+def hog(seconds: float, bursts: bool, seed: int, maker: int) -> None:
+    """Compute, all the time or in bursts of random length; not beyond the end of the process that started it."""
     draw, end = random.Random(seed), time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        burn(min(left, draw.uniform(*BURST_S)) if bursts else left)
+    while (left := end - time.monotonic()) > 0 and os.getppid() == maker:
+        burn(min(left, draw.uniform(*BURST_S) if bursts else LOOK_S))
         if bursts:
             time.sleep(draw.uniform(*PAUSE_S))
 
@@ -39,7 +42,8 @@ def hog(seconds: float, bursts: bool, seed: int) -> None:
 def load(hogs: int, *, bursts: bool, seed: int = 0) -> Iterator[None]:
     """So many hogs in the meantime."""
     command = [sys.executable, __file__, "--seconds", "86400", *(["--bursts"] if bursts else [])]
-    processes = [subprocess.Popen([*command, "--one", "--seed", str(seed + number)]) for number in range(hogs)]
+    command += ["--maker", str(os.getpid())]
+    processes = [subprocess.Popen([*command, "--seed", str(seed + number)]) for number in range(hogs)]
     try:
         yield
     finally:
@@ -54,10 +58,10 @@ def main() -> None:
     parser.add_argument("--bursts", action="store_true")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--maker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        hog(options.seconds, options.bursts, options.seed)
+    if options.maker:
+        hog(options.seconds, options.bursts, options.seed, options.maker)
         return
     with load(options.hogs, bursts=options.bursts, seed=options.seed):
         time.sleep(options.seconds)

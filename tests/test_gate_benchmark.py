@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from records import make_record, p50
-from scripts import scripts
+from scripts import FOLDER, scripts
 
 from edgekit.gate.record import Protocol
 
@@ -94,6 +96,26 @@ def test_a_line_says_whether_the_machine_was_idle(
         gate.done = lambda key: [line, {**line, "disturbed": []}]
         gate.report({"what": "idle"}, gate.PARTS["idle"])
     assert "2 gates, 1 of them disturbed: pass 2; seconds a gate: median 9.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--bursts",)])
+def test_other_load_ends_with_what_started_it_however_that_ends(options: tuple[str, ...]) -> None:
+    command = [sys.executable, str(FOLDER / "gate_load.py"), "--hogs", "1", "--seconds", "60", *options]
+    maker = subprocess.Popen(command)
+    children = Path(f"/proc/{maker.pid}/task/{maker.pid}/children")
+    until(lambda: children.read_text() != "")
+    (hog,) = children.read_text().split()
+    maker.kill()
+    maker.wait()
+    until(lambda: not Path(f"/proc/{hog}").exists())
+
+
+def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for something; an error where it does not come."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_gates_are_drawn_with_few_processes_and_heavy_tails() -> None:
