@@ -1,6 +1,7 @@
 """What gates were seen to do, kept one a line, and whether that is what has to be shown.
 
-A line counts for the code that decided it: `DECIDING` names it, so that a change elsewhere leaves evidence as it is.
+A line counts for the code that decided it, on the machine and with the runtimes that it was made with: `DECIDING` names
+the code, so that a change elsewhere leaves evidence as it is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ast
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,16 +19,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import edgekit
-from edgekit.environment import host
+from edgekit.environment import host, version_of
 
 PACKAGE = Path(edgekit.__file__).parent
 RESULTS = Path(__file__).parent / "results" / "gate.jsonl"
+# What computes the models, and what draws and judges: another version of it may give other times and other intervals.
+RUNTIMES = ("onnxruntime", "ai-edge-litert", "numpy")
 # What decides a gate: everything of gate/ and measure/ that measuring and judging import, and what runs on the device.
 DECIDING = (
     *(f"gate/{name}.py" for name in ("conditions", "figures", "margins", "metrics", "protocol", "record", "session")),
     *(f"gate/{name}.py" for name in ("statistics", "stored", "traces", "verdict")),
     *(f"measure/{name}.py" for name in ("instructions", "latency", "machine", "statistics")),
     "runtimes/measuring.py",
+    "runtimes/tflite_graph.py",
     "devices/runner.py",
     "devices/meter.py",
     "devices/emulated.py",
@@ -48,30 +53,40 @@ def meaning(file: Path) -> bytes:
 
 @cache
 def code() -> str:
-    """sha256 of what decides a gate."""
+    """sha256 of what decides a gate, and of the load beside it."""
     digest = hashlib.sha256()
-    for name in DECIDING:
-        digest.update(hashlib.sha256(meaning(PACKAGE / name)).digest())
+    for file in (*(PACKAGE / name for name in DECIDING), Path(__file__).with_name("gate_load.py")):
+        digest.update(hashlib.sha256(meaning(file)).digest())
     return digest.hexdigest()
 
 
+def origin() -> dict[str, Any]:
+    """What a line has to have in common with what runs now, to count."""
+    runtimes = {name: version for name in RUNTIMES if (version := version_of(name))}
+    return {"code": code(), "host": host().fingerprint, "runtimes": runtimes}
+
+
 def done(key: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The lines of a kind, of this code and this machine."""
-    wanted = {**key, "code": code(), "host": host().fingerprint}
+    """The lines of a kind that count here."""
+    wanted = {**key, **origin()}
     return [line for line in read_lines() if all(line.get(name) == value for name, value in wanted.items())]
 
 
 def read_lines() -> list[dict[str, Any]]:
-    """Every line that is kept."""
+    """Every line that is kept; a last one without its end was cut off with the machine, and is none."""
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def keep(line: Mapping[str, Any]) -> None:
-    """Add a line."""
-    whole = {**line, "edgekit": edgekit.__version__, "code": code(), "host": host().fingerprint}
-    with RESULTS.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(whole) + "\n")
+    """Add a line, at once and whole; what was left of one that was cut off goes."""
+    whole = {**line, "edgekit": edgekit.__version__, **origin()}
+    with RESULTS.open("a+b", buffering=0) as stream:
+        stream.seek(0)
+        found = stream.read()
+        stream.truncate(found.rfind(b"\n") + 1)
+        stream.write(json.dumps(whole).encode() + b"\n")
+        os.fsync(stream.fileno())
 
 
 @dataclass(frozen=True)

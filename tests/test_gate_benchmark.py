@@ -66,10 +66,37 @@ def test_lines_of_other_code_or_other_machines_do_not_count(
     evidence.keep({"what": "overhead", "layers": 1})
     (line,) = evidence.done({"what": "idle"})
     with (tmp_path / "gate.jsonl").open("a") as stream:
-        for name in ("code", "host"):
+        for name in ("code", "host", "runtimes"):
             stream.write(json.dumps({**line, name: "another"}) + "\n")
-    assert len(evidence.read_lines()) == 4
+    assert len(evidence.read_lines()) == 5
     assert len(evidence.done({"what": "idle"})) == 1
+
+
+def test_a_line_that_was_cut_off_is_none_and_costs_no_other(
+    evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path / "gate.jsonl")
+    for seed in (0, 1):
+        evidence.keep({"what": "idle", "seed": seed})
+    whole = (tmp_path / "gate.jsonl").read_bytes()
+    for cut in range(len(whole) // 2 + 1, len(whole)):
+        (tmp_path / "gate.jsonl").write_bytes(whole[:cut])
+        assert [line["seed"] for line in evidence.read_lines()] == [0]
+    evidence.keep({"what": "idle", "seed": 1})
+    assert (tmp_path / "gate.jsonl").read_bytes() == whole
+
+
+def test_what_runs_beside_a_gate_is_of_what_its_line_counts_for(
+    evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = evidence.code()
+    for name in ("gate_evidence.py", "gate_load.py"):
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    with (tmp_path / "gate_load.py").open("a") as stream:
+        stream.write("PAUSE_S = (0.1, 1.0)\n")
+    monkeypatch.setattr(evidence, "__file__", str(tmp_path / "gate_evidence.py"))
+    evidence.code.cache_clear()
+    assert evidence.code() != before
 
 
 def test_a_part_is_settled_when_the_rest_cannot_change_it(evidence: ModuleType) -> None:
