@@ -11,129 +11,46 @@ python benchmarks/gate.py answers              # accuracy on 500 samples: a fift
 python benchmarks/gate.py simulate             # the gate with its looks on drawn processes; computed
 python benchmarks/gate.py overhead             # what the harness adds to an inference
 python benchmarks/gate.py report               # what the results say, and whether it is what they have to
+python benchmarks/gate.py all                  # whatever the report does not have yet, then the report
 
 `--model five` is a model of 5 ms, `one` of one; `--format tflite` takes two .tflite files; `--budget` and `--count` are
 other ones than a part's own. Each gate is one line of `results/gate.jsonl`; a part goes on where it was stopped, and
-ends when it is certain what it shows.
+ends sooner where it is certain that it does not show what it has to. The exit code is 0 where it does, and else 1.
+
+A gate of `idle` in which the machine was not quiet counts only if it is a false alarm; after ten such gates in a row
+the part ends, for another day.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import itertools
 import json
+import math
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from gate_evidence import Rule, done, keep, state_of
+from gate_computed import answers, simulate, traces
+from gate_evidence import CLAIMS, OVERHEAD_LAYERS, Claim, Rule, State, done, keep, origin, worst
 from gate_load import load
-from onnx import TensorProto, helper, numpy_helper
+from gate_models import MODELS, PERCENT, make_pair, write_chain
 
 import edgekit
 from edgekit.gate.figures import Comparison
 from edgekit.gate.margins import default_margins
 from edgekit.gate.record import BenchRecord, Series
-from edgekit.measure.subjects import subjects_at
-from edgekit.tasks.base import Workload
 
-# Layers, rows and width of a chain of products: about 0.1, 1 and 5 ms on a processor of 2023.
-MODELS = {"tenth": (200, 1, 32), "one": (200, 8, 128), "five": (200, 32, 160)}
-PERCENT = 100.0
-
-
-def write_chain(file: Path, layers: int, rows: int, width: int) -> Path:
-    """y [rows, width] = x through so many products with a ReLU each: its time is linear in the layers."""
-    if file.suffix == ".tflite":
-        return write_tflite_chain(file, layers, rows, width)
-    draw = np.random.default_rng(0)
-    nodes, weights = [], []
-    for layer in range(layers):
-        values = draw.normal(0, width**-0.5, (width, width)).astype(np.float32)
-        weights.append(numpy_helper.from_array(values, f"w{layer}"))
-        nodes.append(helper.make_node("MatMul", [f"r{layer}", f"w{layer}"], [f"m{layer}"]))
-        nodes.append(helper.make_node("Relu", [f"m{layer}"], [f"r{layer + 1}"]))
-    shape = [rows, width]
-    graph = helper.make_graph(
-        nodes,
-        "chain",
-        [helper.make_tensor_value_info("r0", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(f"r{layers}", TensorProto.FLOAT, shape)],
-        weights,
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
-    return file
-
-
-def write_tflite_chain(file: Path, layers: int, rows: int, width: int) -> Path:
-    """The same as a TFLite file."""
-    import torch
-
-    from edgekit.formats.tflite_export import export_component
-    from edgekit.tasks.base import ComponentSpec
-
-    torch.manual_seed(0)
-    pairs = [(torch.nn.Linear(width, width, bias=False), torch.nn.ReLU()) for _ in range(layers)]
-    chain = torch.nn.Sequential(*itertools.chain(*pairs)).eval()
-    export_component(ComponentSpec(chain, {"input": torch.ones(rows, width)}, {}, ("y",)), file)
-    return file
-
-
-def time_chains(files: dict[int, Path], rounds: int = 400) -> dict[int, float]:
-    """The median milliseconds of each, in turns in this process, over several copies."""
-    from edgekit.devices.runner import LOADERS, measure_latency
-
-    sys.path.append(
-        str(Path(edgekit.__file__).parent / "runtimes")
-    )  # of TFLite files, as the runner finds it beside it
-    calls: dict[str, Any] = {}
-    for layers, file in files.items():
-        subject = subjects_at(file, Workload())["model"]
-        loaded = {"graph": str(file), "component": subject.component and subject.component.model_dump(mode="json")}
-        load = LOADERS["litert" if file.suffix == ".tflite" else "onnxruntime"]
-        calls[str(layers)] = [functools.partial(load(loaded, 1), subject.feeds) for _ in range(8)]
-    spec = {
-        "seed": 0,
-        "warmup": 5,
-        "block": 5,
-        "block_ms": 3.0,
-        "rounds": rounds,
-        "seconds": 0.0,
-        "most_rounds": rounds,
-    }
-    blocks = measure_latency(calls, {**spec, "fewest_rounds": rounds, "enough_seconds": 600.0})
-    return {int(name): statistics.median(map(statistics.median, found)) for name, found in blocks.items()}
-
-
-def make_pair(folder: Path, model: str, change: float, ending: str = "onnx") -> tuple[Path, Path, float]:
-    """A baseline and a candidate that is slower (or faster) by about so many percent; what it truly is, by a fit.
-
-    Of chains of 100, 150 and 200 layers the time of a layer is fitted; so many layers are added that it is the change.
-    """
-    layers, rows, width = MODELS[model]
-    baseline = write_chain(folder / f"baseline.{ending}", layers, rows, width)
-    if not change:
-        candidate = folder / f"candidate.{ending}"
-        candidate.write_bytes(baseline.read_bytes())
-        return baseline, candidate, 0.0
-    lengths = (layers // 2, layers * 3 // 4, layers)
-    files = {length: write_chain(folder / f"{length}.{ending}", length, rows, width) for length in lengths}
-    times = time_chains(files)
-    slope, base = np.polyfit(list(times), list(times.values()), 1)
-    whole = base + slope * layers
-    added = round(change / PERCENT * whole / slope)
-    candidate = write_chain(folder / f"candidate.{ending}", layers + added, rows, width)
-    return baseline, candidate, added * slope / whole * PERCENT
+# So many gates in a row in which the machine was not quiet end a part that wants it idle.
+MOST_DISTURBED = 10
 
 
 def line_of(record: BenchRecord, name: str) -> dict[str, Any]:
@@ -158,82 +75,107 @@ class Part:
     """Gates of a kind, and what they have to show.
 
     Attributes:
-        rules: all have to hold; the part ends as soon as it is certain that they do, or that one does not.
+        rules: all have to hold; the part ends as soon as it is certain that one does not.
         change: of the candidate, in percent; slower where it is positive.
         count: gates.
-        budget: seconds of each.
+        budget: seconds of the times of each.
+        within_s: most seconds of each, with all that is done before and after.
         hogs: how many others compute meanwhile.
         bursts: whether they pause.
+        idle: whether a gate that is right counts only where nothing else was seen to run.
     """
 
     rules: tuple[Rule, ...]
     change: float = 0.0
     count: int = 100
     budget: float = 60.0
+    within_s: float = math.inf
     hogs: int = 0
     bursts: bool = False
+    idle: bool = False
+
+    def counts(self, row: dict[str, Any]) -> bool:
+        """Whether a gate counts."""
+        return not (self.idle and row["disturbed"] and all(row["verdict"] in rule.verdicts for rule in self.rules))
+
+    def state(self, rows: Sequence[dict[str, Any]]) -> State:
+        """What gates show."""
+        counted = [row for row in rows if self.counts(row)]
+        slow: list[State] = ["fails"] if any(row["took_s"] > self.within_s for row in counted) else []
+        return worst((*slow, *(rule.state((row["verdict"] for row in counted), self.count) for rule in self.rules)))
 
 
 NO_ALARM = Rule(("pass", "inconclusive"), 1.0)
+# A gate takes a few seconds more than its budget, which is for the times.
+WITHIN = {"budget": 54.0, "within_s": 60.0}
 PARTS = {
-    "idle": Part((NO_ALARM,), count=300, budget=10.0),
+    "idle": Part((NO_ALARM,), count=300, budget=10.0, idle=True),
     "bursty": Part((NO_ALARM,), count=300, budget=10.0, hogs=3, bursts=True),
-    "slower-3": Part((Rule(("regression",), 0.90),), 3.0),
-    "slower-5": Part((Rule(("regression",), 0.99),), 5.0),
-    "faster-3": Part((Rule(("improvement",), 0.90),), -3.0),
-    "faster-5": Part((Rule(("improvement",), 0.99),), -5.0),
+    "slower-3": Part((Rule(("regression",), 0.90),), 3.0, **WITHIN),
+    "slower-5": Part((Rule(("regression",), 0.99),), 5.0, **WITHIN),
+    "faster-3": Part((Rule(("improvement",), 0.90),), -3.0, **WITHIN),
+    "faster-5": Part((Rule(("improvement",), 0.99),), -5.0, **WITHIN),
     "hogs": Part(
         (Rule(("regression", "inconclusive"), 0.99), Rule(("regression", "pass", "improvement"), 0.50)), 10.0, hogs=4
     ),
 }
 EMULATED = Part((Rule(("regression",), 1.0),), 2.0, count=20)
+# What has to be shown: the part, the model, the format, and of how many gates.
+CHANGED = ("slower-3", "slower-5", "faster-3", "faster-5")
+SHOWN = (
+    *((name, "tenth", "onnx", part.count) for name, part in PARTS.items()),
+    *((name, "five", "onnx", PARTS[name].count) for name in CHANGED),
+    *((name, "tenth", "tflite", 20) for name in ("idle", "slower-5", "faster-5")),
+)
 
 
 def key_of(name: str, part: Part, model: str, ending: str) -> dict[str, Any]:
     """What the lines of a part have in common."""
     what = name if ending == "onnx" else f"{name}-{ending}"
-    return {"what": what, "model": model, "change": part.change, "budget": part.budget}
+    shape = list(MODELS[model])
+    return {"what": what, "model": model, "shape": shape, "change": part.change, "budget": part.budget}
 
 
-def run_gates(name: str, part: Part, model: str, ending: str) -> None:
-    """Gates until it is certain what they show."""
-    key = key_of(name, part, model, ending)
+def run_gates(name: str, part: Part, model: str, ending: str) -> State:
+    """Gates until it is known what they show."""
+    key, in_a_row = key_of(name, part, model, ending), 0
     while_loaded = load(part.hogs, bursts=part.bursts) if part.hogs else contextlib.nullcontext()
-    if settled(key, part):
-        return
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        baseline, candidate, truth = make_pair(Path(folder), model, part.change, ending)
-        with while_loaded:
-            while not settled(key, part):
-                seed = len(done(key))
-                gate = {"gate": "latency.p50=1%", "budget_s": part.budget, "seed": seed}
-                record = edgekit.bench(candidate, baseline=baseline, **gate)
-                keep({**key, "seed": seed, "truth": truth, **line_of(record, "latency.p50")})
-                print(seed + 1, record.verdict, record.metric("latency.p50").delta_ci, flush=True)  # type: ignore[union-attr]
+    if part.state(done(key)) == "open":
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+            baseline, candidate, truth = make_pair(Path(folder), model, part.change, ending)
+            gate = {"baseline": baseline, "gate": "latency.p50=1%", "budget_s": part.budget}
+            with while_loaded:
+                while part.state(done(key)) == "open" and in_a_row < MOST_DISTURBED:
+                    line = run_gate(key, truth, "latency.p50", candidate, **gate)
+                    in_a_row = 0 if part.counts(line) else in_a_row + 1
+    return report(key, part)
 
 
-def emulated(part: Part) -> None:
+def run_gate(key: dict[str, Any], truth: float, name: str, candidate: Path, **gate: Any) -> dict[str, Any]:
+    """One more gate, and the line of it that is kept."""
+    seed, began = len(done(key)), time.monotonic()
+    record = edgekit.bench(candidate, seed=seed, **gate)
+    took = round(time.monotonic() - began, 2)
+    line = {**key, "seed": seed, "truth": truth, "took_s": took, **line_of(record, name)}
+    keep(line)
+    print(seed + 1, line["verdict"], line["delta_ci"], *line["disturbed"], flush=True)
+    return line
+
+
+EMULATED_KEY = {"what": "emulated", "change": EMULATED.change}
+
+
+def emulated(part: Part) -> State:
     """Instructions under emulation; the truth is known from the layers."""
-    key = {"what": "emulated", "change": part.change}
     layers, rows, width = 50, 4, 64
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
         baseline = write_chain(Path(name) / "baseline.onnx", layers, rows, width)
         added = round(layers * part.change / PERCENT)
         candidate = write_chain(Path(name) / "candidate.onnx", layers + added, rows, width)
-        while not settled(key, part):
-            where = {"target": "arm64", "device": "emulated"}
-            record = edgekit.bench(candidate, baseline=baseline, gate="instructions=1%", **where)
-            truth, seed = added / layers * PERCENT, len(done(key))
-            keep({**key, "seed": seed, "truth": truth, **line_of(record, "instructions")})
-            print(seed + 1, record.verdict, record.metric("instructions").delta, flush=True)  # type: ignore[union-attr]
-
-
-def settled(key: dict[str, Any], part: Part) -> bool:
-    """Whether it is certain what a part shows; then it is told."""
-    state = state_of(part.rules, [line["verdict"] for line in done(key)], part.count)
-    if state != "open":
-        report(key, part)
-    return state != "open"
+        gate = {"baseline": baseline, "gate": "instructions=1%", "target": "arm64", "device": "emulated"}
+        while part.state(done(EMULATED_KEY)) == "open":
+            run_gate(EMULATED_KEY, added / layers * PERCENT, "instructions", candidate, **gate)
+    return report(EMULATED_KEY, part)
 
 
 def stored(sessions: int, model: str) -> None:
@@ -263,27 +205,68 @@ def stored(sessions: int, model: str) -> None:
     print(f"{len(lines)} sessions, medians within {spread:.2%}; gates of each against each: {dict(told)}")
 
 
-def report(key: dict[str, Any], part: Part) -> None:
+def report(key: dict[str, Any], part: Part) -> State:
     """What the lines of a part say, and what they have to."""
-    rows = done(key)
-    verdicts = [row["verdict"] for row in rows]
-    told = ", ".join(f"{verdict} {count}" for verdict, count in Counter(verdicts).most_common()) or "nothing yet"
-    spent = [row["spent_s"] for row in rows if row.get("spent_s") is not None]
-    seconds = f"; seconds a gate: median {statistics.median(spent):.1f}, most {max(spent):.1f}" if spent else ""
-    gates = f"{len(rows)} gates, {sum(bool(row.get('disturbed')) for row in rows)} of them disturbed"
-    for rule in part.rules:
-        state = rule.state(verdicts, part.count)
-        print(f"{json.dumps(key)}: {gates}: {told}{seconds}; {rule.words} of {part.count}: {state}")
+    rows, state = done(key), part.state(done(key))
+    counted = [row for row in rows if part.counts(row)]
+    verdicts = Counter(row["verdict"] for row in counted)
+    disturbed = Counter(kind for row in rows for kind in row["disturbed"])
+    words = [f"{len(counted)} of {part.count} gates: {listed(verdicts) or 'nothing yet'}"]
+    if len(counted) < len(rows):
+        words.append(f"{len(rows) - len(counted)} more do not count, as the machine was not idle")
+    if disturbed:
+        words.append(f"disturbed: {listed(disturbed)}")
+    if counted:
+        truths, took = ([row[name] for row in counted] for name in ("truth", "took_s"))
+        found = statistics.median(row["delta"] for row in counted) * PERCENT
+        words.append(f"truly {min(truths):+.2f} to {max(truths):+.2f} %, measured {found:+.2f} % in the middle")
+        words.append(f"seconds a gate: median {statistics.median(took):.1f}, most {max(took):.1f}")
+    wanted = [rule.words for rule in part.rules]
+    wanted += [f"at most {part.within_s:.0f} s each"] if part.within_s < math.inf else []
+    print(f"{json.dumps(key)}: {'; '.join(words)}. Wanted: {', '.join(wanted)}: {state}", flush=True)
+    return state
 
 
-def report_all(model: str, ending: str) -> None:
-    """Every part of gates."""
-    for name, part in PARTS.items():
-        report(key_of(name, part, model, ending), part)
-    report({"what": "emulated", "change": EMULATED.change}, EMULATED)
+def listed(counts: Counter[str]) -> str:
+    """How often there is what, in words."""
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
-def overhead() -> None:
+def report_claim(claim: Claim) -> State:
+    """What a line says that is not of gates, and what it has to."""
+    state, line = claim.state(), claim.line() or {}
+    told = {name: value for name, value in line.items() if name not in claim.key.keys() | origin().keys()}
+    print(f"{json.dumps(claim.key)}: {told or 'nothing yet'}. Wanted: {claim.words}: {state}", flush=True)
+    return state
+
+
+def report_all() -> State:
+    """Everything that has to be shown."""
+    parts = [(key_of(name, PARTS[name], *where), replace(PARTS[name], count=count)) for name, *where, count in SHOWN]
+    states = [report(key, part) for key, part in (*parts, (EMULATED_KEY, EMULATED))]
+    return worst((*states, *map(report_claim, CLAIMS)))
+
+
+def run_all() -> State:
+    """What is not known yet of everything that has to be shown."""
+    for what in dict.fromkeys(claim.key["what"] for claim in CLAIMS if claim.state() == "open"):
+        run_claims(what, None)
+    for name, model, ending, count in SHOWN:
+        run_gates(name, replace(PARTS[name], count=count), model, ending)
+    emulated(EMULATED)
+    return report_all()
+
+
+def run_claims(what: str, count: int | None) -> State:
+    """Lines that are not of gates."""
+    computed = {"traces": traces, "answers": answers, "simulate": lambda: simulate(count), "overhead": overhead}
+    for line in computed[what]():
+        print(json.dumps(line), flush=True)
+        keep(line)
+    return worst(report_claim(claim) for claim in CLAIMS if claim.key["what"] == what)
+
+
+def overhead() -> Iterator[dict[str, Any]]:
     """An inference as the harness tells it beside a bare loop's, in turns, ten at a time.
 
     Whatever else runs only adds time, to long pieces more than to short ones: so of both the tenth of the pieces that
@@ -295,7 +278,7 @@ def overhead() -> None:
     spec = {"seed": 0, "warmup": 1, "block": length, "seconds": 0.0, "enough_seconds": 60.0}
     spec |= dict.fromkeys(("rounds", "most_rounds", "fewest_rounds"), 1)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
-        for layers in (1, 20, 200):
+        for layers in OVERHEAD_LAYERS:
             file = write_chain(Path(name) / f"{layers}.onnx", layers, 1, 32)
             graph, feeds = OnnxGraph({"graph": str(file)}, 1), {"r0": np.ones((1, 32), np.float32)}
             session, names = graph._session, graph._names
@@ -309,42 +292,37 @@ def overhead() -> None:
                     session.run(names, feeds)
                 bare.append((time.perf_counter() - began) / length * 1e6)
             alone = float(np.quantile(bare, 0.1))
-            added = float(np.quantile(told, 0.1)) - alone
-            print(f"{layers} layers: bare {alone:.2f} us, the harness {added:+.2f} us ({added / alone:+.1%})")
-            keep({"what": "overhead", "layers": layers, "bare_us": alone, "added_us": added})
+            yield {
+                "what": "overhead",
+                "layers": layers,
+                "bare_us": alone,
+                "added_us": float(np.quantile(told, 0.1)) - alone,
+            }
 
 
 def main() -> None:
-    from gate_computed import answers, simulate, traces
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    others = ("emulated", "stored", "traces", "answers", "simulate", "overhead", "report")
+    others = ("emulated", "stored", "traces", "answers", "simulate", "overhead", "report", "all")
     parser.add_argument("what", choices=(*PARTS, *others))
     parser.add_argument("--count", type=int, default=None, help="gates, or sessions")
     parser.add_argument("--budget", type=float, default=None, help="seconds of a gate")
     parser.add_argument("--model", choices=MODELS, default="tenth")
     parser.add_argument("--format", choices=("onnx", "tflite"), default="onnx", help="of both sides")
     options = parser.parse_args()
+    what = options.what
     given = {name: value for name in ("count", "budget") if (value := getattr(options, name)) is not None}
-    if options.what in PARTS:
-        run_gates(options.what, replace(PARTS[options.what], **given), options.model, options.format)
+    if what == "stored":
+        stored(options.count or 12, options.model)
         return
-    computed: dict[str, Iterator[dict[str, Any]]] = {
-        "traces": traces(),
-        "answers": answers(),
-        "simulate": simulate(options.count),
-    }
-    if options.what in computed:
-        for line in computed[options.what]:
-            print(json.dumps(line), flush=True)
-            keep(line)
-        return
-    {
-        "emulated": lambda: emulated(replace(EMULATED, **given)),
-        "stored": lambda: stored(options.count or 12, options.model),
-        "overhead": overhead,
-        "report": lambda: report_all(options.model, options.format),
-    }[options.what]()
+    if what in PARTS:
+        state = run_gates(what, replace(PARTS[what], **given), options.model, options.format)
+    elif what == "emulated":
+        state = emulated(replace(EMULATED, **given))
+    elif what in ("report", "all"):
+        state = report_all() if what == "report" else run_all()
+    else:
+        state = run_claims(what, options.count)
+    sys.exit(state != "holds")
 
 
 if __name__ == "__main__":

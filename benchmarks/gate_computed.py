@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gate_evidence import done
+from gate_evidence import ANSWERING, code, done
 
 from edgekit.gate.accuracy import LEVEL, SHARE_OF_RIGHT, accuracy_metric, mcnemar, tango
 from edgekit.gate.figures import Comparison, clear_of_margins, timed_series
@@ -96,7 +96,7 @@ def answers() -> Iterator[dict[str, Any]]:
     """Verdicts on the accuracy, at the default margin of half a point, of losses that are known and that are drawn."""
     for points, pairs in ((0.2, FIFTH), (3.0, THREE)):
         verdicts = {f"{lost} lost, {gained} gained": verdict_of(lost, gained) for lost, gained in pairs}
-        yield {"what": "answers", "points": points, "samples": SAMPLES, **verdicts}
+        yield {"what": "answers", "points": points, "samples": SAMPLES, "judge": code(ANSWERING), **verdicts}
     draw = np.random.default_rng(0)
     for points in (0.0, 0.5, 3.0):
         worse = USUAL + points / 100

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, Literal
 import edgekit
 from edgekit.environment import host, version_of
 
+State = Literal["holds", "fails", "open"]
 PACKAGE = Path(edgekit.__file__).parent
 RESULTS = Path(__file__).parent / "results" / "gate.jsonl"
 # What computes the models, and what draws and judges: another version of it may give other times and other intervals.
@@ -37,6 +38,10 @@ DECIDING = (
     "devices/emulated.py",
     "devices/emulation/plugin.c",
 )
+# What decides about answers, which no gate of times needs.
+ANSWERING = ("gate/accuracy.py",)
+# Of the models whose inference is timed with the harness and without.
+OVERHEAD_LAYERS = (1, 20, 200)
 
 
 def meaning(file: Path) -> bytes:
@@ -52,10 +57,10 @@ def meaning(file: Path) -> bytes:
 
 
 @cache
-def code() -> str:
+def code(names: Iterable[str] = DECIDING) -> str:
     """sha256 of what decides a gate, and of the load beside it."""
     digest = hashlib.sha256()
-    for file in (*(PACKAGE / name for name in DECIDING), Path(__file__).with_name("gate_load.py")):
+    for file in (*(PACKAGE / name for name in names), Path(__file__).with_name("gate_load.py")):
         digest.update(hashlib.sha256(meaning(file)).digest())
     return digest.hexdigest()
 
@@ -101,14 +106,13 @@ class Rule:
     verdicts: tuple[str, ...]
     least: float
 
-    def state(self, verdicts: Iterable[str], count: int) -> Literal["holds", "fails", "open"]:
-        """Whether it holds of ``count`` gates, whatever those end in that were not made yet."""
+    def state(self, verdicts: Iterable[str], count: int) -> State:
+        """Whether it holds of ``count`` gates: once all are made, or sooner where too few can be right."""
         counts = Counter(verdicts)
-        right = sum(counts[one] for one in self.verdicts)
-        wanted = math.ceil(self.least * count - 1e-9)
-        if right >= wanted:
-            return "holds"
-        return "fails" if sum(counts.values()) - right > count - wanted else "open"
+        made, right = counts.total(), sum(counts[one] for one in self.verdicts)
+        if made - right > count - math.ceil(self.least * count - 1e-9):
+            return "fails"
+        return "holds" if made >= count else "open"
 
     @property
     def words(self) -> str:
@@ -116,8 +120,68 @@ class Rule:
         return f"{' or '.join(self.verdicts)} in at least {self.least:.0%}"
 
 
-def state_of(rules: Iterable[Rule], verdicts: Iterable[str], count: int) -> Literal["holds", "fails", "open"]:
-    """Of several rules together: one that fails decides, then one that is open."""
-    told = list(verdicts)
-    states = {rule.state(told, count) for rule in rules}
-    return "fails" if "fails" in states else "open" if "open" in states else "holds"
+@dataclass(frozen=True)
+class Claim:
+    """What a line that is computed or measured once has to say.
+
+    Attributes:
+        key: what the line is of; of several the last one counts.
+        words: what it has to show.
+        holds: whether it does.
+    """
+
+    key: dict[str, Any]
+    words: str
+    holds: Callable[[Mapping[str, Any]], bool]
+
+    def line(self) -> dict[str, Any] | None:
+        """What was found; None where nothing was yet."""
+        return next(reversed(done(self.key)), None)
+
+    def state(self) -> State:
+        """Whether it holds."""
+        line = self.line()
+        return "open" if line is None else "holds" if self.holds(line) else "fails"
+
+
+def verdicts_of(line: Mapping[str, Any]) -> set[str]:
+    """The verdicts on all losses and gains of a line of ``answers``."""
+    return {str(value) for name, value in line.items() if name.endswith("gained")}
+
+
+CLAIMS = (
+    Claim(
+        {"what": "traces", "kind": "warming up"},
+        "a bias below 0.5 % is left by 1 to 200 runs of warming up",
+        lambda line: max(line["largest_bias"].values()) < 0.005,
+    ),
+    Claim(
+        {"what": "traces", "kind": "throttling of 10 to 50 %"},
+        "flagged in at least 95 of 100",
+        lambda line: line["of"] == 100 and line["flagged"] >= 95,
+    ),
+    Claim(
+        {"what": "answers", "points": 0.2, "samples": 500, "judge": code(ANSWERING)},
+        "inconclusive",
+        lambda line: verdicts_of(line) == {"inconclusive"},
+    ),
+    Claim(
+        {"what": "answers", "points": 3.0, "samples": 500, "judge": code(ANSWERING)},
+        "regression",
+        lambda line: verdicts_of(line) == {"regression"},
+    ),
+    *(
+        Claim(
+            {"what": "overhead", "layers": layers},
+            "at most 2 us or 2 % are added to an inference",
+            lambda line: line["added_us"] <= max(2.0, 0.02 * line["bare_us"]),
+        )
+        for layers in OVERHEAD_LAYERS
+    ),
+)
+
+
+def worst(states: Iterable[State]) -> State:
+    """Of several states together: one that fails decides, then one that is open."""
+    told = set(states)
+    return "fails" if "fails" in told else "open" if "open" in told else "holds"

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from records import make_record, p50
 from scripts import FOLDER, scripts
 
-from edgekit.gate.record import Protocol
+from edgekit.gate.record import BenchRecord, Protocol
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,32 +100,115 @@ def test_what_runs_beside_a_gate_is_of_what_its_line_counts_for(
     monkeypatch.setattr(evidence, "__file__", str(tmp_path / "gate_evidence.py"))
     evidence.code.cache_clear()
     assert evidence.code() != before
+    evidence.code.cache_clear()
 
 
-def test_a_part_is_settled_when_the_rest_cannot_change_it(evidence: ModuleType) -> None:
+def test_a_rule_holds_of_all_gates_and_fails_as_soon_as_too_few_can_be_right(evidence: ModuleType) -> None:
     rule = evidence.Rule(("regression",), 0.9)
-    assert rule.state(["regression"] * 89 + ["pass"] * 5, 100) == "open"
-    assert rule.state(["regression"] * 90, 100) == "holds"
+    assert rule.state(["regression"] * 90 + ["pass"] * 9, 100) == "open"
+    assert rule.state(["regression"] * 90 + ["pass"] * 10, 100) == "holds"
     assert rule.state(["pass"] * 11, 100) == "fails"
     none = evidence.Rule(("pass", "inconclusive"), 1.0)
     assert none.state(["pass"] * 299, 300) == "open"
     assert none.state(["pass", "regression"], 300) == "fails"
-    assert evidence.state_of((rule, none), ["regression"] * 90, 100) == "fails"
-    assert evidence.state_of((rule,), ["regression"] * 90, 100) == "holds"
+    assert evidence.worst(["holds", "open", "fails"]) == "fails"
+    assert evidence.worst(["holds", "open"]) == "open"
 
 
-def test_a_line_says_whether_the_machine_was_idle(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script with a file of results of its own, and with the verdicts that `told` has in place of measuring."""
     monkeypatch.delitem(sys.modules, "gate", raising=False)  # the folder of tests of that name
     with scripts() as load:
-        gate = load("gate")
-        record = make_record(p50(1.0, verdict="pass"), protocol=Protocol(disturbed=("load",), spent_s=9.5))
-        line = gate.line_of(record, "latency.p50")
-        assert line["disturbed"] == ("load",)
-        gate.done = lambda key: [line, {**line, "disturbed": []}]
-        gate.report({"what": "idle"}, gate.PARTS["idle"])
-    assert "2 gates, 1 of them disturbed: pass 2; seconds a gate: median 9.5" in capsys.readouterr().out
+        script: Any = load("gate")
+        monkeypatch.setattr(load("gate_evidence"), "RESULTS", tmp_path / "gate.jsonl")
+        script.told, script.asked = [], []
+
+        def bench(candidate: Path, **settings: Any) -> BenchRecord:
+            script.asked.append(settings)
+            verdict, disturbed = script.told.pop(0)
+            return make_record(p50(1.0, delta=0.0, verdict=verdict), protocol=Protocol(disturbed=disturbed, spent_s=9.5))
+
+        monkeypatch.setattr(script.edgekit, "bench", bench)
+        monkeypatch.setattr(script, "make_pair", lambda *given: (tmp_path / "old.onnx", tmp_path / "new.onnx", 0.0))
+        yield script
+
+
+QUIET, BUSY = ("pass", ()), ("pass", ("load",))
+
+
+def test_a_part_goes_on_where_it_was_cut_off(gate: Any) -> None:
+    part = replace(gate.PARTS["bursty"], count=3, hogs=0)
+    for made in (2, 1):
+        gate.told = [QUIET] * made
+        with contextlib.suppress(IndexError):  # cut off: nothing is told of the next gate
+            gate.run_gates("bursty", part, "tenth", "onnx")
+    assert [one["seed"] for one in gate.asked] == [0, 1, 2, 2]
+    assert gate.run_gates("bursty", part, "tenth", "onnx") == "holds"
+    for where in (("tenth", "tflite"), ("five", "onnx")):
+        with pytest.raises(IndexError):
+            gate.run_gates("bursty", part, *where)
+        assert gate.asked[-1]["seed"] == 0
+
+
+def test_an_idle_machine_is_seen_to_be_one_and_an_alarm_counts_always(
+    gate: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = replace(gate.PARTS["idle"], count=2)
+    gate.told = [BUSY, QUIET, BUSY, QUIET]
+    assert gate.run_gates("idle", part, "tenth", "onnx") == "holds"
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert "2 of 2 gates: pass 2; 2 more do not count, as the machine was not idle; disturbed: load 2" in told
+    gate.told = [("regression", ("load",))]
+    assert gate.run_gates("idle", replace(part, budget=5.0), "tenth", "onnx") == "fails"
+    gate.told = [BUSY] * 11
+    assert gate.run_gates("idle", replace(part, budget=6.0), "tenth", "onnx") == "open"
+    assert len(gate.told) == 1
+
+
+def test_a_gate_that_takes_longer_than_it_may_fails_the_part(gate: Any) -> None:
+    part = gate.PARTS["slower-3"]
+    row = {"verdict": "regression", "disturbed": [], "took_s": 59.0}
+    assert part.state([row] * 99) == "open"
+    assert part.state([row] * 100) == "holds"
+    assert part.state([{**row, "took_s": 60.5}]) == "fails"
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("regression", 1)])
+def test_the_exit_code_says_whether_it_was_shown(
+    gate: Any, monkeypatch: pytest.MonkeyPatch, verdict: str, code: int
+) -> None:
+    gate.told = [(verdict, ())]
+    monkeypatch.setattr(sys, "argv", ["gate.py", "idle", "--count", "1"])
+    with pytest.raises(SystemExit) as ended:
+        gate.main()
+    assert int(ended.value.code or 0) == code
+
+
+def test_the_report_has_everything_that_is_to_be_shown(
+    gate: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gate.py", "report"])
+    with pytest.raises(SystemExit) as ended:
+        gate.main()
+    assert ended.value.code
+    keys = [json.loads(line.partition("}: ")[0] + "}") for line in capsys.readouterr().out.splitlines()]
+    parts = {(key["what"], key.get("model")) for key in keys}
+    assert {(name, "tenth") for name in gate.PARTS} <= parts
+    assert {("slower-5", "five"), ("idle-tflite", "tenth"), ("emulated", None), ("overhead", None)} <= parts
+
+
+def test_a_claim_is_judged_by_its_last_line(gate: Any) -> None:
+    claims = {" ".join(map(str, list(claim.key.values())[:2])): claim for claim in gate.CLAIMS}
+    throttling, cost = claims["traces throttling of 10 to 50 %"], claims["overhead 200"]
+    assert throttling.state() == "open"
+    for flagged, state in ((94, "fails"), (95, "holds")):
+        gate.keep({**throttling.key, "flagged": flagged, "of": 100})
+        assert throttling.state() == state
+    for added, state in ((2.5, "fails"), (1.9, "holds")):
+        gate.keep({**cost.key, "bare_us": 100.0, "added_us": added})
+        assert cost.state() == state
+    assert gate.run_claims("answers", None) == "holds"
 
 
 @pytest.mark.parametrize("options", [(), ("--bursts",)])
