@@ -108,14 +108,20 @@ def _benchmark(test: pytest.Item, model: str | Path, kept: str, settings: dict[s
     test.stash.setdefault(LINES, []).append(headline(record))
     strict, folder = config.getoption("--edgekit-strict"), _place(config, "--edgekit-save")
     failed = record.verdict in FAILURES or (strict and is_unknown(record))
-    # Else the same test would pass when it is run again, beside what has just failed.
-    if folder is not None and not (failed and folder / kept == given.get("baseline")):
+    # Else the same test would pass when it is run again, beside what has just failed, or may be worse.
+    doubted = failed or record.verdict == "inconclusive"
+    if folder is not None and not (doubted and _is_same(folder / kept, given.get("baseline"))):
         record.save(folder / kept)
     if failed:
         alike = [metric for metric in record.gated if metric.verdict == record.verdict]
         told = map(sentence, record.unmeasured if record.verdict in PASSES else alike)
         pytest.fail("\n".join((headline(record), *told, *record.warnings)), pytrace=False)
     return record
+
+
+def _is_same(file: Path, baseline: str | Path | None) -> bool:
+    """Whether a result would take the place of the baseline."""
+    return baseline is not None and file.resolve() == Path(baseline).expanduser().resolve()
 
 
 def _place(config: pytest.Config, option: str) -> Path | None:

@@ -127,10 +127,27 @@ def test_a_result_that_fails_does_not_become_the_baseline(session: pytest.Pytest
     session.runpytest_inprocess(*PLUGIN, *kept).assert_outcomes(passed=1)
     (file,) = (session.path / "kept").iterdir()
     before = file.read_text()
-    session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", "kept").assert_outcomes(failed=1)
-    assert file.read_text() == before
+    (session.path / "link").symlink_to("kept")
+    for same in ("kept", "link"):
+        session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", same).assert_outcomes(failed=1)
+        assert file.read_text() == before
     session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", "old.onnx").assert_outcomes(failed=1)
     assert json.loads(file.read_text())["verdict"] == "regression"
+
+
+def test_a_result_that_may_be_worse_does_not_become_the_baseline(session: pytest.Pytester) -> None:
+    session.makepyfile("""
+        def test_one(edgekit_benchmark):
+            edgekit_benchmark("inconclusive.onnx")
+    """)
+    kept = ("--edgekit-save", "kept")
+    session.runpytest_inprocess(*PLUGIN, *kept).assert_outcomes(passed=1)
+    (file,) = (session.path / "kept").iterdir()
+    before = file.read_text()
+    session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", "kept").assert_outcomes(passed=1)
+    assert file.read_text() == before
+    session.runpytest_inprocess(*PLUGIN, *kept, "--edgekit-baseline", "old.onnx").assert_outcomes(passed=1)
+    assert json.loads(file.read_text())["verdict"] == "inconclusive"
 
 
 def test_a_name_of_a_file_is_none_of_a_path() -> None:
