@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 from gate_computed import answers, simulate, traces
-from gate_evidence import CLAIMS, OVERHEAD_LAYERS, Claim, Rule, State, done, keep, origin, worst
+from gate_evidence import CLAIMS, OVERHEAD_LAYERS, Claim, Rule, State, alone, done, keep, origin, worst
 from gate_load import load
 from gate_models import MODELS, PERCENT, make_pair, write_chain
 
@@ -183,7 +183,7 @@ def stored(sessions: int, model: str) -> None:
 
     Pairs of sessions are not independent: so many sessions tell less than so many pairs would.
     """
-    key = {"what": "stored", "model": model}
+    key = {"what": "stored", "model": model, "shape": list(MODELS[model])}
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
         file = write_chain(Path(name) / "model.onnx", *MODELS[model])
         while len(done(key)) < sessions:
@@ -309,20 +309,26 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="tenth")
     parser.add_argument("--format", choices=("onnx", "tflite"), default="onnx", help="of both sides")
     options = parser.parse_args()
+    if options.what == "report":
+        sys.exit(report_all() != "holds")
+    with alone():
+        sys.exit(not shows(options))
+
+
+def shows(options: argparse.Namespace) -> bool:
+    """Measure what was asked for, and whether it is what has to be shown."""
     what = options.what
     given = {name: value for name in ("count", "budget") if (value := getattr(options, name)) is not None}
     if what == "stored":
         stored(options.count or 12, options.model)
-        return
+        return True
     if what in PARTS:
         state = run_gates(what, replace(PARTS[what], **given), options.model, options.format)
     elif what == "emulated":
         state = emulated(replace(EMULATED, **given))
-    elif what in ("report", "all"):
-        state = report_all() if what == "report" else run_all()
     else:
-        state = run_claims(what, options.count)
-    sys.exit(state != "holds")
+        state = run_all() if what == "all" else run_claims(what, options.count)
+    return state == "holds"
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ the code, so that a change elsewhere leaves evidence as it is.
 from __future__ import annotations
 
 import ast
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -92,6 +95,17 @@ def keep(line: Mapping[str, Any]) -> None:
         stream.truncate(found.rfind(b"\n") + 1)
         stream.write(json.dumps(whole).encode() + b"\n")
         os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep others from measuring meanwhile: they would disturb, and make the same gate again."""
+    with RESULTS.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("another gate.py is measuring: wait for its end, or stop it")
+        yield
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,9 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
         def bench(candidate: Path, **settings: Any) -> BenchRecord:
             script.asked.append(settings)
             verdict, disturbed = script.told.pop(0)
-            return make_record(p50(1.0, delta=0.0, verdict=verdict), protocol=Protocol(disturbed=disturbed, spent_s=9.5))
+            return make_record(
+                p50(1.0, delta=0.0, verdict=verdict), protocol=Protocol(disturbed=disturbed, spent_s=9.5)
+            )
 
         monkeypatch.setattr(script.edgekit, "bench", bench)
         monkeypatch.setattr(script, "make_pair", lambda *given: (tmp_path / "old.onnx", tmp_path / "new.onnx", 0.0))
@@ -183,6 +185,15 @@ def test_the_exit_code_says_whether_it_was_shown(
     with pytest.raises(SystemExit) as ended:
         gate.main()
     assert int(ended.value.code or 0) == code
+
+
+def test_one_of_them_measures_at_a_time(gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gate.py", "answers"])
+    with gate.alone(), pytest.raises(SystemExit, match=r"another gate\.py is measuring"):
+        gate.main()
+    with pytest.raises(SystemExit) as ended:
+        gate.main()
+    assert not ended.value.code
 
 
 def test_the_report_has_everything_that_is_to_be_shown(
