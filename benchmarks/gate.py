@@ -120,6 +120,8 @@ PARTS = {
     ),
 }
 EMULATED = Part((Rule(("regression",), 1.0),), 2.0, count=20)
+# Of one model, each compared with each other.
+SESSIONS = 12
 # What has to be shown: the part, the model, the format, and of how many gates.
 CHANGED = ("slower-3", "slower-5", "faster-3", "faster-5")
 SHOWN = (
@@ -248,12 +250,14 @@ def report_all() -> State:
 
 
 def run_all() -> State:
-    """What is not known yet of everything that has to be shown."""
+    """What is not known yet of everything that has to be shown, and of what docs/gate.md tells beside it."""
     for what in dict.fromkeys(claim.key["what"] for claim in CLAIMS if claim.state() == "open"):
         run_claims(what, None)
     for name, model, ending, count in SHOWN:
         run_gates(name, replace(PARTS[name], count=count), model, ending)
     emulated(EMULATED)
+    run_claims("simulate", None)
+    stored(SESSIONS, "tenth")
     return report_all()
 
 
@@ -320,7 +324,7 @@ def shows(options: argparse.Namespace) -> bool:
     what = options.what
     given = {name: value for name in ("count", "budget") if (value := getattr(options, name)) is not None}
     if what == "stored":
-        stored(options.count or 12, options.model)
+        stored(options.count or SESSIONS, options.model)
         return True
     if what in PARTS:
         state = run_gates(what, replace(PARTS[what], **given), options.model, options.format)

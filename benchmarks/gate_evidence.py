@@ -71,7 +71,8 @@ def code(names: Iterable[str] = DECIDING) -> str:
 def origin() -> dict[str, Any]:
     """What a line has to have in common with what runs now, to count."""
     runtimes = {name: version for name in RUNTIMES if (version := version_of(name))}
-    return {"code": code(), "host": host().fingerprint, "runtimes": runtimes}
+    machine = f"{host().processor}, {host().cores} cores"  # in words: of how many cores hogs leave how much
+    return {"code": code(), "host": host().fingerprint, "machine": machine, "runtimes": runtimes}
 
 
 def done(key: Mapping[str, Any]) -> list[dict[str, Any]]:
