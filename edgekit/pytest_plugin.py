@@ -94,6 +94,7 @@ def _benchmark(test: pytest.Item, model: str | Path, kept: str, settings: dict[s
     import edgekit
     from edgekit.gate.verdict import is_unknown
     from edgekit.gate.wording import headline, sentence
+    from edgekit.reporting import check_place
 
     config, known = test.config, {name: value for name, value in settings.items() if value is not None}
     options = {
@@ -104,14 +105,15 @@ def _benchmark(test: pytest.Item, model: str | Path, kept: str, settings: dict[s
     given = {name: value for name, value in {**options, **known}.items() if value is not None}
     if "baseline" not in given:
         given.pop("gate", None)  # measured alone
+    strict, folder = config.getoption("--edgekit-strict"), _place(config, "--edgekit-save")
+    file = None if folder is None else check_place(folder / kept, kept)
     record = edgekit.bench(model, **given)
     test.stash.setdefault(LINES, []).append(headline(record))
-    strict, folder = config.getoption("--edgekit-strict"), _place(config, "--edgekit-save")
     failed = record.verdict in FAILURES or (strict and is_unknown(record))
     # Else the same test would pass when it is run again, beside what has just failed, or may be worse.
     doubted = failed or record.verdict == "inconclusive"
-    if folder is not None and not (doubted and _is_same(folder / kept, given.get("baseline"))):
-        record.save(folder / kept)
+    if file is not None and not (doubted and _is_same(file, given.get("baseline"))):
+        record.save(file)
     if failed:
         alike = [metric for metric in record.gated if metric.verdict == record.verdict]
         told = map(sentence, record.unmeasured if record.verdict in PASSES else alike)

@@ -150,6 +150,14 @@ def test_a_result_that_may_be_worse_does_not_become_the_baseline(session: pytest
     assert json.loads(file.read_text())["verdict"] == "inconclusive"
 
 
+def test_whether_a_result_can_be_kept_is_seen_before_anything_is_measured(session: pytest.Pytester) -> None:
+    (session.path / "kept").write_text("")
+    result = run(session, "pass", "--edgekit-save", "kept")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*UsageError: *kept* cannot be made*"])
+    assert not (session.path / "asked.json").exists()
+
+
 def test_a_name_of_a_file_is_none_of_a_path() -> None:
     name = result_name("tests/x.py::test_one[../../" + "long" * 100 + "]", "a/model.onnx")
     assert re.fullmatch(r"[A-Za-z0-9_.-]{50,250}", name)
