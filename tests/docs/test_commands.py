@@ -25,7 +25,7 @@ BROWSER = "needs Chromium and npm; tests/devices/test_browser.py and tests/bundl
 # Commands that are not run, each with its reason.
 NOT_RUN = {
     "pip install .": INSTALLS,
-    "pip install torch --index-url https://download.pytorch.org/whl/cpu": INSTALLS,
+    "pip install . --extra-index-url https://download.pytorch.org/whl/cpu": INSTALLS,
     "pip install '.[tflite]'": INSTALLS,
     "make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu": INSTALLS,
     "edgekit compress org/name --revision main --data org/data -o out": NETWORK,
