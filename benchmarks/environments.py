@@ -24,8 +24,15 @@ class EnvironmentFailed(Exception):
 
 
 def run(command: Sequence[str]) -> str:
-    """What a command prints."""
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    """What a command prints.
+
+    Raises:
+        EnvironmentFailed: it fails, or is not there.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:  # the Python that an environment was made of is gone
+        raise EnvironmentFailed(f"{Path(command[0]).name} does not start: {error.strerror}") from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()
         raise EnvironmentFailed(next((line for line in said if line.startswith("ERROR:")), said[-1]))

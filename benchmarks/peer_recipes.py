@@ -196,9 +196,11 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str], out: Pa
     try:
         printed, said = process.communicate(timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
         raise PeerFailed(f"it did not end within {LIMIT_SECONDS} s") from error
+    finally:
+        if process.poll() is None:  # also after Ctrl-C, which does not reach a session of its own
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     if process.returncode:
         raise PeerFailed(last_line(said) or last_line(printed) or f"exit {process.returncode}")
     measured: dict[str, Any] = json.loads((out / MEASURED).read_text(encoding="utf-8"))
@@ -208,15 +210,25 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str], out: Pa
 def last_line(text: str) -> str:
     """The last line with something in it; where that is a progress bar, what stands after its last return."""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1][:LONGEST_REASON] if lines else ""
+    return lines[-1] if lines else ""
 
 
-def without_places(text: str, places: Mapping[str, str]) -> str:
-    """A message that names no folder of this machine."""
+def reason(error: object, job: Job, out: Path, folder: Path) -> str:
+    """Why something failed, as a row holds it: not too long, and without the folders of this machine.
+
+    Args:
+        error: what was raised.
+        job: what was to be done.
+        out: the recipe's folder.
+        folder: of environments and artifacts.
+    """
+    here = {"root": folder, "environment": sys.prefix, "edgekit": FOLDER.parents[1], "home": Path.home()}
+    places = {**{name: str(place) for name, place in here.items()}, **job.places(out)}
+    text = " ".join(str(error).split())
     for name, place in sorted(places.items(), key=lambda item: -len(item[1])):
         if len(place) > 1 and os.sep in place:
             text = text.replace(place, name.upper())
-    return text
+    return text[:LONGEST_REASON]
 
 
 def now() -> str:

@@ -26,7 +26,7 @@ from typing import Any
 
 from environments import EnvironmentFailed, installed, make_environment
 from lines import append, latest
-from peer_recipes import LONGEST_REASON, Job, Peer, PeerFailed, Recipe, known_peers, make, now, without_places
+from peer_recipes import Job, Peer, PeerFailed, Recipe, known_peers, make, now, reason
 from peer_table import BASELINE, OWN, best_peer, render, write_table
 from run import ARTIFACTS, CASES, HERE, SUITES, find_asset, shortfall
 
@@ -144,14 +144,15 @@ def peer_rows(peer: Peer, job: Job, folder: Path, *, again: bool) -> Iterator[di
         found = installed(programs, peer.packages)
     except EnvironmentFailed as error:
         for recipe in peer.recipes:
-            yield base_row(peer, recipe, {}) | {"error": f"no environment: {error}"[:LONGEST_REASON]}
+            told = reason(f"no environment: {error}", job, folder / "made", folder)
+            yield base_row(peer, recipe, {}) | {"error": told}
         return
     for recipe in peer.recipes:
         row = base_row(peer, recipe, found)
         try:
             row |= make(peer, recipe, job, programs, folder / "made", again=again)
         except PeerFailed as error:
-            row["error"] = without_places(str(error), {**job.places(folder / "made"), "root": str(folder)})
+            row["error"] = reason(error, job, folder / "made", folder)
         yield row
 
 
@@ -225,8 +226,8 @@ def measure(rows: list[dict[str, Any]], job: Job, folder: Path) -> dict[str, Any
         try:
             artifact = as_artifact(Path(row.pop("result")), job, folder / str(number))
             row.update(score(artifact, job))
-        except (PeerFailed, edgekit.EdgekitError) as error:
-            row["error"] = without_places(f"what it left does not run: {error}", job.places(folder))
+        except (PeerFailed, edgekit.EdgekitError, OSError) as error:  # a file that its graph names may not be there
+            row["error"] = reason(f"what it left does not run: {error}", job, folder, folder.parent)
             continue
         running[row_name(row)] = artifact
         print(f"{row_name(row)}: {row['metric']} {row['quality']:.4f} (n = {row['n']})", flush=True)

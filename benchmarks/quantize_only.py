@@ -25,12 +25,12 @@ from typing import Any
 from environments import EnvironmentFailed, installed, make_environment
 from lines import append, latest
 from page import put
-from peer_recipes import Job, Peer, PeerFailed, Recipe, known_peers, now, run_recipe, without_places
+from peer_recipes import Job, Peer, PeerFailed, Recipe, known_peers, now, reason, run_recipe
 from peers import job_of, place
 from run import HERE, SUITES
 
 from edgekit.environment import code_digest, host, versions
-from edgekit.source import sha256_file
+from edgekit.source import digest_files, model_files, sha256_file
 
 RESULTS, README = HERE / "results" / "quantize_only.jsonl", HERE / "README.md"
 OWN, ROUNDS = "edgekit", 3
@@ -48,19 +48,24 @@ EXPORT = Recipe(
 
 
 def graph_folder(job: Job, folder: Path) -> Path:
-    """The FP32 export of a job's model with the model's configuration beside it, made once."""
-    place = folder / "graph"
-    if not (place / "model.onnx").is_file():
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+    """The FP32 export of a job's model with the model's configuration beside it, made once by this code.
+
+    Raises:
+        PeerFailed: it cannot be exported.
+    """
+    place = folder / f"graph-{digest_files(job.model, model_files(job.model))[:16]}-{code_digest()[:16]}"
+    if not place.is_dir():
         with tempfile.TemporaryDirectory(dir=folder) as made:
             run_recipe(known_peers()[OWN], EXPORT, job, Path(sys.executable).parent, Path(made))
+            whole = Path(made) / "graph"
+            whole.mkdir()
             for name in ("config.json", "model.onnx"):
-                shutil.copyfile(Path(made) / "result" / name, place / name)
+                shutil.copyfile(Path(made) / "result" / name, whole / name)
+            whole.rename(place)
     return place
 
 
-def prepared(names: Sequence[str], folder: Path) -> Iterator[tuple[Peer, Path, dict[str, Any]]]:
+def prepared(names: Sequence[str], job: Job, folder: Path) -> Iterator[tuple[Peer, Path, dict[str, Any]]]:
     """Each tool with its programs and the row that its rounds go into."""
     known = known_peers()
     for name in (OWN, *(name for name in names if name != OWN)):
@@ -82,7 +87,7 @@ def prepared(names: Sequence[str], folder: Path) -> Iterator[tuple[Peer, Path, d
                 programs = make_environment(peer.pins, folder / "environments" / name)
             row["versions"] = installed(programs, peer.packages)
         except EnvironmentFailed as error:
-            row["error"] = f"no environment: {error}"
+            row["error"] = reason(f"no environment: {error}", job, folder, folder)
         yield peer, programs, row
 
 
@@ -93,7 +98,7 @@ def one_round(peer: Peer, programs: Path, row: dict[str, Any], job: Job, folder:
         try:
             made = run_recipe(peer, recipe, job, programs, Path(out))
         except PeerFailed as error:
-            row["error"] = without_places(str(error), {**job.places(Path(out)), "root": str(folder)})
+            row["error"] = reason(error, job, Path(out), folder)
             return
         row["seconds"].append(made["seconds"])
         row["processor_seconds"].append(sum(step["processor_seconds"] for step in made["steps"]))
@@ -109,7 +114,7 @@ def compare(suite: str, names: Sequence[str], folder: Path, rounds: int) -> dict
     folder.mkdir(parents=True, exist_ok=True)
     job = job_of(suite, folder)
     job = replace(job, graph=graph_folder(job, folder))
-    tools = list(prepared(names, folder))
+    tools = list(prepared(names, job, folder))
     for number in range(rounds):
         for peer, programs, row in tools[number % len(tools) :] + tools[: number % len(tools)]:
             if not row["error"]:

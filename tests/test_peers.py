@@ -7,12 +7,15 @@ import importlib
 import json
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import tiny
@@ -142,6 +145,8 @@ def test_a_program_that_fails_says_why(load: Any) -> None:
     code = "import sys; print('ERROR: no such package', file=sys.stderr); print('a hint', file=sys.stderr); sys.exit(1)"
     with pytest.raises(environments.EnvironmentFailed, match=r"^ERROR: no such package$"):
         environments.run((sys.executable, "-c", code))
+    with pytest.raises(environments.EnvironmentFailed, match=r"^python9 does not start: No such file or directory$"):
+        environments.run(("/nowhere/python9", "-c", code))
     found = environments.installed(Path(sys.executable).parent, ["numpy"])
     assert list(found) == ["python", "numpy"]
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
@@ -226,26 +231,56 @@ def test_one_that_does_not_end_is_ended(load: Any, job: Any, tmp_path: Path, mon
         make(load, peer, recipe, job, tmp_path / "made")
 
 
+def test_one_that_is_interrupted_does_not_go_on(
+    load: Any, job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]  # of whatever it prints
+        def communicate(self, input: Any = None, timeout: float | None = None) -> Any:
+            if timeout is None:
+                return super().communicate(input)
+            started.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    peer, recipe = stand_in(load, tmp_path, "import time; time.sleep(600)")
+    with pytest.raises(KeyboardInterrupt):
+        make(load, peer, recipe, job, tmp_path / "made")
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
 def test_without_an_environment_every_recipe_is_a_row(
     load: Any, job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peers = load("peers")
 
     def fail(pins: Path, folder: Path) -> Path:
-        raise peers.EnvironmentFailed("ERROR: no index")
+        raise peers.EnvironmentFailed(f"ERROR: no index in {tmp_path}")
 
     monkeypatch.setattr(peers, "make_environment", fail)
     peer = load("peer_recipes").known_peers()["optimum"]
     rows = list(peers.peer_rows(peer, job, tmp_path, again=False))
     assert [row["recipe"] for row in rows] == [recipe.name for recipe in peer.recipes]
-    assert {row["error"] for row in rows} == {"no environment: ERROR: no index"}
+    assert {row["error"] for row in rows} == {"no environment: ERROR: no index in ROOT"}
 
 
 def test_the_last_line_is_what_was_said_last(load: Any) -> None:
     last_line = load("peer_recipes").last_line
     assert last_line("one\n 10%\r 20%\rfailed\n\n") == "failed"
     assert last_line("\n \n") == ""
-    assert len(last_line("x" * 1000)) == 300
+
+
+def test_a_reason_names_no_folder_of_this_machine(load: Any, job: Any, tmp_path: Path) -> None:
+    def reason(error: str) -> str:
+        told: str = load("peer_recipes").reason(Exception(error), job, tmp_path / "root" / "made", tmp_path / "root")
+        return told
+
+    said = f"no\n {tmp_path}/root/environments/a/bin/x in {tmp_path}/root/made/y of {job.model}/z, {sys.prefix}/lib"
+    assert reason(said) == "no ROOT/environments/a/bin/x in OUT/y of MODEL/z, ENVIRONMENT/lib"
+    assert reason(f"{ROOT}/edgekit and {Path.home()}/.cache") == "EDGEKIT/edgekit and HOME/.cache"
+    assert reason("x" * 290 + f" {job.model}" * 9).startswith("x" * 290 + " MODEL")
+    assert len(reason("x" * 1000)) == 300
 
 
 # Scores and times
@@ -278,8 +313,12 @@ def test_what_runs_is_scored_and_timed_and_what_does_not_says_why(
     peers, recipes = load("peers"), load("peer_recipes")
     monkeypatch.setattr(peers, "TIMING", Timing(seconds=0.0, rounds=9))
     monkeypatch.setattr(peers, "WORKLOAD", Workload(tokens=16))
-    broken = tmp_path / "broken.onnx"
+    broken, partial = tmp_path / "broken.onnx", tmp_path / "partial.onnx"
     onnx.save(onnx.parser.parse_model(BROKEN), broken)
+    weights = onnx.parser.parse_model(BROKEN)
+    weights.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(2, np.float32), "w"))
+    onnx.save(weights, partial, save_as_external_data=True, location="weights", size_threshold=0)
+    (tmp_path / "weights").unlink()
     model = model_folder(tmp_path / "model")
     kind = "text-classification"
     job = recipes.Job(model, text_data(tmp_path / "data"), tmp_path / "texts.txt", kind, "host")
@@ -291,11 +330,12 @@ def test_what_runs_is_scored_and_timed_and_what_does_not_says_why(
         ("edgekit", "ours", artifact),
         ("tool", "dynamic", artifact / "model.onnx"),
         ("tool", "static", broken),
+        ("tool", "partial", partial),
     ):
         row = peers.base_row(recipes.Peer(peer, peer, (), ()), recipes.Recipe(recipe, "", (), ""), {})
         rows.append(row | {"result": str(result)})
     line = peers.measure(rows, job, tmp_path / "read")
-    base, ours, tool, failed = line["rows"]
+    base, ours, tool, failed, without = line["rows"]
     assert (base["metric"], base["n"]) == ("accuracy", 16)
     assert base["quality"] == ours["quality"] == tool["quality"]
     assert base["size_bytes"] == tool["size_bytes"] == (artifact / "model.onnx").stat().st_size
@@ -308,6 +348,7 @@ def test_what_runs_is_scored_and_timed_and_what_does_not_says_why(
     assert failed["error"] == (
         "what it left does not run: the graph takes pixel_values in place of attention_mask, input_ids, token_type_ids"
     )
+    assert without["error"] == "what it left does not run: [Errno 2] No such file or directory: 'ROOT/weights'"
     assert "p50_ms" not in failed
     assert line["protocol"]["threads"] == 1
     assert str(tmp_path) not in json.dumps(line)

@@ -71,6 +71,30 @@ def test_a_tool_that_fails_has_its_reason_and_no_ratio(script: Any, tmp_path: Pa
     assert "| Olive | fails: cannot / read GRAPH/model.onnx | | | |" in script.table(line)
 
 
+def test_the_graph_is_made_once_and_again_of_another_model(
+    load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module, made = load("quantize_only"), []
+
+    def run_recipe(peer: Any, recipe: Any, job: Any, programs: Path, out: Path) -> None:
+        made.append(out)
+        (out / "result").mkdir()
+        for name in ("config.json", "model.onnx"):
+            (out / "result" / name).write_text(f"{len(made)}", encoding="utf-8")
+
+    monkeypatch.setattr(module, "run_recipe", run_recipe)
+    model, folder = tmp_path / "model", tmp_path / "folder"
+    model.mkdir()
+    folder.mkdir()
+    job = load("peer_recipes").Job(model, tmp_path / "data", tmp_path / "texts", "text-classification", "host")
+    for text, graph in (("{}", "1"), ("{}", "1"), ('{"another": 1}', "2")):
+        (model / "config.json").write_text(text, encoding="utf-8")
+        assert (module.graph_folder(job, folder) / "model.onnx").read_text(encoding="utf-8") == graph
+    monkeypatch.setattr(module, "code_digest", lambda: "other code")
+    assert (module.graph_folder(job, folder) / "model.onnx").read_text(encoding="utf-8") == "3"
+    assert not list(folder.glob("tmp*"))
+
+
 def test_the_table_has_the_shares_and_the_commands(script: Any, tmp_path: Path) -> None:
     row = {"documentation": "https://docs", "commands": ["tool {graph} -o {out}"], "error": ""}
     rows = [
