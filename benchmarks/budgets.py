@@ -11,9 +11,9 @@ plain magnitude, no reconstruction, and the shares of multiply-accumulates that 
 (the same distillation, too); those of both are told.
 
 A line of `results/budgets.jsonl` is one budget; one that is there for the same `--time`, code, packages and kind of
-processor is not run again. A search that was killed goes on by itself, as its time box is kept in the cache, if the
-budget is the same: so that it is, the FP32 latency that was measured is kept in the artifacts' folder until its line is
-written.
+processor is not run again. A search that was killed goes on by itself, as its time box is kept in its cache, if the
+budget is the same: so that it is, the FP32 latency that was measured is kept beside that in the artifacts' folder until
+its line is written, and measured anew by other code, with other packages, or on another kind of processor.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from lines import complete, macs, measured, searched
-from run import ARTIFACTS, CASES, FP32_RECIPE, HERE, Case, compress
+from lines import complete, macs, measured, searched, stands
+from run import ARTIFACTS, CASES, FP32_RECIPE, HERE, Case, compress, forget_cache
 
 import edgekit
+from edgekit.environment import code_digest, host, versions
 
 RESULTS = HERE / "results" / "budgets.jsonl"
 CASE = CASES["sst2-vnni"]
@@ -51,9 +52,23 @@ def fp32_ms(case: Case, folder: Path) -> float:
 
 def kept_fp32_ms(case: Case, file: Path) -> float:
     """What ``fp32_ms`` gave for a budget that is not finished, from its file, else what it gives now."""
-    if not file.is_file():
-        file.write_text(json.dumps(fp32_ms(case, file.with_name("budget-fp32"))), encoding="utf-8")
-    return float(json.loads(file.read_text(encoding="utf-8")))
+    if file.is_file() and stands(known := json.loads(file.read_text(encoding="utf-8"))):
+        return float(known["fp32_ms"])
+    found = fp32_ms(case, file.with_name("budget-fp32"))
+    made_by = {"code": code_digest(), "host": host().processor, "versions": versions()}
+    file.write_text(json.dumps({"fp32_ms": found, **made_by}), encoding="utf-8")
+    return found
+
+
+def name_of(key: str) -> str:
+    """What the artifact of a budget is called; its FP32 latency and its cache begin so, too."""
+    return f"budget-{key.replace('/', '-')}"
+
+
+def forget(key: str, folder: Path) -> None:
+    """Remove what a budget that has its line would go on from."""
+    (folder / f"{name_of(key)}.json").unlink()
+    forget_cache(folder / name_of(key))
 
 
 def by_magnitude(report: edgekit.Report) -> dict[str, Any] | None:
@@ -89,9 +104,8 @@ def budget(key: str, case: Case, seconds: float | None, folder: Path) -> dict[st
         folder: for artifacts.
     """
     share = float(key.split("/")[1])
-    name = f"budget-{key.replace('/', '-')}"
-    kept = folder / f"{name}.json"
-    before = kept_fp32_ms(case, kept)
+    name = name_of(key)
+    before = kept_fp32_ms(case, folder / f"{name}.json")
     limits: dict[str, Any] = {"max_ms": share * before} | ({} if seconds is None else {"time": seconds})
     report = compress(replace(case, recipe=None, max_drop=1.0, options=case.options | limits), folder / name)
     row = measured(key, report)
@@ -102,7 +116,6 @@ def budget(key: str, case: Case, seconds: float | None, folder: Path) -> dict[st
         file.write_text(tomli_w.dumps(recipe), encoding="utf-8")
         found = compress(replace(case, recipe=file, max_drop=1.0), folder / f"{name}-magnitude")
         rival = measured(f"{key}/magnitude", found)
-    kept.unlink()
     return {
         "schema": "edgekit.budgets/1",
         **row,
@@ -146,7 +159,11 @@ def main() -> None:
     parser.add_argument("--time", type=float, help="seconds for each search")
     asked = parser.parse_args()
     keys = [f"sst2/{share:g}" + (f"/{asked.time:g}" if asked.time else "") for share in asked.shares]
-    rows = list(complete(keys, RESULTS, lambda key: budget(key, CASE, asked.time, ARTIFACTS)))
+
+    def run(key: str) -> dict[str, Any]:
+        return budget(key, CASE, asked.time, ARTIFACTS)
+
+    rows = list(complete(keys, RESULTS, run, then=lambda key: forget(key, ARTIFACTS)))
     print(table(rows))
     if missed := [row["case"] for row in rows if not row["met"]]:
         raise SystemExit(f"not between {LEAST:.0%} and 100 % of the budget in its own run: {', '.join(missed)}")

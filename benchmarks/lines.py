@@ -94,6 +94,7 @@ def complete(
     run: Callable[[str], dict[str, Any]],
     *,
     left: Callable[[str], bool] = lambda _: True,
+    then: Callable[[str], None] = lambda _: None,
 ) -> Iterator[dict[str, Any]]:
     """The line of each case: the one that stands, else a new one, which is appended.
 
@@ -102,12 +103,14 @@ def complete(
         results: their file.
         run: gives a case's line.
         left: whether what a case leaves beside its line is here.
+        then: told of a case whose line was written.
     """
     done = {row["case"]: row for row in read(results) if stands(row) and left(row["case"])}
     for name in wanted:
         if name not in done:
             done[name] = run(name)
             append(results, done[name])
+            then(name)
         yield done[name]
 
 

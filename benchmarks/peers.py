@@ -2,6 +2,7 @@
 
     python benchmarks/peers.py --suite sst2                            every peer
     python benchmarks/peers.py --suite sst2 --peers olive,optimum      some of them
+    python benchmarks/peers.py --check                                 their environments, and no more
     python benchmarks/peers.py --render                                the table of README.md from what was measured
 
 A peer is a file of `benchmarks/peers/`: its recipes as its documentation has them, from a transformers folder to an
@@ -19,7 +20,6 @@ import json
 import os
 import shutil
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from environments import EnvironmentFailed, installed, make_environment
 from lines import append, latest
 from peer_recipes import Job, Peer, PeerFailed, Recipe, known_peers, make, now, reason
 from peer_table import BASELINE, OWN, best_peer, render, write_table
-from run import ARTIFACTS, CASES, HERE, SUITES, find_asset, shortfall
+from run import ARTIFACTS, CASES, HERE, SUITES, asset, find_copy, shortfall
 
 import edgekit
 from edgekit.artifact import WHOLE, Artifact, Manifest, is_artifact, open_artifact, write_artifact
@@ -136,12 +136,7 @@ def row_name(row: Mapping[str, Any]) -> str:
 def peer_rows(peer: Peer, job: Job, folder: Path, *, again: bool) -> Iterator[dict[str, Any]]:
     """A row for each recipe of a peer: what it left and what that cost, or why it left nothing."""
     try:
-        programs = (
-            Path(sys.executable).parent
-            if peer.pins is None
-            else make_environment(peer.pins, folder / "environments" / peer.key)
-        )
-        found = installed(programs, peer.packages)
+        programs, found = environment_of(peer, folder)
     except EnvironmentFailed as error:
         for recipe in peer.recipes:
             told = reason(f"no environment: {error}", job, folder / "made", folder)
@@ -154,6 +149,31 @@ def peer_rows(peer: Peer, job: Job, folder: Path, *, again: bool) -> Iterator[di
         except PeerFailed as error:
             row["error"] = reason(error, job, folder / "made", folder)
         yield row
+
+
+def environment_of(peer: Peer, folder: Path) -> tuple[Path, dict[str, str]]:
+    """The programs of a peer, and the versions of its packages.
+
+    Raises:
+        EnvironmentFailed: its environment cannot be made.
+    """
+    programs = Path(sys.executable).parent
+    if peer.pins is not None:
+        programs = make_environment(peer.pins, folder / "environments" / peer.key)
+    return programs, installed(programs, peer.packages)
+
+
+def ready(suite: str, peers: Sequence[str], folder: Path) -> bool:
+    """Whether any peer has an environment; those without are told. A suite without its assets ends the program."""
+    job_of(suite, folder)
+    others, without = [known_peers()[key] for key in peers if key != OWN], 0
+    for peer in others:
+        try:
+            environment_of(peer, folder)
+        except EnvironmentFailed as error:
+            print(f"{peer.title}: no environment: {error}", file=sys.stderr)
+            without += 1
+    return without < len(others) or not others
 
 
 def base_row(peer: Peer, recipe: Recipe, found: Mapping[str, str]) -> dict[str, Any]:
@@ -184,10 +204,11 @@ def artifact_rows(artifacts: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
 def job_of(suite: str, folder: Path) -> Job:
     """A suite's model, data and target, which every tool is given."""
     case = CASES[SUITES[suite][0]]
-    model, data = find_asset(case.model), find_asset(case.data)
+    model, data = find_copy(case.model), find_copy(case.data)
     if model is None or data is None:
-        raise SystemExit(f"{case.model if model is None else case.data} is not here; see benchmarks/assets.toml")
-    kind = tomllib.loads((HERE / "assets.toml").read_text(encoding="utf-8"))[case.model]["task"]
+        absent = case.model if model is None else case.data
+        raise SystemExit(f"{absent} is not here, and other tools get no hub: see `path` in benchmarks/assets.toml")
+    kind = asset(case.model)["task"]
     return Job(Path(model).resolve(), Path(data).resolve(), folder / f"{suite}-texts.txt", kind, case.target)
 
 
@@ -271,8 +292,11 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=place(), help=f"environments and artifacts (${PLACE_VARIABLE})")
     parser.add_argument("--results", type=Path, default=RESULTS, help="for another file the table is printed")
     parser.add_argument("--again", action="store_true", help="make what was made before, too")
+    parser.add_argument("--check", action="store_true", help="make their environments, tell what is missing, no more")
     parser.add_argument("--render", action="store_true", help="write the table of what was measured, and no more")
     asked, missed = parser.parse_args(), list[str]()
+    if asked.check:
+        return int(not ready(asked.suite, asked.peers, asked.folder.resolve()))
     if not asked.render:
         given = asked.artifact or [ARTIFACTS / name for name in SUITES[asked.suite]]
         artifacts = {path.name: path.resolve() for path in given}

@@ -22,11 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from environments import EnvironmentFailed, installed, make_environment
+from environments import EnvironmentFailed
 from lines import append, latest
 from page import put
 from peer_recipes import Job, Peer, PeerFailed, Recipe, known_peers, now, reason, run_recipe
-from peers import job_of, place
+from peers import environment_of, job_of, place
 from run import HERE, SUITES
 
 from edgekit.environment import code_digest, host, versions
@@ -83,9 +83,7 @@ def prepared(names: Sequence[str], job: Job, folder: Path) -> Iterator[tuple[Pee
         }
         programs = Path(sys.executable).parent
         try:
-            if peer.pins is not None:
-                programs = make_environment(peer.pins, folder / "environments" / name)
-            row["versions"] = installed(programs, peer.packages)
+            programs, row["versions"] = environment_of(peer, folder)
         except EnvironmentFailed as error:
             row["error"] = reason(f"no environment: {error}", job, folder, folder)
         yield peer, programs, row

@@ -8,18 +8,22 @@
 
 Assets are found by key, as `benchmarks/assets.toml` says. A case that has its artifact here and its line in
 `benchmarks/results/suite.jsonl`, of the same code, packages and kind of processor, is not run again, so that a suite
-may span several sittings. The exit code is 1 when a case misses one of its limits or goals (`cases.py`). Where the time
-of the suite's first case goes, by operator, is written into README.md.
+may span several sittings. A search has a cache of its own until its line is written: nothing that other runs left is
+missing in its time box, and one that was stopped goes on. What is not here, of assets or of other tools, is told before
+anything is run. The exit code is 1 when a case misses one of its limits or goals (`cases.py`). Where the time of the
+suite's first case goes, by operator, is written into README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +47,19 @@ FP32_RECIPE = HERE / "peers" / "recipes" / "fp32.toml"
 
 def find_asset(key: str) -> str | None:
     """Where an asset is: a copy, else its hub id; None when it has to be made by its script first."""
-    entry = tomllib.loads((HERE / "assets.toml").read_text(encoding="utf-8"))[key]
-    copies = [Path(root) / entry["path"] for root in (os.environ.get("EDGEKIT_ASSETS"), ARTIFACTS) if root]
-    return next((str(copy) for copy in copies if copy.exists()), entry.get("hub"))
+    return find_copy(key) or asset(key).get("hub")
+
+
+def find_copy(key: str) -> str | None:
+    """Where the copy of an asset is that lies here; None when there is none."""
+    copies = [Path(root) / asset(key)["path"] for root in (os.environ.get("EDGEKIT_ASSETS"), ARTIFACTS) if root]
+    return next((str(copy) for copy in copies if copy.exists()), None)
+
+
+def asset(key: str) -> dict[str, str]:
+    """What `assets.toml` says of it."""
+    found: dict[str, str] = tomllib.loads((HERE / "assets.toml").read_text(encoding="utf-8"))[key]
+    return found
 
 
 def missing(case: Case) -> str:
@@ -59,20 +73,44 @@ def compress(case: Case, output: Path) -> edgekit.Report:
     if source is None or samples is None:
         raise SystemExit(f"{output.name}: {missing(case)} is not here; benchmarks/assets.toml says how to get it")
     weights = {"weights": source} if case.code else {}
-    return edgekit.compress(
-        f"{HERE / 'models' / case.code}" if case.code else source,
-        data=samples,
-        target=case.target,
-        format=case.format,
-        recipe=case.recipe,
-        settings=case.settings,
-        max_drop=case.max_drop,
-        student=HERE / "models" / case.student if case.student else None,
-        workload=edgekit.Workload(image=case.image) if case.image else None,
-        output=output,
-        **weights,
-        **case.options,
-    )
+    with own_cache(output) if case.recipe is None else nullcontext():
+        return edgekit.compress(
+            f"{HERE / 'models' / case.code}" if case.code else source,
+            data=samples,
+            target=case.target,
+            format=case.format,
+            recipe=case.recipe,
+            settings=case.settings,
+            max_drop=case.max_drop,
+            student=HERE / "models" / case.student if case.student else None,
+            workload=edgekit.Workload(image=case.image) if case.image else None,
+            output=output,
+            **weights,
+            **case.options,
+        )
+
+
+def cache_of(output: Path) -> Path:
+    """Where a search keeps what it needs to go on."""
+    return output.with_name(f"{output.name}-cache")
+
+
+@contextmanager
+def own_cache(output: Path) -> Iterator[None]:
+    """The cache of a search alone: what other runs left in theirs would be seconds that its box does not tell of."""
+    before = os.environ.get("EDGEKIT_CACHE")
+    os.environ["EDGEKIT_CACHE"] = str(cache_of(output))
+    try:
+        yield
+    finally:
+        del os.environ["EDGEKIT_CACHE"]
+        if before is not None:
+            os.environ["EDGEKIT_CACHE"] = before
+
+
+def forget_cache(output: Path) -> None:
+    """Remove the cache of a search that is through."""
+    shutil.rmtree(cache_of(output), ignore_errors=True)
 
 
 def run_case(name: str) -> dict[str, Any]:
@@ -108,6 +146,11 @@ def agreement(source: str, artifact: Path) -> str:
     return f"{same} of {len(sentences)}"
 
 
+def left(name: str) -> bool:
+    """Whether the artifact of a case is here."""
+    return is_artifact(ARTIFACTS / name)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=list(CASES), action="append")
@@ -122,7 +165,14 @@ def main() -> int:
     wanted = asked or [name for name in CASES if not missing(CASES[name])]
     for name in CASES.keys() - wanted if not asked else ():
         print(f"{name}: left out, since {missing(CASES[name])} is not here", file=sys.stderr)
-    rows = list(complete(wanted, RESULTS, run_case, left=lambda name: is_artifact(ARTIFACTS / name)))
+    absent = [f"{name} ({what})" for name in wanted if (what := missing(CASES[name]))]
+    if absent or not wanted:
+        told = f"not here are the assets of {', '.join(absent) or 'any case'}"
+        raise SystemExit(f"{told}; benchmarks/assets.toml says how to get them")
+    beside = [sys.executable, str(HERE / "peers.py"), "--suite", str(arguments.suite), "--peers", str(arguments.peers)]
+    if arguments.peers and (code := subprocess.call([*beside, "--check"])):
+        return code
+    rows = list(complete(wanted, RESULTS, run_case, left=left, then=lambda name: forget_cache(ARTIFACTS / name)))
     write_operators([latest(RESULTS)[cases[0]] for cases in SUITES.values() if cases[0] in latest(RESULTS)], README)
     print("case          before   after   x faster   x smaller   n     undone")
     for name, row in zip(wanted, rows, strict=True):
@@ -139,10 +189,7 @@ def main() -> int:
     ]
     if missed:
         print(f"missed: {'; '.join(missed)}", file=sys.stderr)
-    failed = False
-    if arguments.peers:
-        program = [sys.executable, str(HERE / "peers.py"), "--suite", arguments.suite, "--peers", arguments.peers]
-        failed = subprocess.call(program) != 0
+    failed = bool(arguments.peers) and subprocess.call(beside) != 0
     return int(failed or bool(missed))
 
 

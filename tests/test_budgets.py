@@ -143,11 +143,20 @@ def test_a_search_that_was_killed_goes_on_with_its_budget(
     monkeypatch.setattr(budgets, "compress", killed)
     with pytest.raises(KeyboardInterrupt):
         budgets.budget("sst2/0.25", budgets.CASE, None, tmp_path)
-    assert json.loads((tmp_path / "budget-sst2-0.25.json").read_text()) == FP32
+    kept = tmp_path / "budget-sst2-0.25.json"
+    known = json.loads(kept.read_text())
+    assert known["fp32_ms"] == FP32
     monkeypatch.setattr(budgets, "compress", bench.compress)
     budgets.budget("sst2/0.25", budgets.CASE, None, tmp_path)
     assert bench.timed == 1
-    assert not (tmp_path / "budget-sst2-0.25.json").exists()  # the next one is timed anew
+    kept.write_text(json.dumps(known | {"host": "another processor"}), encoding="utf-8")
+    budgets.budget("sst2/0.25", budgets.CASE, None, tmp_path)
+    assert bench.timed == 2
+    cache = tmp_path / "budget-sst2-0.25-cache"
+    cache.mkdir()
+    budgets.forget("sst2/0.25", tmp_path)
+    assert not kept.exists()  # the next one is timed anew
+    assert not cache.exists()
 
 
 def test_a_budget_with_less_time_is_another_line(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -265,6 +265,27 @@ def test_without_an_environment_every_recipe_is_a_row(
     assert {row["error"] for row in rows} == {"no environment: ERROR: no index in ROOT"}
 
 
+def test_what_is_missing_is_told_without_a_comparison(
+    load: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    peers, broken = load("peers"), {"olive"}
+
+    def environment_of(peer: Any, folder: Path) -> Any:
+        if peer.key in broken:
+            raise peers.EnvironmentFailed("ERROR: no index")
+
+    monkeypatch.setattr(peers, "environment_of", environment_of)
+    monkeypatch.setattr(peers, "find_copy", lambda key: str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["peers.py", "--check", "--peers", "olive,optimum", "--folder", str(tmp_path)])
+    assert peers.main() == 0
+    assert capsys.readouterr().err == "Olive: no environment: ERROR: no index\n"
+    broken.add("optimum")
+    assert peers.main() == 1
+    monkeypatch.setattr(peers, "find_copy", lambda key: None if key == "sst2" else str(tmp_path))  # the hub has it
+    with pytest.raises(SystemExit, match=r"^sst2 is not here, and other tools get no hub: see `path` in benchmarks/"):
+        peers.main()
+
+
 def test_the_last_line_is_what_was_said_last(load: Any) -> None:
     last_line = load("peer_recipes").last_line
     assert last_line("one\n 10%\r 20%\rfailed\n\n") == "failed"

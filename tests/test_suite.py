@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,59 @@ def test_a_case_whose_artifact_is_not_here_is_run_again(
     (made[0] / "manifest.json").write_text("{}", encoding="utf-8")
     assert suite.main() == 0
     assert len(made) == 2
+
+
+def test_a_search_has_a_cache_of_its_own_until_its_line_is_written(
+    suite: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used: list[str | None] = []
+
+    def compress(source: str, **options: Any) -> Any:
+        used.append(os.environ.get("EDGEKIT_CACHE"))
+        if len(used) == 1:
+            (tmp_path / "sst2-60m-cache").mkdir()
+            raise KeyboardInterrupt
+        return found(met=True)
+
+    monkeypatch.setattr(suite.edgekit, "compress", compress)
+    monkeypatch.setattr(suite, "ARTIFACTS", tmp_path)
+    monkeypatch.setenv("EDGEKIT_CACHE", "common")
+    monkeypatch.setattr("sys.argv", ["run.py", "--case", "sst2-60m", "--case", "sst2-vnni"])
+    with pytest.raises(KeyboardInterrupt):
+        suite.main()
+    assert (tmp_path / "sst2-60m-cache").is_dir()
+    assert suite.main() == 0
+    own = str(tmp_path / "sst2-60m-cache")
+    assert used == [own, own, "common"]
+    assert os.environ["EDGEKIT_CACHE"] == "common"
+    assert not (tmp_path / "sst2-60m-cache").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--case", "sst2-60m", "--case", "cifar-tflite"], []])
+def test_what_is_not_here_is_told_before_anything_is_run(
+    suite: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(suite, "find_asset", lambda key: None if key in ("resnet20", "minilm-sst2") else key)
+    monkeypatch.setattr(suite, "CASES", {name: suite.CASES[name] for name in ("sst2-60m", "cifar-tflite")})
+    monkeypatch.setattr(suite, "compress", lambda case, output: pytest.fail("it was run"))
+    monkeypatch.setattr("sys.argv", ["run.py", *arguments])
+    absent = r"sst2-60m \(minilm-sst2\), cifar-tflite \(resnet20\)" if arguments else "any case"
+    with pytest.raises(SystemExit, match=f"not here are the assets of {absent}; benchmarks/assets.toml says how to"):
+        suite.main()
+
+
+def test_other_tools_are_looked_at_before_anything_is_run(suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+
+    def call(program: list[str]) -> int:
+        called.append(program[2:])
+        return 2
+
+    monkeypatch.setattr(suite.subprocess, "call", call)
+    monkeypatch.setattr(suite, "compress", lambda case, output: pytest.fail("it was run"))
+    monkeypatch.setattr("sys.argv", ["run.py", "--suite", "sst2", "--peers", "olive,optimun"])
+    assert suite.main() == 2
+    assert called == [["--suite", "sst2", "--peers", "olive,optimun", "--check"]]
 
 
 def test_a_line_has_limits_trials_memory_and_operators(suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
