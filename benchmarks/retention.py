@@ -7,16 +7,18 @@
 
 A curve has two fixed points, quantization alone and the default recipe. The others are aims, how many times faster than
 the FP32 export an artifact is to be, or shares of the multiply-accumulates that are to be left. What to prune for an
-aim follows from the points that were measured before it, see `settings_to`. All are trained alike, nothing is undone
+aim follows from the points that were measured before it, see `settings_to`; an aim that no pruning leads to, since
+quantization alone is as fast or nothing would be left, is told and left out. All are trained alike, nothing is undone
 for what it loses, and no point was chosen for its accuracy. A line of `results/retention.jsonl` is one point; one that
 is there for the same code, packages and kind of processor is not run again, so that a curve may span several sittings.
-The tables of all cases go into
-README.md, and the curve of SST-2 into `results/retention-sst2.svg`, beside the published points of `published.toml`.
+The tables of all cases go into README.md, and the curve of SST-2 into `results/retention-sst2.svg`, beside the
+published points of `published.toml`. The exit code is 1 where a whole curve has fewer than five points.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,10 +37,15 @@ PICTURE, PICTURED = HERE / "results" / "retention-sst2.svg", "sst2"
 LAYERS = ((0.35, 0.84), (0.8, 0.67), (1.0, 0.5))
 FLOOR, NARROWEST = 0.2, 0.6  # the default of prune.floor; how far below the mean width a layer may go
 MOST = 0.97  # of the multiply-accumulates: beyond that nothing sensible is left
+FEWEST = 5  # points of a whole curve
 
 
 # Points without an aim, by the recipe that makes them: what the shares of the others are reckoned from.
 FIXED = ("quantize", "default")
+
+
+class OutOfReach(Exception):
+    """No pruning leads to an aim; its text says of what that was told."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +123,18 @@ def macs_left(row: Mapping[str, Any]) -> float:
 
 
 def point(key: str, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One line, by the case and the point: ``sst2/8``."""
+    """One line, by the case and the point: ``sst2/8``.
+
+    Raises:
+        OutOfReach: it is an aim that no pruning leads to.
+    """
     name, _, which = key.partition("/")
     plan = PLANS[name]
     case = replace(plan.case, recipe=which if which in FIXED else "default", max_drop=1.0)
     if which not in FIXED:
         settings = settings_for(plan, which, known)
         if settings is None:
-            raise SystemExit(f"{key}: no share to prune is known to lead there; measured: {told(known)}")
+            raise OutOfReach(f"{key}: left out, since no share to prune leads there; measured: {told(known)}")
         case = replace(case, settings=case.settings | settings)
     report = compress(case, ARTIFACTS / f"retention-{name}-{which}")
     if report.speedup is None:
@@ -140,7 +151,12 @@ def points(name: str, wanted: Sequence[str], results: Path) -> Iterator[dict[str
     known: list[dict[str, Any]] = []
     needed = {*wanted, *FIXED} if set(wanted) & set(map(str, PLANS[name].aims)) else set(wanted)
     keys = [f"{name}/{which}" for which in PLANS[name].names if which in needed]
-    for row in complete(keys, results, lambda key: point(key, known)):
+    for key in keys:
+        try:
+            (row,) = complete([key], results, lambda key: point(key, known))
+        except OutOfReach as error:
+            print(error, file=sys.stderr)
+            continue
         known.append(row)
         yield row
 
@@ -228,7 +244,7 @@ def write(results: Path, readme: Path, picture: Path) -> None:
     put(readme, "retention", "\n".join([*(parts or ["Not measured yet.\n"]), sources()]))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=list(PLANS), default="sst2")
     parser.add_argument("--points", help="separated by commas: quantize, default, 4 ...; all of the case by default")
@@ -238,14 +254,23 @@ def main() -> None:
     wanted = asked.points.split(",") if asked.points else list(known)
     if unknown := [which for which in wanted if which not in known]:
         parser.error(f"no point {', '.join(unknown)} of {asked.case}; allowed: {', '.join(known)}")
-    for row in () if asked.draw else points(asked.case, wanted, RESULTS):
+    if asked.draw:
+        write(RESULTS, README, PICTURE)
+        return 0
+    rows = []
+    for row in points(asked.case, wanted, RESULTS):
+        rows.append(row)
         print(
             f"{row['case']:10} {row['speedup']:6.2f}x  {row['before']:.4f} -> {row['after']:.4f} (n {row['n']}), "
             f"{row['kept']:.1%} kept, {macs_left(row):.0%} of the MACs",
             flush=True,
         )
-    write(RESULTS, README, PICTURE)
+        write(RESULTS, README, PICTURE)
+    if not asked.points and len(rows) < FEWEST:
+        print(f"missed: {asked.case} has {len(rows)} points, and {FEWEST} are the least of a curve", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

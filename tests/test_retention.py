@@ -6,6 +6,7 @@ import json
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -180,6 +181,49 @@ def test_a_target_without_a_clock_ends_the_curve(load: Any, monkeypatch: pytest.
     with pytest.raises(SystemExit, match="sst2/quantize: x86-64-vnni is not timed here: nothing has a clock"):
         list(retention.points("sst2", ["quantize"], tmp_path / "r.jsonl"))
     assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_an_aim_that_quantization_alone_reaches_is_left_out_and_the_curve_goes_on(
+    load: Any, runs: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    retention, page = load("retention"), tmp_path / "README.md"
+    page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    places = {"RESULTS": tmp_path / "r.jsonl", "README": page, "PICTURE": tmp_path / "curve.svg"}
+    for name, place in places.items():
+        monkeypatch.setattr(retention, name, place)
+    monkeypatch.setitem(retention.PLANS, "sst2", replace(retention.PLANS["sst2"], aims=(3, 4, 8, 12)))
+    monkeypatch.setattr("sys.argv", ["retention.py"])
+    assert 1 / (BASE + SLOPE) > 3
+    assert retention.main() == 0
+    made = [name.rpartition("-")[2] for _, name in runs]
+    assert made == ["quantize", "default", "4", "8", "12"]
+    said = capsys.readouterr().err
+    assert said.startswith("sst2/3: left out, since no share to prune leads there; measured: sst2/quantize 3.03x with")
+    monkeypatch.setitem(retention.PLANS, "sst2", replace(retention.PLANS["sst2"], aims=(3, 4, 8)))
+    assert retention.main() == 1
+    assert "missed: sst2 has 4 points, and 5 are the least of a curve" in capsys.readouterr().err
+
+
+def test_the_page_has_the_points_of_a_curve_that_was_stopped(
+    load: Any, runs: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    retention, page = load("retention"), tmp_path / "README.md"
+    page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    places = {"RESULTS": tmp_path / "r.jsonl", "README": page, "PICTURE": tmp_path / "curve.svg"}
+    for name, place in places.items():
+        monkeypatch.setattr(retention, name, place)
+    compress = retention.compress
+
+    def stopped(case: Any, output: Path) -> Any:
+        if output.name == "retention-sst2-8":
+            raise KeyboardInterrupt
+        return compress(case, output)
+
+    monkeypatch.setattr(retention, "compress", stopped)
+    monkeypatch.setattr("sys.argv", ["retention.py"])
+    with pytest.raises(KeyboardInterrupt):
+        retention.main()
+    assert [f"| {which} |" in page.read_text() for which in ("quantize", "default", "4", "8")] == [True] * 3 + [False]
 
 
 def test_what_was_undone_has_not_pruned(load: Any) -> None:
