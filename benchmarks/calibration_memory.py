@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lines import complete, latest
+from lines import complete, latest, made_by
 from page import put
 from run import find_asset
 
@@ -210,7 +210,7 @@ def table(name: str, rows: Sequence[dict[str, Any]]) -> str:
     told = (
         f"The largest peak of the stage is {spread(stage_peaks(rows)):.1%} above the least; {rows[0]['threads']} thread"
     )
-    return "\n".join([*lines, "", f"{told}, {rows[0]['host']}, measured {rows[0]['created'][:10]}.\n"])
+    return "\n".join([*lines, "", f"{told}, {made_by(rows)}, measured {rows[0]['created'][:10]}.\n"])
 
 
 def write(results: Path, readme: Path) -> None:
@@ -239,6 +239,9 @@ def main() -> None:
         return
     here = [name for name, case in CASES.items() if find_asset(case.model) and find_asset(case.data)]
     wanted, failed = asked.case or here, []
+    if not wanted or (absent := [name for name in wanted if name not in here]):
+        what = ", ".join(absent) if wanted else "any case"
+        raise SystemExit(f"not here are the assets of {what}; see benchmarks/assets.toml")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["EDGEKIT_CACHE"] = folder  # the processes begin without what earlier runs left
         for name in wanted:

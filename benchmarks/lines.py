@@ -15,9 +15,11 @@ LEFT_OF_TRIALS = {"stages", "reach"}
 
 
 def origin(name: str, report: edgekit.Report) -> dict[str, Any]:
-    """What a line begins with: the case, and what made it."""
+    """What a line begins with: the case, of which model and data, and what made it."""
     return {
         "case": name,
+        "source": report.source,
+        "data": report.data,
         "code": code_digest(),
         "created": report.created,
         "host": report.host.processor,
@@ -112,6 +114,12 @@ def complete(
             append(results, done[name])
             then(name)
         yield done[name]
+
+
+def made_by(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The processors that lines are of; and where they are of several states of the code, that they are."""
+    processors = " and ".join(dict.fromkeys(row["host"] for row in rows))
+    return processors + (", by several states of the code" if len({row["code"] for row in rows}) > 1 else "")
 
 
 def stands(row: Mapping[str, Any]) -> bool:

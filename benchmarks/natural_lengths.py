@@ -26,10 +26,11 @@ from lines import append
 from run import ARTIFACTS, CASES, FP32_RECIPE, SUITES, find_asset, shortfall
 
 import edgekit
-from edgekit.artifact import WHOLE, open_artifact
+from edgekit.artifact import WHOLE, is_artifact, open_artifact
 from edgekit.environment import code_digest, host, versions
 from edgekit.measure.statistics import paired_bootstrap
 from edgekit.runtimes import open_runner
+from edgekit.source import sha256_file
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Array, Batch, Examples, Runner, Task, TaskOptions
 from edgekit.tasks.data import Data
@@ -87,9 +88,9 @@ def measure(artifact_path: Path, model: str, data: str, target: str) -> dict[str
         report = edgekit.compress(model, target=target, recipe=FP32_RECIPE, output=Path(name) / "fp32")
         artifacts = (open_artifact(report.artifact.path), open_artifact(artifact_path))
         tasks = [bind_task(one.manifest.task, one.path, TaskOptions()) for one in artifacts]
-        feeds = []
+        feeds, rows = [], resolve_data(data)
         for task in tasks:
-            examples, split = Data(resolve_data(data), task, seed=0).split(None)
+            examples, split = Data(rows, task, seed=0).split(None)
             feeds.append(sentences(task, examples))
         milliseconds = timed((open_runner(artifacts[0]), open_runner(artifacts[1])), (feeds[0], feeds[1]))
     lengths = [int(next(iter(made.values())).shape[1]) for made in feeds[1]]
@@ -106,6 +107,9 @@ def measure(artifact_path: Path, model: str, data: str, target: str) -> dict[str
         "host": host().record,
         "versions": versions(),
         "artifact": artifact_path.name,
+        "sha256": sha256_file(artifacts[1].file()),
+        "source": report.source,
+        "data": rows.record,
         "target": target,
         "split": split,
         "n": len(before),
@@ -129,7 +133,10 @@ def main() -> int:
     model, data = find_asset(case.model), find_asset(case.data)
     if model is None or data is None:
         raise SystemExit(f"{case.model if model is None else case.data} is not here; see benchmarks/assets.toml")
-    line = measure(asked.artifact or ARTIFACTS / name, model, data, case.target)
+    artifact = asked.artifact or ARTIFACTS / name
+    if not is_artifact(artifact):
+        raise SystemExit(f"there is no artifact in {artifact}; python benchmarks/run.py --case {name} makes one")
+    line = measure(artifact, model, data, case.target)
     append(asked.results, line)
     faster, low, high = line["faster"]
     tokens = line["tokens"]["median"]

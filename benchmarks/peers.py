@@ -37,7 +37,7 @@ from edgekit.formats.onnx import describe_component
 from edgekit.measure.latency import Timings, subjects_of, time_all
 from edgekit.runtimes import open_runner
 from edgekit.runtimes.measuring import Timing, here
-from edgekit.source import model_files, sha256_file
+from edgekit.source import digest_files, model_files, sha256_file
 from edgekit.tasks import bind_task
 from edgekit.tasks.base import Task, TaskOptions, Workload
 from edgekit.tasks.data import Data
@@ -264,6 +264,8 @@ def measure(rows: list[dict[str, Any]], job: Job, folder: Path) -> dict[str, Any
         "code": code_digest(),
         "host": host().record,
         "versions": versions(),
+        "model": digest_files(job.model, model_files(job.model)),
+        "data": resolve_data(job.data).record,
         "workload": WORKLOAD.model_dump(),
         "protocol": {**vars(TIMING), "threads": 1, "clock": timings.clock},
         "warnings": list(timings.warnings),

@@ -35,7 +35,7 @@ from lines import append
 from run import ARTIFACTS
 
 import edgekit
-from edgekit.environment import code_digest, host
+from edgekit.environment import code_digest, host, versions
 from edgekit.report import load_report
 from edgekit.source import sha256_file
 
@@ -89,6 +89,8 @@ def found_in(out: Path) -> dict[str, Any]:
     checked, report = edgekit.verify(out), load_report(out)
     quality = report.quality
     return {
+        "source": report.source,
+        "data": report.data,
         "verified_files": checked.files,
         "status": report.status,
         "speedup": report.speedup,
@@ -112,7 +114,13 @@ def search_killed(given: argparse.Namespace, kept: Path) -> dict[str, Any]:
     limits = ["--target", given.target, "--max-drop", given.max_drop, "--time", given.time]
     runs = Runs([given.model, "--data", given.data, *limits])
     out, middle = kept / "out", kept / "middle.json"
-    asked = {"code": code_digest(), "options": [Path(given.model).name, *limits], "killed_after": given.kill_after}
+    asked = {
+        "code": code_digest(),
+        "host": host().processor,
+        "versions": versions(),
+        "options": [Path(given.model).name, "--data", Path(given.data).name, *limits],
+        "killed_after": given.kill_after,
+    }
     earlier: dict[str, Any] = json.loads(middle.read_text(encoding="utf-8")) if middle.is_file() else {}
     if {name: earlier.get(name) for name in asked} != asked:
         shutil.rmtree(kept, ignore_errors=True)
@@ -120,7 +128,8 @@ def search_killed(given: argparse.Namespace, kept: Path) -> dict[str, Any]:
         process = runs.start(kept / "cache", "-o", str(out))
         try:
             ended = process.wait(given.kill_after)
-            raise SystemExit(f"the run ended with {ended} before it could be killed: give a smaller --kill-after")
+            hint = ": give a smaller --kill-after" if ended in (0, LIMIT_MISSED) else ""
+            raise SystemExit(f"the run ended with {ended} before it could be killed{hint}")
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -132,7 +141,6 @@ def search_killed(given: argparse.Namespace, kept: Path) -> dict[str, Any]:
         raise SystemExit(f"the run that was started again ended with {status}")
     result = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": host().processor,
         **earlier,
         "end": found_in(out) | {"exit_code": status, "seconds_of_the_second_run": round(time.monotonic() - began, 1)},
     }
@@ -186,6 +194,7 @@ def main() -> None:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "code": code_digest(),
             "host": host().processor,
+            "versions": versions(),
             "model": Path(given.model).name,
             "recipe": given.recipe,
             "stage": given.stage,

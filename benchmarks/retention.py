@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lines import complete, latest, measured
+from lines import complete, latest, made_by, measured
 from page import put
 from retention_plot import Curve, draw
 from run import ARTIFACTS, CASES, HERE, Case, compress
@@ -187,7 +187,7 @@ def table(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
             *lines,
             "",
             f"{plan.case.model} for {plan.case.target}, {first['n']} samples of {first['split']}; measured "
-            f"{min(row['created'] for row in rows)[:10]} on {last['host']}, ONNX Runtime "
+            f"{min(row['created'] for row in rows)[:10]} on {made_by(rows)}, ONNX Runtime "
             f"{last['versions']['onnxruntime']}. Each row is a run of its own, with its own FP32 beside it."
             + (f" {plan.note}" if plan.note else "")
             + "\n",

@@ -1,13 +1,14 @@
 """Fine-tune a MiniLM encoder on SST-2: the model of the asset `minilm-sst2`, for those who do not have it.
 
-    python benchmarks/train_minilm_sst2.py OUT [--base nreimers/MiniLM-L6-H384-uncased] [--data stanfordnlp/sst2]
+    python benchmarks/train_minilm_sst2.py [OUT] [--base nreimers/MiniLM-L6-H384-uncased] [--data stanfordnlp/sst2]
 
-`--base` and `--data` take local folders too.
+It is found where it lies by default, artifacts/models/minilm-sst2. `--base` and `--data` take local folders too.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 from datasets import load_dataset
@@ -20,11 +21,12 @@ from transformers import (
 )
 
 LABELS = ("negative", "positive")
+OUTPUT = Path(__file__).parents[1] / "artifacts" / "models" / "minilm-sst2"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output")
+    parser.add_argument("output", nargs="?", type=Path, default=OUTPUT)
     parser.add_argument("--base", default="nreimers/MiniLM-L6-H384-uncased")
     parser.add_argument("--data", default="stanfordnlp/sst2")
     parser.add_argument("--epochs", type=float, default=2)
@@ -40,7 +42,7 @@ def main() -> None:
     text = "sentence" if "sentence" in rows.column_names else "text"
     encoded = rows.map(lambda batch: tokenizer(batch[text], truncation=True, max_length=128), batched=True)
     arguments = TrainingArguments(
-        given.output,
+        str(given.output),
         num_train_epochs=given.epochs,
         per_device_train_batch_size=32,
         learning_rate=5e-5,

@@ -67,6 +67,17 @@ def test_the_page_shows_what_the_results_hold(load: Any, tmp_path: Path) -> None
     assert page.read_text(encoding="utf-8") == memory.README.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("arguments", "absent"), [([], "any case"), (["--case", "sst2-static"], "sst2-static")])
+def test_what_is_not_here_is_told_before_anything_is_run(
+    load: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str], absent: str
+) -> None:
+    memory = load("calibration_memory")
+    monkeypatch.setattr(memory, "find_asset", lambda key: None)
+    monkeypatch.setattr("sys.argv", ["calibration_memory.py", *arguments])
+    with pytest.raises(SystemExit, match=f"^not here are the assets of {absent}; see benchmarks/assets.toml$"):
+        memory.main()
+
+
 def test_peaks_are_of_the_calibration_and_of_the_whole(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = load("calibration_memory")
     peaks = iter([100, 250, 900, 300])

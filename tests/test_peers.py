@@ -372,6 +372,8 @@ def test_what_runs_is_scored_and_timed_and_what_does_not_says_why(
     assert without["error"] == "what it left does not run: [Errno 2] No such file or directory: 'ROOT/weights'"
     assert "p50_ms" not in failed
     assert line["protocol"]["threads"] == 1
+    assert line["data"]["name"] == "data.csv"
+    assert len(line["model"]) == len(line["data"]["digest"]) == 64
     assert str(tmp_path) not in json.dumps(line)
 
 

@@ -71,7 +71,8 @@ def test_a_search_that_is_killed_has_left_an_artifact_and_goes_on(script: Any, t
     assert first.killed
     assert not second.killed
     assert line["killed_after"] == 180.0
-    assert line["options"] == ["minilm", "--target", "host", "--max-drop", "1%", "--time", "5m"]
+    assert line["options"] == ["minilm", "--data", "data", "--target", "host", "--max-drop", "1%", "--time", "5m"]
+    assert (line["killed"]["data"]["name"], line["end"]["source"]["name"]) == ("texts", "model")
     assert (line["killed"]["status"], line["killed"]["verified_files"]) == ("in progress", 12)
     assert line["killed"]["speedup"] == pytest.approx(11.1, abs=0.1)
     assert (line["end"]["status"], line["end"]["attempts"], line["end"]["exit_code"]) == ("complete", 2, 0)
@@ -86,6 +87,26 @@ def test_the_half_that_was_killed_is_not_run_again(script: Any, tmp_path: Path) 
     assert kept["killed"]["drop"] == 0.0
     assert script.search_killed(GIVEN, tmp_path / "kept")["killed"] == kept["killed"]
     assert len(script.started) == 3
+
+
+@pytest.mark.parametrize("other", [{"versions": {}}, {"host": "another processor"}, {"options": []}, {"code": "0"}])
+def test_the_half_of_another_machine_or_of_other_data_is_run_again(
+    script: Any, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    script.codes = [None, 2, None, 0]
+    with pytest.raises(SystemExit):
+        script.search_killed(GIVEN, tmp_path / "kept")
+    middle = tmp_path / "kept" / "middle.json"
+    middle.write_text(json.dumps(json.loads(middle.read_text(encoding="utf-8")) | other), encoding="utf-8")
+    line = script.search_killed(GIVEN, tmp_path / "kept")
+    assert len(script.started) == 4
+    assert line["versions"]
+
+
+def test_one_that_fails_is_not_told_to_be_killed_earlier(script: Any, tmp_path: Path) -> None:
+    script.codes = [4]
+    with pytest.raises(SystemExit, match=r"^the run ended with 4 before it could be killed$"):
+        script.search_killed(GIVEN, tmp_path / "kept")
 
 
 def test_one_that_ends_before_it_is_killed_says_so(script: Any, tmp_path: Path) -> None:

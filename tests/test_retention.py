@@ -40,6 +40,8 @@ def report(left: float | None, *, after: float = 0.9, timed: bool = True) -> Any
     )  # fmt: skip
     return SimpleNamespace(
         created="2026-01-02T03:04:05+00:00",
+        source={"name": "model", "digest": "5" * 64},
+        data={"name": "texts", "digest": "d" * 64},
         host=host(),
         versions=versions(),
         quality=quality,
@@ -252,6 +254,15 @@ def test_the_page_has_a_row_for_each_point_and_the_picture(load: Any, runs: list
     assert "The original saw these photographs in its training" in text
     assert text.endswith(f"\n{END}\nafter\n")
     assert b"edgekit, MiniLM, SST-2: 100.0% kept at 8.3 times" in (tmp_path / "curve.svg").read_bytes()
+
+
+def test_a_table_of_several_machines_and_states_of_the_code_says_so(load: Any, runs: list[Any], tmp_path: Path) -> None:
+    retention = load("retention")
+    rows = list(retention.points("fashion", ["quantize", "default"], tmp_path / "r.jsonl"))
+    assert f" on {rows[0]['host']}, ONNX Runtime " in retention.table("fashion", rows)
+    rows[1] |= {"host": "another processor", "code": "0"}
+    told = f" on {rows[0]['host']} and another processor, by several states of the code, ONNX Runtime "
+    assert told in retention.table("fashion", rows)
 
 
 def test_the_page_shows_what_the_results_hold(load: Any, tmp_path: Path) -> None:

@@ -227,6 +227,7 @@ def test_a_line_has_limits_trials_memory_and_operators(suite: Any, monkeypatch: 
     assert line["profile"]["int8"]["gmacs_per_s"] == 1000.0
     assert line["after_memory_bytes"] == 2e6
     assert line["flips"] == 3
+    assert (line["source"]["digest"], line["data"]["digest"]) == ("5" * 64, "d" * 64)
 
 
 def test_the_page_tells_where_the_time_goes_and_how_the_limit_was_measured(
