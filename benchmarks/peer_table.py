@@ -1,4 +1,4 @@
-"""The peers' table of README.md, from the lines of `results/peers.jsonl`."""
+"""The peers' tables of README.md and of the project's own page, from the lines of `results/peers.jsonl`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ SHOWN = {"model": "MODEL", "data": "DATA", "texts": "TEXTS", "out": "OUT", "peer
 HEAD = (
     "| tool | recipe | which is its | size, MB | {metric} | p50, ms | x FP32 | made in, s | peak, MB |",
     "|---|---|---|--:|--:|--:|--:|--:|--:|",
+)
+# What the project's page shows of edgekit, and of which suite; the fastest peer comes behind the first.
+SHORT, SHORT_OF = (
+    {
+        "FP32": "FP32 ONNX",
+        "quantize": "`edgekit compress --recipe quantize`",
+        "sst2-60m": "`edgekit compress --max-drop 1% --time 60m`",
+    },
+    "sst2",
 )
 
 Row = Mapping[str, Any]
@@ -164,10 +173,42 @@ def table(line: Mapping[str, Any]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def short(line: Mapping[str, Any]) -> str:
+    """The few rows of a suite that the project's page shows, and what they were measured on."""
+    rows, best = line["rows"], best_peer(line["rows"])
+    own = {row["recipe"]: row for row in measured(rows) if row["peer"] == OWN}
+    shown = [(name, own[recipe]) for recipe, name in SHORT.items() if recipe in own]
+    if best is not None:
+        others = len({row["peer"] for row in rows if row["peer"] != OWN})
+        shown.insert(1, (f"the fastest of {others} other tools, {best['title']}'s {best['recipe']} INT8", best))
+    host, work = line["host"], line["workload"]
+    told = (
+        f"ONNX Runtime {line['versions']['onnxruntime']}, {line['protocol']['threads']} thread, batch {work['batch']}, "
+        f"{work['tokens']} tokens, {host['processor']} ({host['cores']} cores), measured {line['created'][:10]}."
+    )
+    return "\n".join(
+        [
+            "| artifact | p50 | than FP32 | size | accuracy |",
+            "|---|--:|--:|--:|--:|",
+            *(
+                f"| {name} | {row['p50_ms']:.3g} ms | {'' if row is own.get('FP32') else faster(row) + 'x faster'} "
+                f"| {row['size_bytes'] / 1e6:.1f} MB | {100 * row['quality']:.1f} % |"
+                for name, row in shown
+            ),
+            "",
+            told,
+            *(f"{warning[0].upper()}{warning[1:]}." for warning in line["warnings"]),
+            "",
+        ]
+    )
+
+
 def render(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(table(line) for line in lines) if lines else f"{NOTHING}\n"
 
 
-def write_table(results: Path, readme: Path) -> None:
-    """Put the tables between the marks of a page; what stands around them stays."""
-    put(readme, "peers", render(list(latest(results, "suite").values())))
+def write_table(results: Path, readme: Path, front: Path) -> None:
+    """Put the tables between the marks of a page, and the short one between those of the project's page."""
+    last = latest(results, "suite")
+    put(readme, "peers", render(list(last.values())))
+    put(front, "peers", short(last[SHORT_OF]) if SHORT_OF in last else f"{NOTHING}\n")

@@ -3,7 +3,7 @@
     python benchmarks/peers.py --suite sst2                            every peer
     python benchmarks/peers.py --suite sst2 --peers olive,optimum      some of them
     python benchmarks/peers.py --check                                 their environments, and no more
-    python benchmarks/peers.py --render                                the table of README.md from what was measured
+    python benchmarks/peers.py --render                                the tables of both README.md from the results
 
 A peer is a file of `benchmarks/peers/`: its recipes as its documentation has them, from a transformers folder to an
 ONNX file, and beside it the packages of its environment, which is made once. Each command is timed by its process. What
@@ -44,7 +44,7 @@ from edgekit.tasks.data import Data
 from edgekit.tasks.data_source import resolve_data
 
 RESULTS = HERE / "results" / "peers.jsonl"
-README = HERE / "README.md"
+README, FRONT = HERE / "README.md", HERE.parent / "README.md"
 SCHEMA = "edgekit.peers/1"
 # Environments and artifacts of peers lie here, unless the variable or --folder names another place.
 PLACE, PLACE_VARIABLE = HERE / ".peers", "EDGEKIT_PEERS"
@@ -295,7 +295,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="for another file the table is printed")
     parser.add_argument("--again", action="store_true", help="make what was made before, too")
     parser.add_argument("--check", action="store_true", help="make their environments, tell what is missing, no more")
-    parser.add_argument("--render", action="store_true", help="write the table of what was measured, and no more")
+    parser.add_argument("--render", action="store_true", help="write the tables of what was measured, and no more")
     asked, missed = parser.parse_args(), list[str]()
     if asked.check:
         return int(not ready(asked.suite, asked.peers, asked.folder.resolve()))
@@ -308,7 +308,7 @@ def main() -> int:
         line = compare(asked.suite, asked.peers, artifacts, folder, again=asked.again, results=asked.results)
         missed = [] if set(asked.peers) == {OWN} else missed_by(line["rows"])
     if asked.results == RESULTS:
-        write_table(RESULTS, README)
+        write_table(RESULTS, README, FRONT)
     else:
         print(render(list(latest(asked.results, "suite").values())))
     if missed:

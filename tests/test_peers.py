@@ -501,11 +501,14 @@ def test_the_page_keeps_what_stands_around_the_table(load: Any, tmp_path: Path) 
     table = load("peer_table")
     page, results = tmp_path / "README.md", tmp_path / "peers.jsonl"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
-    table.write_table(results, page)
+    front = shutil.copyfile(page, tmp_path / "front.md")
+    table.write_table(results, page, front)
+    assert front.read_text() == page.read_text()
     assert page.read_text() == f"before\n{BEGIN}\n\nNot measured yet.\n\n{END}\nafter\n"
     older = LINE | {"rows": [], "created": "2026-01-01"}
     results.write_text("".join(json.dumps(one) + "\n" for one in (older, LINE)), encoding="utf-8")
-    table.write_table(results, page)
+    table.write_table(results, page, front)
+    assert "| FP32 ONNX | 30 ms |  | 23.1 MB | 89.7 % |\n| the fastest of 2 other tools, " in front.read_text()
     told = page.read_text()
     assert told.startswith(f"before\n{BEGIN}\n\n### sst2, for x86-64-vnni\n")
     assert told.endswith(f"\n\n{END}\nafter\n")
@@ -513,10 +516,25 @@ def test_the_page_keeps_what_stands_around_the_table(load: Any, tmp_path: Path) 
     assert "2026-01-01" not in told
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"README.md lacks the marks <!-- peers: begin --> and "):
-        table.write_table(results, page)
+        table.write_table(results, page, front)
 
 
-def test_the_page_shows_what_the_results_hold(load: Any, tmp_path: Path) -> None:
-    page = shutil.copyfile(FOLDER / "README.md", tmp_path / "README.md")
-    load("peer_table").write_table(FOLDER / "results" / "peers.jsonl", page)
-    assert page.read_text(encoding="utf-8") == (FOLDER / "README.md").read_text(encoding="utf-8")
+def test_the_short_table_has_the_fastest_peer_and_what_edgekit_makes_of_it(load: Any) -> None:
+    found = row("edgekit", "sst2-60m", 2.0, 0.9025, size_bytes=6.4e6)
+    text = load("peer_table").short(LINE | {"rows": [*LINE["rows"], found]})
+    assert text.splitlines()[2:] == [
+        "| FP32 ONNX | 30 ms |  | 23.1 MB | 89.7 % |",
+        "| the fastest of 2 other tools, Optimum's fast INT8 | 9 ms | 3.33x faster | 23.1 MB | 80.0 % |",
+        "| `edgekit compress --recipe quantize` | 13 ms | 2.31x faster | 23.1 MB | 89.5 % |",
+        "| `edgekit compress --max-drop 1% --time 60m` | 2 ms | 15.00x faster | 6.4 MB | 90.2 % |",
+        "",
+        "ONNX Runtime 1.32.0, 1 thread, batch 1, 128 tokens, A processor (2 cores), measured 2026-11-29.",
+        "The machine was busy.",
+    ]
+
+
+def test_the_pages_show_what_the_results_hold(load: Any, tmp_path: Path) -> None:
+    pages = [FOLDER / "README.md", ROOT / "README.md"]
+    copies = [shutil.copyfile(page, tmp_path / f"{number}.md") for number, page in enumerate(pages)]
+    load("peer_table").write_table(FOLDER / "results" / "peers.jsonl", *copies)
+    assert [copy.read_text(encoding="utf-8") for copy in copies] == [page.read_text(encoding="utf-8") for page in pages]
