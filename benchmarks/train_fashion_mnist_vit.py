@@ -9,6 +9,7 @@ split that was not trained on.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -61,30 +62,32 @@ def main() -> None:
     )
     processor = ViTImageProcessorPil(size={"height": 28, "width": 28}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     model = ViTForImageClassification(config)
-    arguments = TrainingArguments(
-        str(given.output),
-        num_train_epochs=given.epochs,
-        per_device_train_batch_size=64,
-        per_device_eval_batch_size=256,
-        learning_rate=5e-4,
-        weight_decay=0.05,
-        warmup_steps=0.1,
-        lr_scheduler_type="cosine",
-        save_strategy="no",
-        logging_steps=100,
-        report_to=[],
-        seed=SEED,
-        use_cpu=not torch.cuda.is_available(),
-    )
-    trainer = Trainer(
-        model,
-        arguments,
-        train_dataset=Pixels(splits["train"], processor, augment=True),
-        eval_dataset=Pixels(splits[held_out], processor, augment=False),
-        compute_metrics=lambda seen: {"accuracy": float(np.mean(seen.predictions.argmax(-1) == seen.label_ids))},
-    )
-    trainer.train()
-    print(trainer.evaluate())
+    # the trainer makes its folder at once, and a model is to be there when it is whole
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            scratch,
+            num_train_epochs=given.epochs,
+            per_device_train_batch_size=64,
+            per_device_eval_batch_size=256,
+            learning_rate=5e-4,
+            weight_decay=0.05,
+            warmup_steps=0.1,
+            lr_scheduler_type="cosine",
+            save_strategy="no",
+            logging_steps=100,
+            report_to=[],
+            seed=SEED,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        trainer = Trainer(
+            model,
+            arguments,
+            train_dataset=Pixels(splits["train"], processor, augment=True),
+            eval_dataset=Pixels(splits[held_out], processor, augment=False),
+            compute_metrics=lambda seen: {"accuracy": float(np.mean(seen.predictions.argmax(-1) == seen.label_ids))},
+        )
+        trainer.train()
+        print(trainer.evaluate())
     model.save_pretrained(given.output)
     processor.save_pretrained(given.output)
 

@@ -8,6 +8,7 @@ It is found where it lies by default, artifacts/models/minilm-sst2. `--base` and
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import torch
@@ -41,16 +42,18 @@ def main() -> None:
     rows = load_dataset(given.data)["train"]
     text = "sentence" if "sentence" in rows.column_names else "text"
     encoded = rows.map(lambda batch: tokenizer(batch[text], truncation=True, max_length=128), batched=True)
-    arguments = TrainingArguments(
-        str(given.output),
-        num_train_epochs=given.epochs,
-        per_device_train_batch_size=32,
-        learning_rate=5e-5,
-        save_strategy="no",
-        report_to=[],
-    )
-    collator = DataCollatorWithPadding(tokenizer)
-    Trainer(model, arguments, train_dataset=encoded, data_collator=collator, processing_class=tokenizer).train()
+    # the trainer makes its folder at once, and a model is to be there when it is whole
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            scratch,
+            num_train_epochs=given.epochs,
+            per_device_train_batch_size=32,
+            learning_rate=5e-5,
+            save_strategy="no",
+            report_to=[],
+        )
+        collator = DataCollatorWithPadding(tokenizer)
+        Trainer(model, arguments, train_dataset=encoded, data_collator=collator, processing_class=tokenizer).train()
     model.save_pretrained(given.output)
     tokenizer.save_pretrained(given.output)
 
