@@ -55,7 +55,7 @@ format: $(STAMP) ## rewrite the sources in the project's format
 docs: $(DOCS_STAMP) ## the documentation site, into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(STAMP) ## the suite beside other tools, an hour and a half; ARGS="--case NAME" for another part of run.py
+bench: $(STAMP) ## the suite beside other tools, two hours; ARGS="--case NAME" for another part of run.py
 	$(BIN)/python benchmarks/run.py $(or $(ARGS),--suite sst2 --peers olive,optimum,onnxruntime,neural-compressor)
 
 build: $(STAMP) ## wheel and sdist, into dist/
