@@ -70,7 +70,7 @@ def one(runner: Runner, feeds: Batch) -> float:
 
 def timed(runners: tuple[Runner, Runner], feeds: tuple[list[Batch], list[Batch]]) -> Array:
     """Median milliseconds of each sentence by each runner: [2, sentences]."""
-    for sentence in range(WARMUP):
+    for sentence in range(min(WARMUP, len(feeds[0]))):
         for runner, made in zip(runners, feeds, strict=True):
             runner.run(WHOLE, made[sentence])
     found = np.zeros((REPEATS, 2, len(feeds[0])))

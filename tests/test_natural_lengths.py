@@ -60,7 +60,6 @@ def test_without_the_artifact_nothing_is_measured(script: Any, tmp_path: Path) -
 
 def test_both_run_each_sentence_and_begin_by_turns(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("natural_lengths")
-    monkeypatch.setattr(module, "WARMUP", 1)
     seen: list[tuple[str, str]] = []
 
     class Runner:
@@ -73,9 +72,9 @@ def test_both_run_each_sentence_and_begin_by_turns(load: Any, monkeypatch: pytes
     spent = iter(range(1000))
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(spent) ** 2 / 1000)
     medians = module.timed((Runner("a"), Runner("b")), (["x", "y"], ["X", "Y"]))
-    assert seen[:2] == [("a", "x"), ("b", "X")]  # warm-up
-    assert [name for name, _ in seen[2:10]] == ["b", "a", "a", "b", "a", "b", "b", "a"]
-    assert [feeds for _, feeds in seen[2:6]] == ["X", "x", "y", "Y"]
-    assert len(seen) == 2 + 4 * module.REPEATS
+    assert seen[:4] == [("a", "x"), ("b", "X"), ("a", "y"), ("b", "Y")]  # warm-up: there are no more sentences
+    assert [name for name, _ in seen[4:12]] == ["b", "a", "a", "b", "a", "b", "b", "a"]
+    assert [feeds for _, feeds in seen[4:8]] == ["X", "x", "y", "Y"]
+    assert len(seen) == 4 + 4 * module.REPEATS
     # the third of five turns; call n takes 4 n + 1 milliseconds by that clock
     assert medians.tolist() == [pytest.approx([37.0, 41.0]), pytest.approx([33.0, 45.0])]
