@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from lines import complete, macs, measured, searched, stands
+from lines import complete, here, macs, measured, searched, stands
 from run import ARTIFACTS, CASES, FP32_RECIPE, HERE, Case, compress, forget_cache
 
 import edgekit
-from edgekit.environment import code_digest, host, versions
 
 RESULTS = HERE / "results" / "budgets.jsonl"
 CASE = CASES["sst2-vnni"]
@@ -55,8 +54,7 @@ def kept_fp32_ms(case: Case, file: Path) -> float:
     if file.is_file() and stands(known := json.loads(file.read_text(encoding="utf-8"))):
         return float(known["fp32_ms"])
     found = fp32_ms(case, file.with_name("budget-fp32"))
-    made_by = {"code": code_digest(), "host": host().processor, "versions": versions()}
-    file.write_text(json.dumps({"fp32_ms": found, **made_by}), encoding="utf-8")
+    file.write_text(json.dumps({"fp32_ms": found, **here()}), encoding="utf-8")
     return found
 
 

@@ -30,13 +30,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lines import complete, latest, made_by
+from lines import complete, here, latest, made_by
 from page import put
 from run import find_asset
 
 import edgekit
 from edgekit.cache import Cache
-from edgekit.environment import code_digest, host, versions
+from edgekit.environment import code_digest
 from edgekit.progress import Silent
 from edgekit.request import resolve_request
 from edgekit.workshop import Workshop, use_threads
@@ -181,8 +181,7 @@ def line(key: str, cache: Path) -> dict[str, Any]:
         "schema": "edgekit.calibration-memory/1",
         "case": key,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": host().processor,
-        "versions": versions(),
+        **here(),
         **run_apart(name, int(samples), cache / name),
     }
 

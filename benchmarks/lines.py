@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import edgekit
-from edgekit.environment import code_digest, host, versions
+from edgekit.environment import code_digest, host, numeric_level, versions
 
 # Of a search, what a line does not hold of each trial: its whole recipe, and what a chart is drawn of.
 LEFT_OF_TRIALS = {"stages", "reach"}
@@ -23,6 +23,7 @@ def origin(name: str, report: edgekit.Report) -> dict[str, Any]:
         "code": code_digest(),
         "created": report.created,
         "host": report.host.processor,
+        "level": numeric_level(),
         "versions": report.versions,
     }
 
@@ -122,6 +123,14 @@ def made_by(rows: Sequence[Mapping[str, Any]]) -> str:
     return processors + (", by several states of the code" if len({row["code"] for row in rows}) > 1 else "")
 
 
+def here() -> dict[str, Any]:
+    """What a line has to have been made by to stand: this code, these packages, and this kind of processor.
+
+    Hypervisors call several generations of processors by one name; their vectors tell some of these apart.
+    """
+    return {"code": code_digest(), "host": host().processor, "level": numeric_level(), "versions": versions()}
+
+
 def stands(row: Mapping[str, Any]) -> bool:
     """Whether a line is of this code, these packages and this kind of processor: others say nothing of here."""
-    return (row["code"], row.get("host"), row.get("versions")) == (code_digest(), host().processor, versions())
+    return all(row.get(name) == value for name, value in here().items())

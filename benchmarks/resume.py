@@ -31,11 +31,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lines import append
+from lines import append, here
 from run import ARTIFACTS
 
 import edgekit
-from edgekit.environment import code_digest, host, versions
 from edgekit.report import load_report
 from edgekit.source import sha256_file
 
@@ -115,9 +114,7 @@ def search_killed(given: argparse.Namespace, kept: Path) -> dict[str, Any]:
     runs = Runs([given.model, "--data", given.data, *limits])
     out, middle = kept / "out", kept / "middle.json"
     asked = {
-        "code": code_digest(),
-        "host": host().processor,
-        "versions": versions(),
+        **here(),
         "options": [Path(given.model).name, "--data", Path(given.data).name, *limits],
         "killed_after": given.kill_after,
     }
@@ -192,9 +189,7 @@ def main() -> None:
         third = runs.finish(cache, *by_lock)
         result = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "code": code_digest(),
-            "host": host().processor,
-            "versions": versions(),
+            **here(),
             "model": Path(given.model).name,
             "recipe": given.recipe,
             "stage": given.stage,

@@ -151,7 +151,9 @@ def test_points_come_in_order_and_only_once(load: Any, runs: list[Any], tmp_path
     assert again == [json.loads(text) for text in results.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("of", [{"host": "another processor"}, {"versions": {}}, {"code": "0"}])
+@pytest.mark.parametrize(
+    "of", [{"host": "another processor"}, {"level": "x86_64-avx2"}, {"versions": {}}, {"code": "0"}]
+)
 def test_a_line_of_another_machine_or_of_other_packages_does_not_stand(
     load: Any, runs: list[Any], tmp_path: Path, of: dict[str, Any]
 ) -> None:
