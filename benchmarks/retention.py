@@ -71,7 +71,7 @@ class Plan:
 
 
 PLANS = {
-    "sst2": Plan(CASES["sst2-vnni"], (4, 8, 12, 16)),
+    "sst2": Plan(CASES["sst2-vnni"], (4, 6, 8, 12, 16)),
     "fashion": Plan(CASES["fashion-vnni"], (4, 8, 12)),
     "cifar": Plan(
         replace(CASES["cifar-tflite"], format=None),

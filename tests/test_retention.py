@@ -136,18 +136,18 @@ def test_points_come_in_order_and_only_once(load: Any, runs: list[Any], tmp_path
     retention, results = load("retention"), tmp_path / "retention.jsonl"
     wanted = list(retention.PLANS["sst2"].names)
     rows = list(retention.points("sst2", wanted[:-1], results))
-    assert [one["case"] for one in rows] == ["sst2/quantize", "sst2/default", "sst2/4", "sst2/8", "sst2/12"]
+    assert [one["case"] for one in rows] == ["sst2/quantize", "sst2/default", *(f"sst2/{aim}" for aim in (4, 6, 8, 12))]
     assert [name for _, name in runs] == [f"retention-{one['case'].replace('/', '-')}" for one in rows]
     assert {case.max_drop for case, _ in runs} == {1.0}
-    assert [case.recipe for case, _ in runs] == ["quantize", *["default"] * 4]
+    assert [case.recipe for case, _ in runs] == ["quantize", *["default"] * 5]
     assert [case.settings for case, _ in runs[:2]] == [{}, {}]
-    assert [one["speedup"] for one in rows[2:]] == pytest.approx([4, 8, 12], rel=1e-2)
+    assert [one["speedup"] for one in rows[2:]] == pytest.approx([4, 6, 8, 12], rel=1e-2)
     assert rows[1]["macs_after"] == 300_000
     assert retention.macs_left(rows[0]) == 1.0
     assert rows[1]["kept"] == 1.0
     assert [json.loads(text)["case"] for text in results.read_text().splitlines()] == [one["case"] for one in rows]
     again = list(retention.points("sst2", wanted[:-1], results))
-    assert len(runs) == 5
+    assert len(runs) == 6
     assert again == [json.loads(text) for text in results.read_text().splitlines()]
 
 
