@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from edgekit.artifact import Format
 from edgekit.bounds import MAX_GRAPH_BYTES
 from edgekit.devices import Reached
+from edgekit.devices.meter import Meter
 from edgekit.environment import numeric_level
 from edgekit.errors import HostError, ModelError, UnknownNameError, UsageError
 from edgekit.models import ResolvedModel
@@ -25,6 +26,7 @@ from edgekit.trials import OBJECTIVES, Objective, Search
 if TYPE_CHECKING:
     from edgekit.request import Request, RunOptions
 
+NO_ENERGY = "no counter of energy can be read there (RAPL, hwmon)"
 DIGEST_DIGITS = 64  # of a sha256 in hexadecimal
 # Settings that a search chooses itself.
 SEARCHED = (
@@ -99,17 +101,13 @@ def choose_objective(request: Request, asked: str | None) -> Search:
         return Search(objective=objective, fill=request.limits.on_cost)
     if asked not in OBJECTIVES:
         raise UnknownNameError("objective", asked, OBJECTIVES, id="unknown-name.objective")
-    if asked == "energy":
-        raise _not_measurable(
-            request,
-            "--objective energy",
-            "counters of energy are those of a whole processor, and no search goes by them",
-        )
-    if asked == "latency":
-        _check_timed(request, "--objective latency")
+    if asked in ("latency", "energy"):
+        _check_timed(request, f"--objective {asked}")
+    if asked == "energy" and (request.clock is None or request.clock.elsewhere or not Meter().readable()):
+        raise _not_measurable(request, "--objective energy", NO_ENERGY)
     if asked == "instructions":
         _check_counted(request, "--objective instructions")
-    return Search(objective=cast("Objective", asked))
+    return Search(objective=asked)
 
 
 def _check_size(request: Request) -> None:

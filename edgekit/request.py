@@ -57,8 +57,8 @@ class RunOptions(Feeding, total=False):
         max_mb: largest model files in megabytes; the same.
         max_instructions: most instructions of an inference on an emulated device; the same.
         time: seconds that the search may take, an hour by default; it starts one, and goes with no recipe.
-        objective: ``latency``, ``size`` or ``instructions``: what the search makes as small as the limits allow; by
-            default the limits on cost are used up for quality, and without any it is latency.
+        objective: ``latency``, ``size``, ``instructions`` or ``energy``: what the search makes as small as the limits
+            allow; by default the limits on cost are used up for quality, and without any it is latency.
         strict: a limit counts only when it is proven by the one-sided 95 % bound.
         metric: one of the task's metrics; its first by default.
         workload: what one inference is: 1 x 128 tokens by default.

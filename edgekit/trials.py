@@ -50,6 +50,7 @@ class TrialRecord(Record):
             it was not timed.
         size_bytes: of the model's files.
         instructions: of one inference on the dearest of the emulated devices.
+        energy_uj: microjoules of one inference, by their ratio to the first trial's; None where no search goes by them.
         selection_drop: loss of the metric on the selection split; None where it was not scored there.
         divergence: of a ``proxy``, how far its answers on the selection split are from the original's
             (``edgekit.measure.divergence``), in the mean; None for others.
@@ -80,6 +81,7 @@ class TrialRecord(Record):
     latency_ms: float | None = None
     size_bytes: int | None = None
     instructions: int | None = None
+    energy_uj: float | None = None
     selection_drop: float | None = None
     divergence: float | None = None
     divergence_error: float | None = None
@@ -102,9 +104,13 @@ class TrialRecord(Record):
         return "predicted cost" if by_table else "multiply-accumulates"
 
     def cost(self, objective: Objective) -> float | None:
-        """The figure that an objective is about: ms, bytes or instructions."""
-        figures = {"latency": self.latency_ms, "size": self.size_bytes, "instructions": self.instructions}
-        return figures.get(objective)
+        """The figure that an objective is about: ms, bytes, instructions or microjoules."""
+        return {
+            "latency": self.latency_ms,
+            "size": self.size_bytes,
+            "instructions": self.instructions,
+            "energy": self.energy_uj,
+        }[objective]
 
 
 class SearchRecord(Record):

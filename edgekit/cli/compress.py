@@ -87,7 +87,7 @@ Objective = Annotated[
     typer.Option(
         "--objective",
         metavar="WHAT",
-        help="The search makes least: latency, size or instructions.",
+        help="The search makes least: latency, size, instructions or energy.",
         autocompletion=complete_objective,
         rich_help_panel=LIMITS,
     ),

@@ -8,12 +8,12 @@ from edgekit.cache import Cache
 from edgekit.devices.emulated import EmulatedDevice
 from edgekit.devices.emulation.root import find_root, why_not
 from edgekit.devices.meter import Meter
+from edgekit.feasibility import NO_ENERGY
 from edgekit.gate.margins import Margins
 from edgekit.gate.metrics import STARTED, TIMED
 from edgekit.places import NO_CLOCK
 from edgekit.runtimes.measuring import Place
 
-NO_ENERGY = "no counter of energy can be read there (RAPL, hwmon)"
 NO_START = "nothing there tells how long a process takes until its first answer"
 NOT_HERE = "instructions are counted on this machine, and on emulated devices: --device emulated"
 ON_GPU = "instructions are those of a processor, and the model is computed on a GPU"

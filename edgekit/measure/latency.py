@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from edgekit.artifact import Artifact, Component
 from edgekit.measure.machine import disturbances
@@ -38,6 +39,8 @@ class Timings:
         clock: what measured.
         runtime_version: of the runtime that was measured; empty where it was not told.
         timed_on: the machine that was measured on, where it is not this one.
+        energy_uj: for each subject, microjoules of one inference in each round, where counters could be read; None
+            where one stood still or began anew.
     """
 
     blocks_ms: dict[str, list[list[float]]]
@@ -45,6 +48,7 @@ class Timings:
     clock: str = WALL_CLOCK
     runtime_version: str = ""
     timed_on: TimedOn | None = None
+    energy_uj: dict[str, list[float | None]] = field(default_factory=dict)
 
     def samples(self, name: str) -> list[float]:
         """Every inference of a subject, in the order taken."""
@@ -63,6 +67,17 @@ class Timings:
     def slowdown(self, name: str, than: str) -> tuple[float, Interval]:
         """How many times slower one subject is than another, with a 99 % interval."""
         return ratio_of_medians(self.blocks_ms[name], self.blocks_ms[than], level=LEVEL)
+
+    def energy(self, name: str) -> float | None:
+        """Mean microjoules of one inference of a subject; None where no round tells it."""
+        known = [one for one in self.energy_uj.get(name, ()) if one is not None]
+        return fmean(known) if known else None
+
+    def dearness(self, name: str, than: str) -> float | None:
+        """How many times the energy of another subject one takes, by the rounds in which that of both is known."""
+        rounds = zip(self.energy_uj.get(name, ()), self.energy_uj.get(than, ()), strict=True)
+        pairs = [(mine, other) for mine, other in rounds if mine is not None and other is not None]
+        return sum(mine for mine, _ in pairs) / sum(other for _, other in pairs) if pairs else None
 
     def measurements(self, name: str, component: str) -> list[Measurement]:
         """p50 and p90 as a report holds them."""
@@ -146,7 +161,8 @@ def time_in_processes(subjects: Mapping[str, Subject], place: Place, timing: Tim
     runs = [latency_run([*subjects], {**vars(timing), "seed": seed}) for seed in range(processes)]
     answers = run_processes(subjects, place, runs, seconds=timing.seconds * processes, fewest=processes)
     blocks = {name: [block for answer in answers for block in answer.blocks_ms[name]] for name in subjects}
-    return Timings(blocks, (), answers[0].clock, answers[0].runtime_version)
+    energy = {name: [one for answer in answers for one in answer.energy_uj.get(name, ())] for name in subjects}
+    return Timings(blocks, (), answers[0].clock, answers[0].runtime_version, energy_uj=energy)
 
 
 def untimed(reason: str) -> list[Measurement]:

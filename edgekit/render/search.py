@@ -20,7 +20,7 @@ KINDS = {
     "full": "trained",
     "extra": "made smaller",
 }
-UNITS: dict[Objective, str] = {"latency": "ms", "size": "MB", "instructions": "M instr.", "energy": ""}
+UNITS: dict[Objective, str] = {"latency": "ms", "size": "MB", "instructions": "M instr.", "energy": "uJ"}
 # How what stays is chosen where nothing is said: the default of prune.importance.
 USUAL = "taylor"
 
@@ -74,6 +74,8 @@ def cost_text(trial: TrialRecord, objective: Objective) -> str:
         return figures.milliseconds(cost)
     if objective == "size":
         return "-" if cost is None else figures.megabytes(cost)
+    if objective == "energy":
+        return "-" if cost is None else f"{cost:.0f}"
     return figures.millions(cost)
 
 

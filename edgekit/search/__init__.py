@@ -152,9 +152,7 @@ class _Line:
         if quality is not None:
             figures = {"drop": quality.drop, "drop_high": quality.drop_high}
         if trail.best.key != make(workshop)[-1].key:
-            weight = self.scales.weigh(trail.best)
-            figures |= {"latency_ms": weight.latency_ms, "size_bytes": weight.size_bytes}
-            figures["instructions"] = weight.instructions
+            figures |= vars(self.scales.weigh(trail.best))
         return trial.model_copy(update=figures)
 
     def publish(self, trial: TrialRecord, record: SearchRecord) -> None:

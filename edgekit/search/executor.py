@@ -32,7 +32,7 @@ from edgekit.workshop import Made, Workshop, use_threads
 # Of each of so many processes: one alone is off by 2 to 3 % of what the next one says of the same graphs.
 WEIGHING = Timing(seconds=1.4, rounds=9)
 PROCESSES = 3
-REFERENCE = "search.reference_ms"
+REFERENCE, REFERENCE_ENERGY = "search.reference_ms", "search.reference_uj"
 OPTIMIZE = "optimize"
 # What trainings decide by the clock.
 SHORTENED = "distill.steps"
@@ -55,15 +55,16 @@ class Executor(ABC):
 
 @dataclass(frozen=True)
 class Weight:
-    """What an artifact costs; None where it is not measured."""
+    """What an artifact costs, by the names that a trial has for it; None where it is not measured."""
 
     latency_ms: float | None
     size_bytes: int
     instructions: int | None
+    energy_uj: float | None = None
 
 
 class Scales:
-    """Weighs artifacts: latency by the ratio to one artifact that is timed beside each, so that all compare.
+    """Weighs artifacts: latency and energy by the ratio to one artifact that is timed beside each, so that all compare.
 
     That artifact takes what was measured of it first; so does any other with the same graphs.
 
@@ -83,23 +84,48 @@ class Scales:
         search = workshop.request.search
         counted = limits.max_instructions is not None or (search is not None and search.objective == "instructions")
         counts = [count.instructions for count in workshop.counts(made.artifact)] if counted else []
-        return Weight(self._latency(made), made.artifact.size_bytes, max(counts, default=None))
+        milliseconds, microjoules = self._timed(made)
+        return Weight(milliseconds, made.artifact.size_bytes, max(counts, default=None), microjoules)
 
-    def _latency(self, made: Made) -> float | None:
+    def _timed(self, made: Made) -> tuple[float | None, float | None]:
         workshop = self._workshop
         clock = workshop.request.clock
         if clock is None:
-            return None
+            return None, None
         self._reference = self._reference or make(for_trial(workshop, self._stages))[-1]
         reference = self._reference.artifact
         usual = workshop.decisions.decide(REFERENCE, lambda: self._time({REFERENCE: reference}, clock).p50(REFERENCE))
+        energy = self._reference_energy(reference, clock)
         ratio = 1.0
+        dearness: float | None = 1.0
         if _graphs(made.artifact) != _graphs(reference):
             workshop.progress.start("measure: a trial", None)
             timings = self._time({"reference": reference, "candidate": made.artifact}, clock)
             ratio, _ = timings.slowdown("candidate", than="reference")
+            dearness = timings.dearness("candidate", than="reference")
             workshop.progress.finish(f"{1 / ratio:.2f}x as fast as without training")
-        return round(float(cast("float", usual)) * ratio, 4)
+        milliseconds = round(float(cast("float", usual)) * ratio, 4)
+        return milliseconds, None if energy is None or dearness is None else round(energy * dearness, 2)
+
+    def _reference_energy(self, reference: Artifact, clock: Place) -> float | None:
+        """Microjoules of one inference of the reference; None where the search does not go by energy.
+
+        Raises:
+            HostError: the counters cannot tell.
+        """
+        search = self._workshop.request.search
+        if search is None or search.objective != "energy":
+            return None
+        name = REFERENCE_ENERGY
+        found = self._workshop.decisions.decide(name, lambda: self._time({name: reference}, clock).energy(name))
+        if found is None:
+            raise HostError(
+                "the energy of an inference cannot be told here",
+                id="environment.cannot-measure",
+                why="the counters of energy stood still, or began anew, while it was measured",
+                hint="Use --objective latency.",
+            )
+        return float(cast("float", found))
 
     def _time(self, artifacts: Mapping[str, Artifact], clock: Place) -> Timings:
         subjects = named_subjects(artifacts, self._workshop.task_of, self._workshop.request.workload)
@@ -166,9 +192,7 @@ class LocalExecutor(Executor):
         figures["shortened"] = workshop.decisions.inside(SHORTENED)
         if trial.kind == "pace":
             return figures
-        weight = self._scales.weigh(line[-1])
-        figures |= {"latency_ms": weight.latency_ms, "size_bytes": weight.size_bytes}
-        figures["instructions"] = weight.instructions
+        figures |= vars(self._scales.weigh(line[-1]))
         if workshop.data is None:
             return figures
         if trial.kind == "proxy" or (trial.kind == "quantized" and self._fills):

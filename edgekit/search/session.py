@@ -30,7 +30,7 @@ SCORING = 0.3
 # Of what a trial takes beside its training, the share that comes after it.
 AFTER = 0.8
 # What a trial costs, by the names of its figures.
-COSTS = ("latency_ms", "size_bytes", "instructions")
+COSTS = ("latency_ms", "size_bytes", "instructions", "energy_uj")
 SCHEMA = "edgekit.trials/1"
 
 _TRIALS = TypeAdapter(tuple[TrialRecord, ...])

@@ -16,7 +16,9 @@ from pruning.encoders.test_table import table
 
 import edgekit
 from edgekit.assembly import IN_A_HURRY
+from edgekit.devices.meter import Meter
 from edgekit.errors import UsageError
+from edgekit.feasibility import NO_ENERGY
 from edgekit.recipe import load_recipe
 from edgekit.source import sha256_file
 
@@ -166,6 +168,23 @@ def test_a_dry_run_says_what_would_be_searched(tmp_path: Path) -> None:
     small = edgekit.plan(**given, max_mb=5.0, output=tmp_path / "out")
     assert small.notes[2].startswith("shapes are timed untrained")  # of size no table of costs is made
     assert edgekit.plan(**given, recipe="default", max_ms=5.0, output=tmp_path / "out").search is None
+
+
+@pytest.mark.usefixtures("device")
+def test_energy_is_what_a_search_goes_by_where_counters_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"source": model_folder("bert", tmp_path / "model"), "target": "x86-64-vnni", "data": text_data(tmp_path)}
+    monkeypatch.setattr("edgekit.feasibility.Meter", lambda: Meter(str(tmp_path)))
+    with pytest.raises(UsageError, match="--objective energy cannot be measured") as refused:
+        edgekit.plan(**given, objective="energy", output=tmp_path / "out")
+    assert (refused.value.id, refused.value.why) == ("usage.limit-not-measurable", NO_ENERGY)
+    folder = tmp_path / "sys/class/powercap/intel-rapl:0"
+    folder.mkdir(parents=True)
+    (folder / "energy_uj").write_text("1000")
+    (folder / "name").write_text("package-0")
+    plan = edgekit.plan(**given, objective="energy", output=tmp_path / "out")
+    assert plan.notes[0].startswith("a recipe is searched for, least energy within the limits, in 1 h 00 min")
 
 
 @pytest.mark.usefixtures("device")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,34 +15,42 @@ from sealed import sealed_artifact
 from test_request_keys import REQUEST
 
 from edgekit.artifact import Artifact
+from edgekit.errors import HostError
 from edgekit.measure.latency import Timings
 from edgekit.progress import Silent
 from edgekit.recipe import load_recipe
 from edgekit.search import executor
 from edgekit.search.box import Box
-from edgekit.search.executor import PROCESSES, REFERENCE, LocalExecutor, Scales
+from edgekit.search.executor import PROCESSES, REFERENCE, REFERENCE_ENERGY, LocalExecutor, Scales
 from edgekit.stages.base import Remembered
 from edgekit.target import load_target
-from edgekit.trials import TrialRecord
+from edgekit.trials import Objective, Search, TrialRecord
 from edgekit.workshop import Made
 
-TAKES = {REFERENCE: 7.0, "reference": 6.5, "candidate": 2.6}
+TAKES = {REFERENCE: 7.0, REFERENCE_ENERGY: 7.0, "reference": 6.5, "candidate": 2.6}
 
 
-def scales(reference: Artifact, monkeypatch: pytest.MonkeyPatch) -> tuple[Scales, list[list[str]]]:
+def scales(
+    reference: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    objective: Objective = "latency",
+    energy: Mapping[str, list[float | None]] = MappingProxyType({}),
+) -> tuple[Scales, list[list[str]]]:
     """Scales for which an artifact takes what its name says, and what they have timed."""
     timed: list[list[str]] = []
 
     def time_in_processes(subjects: dict[str, Any], place: object, timing: object, processes: int) -> Timings:
         assert processes == PROCESSES
         timed.append(list(subjects))
-        return Timings({name: [[TAKES[name]] * 3] * 9 for name in subjects}, ())
+        blocks = {name: [[TAKES[name]] * 3] * 9 for name in subjects}
+        return Timings(blocks, (), energy_uj={name: energy[name] for name in subjects if name in energy})
 
     monkeypatch.setattr(executor, "time_in_processes", time_in_processes)
     monkeypatch.setattr(executor, "named_subjects", lambda artifacts, *_: artifacts)
     monkeypatch.setattr(executor, "for_trial", lambda *_: None)
     monkeypatch.setattr(executor, "make", lambda _: [Made(reference, "reference")])
-    request = SimpleNamespace(clock=object(), workload=None, search=None, limits=SimpleNamespace(max_instructions=None))
+    limits, aim = SimpleNamespace(max_instructions=None), Search(objective=objective)
+    request = SimpleNamespace(clock=object(), workload=None, search=aim, limits=limits)
     workshop = SimpleNamespace(request=request, decisions=Remembered(), progress=Silent(), task_of=None)
     return Scales(cast("Any", workshop), []), timed
 
@@ -60,6 +69,38 @@ def test_the_reference_is_not_weighed_against_itself(tmp_path: Path, monkeypatch
     found, timed = scales(reference, monkeypatch)
     assert found.weigh(Made(same, "verified")).latency_ms == 7.0
     assert timed == [[REFERENCE]]
+
+
+def test_energy_is_the_references_times_its_ratio_in_the_rounds_that_tell_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, other = sealed_artifact(tmp_path / "one"), sealed_artifact(tmp_path / "two")
+    other.manifest.files["model.onnx"] = "0" * 64
+    energy = {
+        REFERENCE_ENERGY: [900.0, None, 1100.0],
+        "reference": [800.0, 700.0, None],
+        "candidate": [400.0, None, 9.0],
+    }
+    found, timed = scales(reference, monkeypatch, "energy", energy)
+    weight = found.weigh(Made(other, "other"))
+    assert (weight.latency_ms, weight.energy_uj) == (pytest.approx(7.0 * 2.6 / 6.5), 500.0)
+    assert found.weigh(Made(reference, "reference")).energy_uj == 1000.0
+    assert timed == [[REFERENCE], [REFERENCE_ENERGY], ["reference", "candidate"]]
+
+
+def test_no_energy_is_read_for_a_search_that_does_not_go_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = sealed_artifact(tmp_path / "one")
+    found, timed = scales(reference, monkeypatch, "latency", {REFERENCE_ENERGY: [900.0]})
+    assert found.weigh(Made(reference, "reference")).energy_uj is None
+    assert timed == [[REFERENCE]]
+
+
+def test_counters_that_stand_still_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = sealed_artifact(tmp_path / "one")
+    found, _ = scales(reference, monkeypatch, "energy", {REFERENCE_ENERGY: [None] * 9})
+    with pytest.raises(HostError, match="the energy of an inference cannot be told here") as caught:
+        found.weigh(Made(reference, "reference"))
+    assert caught.value.id == "environment.cannot-measure"
 
 
 @pytest.mark.parametrize(("hidden", "left"), [(None, tiny.HIDDEN), (HALF, HALF)])
