@@ -12,6 +12,7 @@ from edgekit.environment import host
 from edgekit.errors import ArtifactError
 from edgekit.ledger import LedgerRow, build_ledger
 from edgekit.report import (
+    DEVICE_AGREEMENT,
     MAX_REPORT_BYTES,
     ClassChange,
     Classes,
@@ -115,7 +116,8 @@ def test_there_is_no_speedup_where_nothing_was_measured() -> None:
         (False, False, False, False),
         (False, None, False, False),
         (False, None, True, False),  # too few samples for a proof, and too many that differ
-        (True, None, True, True),
+        (True, None, True, False),  # no bound can be told
+        (True, None, False, True),
         (None, None, False, True),
     ],
 )
@@ -124,6 +126,11 @@ def test_a_limit_is_met_or_under_strict_proven(
 ) -> None:
     limit = LimitVerdict(limit="max_drop", bound=0.01, value=0.005, met=met, proven=proven)
     assert report(limits=(limit,), strict=strict).passed is passed
+
+
+def test_strict_asks_for_no_proof_of_what_a_device_agrees_on() -> None:
+    limit = LimitVerdict(limit=DEVICE_AGREEMENT, bound=0.99, value=1.0, met=True, proven=None)
+    assert report(limits=(limit,), strict=True).passed
 
 
 def test_a_saved_report_is_loaded_with_its_samples_and_artifact(tmp_path: Path) -> None:
