@@ -417,14 +417,15 @@ def read_results(file: Path) -> list[dict[str, Any]]:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """The newest code's records, added up by format."""
+    """The newest code's records, added up by format; of a block that was done again, the last one."""
     lines = [
         "| format | mutants | refused | read | faults | children that died | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
     newest = {record["format"]: _made_by(record) for record in records}
     for kind in KINDS:
-        mine = [record for record in records if record["format"] == kind and _made_by(record) == newest.get(kind)]
+        made = [record for record in records if record["format"] == kind and _made_by(record) == newest.get(kind)]
+        mine = list({(record["seed"], record["first"]): record for record in made}.values())
         codes: Counter[str] = Counter()
         faults: Counter[str] = Counter()
         for record in mine:
@@ -518,6 +519,8 @@ def judge(given: argparse.Namespace, kinds: Sequence[str]) -> int:
         if wrong or opened < given.count:
             print(f"{kind}: {wrong} of {opened} mutants ended wrongly; to open: {given.count}", file=sys.stderr)
             code = 1
+        else:
+            print(f"{kind}: none of {opened} mutants ended wrongly")
     return code
 
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -38,6 +39,8 @@ from tqdm import tqdm  # noqa: E402  # as above
 # Where figures go; tests have another place for theirs.
 RESULTS = Path(os.environ.get("DURABILITY_RESULTS") or TESTS.parent / "benchmarks" / "results")
 TEMPORARY = "temporary"
+# No process here takes so long, on any machine.
+HANG_SECONDS = 1800.0
 SETTINGS = {
     "prune.samples": "32",
     "prune.layers": "1.0",
@@ -170,7 +173,13 @@ def forked(work: Callable[[], object], errors: Path, *, group: bool = False) -> 
 
 
 def ended(process: int) -> int:
-    """Wait for a process: its exit code, or less than 0 the signal that ended it."""
+    """Wait for a process: its exit code, or less than 0 the signal that ended it. One that hangs is killed."""
+    watched = os.pidfd_open(process)
+    try:
+        if not select.select([watched], [], [], HANG_SECONDS)[0]:
+            os.kill(process, signal.SIGKILL)
+    finally:
+        os.close(watched)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 

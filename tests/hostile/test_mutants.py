@@ -100,7 +100,8 @@ def test_what_a_command_leaves_or_changes_is_seen_and_put_right(mutants: ModuleT
 
 def test_results_are_added_up_by_format(mutants: ModuleType) -> None:
     record = {"format": "onnx", "code": "b", "codes": {"0": 3, "4": 7}, "faults": {"hang": 1}, "seconds": 2.0}
-    told = mutants.table([{**record, "code": "a"}, record, {**record, "faults": {mutants.DIED: 2}}])
+    first, second = {**record, "seed": 1, "first": 0}, {**record, "seed": 1, "first": 500, "faults": {mutants.DIED: 2}}
+    told = mutants.table([{**first, "code": "a"}, {**first, "codes": {"70": 10}}, second, first])  # one was done again
     assert "| onnx | 20 | 14 | 6 | 1 | 2 | 4 |" in told
 
 
