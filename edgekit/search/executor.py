@@ -23,9 +23,11 @@ from edgekit.measure.latency import Timings, named_subjects, time_in_processes
 from edgekit.pipeline import leave_out
 from edgekit.runtimes.measuring import Place, Timing
 from edgekit.search.box import Box, OutOfTimeError, Watched
-from edgekit.search.pace import EVERY
+from edgekit.search.pace import EVERY, usual_step
 from edgekit.search.space import SHORT_BOX, Table, reach_of, recipe_of
 from edgekit.stages.base import read_details
+from edgekit.stages.distill import DistillSettings
+from edgekit.tasks.base import shuffled_batches
 from edgekit.trials import MEASURING, TrialRecord
 from edgekit.workshop import Made, Workshop, use_threads
 
@@ -166,8 +168,20 @@ class LocalExecutor(Executor):
             except OutOfTimeError as error:
                 figures = {"state": "failed", "reason": str(error)}
             seconds = round(trial.seconds + self._box.now() - began, 2)
-            figures |= {"seconds": seconds, "step_seconds": watched.step_seconds}
-            yield trial.model_copy(update=figures | {"check_seconds": watched.check_seconds})
+            step = watched.step_seconds
+            if trial.kind == "pace" and step is not None:
+                step *= self._usual(trial)
+            figures |= {"seconds": seconds, "step_seconds": step, "check_seconds": watched.check_seconds}
+            yield trial.model_copy(update=figures)
+
+    def _usual(self, trial: TrialRecord) -> float:
+        """How many times as long a usual step of a trial's training is as its few steps were."""
+        table = next(table for table in trial.stages if table["stage"] == "distill")
+        settings = DistillSettings.model_validate({key: value for key, value in table.items() if key != "stage"})
+        data, seed = self._workshop.data, self._workshop.request.seed
+        assert data is not None  # something was trained
+        batches = shuffled_batches(data.train, settings.batch_size, seed, 0)
+        return usual_step(batches, data.train.length, trial.steps)
 
     def _costs(self, watched: Watched) -> dict[str, object]:
         workshop = self._workshop.for_run(self._workshop.request)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Self
 
 from edgekit.trials import TrialRecord
@@ -61,6 +62,21 @@ def evaluate_every(steps: int) -> int:
 def checks_of(steps: int) -> int:
     """Looks at the selection split in a training."""
     return -(-steps // evaluate_every(steps)) if steps else 0
+
+
+def usual_step(batches: Sequence[Sequence[int]], length: Callable[[int], int], steps: int) -> float:
+    """How many times as long the samples of a usual step are as those of the first few, which a pace is taken from.
+
+    Batches are of samples of similar length, so that their steps take very different times: of a MiniLM on SST-2 one of
+    4 tokens takes 0.11 s, and one of 63 a second.
+
+    Args:
+        batches: of all steps of a pass.
+        length: of a sample; each is padded to the longest of its batch.
+        steps: that were made. The first one and the last one were not timed.
+    """
+    sizes = [len(batch) * max(map(length, batch)) for batch in batches]
+    return fmean(sizes) / fmean(sizes[1 : steps - 1] or sizes)
 
 
 def beside_training(trial: TrialRecord) -> float:

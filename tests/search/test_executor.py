@@ -20,7 +20,7 @@ from edgekit.measure.latency import Timings
 from edgekit.progress import Silent
 from edgekit.recipe import load_recipe
 from edgekit.search import executor
-from edgekit.search.box import Box
+from edgekit.search.box import Box, Watched
 from edgekit.search.executor import PROCESSES, REFERENCE, REFERENCE_ENERGY, LocalExecutor, Scales
 from edgekit.stages.base import Remembered
 from edgekit.target import load_target
@@ -121,3 +121,32 @@ def test_the_reach_of_layers_is_that_of_the_recipes_hidden_size(
     assert len(trial.reach) == tiny.LAYERS
     assert trial.reach[-1][1] == pytest.approx(table.at(left).predict(whole) / table.predict(whole), abs=1e-6)
     assert (trial.state, trial.reach[-1][1] == 1.0) == ("timed", hidden is None)
+
+
+def test_the_few_steps_of_a_pace_stand_for_texts_of_usual_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of six texts each, of which the second one has the longest."""
+    lengths, seen = [7] * 6 + [70] * 6 + [7] * 12, list[int]()
+    batches = [list(range(start, start + 6)) for start in range(0, 24, 6)]
+
+    def shuffled(examples: Any, size: int, seed: int, epoch: int) -> list[list[int]]:
+        seen.extend((size, seed, epoch))
+        return batches
+
+    def run(self: LocalExecutor, trial: TrialRecord, watched: Watched) -> dict[str, object]:
+        watched.step_seconds, watched.check_seconds = 0.6, 2.0
+        return {}
+
+    monkeypatch.setattr(executor, "shuffled_batches", shuffled)
+    monkeypatch.setattr(LocalExecutor, "_run", run)
+    data = SimpleNamespace(train=SimpleNamespace(length=lengths.__getitem__))
+    workshop: Any = SimpleNamespace(request=REQUEST, progress=Silent(), data=data)
+    scales: Any = None
+    box = Box(tmp_path / "box.json", 100.0, clock=lambda: 0.0)
+    stages = ({"stage": "distill", "batch_size": 6, "max_steps": 3},)
+    trials = [TrialRecord(number=0, kind=kind, stages=stages, steps=3) for kind in ("pace", "full")]
+    pace, full = LocalExecutor(workshop, box, scales).submit(trials)
+    assert (pace.step_seconds, pace.check_seconds) == (pytest.approx(0.6 * (7 + 70 + 7 + 7) / 4 / 70), 2.0)
+    assert full.step_seconds == 0.6  # of steps that are many
+    assert seen == [6, REQUEST.seed, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.search.pace import Pace, beside_training, checks_of, evaluate_every
+from edgekit.search.pace import Pace, beside_training, checks_of, evaluate_every, usual_step
 from edgekit.trials import TrialRecord
 
 
@@ -32,6 +32,15 @@ def test_nothing_is_known_before_a_step_was_timed() -> None:
 def test_long_trainings_are_looked_at_on_the_way(steps: int, every: int, checks: int) -> None:
     assert evaluate_every(steps) == every
     assert checks_of(steps) == checks
+
+
+def test_a_usual_step_is_that_of_a_whole_pass_and_not_of_the_few_that_were_timed() -> None:
+    lengths = [4, 6, 60, 10, 20, 20, 3, 4, 4, 4]
+    batches = [[2 * index, 2 * index + 1] for index in range(5)]
+    whole = (6 + 60 + 20 + 4 + 4) / 5
+    assert usual_step(batches, lengths.__getitem__, 4) == pytest.approx(whole / ((60 + 20) / 2))
+    assert usual_step(batches, lengths.__getitem__, 2) == 1.0  # none was timed between the first and the last
+    assert usual_step(batches, lambda _: 1, 4) == 1.0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0, 60.0, 107.0, 900.0])

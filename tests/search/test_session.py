@@ -532,6 +532,20 @@ def test_a_short_box_begins_with_a_gentler_shape_in_more_layers(tmp_path: Path) 
     assert rates == [5e-5, None]  # None: as the recipe has it
 
 
+def test_a_short_box_trusts_a_longer_training_with_more(tmp_path: Path) -> None:
+    fulls = []
+    for seconds in (300.0, 350.0, 500.0):
+        (tmp_path / str(seconds)).mkdir()
+        limits = Limits(max_drop=0.01, time=seconds)
+        record = _ran(session(tmp_path / str(seconds), World(need=0.004), limits=limits))
+        fulls.append(next(trial for trial in record.trials if trial.kind == "full"))
+    assert [full.layers for full in fulls] == [6, 6, 4]  # a quarter of the usual steps is trusted with whole layers
+    asked = [full.asked or 0 for full in fulls]
+    assert asked == sorted(asked, reverse=True)
+    whole, quarter, fortieth = (1 - part * SPACE.full_ratio for part in (1.0, 0.57, 0.36))
+    assert fortieth > asked[0] > asked[1] > quarter > asked[2] > whole
+
+
 @pytest.mark.parametrize(("seconds", "tried"), [(3600.0, True), (300.0, False)])
 def test_savings_of_size_are_tried_for_latency_too_unless_the_box_is_short(
     tmp_path: Path, seconds: float, *, tried: bool
