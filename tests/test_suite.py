@@ -81,6 +81,7 @@ def suite(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     page.write_text(f"before\n{BEGIN}\n{END}\nafter\n", encoding="utf-8")
     monkeypatch.setattr(run, "RESULTS", tmp_path / "suite.jsonl")
     monkeypatch.setattr(run, "README", page)
+    monkeypatch.setattr(run, "ARTIFACTS", tmp_path)  # a search of a real run keeps its cache there
     monkeypatch.setattr(run, "find_asset", lambda key: key)
     monkeypatch.setattr(run, "agreement", lambda source, artifact: "20 of 20")
     return run
@@ -151,7 +152,6 @@ def test_a_case_whose_artifact_is_not_here_is_run_again(
         return found(met=True)
 
     monkeypatch.setattr(suite, "compress", compress)
-    monkeypatch.setattr(suite, "ARTIFACTS", tmp_path)
     monkeypatch.setattr("sys.argv", ["run.py", "--case", "sst2-60m"])
     for _ in range(2):
         assert suite.main() == 0
@@ -175,7 +175,6 @@ def test_a_search_has_a_cache_of_its_own_until_its_line_is_written(
         return found(met=True)
 
     monkeypatch.setattr(suite.edgekit, "compress", compress)
-    monkeypatch.setattr(suite, "ARTIFACTS", tmp_path)
     monkeypatch.setenv("EDGEKIT_CACHE", "common")
     monkeypatch.setattr("sys.argv", ["run.py", "--case", "sst2-60m", "--case", "sst2-vnni"])
     with pytest.raises(KeyboardInterrupt):
