@@ -9,11 +9,13 @@ import signal
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import scripts
 
 # Read by transformers, huggingface_hub and datasets when they are imported, so set before any of them is.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -104,6 +106,13 @@ def asset(request: pytest.FixtureRequest) -> Path:
     """The path of the one asset that the test is marked with."""
     (mark,) = request.node.iter_markers("asset")
     return asset_path(*mark.args)
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a script of benchmarks/ by its name."""
+    with scripts() as imported:
+        yield imported
 
 
 @pytest.fixture(scope="session")

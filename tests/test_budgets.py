@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from records import make_record, p50
-from scripts import scripts
 from test_retention import report
 
 import edgekit
@@ -20,12 +18,6 @@ from edgekit.report import LimitVerdict
 FP32 = 30.0
 PRUNE = {"stage": "prune", "ratio": 0.9, "importance": "taylor", "layers": 0.67}
 AFTER = ({"stage": "distill"}, {"stage": "export"}, {"stage": "quantize"}, {"stage": "verify"})
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[[str], ModuleType]]:
-    with scripts() as imported:
-        yield imported
 
 
 def found(left: float | None, after_ms: float, before_ms: float = FP32) -> Any:

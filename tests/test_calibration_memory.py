@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny
-from scripts import scripts
 
 from edgekit.tasks.base import Workload
 
 MB = 1_000_000
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[[str], ModuleType]]:
-    with scripts() as imported:
-        yield imported
 
 
 def line(samples: int, stage: int, calibration: int | None = None) -> dict[str, Any]:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from scripts import scripts
 
 LINE = {
     "artifact": "sst2-60m", "n": 872, "tokens": {"median": 26.0}, "fp32_ms": 7000.0, "artifact_ms": 1000.0,
     "faster": [7.0, 6.9, 7.1],
 }  # fmt: skip
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[[str], ModuleType]]:
-    with scripts() as imported:
-        yield imported
 
 
 @pytest.fixture

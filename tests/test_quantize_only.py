@@ -7,22 +7,14 @@ import runpy
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from scripts import FOLDER, scripts
+from scripts import FOLDER
 
 MEASURED = FOLDER / "peers" / "measured.py"
 BEGIN, END = "<!-- quantize-only: begin -->", "<!-- quantize-only: end -->"
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[[str], ModuleType]]:
-    with scripts() as imported:
-        yield imported
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from scripts import scripts
 from test_retention import report
 
 import edgekit
@@ -19,12 +17,6 @@ import edgekit
 GIVEN = argparse.Namespace(
     model="models/minilm", data="data", target="host", max_drop="1%", time="5m", kill_after=180.0
 )
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[[str], ModuleType]]:
-    with scripts() as imported:
-        yield imported
 
 
 class Process:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from scripts import FOLDER, scripts
+from scripts import FOLDER
 
 from edgekit.environment import host, versions
 from edgekit.ledger import LedgerRow
@@ -22,12 +21,6 @@ SVG = "{http://www.w3.org/2000/svg}"
 BEGIN, END = "<!-- retention: begin -->", "<!-- retention: end -->"
 # What a made-up machine takes, as shares of FP32: for INT8 a base, and more by the share of products that is left.
 BASE, SLOPE = 0.03, 0.3
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[[str], ModuleType]]:
-    with scripts() as imported:
-        yield imported
 
 
 def report(left: float | None, *, after: float = 0.9, timed: bool = True) -> Any:
@@ -187,14 +180,21 @@ def test_a_target_without_a_clock_ends_the_curve(load: Any, monkeypatch: pytest.
     assert not (tmp_path / "r.jsonl").exists()
 
 
-def test_an_aim_that_quantization_alone_reaches_is_left_out_and_the_curve_goes_on(
-    load: Any, runs: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    retention, page = load("retention"), tmp_path / "README.md"
+@pytest.fixture
+def page(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A page for a curve's table; the script's results and picture lie beside it."""
+    page = tmp_path / "README.md"
     page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
     places = {"RESULTS": tmp_path / "r.jsonl", "README": page, "PICTURE": tmp_path / "curve.svg"}
     for name, place in places.items():
-        monkeypatch.setattr(retention, name, place)
+        monkeypatch.setattr(load("retention"), name, place)
+    return page
+
+
+def test_an_aim_that_quantization_alone_reaches_is_left_out_and_the_curve_goes_on(
+    load: Any, runs: list[Any], page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    retention = load("retention")
     monkeypatch.setitem(retention.PLANS, "sst2", replace(retention.PLANS["sst2"], aims=(3, 4, 8, 12)))
     monkeypatch.setattr("sys.argv", ["retention.py"])
     assert 1 / (BASE + SLOPE) > 3
@@ -209,13 +209,9 @@ def test_an_aim_that_quantization_alone_reaches_is_left_out_and_the_curve_goes_o
 
 
 def test_the_page_has_the_points_of_a_curve_that_was_stopped(
-    load: Any, runs: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    load: Any, runs: list[Any], page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    retention, page = load("retention"), tmp_path / "README.md"
-    page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
-    places = {"RESULTS": tmp_path / "r.jsonl", "README": page, "PICTURE": tmp_path / "curve.svg"}
-    for name, place in places.items():
-        monkeypatch.setattr(retention, name, place)
+    retention = load("retention")
     compress = retention.compress
 
     def stopped(case: Any, output: Path) -> Any:

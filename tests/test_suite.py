@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from scripts import FOLDER, scripts
+from scripts import FOLDER
 from test_retention import report
 
 from edgekit.profiles import OperatorTime, Profile, Profiles, Rate
@@ -19,12 +18,6 @@ from edgekit.trials import SearchRecord, TrialRecord
 
 CORTEX = "cortex-a76, emulated"
 BEGIN, END = "<!-- operators: begin -->", "<!-- operators: end -->"
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[[str], ModuleType]]:
-    with scripts() as imported:
-        yield imported
 
 
 def operators(*kinds: tuple[str, int, float]) -> tuple[OperatorTime, ...]:
